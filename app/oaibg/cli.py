@@ -1,0 +1,406 @@
+"""The Typer app: four thin commands. Each parses, builds what its job function needs, and runs it.
+
+Importing this must stay cheap: the SDK, SQLite, asyncio and Rich are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from oaibg import __version__, environment
+from oaibg import options as o
+from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
+from oaibg.job import Job, Output, Wait
+from oaibg.output import RawText, prose
+from oaibg.process import Process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from oaibg.api import Api
+    from oaibg.events import Event
+    from oaibg.request import Request
+    from oaibg.tools import Tools
+
+_STARTED = time.monotonic()
+
+DEFAULT_MODEL = "gpt-5.2"
+
+app = typer.Typer(
+    name="oaibg",
+    help="Run OpenAI Responses API jobs in background mode: submit, follow, cancel, show.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+)
+
+
+def entry() -> NoReturn:
+    """The console command: runs and ends the process."""
+    process = Process(owned=True, started=_STARTED)
+    process.end(_run(sys.argv[1:], process))
+
+
+def main(argv: list[str]) -> int:
+    """Run a command in a process that goes on afterwards; gives the exit code."""
+    return _run(argv, Process(owned=False, started=time.monotonic()))
+
+
+def _run(argv: list[str], process: Process) -> int:
+    """Every error becomes one closing `error` event and one exit code here."""
+    try:
+        code = app(args=argv, prog_name="oaibg", standalone_mode=False, obj=process)
+    except StdoutGone as gone:
+        return gone.exit_code
+    except SystemExit as ended:  # shell completion
+        return ended.code if isinstance(ended.code, int) else 0
+    except typer.Abort:
+        return ExitCode.SIGINT
+    except typer.TyperException as error:
+        known = UsageError(error.format_message(), hint=_help_hint(argv))
+        return _fail(known, argv, process)
+    except OaibgError as error:
+        return _fail(error, argv, process)
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an event
+        return _fail(_internal(error), argv, process)
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _fail(error: OaibgError, argv: list[str], process: Process) -> int:
+    if "--human" in argv:
+        _choose_renderer(process, human=True)
+    elif argv[:1] == ["show"] and "--output-text" in argv:
+        _choose_renderer(process, raw=True)
+    elif error.exit_code == ExitCode.USAGE:
+        prose(f"Error: {error.message}")
+        if error.hint:
+            prose(error.hint)
+    try:
+        process.renderer.write(Job(submitting=argv[:1] == ["submit"]).error(error))
+    except StdoutGone as gone:
+        return gone.exit_code
+    return error.exit_code
+
+
+def _internal(error: Exception) -> Internal:
+    import traceback
+
+    # Names of files and functions only: values and messages may hold what must not be shown.
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    return Internal(
+        f"A bug in oaibg {__version__}: {type(error).__name__} in {where}.",
+        hint="Please report this line. An id that was printed or is in `oaibg show --list` is "
+        "safe; `oaibg monitor` follows it.",
+    )
+
+
+def _help_hint(argv: list[str]) -> str:
+    names = [command.name or "" for command in app.registered_commands]
+    command = f"{argv[0]} " if argv and argv[0] in names else ""
+    return f"Try 'oaibg {command}--help'."
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"oaibg {__version__}")
+        raise typer.Exit
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        import json
+
+        from oaibg.schema import event_schema
+
+        typer.echo(json.dumps(event_schema(), indent=2))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    _event_schema: Annotated[
+        bool,
+        typer.Option(
+            "--event-schema",
+            callback=_print_schema,
+            is_eager=True,
+            help="Print the JSON Schema of the lines on stdout.",
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    prompt: o.Prompt = None,
+    prompt_file: o.PromptFile = None,
+    system_prompt: o.SystemPrompt = None,
+    developer_prompt: o.DeveloperPrompt = None,
+    messages_json_file: o.MessagesFile = None,
+    input_json_file: o.InputFile = None,
+    model: o.Model = DEFAULT_MODEL,
+    reasoning_effort: o.ReasoningEffort = "medium",
+    verbosity: o.TextVerbosity = "medium",
+    instructions: o.Instructions = None,
+    max_output_tokens: o.MaxOutputTokens = None,
+    completion_window: o.CompletionWindow = None,
+    previous_response_id: o.PreviousResponseId = None,
+    tools_json_file: o.ToolsFile = None,
+    json_schema_file: o.SchemaFile = None,
+    metadata: o.Metadata = None,
+    body_json_file: o.BodyFile = None,
+    dry_run: o.DryRunFlag = False,
+    job_key: o.JobKey = None,
+    resubmit_unknown: o.ResubmitUnknown = False,
+    poll_seconds: o.PollSeconds = Wait.poll_seconds,
+    max_wait_seconds: o.MaxWaitSeconds = None,
+    detach: o.Detach = False,
+    cancel_on_interrupt: o.CancelOnInterrupt = False,
+    events: o.EventsChoice = "all",
+    show_output_text: o.ShowOutputText = False,
+    output_json_file: o.OutputJsonFile = None,
+    output_text_file: o.OutputTextFile = None,
+    human: o.HumanFlag = False,
+) -> int:
+    """Submit a background response and follow it to its end."""
+    from oaibg import inputs
+    from oaibg.request import Settings, build_request
+
+    process = _choose_renderer(context.obj, human=human)
+    job = Job(
+        wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
+        output=_output(output_json_file, output_text_file, show_output_text, human),
+        submitting=True,
+    )
+    process.last_words = job.interrupted
+    base_url = environment.base_url()
+    sources = inputs.Sources(
+        prompt=prompt,
+        prompt_file=prompt_file,
+        system_prompt=system_prompt,
+        developer_prompt=developer_prompt,
+        messages_json_file=messages_json_file,
+        input_json_file=input_json_file,
+        others=(tools_json_file, json_schema_file, body_json_file),
+    )
+    given = inputs.read_sources(sources)
+    settings = Settings(
+        model=model,
+        reasoning_effort=reasoning_effort,
+        verbosity=verbosity,
+        instructions=instructions,
+        max_output_tokens=max_output_tokens,
+        completion_window=completion_window,
+        previous_response_id=previous_response_id,
+        tools=inputs.read_tools(tools_json_file) if tools_json_file else None,
+        text_format=inputs.read_json_schema(json_schema_file) if json_schema_file else None,
+        metadata=inputs.parse_metadata(metadata or []),
+        body=inputs.read_object(body_json_file) if body_json_file else None,
+    )
+    request = build_request(given, settings)
+    if resubmit_unknown and job_key is None:
+        raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
+    if dry_run:
+        return _dry_run(request, base_url, process)
+    process.renderer.write(job.submit_start(request, job_key))
+
+    from oaibg import jobs
+    from oaibg.submitting import Submission
+
+    submission = Submission(
+        request=request,
+        model=request.text_of("model"),
+        completion_window=completion_window,
+        job_key=job_key,
+        resubmit_unknown=resubmit_unknown,
+        detach=detach,
+    )
+    return _follow(process, base_url, lambda tools: jobs.submit(submission, job, tools))
+
+
+@app.command()
+def monitor(
+    context: typer.Context,
+    response_id: o.ResponseId = None,
+    job_key: o.KeyOfJob = None,
+    poll_seconds: o.PollSeconds = Wait.poll_seconds,
+    max_wait_seconds: o.MaxWaitSeconds = None,
+    cancel_on_interrupt: o.CancelOnInterrupt = False,
+    events: o.EventsChoice = "all",
+    show_output_text: o.ShowOutputText = False,
+    output_json_file: o.OutputJsonFile = None,
+    output_text_file: o.OutputTextFile = None,
+    human: o.HumanFlag = False,
+) -> int:
+    """Follow a job that was submitted before, to its end."""
+    process = _choose_renderer(context.obj, human=human)
+    job = Job(
+        response_id,
+        wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
+        output=_output(output_json_file, output_text_file, show_output_text, human),
+    )
+    process.last_words = job.interrupted
+    _check_one(response_id, job_key)
+
+    from oaibg import jobs
+
+    target = jobs.Target(response_id=response_id, job_key=job_key)
+    return _follow(process, environment.base_url(), lambda tools: jobs.monitor(target, job, tools))
+
+
+@app.command()
+def cancel(
+    context: typer.Context,
+    response_id: o.ResponseId = None,
+    job_key: o.KeyOfJob = None,
+    human: o.HumanFlag = False,
+) -> int:
+    """Cancel a job that is queued or running."""
+    process = _choose_renderer(context.obj, human=human)
+    job = Job(response_id, output=_output(None, None, False, human))
+    process.last_words = job.interrupted
+    _check_one(response_id, job_key)
+
+    from oaibg import jobs
+
+    target = jobs.Target(response_id=response_id, job_key=job_key)
+    return _follow(process, environment.base_url(), lambda tools: jobs.cancel(target, job, tools))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    response_id: o.ResponseId = None,
+    job_key: o.KeyOfJob = None,
+    output_text: o.OutputTextFlag = False,
+    output_json_file: o.OutputJsonFile = None,
+    output_text_file: o.OutputTextFile = None,
+    list_: o.ListFlag = False,
+    limit: o.Limit = None,
+    human: o.HumanFlag = False,
+) -> int:
+    """Look once at a response: of an id, or the newest one submitted here."""
+    if human and output_text:
+        raise UsageError("--human and --output-text exclude each other.")
+    process = _choose_renderer(context.obj, human=human, raw=output_text)
+    job = Job(response_id, output=_output(output_json_file, output_text_file, output_text, human))
+    process.last_words = job.interrupted
+    if response_id is not None and job_key is not None:
+        _check_one(response_id, job_key)
+    single = response_id or job_key or output_text or output_json_file or output_text_file
+    if list_ and single:
+        raise UsageError("--list is of all jobs; it goes with --limit and --human alone.")
+    if limit is not None and not list_:
+        raise UsageError("--limit goes with --list.")
+
+    from oaibg import jobs
+
+    target = jobs.Target(response_id=response_id, job_key=job_key)
+    if list_:
+        return _follow(
+            process, environment.base_url(), lambda tools: jobs.show_list(limit, job, tools)
+        )
+    return _follow(process, environment.base_url(), lambda tools: jobs.show(target, job, tools))
+
+
+def _choose_renderer(process: Process, *, human: bool = False, raw: bool = False) -> Process:
+    if human:
+        from oaibg.human import Human
+
+        process.renderer = Human(process.stdout)
+    elif raw:
+        process.renderer = RawText(process.stdout)
+    return process
+
+
+def _wait(
+    poll_seconds: float, max_wait_seconds: float | None, cancel_on_interrupt: bool, events: o.Events
+) -> Wait:
+    return Wait(
+        poll_seconds=poll_seconds,
+        max_wait_seconds=max_wait_seconds,
+        cancel_on_interrupt=cancel_on_interrupt,
+        events=events,
+    )
+
+
+def _output(
+    json_file: str | None, text_file: str | None, show_output_text: bool, human: bool
+) -> Output:
+    if json_file is not None and json_file == text_file:
+        raise UsageError("--output-json-file and --output-text-file name the same file.")
+    return Output(
+        show_output_text=show_output_text, json_file=json_file, text_file=text_file, human=human
+    )
+
+
+def _check_one(response_id: str | None, job_key: str | None) -> None:
+    if (response_id is None) == (job_key is None):
+        raise UsageError("Give either a RESPONSE_ID or --job-key KEY.")
+
+
+def _dry_run(request: Request, base_url: str, process: Process) -> int:
+    from oaibg.events import DryRun
+
+    event = DryRun(
+        response_id=None,
+        method="POST",
+        url=f"{environment.without_credentials(base_url)}/responses",
+        body=request.body,
+        request_sha256=request.sha256,
+        exit_code=0,
+    )
+    process.renderer.write(event)
+    return event.exit_code
+
+
+def _follow(
+    process: Process, base_url: str, function: Callable[[Tools], AsyncIterator[Event]]
+) -> int:
+    """Run a job function with the real clock, client and store."""
+    from oaibg.clock import RealClock
+    from oaibg.store import open_store
+    from oaibg.tools import Tools
+
+    store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
+    clients: list[Api] = []
+
+    def connect() -> Api:
+        if not clients:
+            key = environment.api_key()
+
+            from oaibg.api import Api
+
+            clients.append(Api(base_url, key))
+        return clients[0]
+
+    async def close() -> None:
+        for client in clients:
+            await client.close()
+        store.close()
+
+    tools = Tools(
+        connect=connect,
+        store=store,
+        state_problem=problem,
+        base_url=environment.without_credentials(base_url),
+        clock=RealClock(),
+        started=process.started,
+        signum=lambda: process.signum,
+    )
+    return process.run(function(tools), close)

@@ -1,0 +1,27 @@
+"""The real clock."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+
+class RealClock:
+    """The system's clocks, and asyncio's sleep."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        return time.monotonic()
+
+    def random(self) -> float:
+        """A random number in [0, 1)."""
+        return random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; also for no time at all this lets other tasks run."""
+        await asyncio.sleep(seconds)

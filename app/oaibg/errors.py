@@ -1,0 +1,159 @@
+"""The error tree and the exit codes. Standard library only.
+
+OaibgError
+├── UsageError        2  bad options or input files; nothing was sent
+├── ApiRefused        1  the API refused for good
+├── NotFound          5  no such response, and no local copy
+├── OutcomeUnknown    6  the submit may or may not have been accepted
+├── Unavailable       7  network or API unavailable; nothing was created
+├── AuthRefused       8  no key, or the key is refused
+└── Internal          1  a bug
+CallFailed               one failed HTTP call, with what is known of it; never reaches the user
+StdoutGone          141  stdout was closed by its reader (9 where it is full)
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar, Literal
+
+Outcome = Literal["not_created", "unknown", "created"]
+
+
+class ExitCode(IntEnum):
+    """What the process's exit code tells the caller to do next."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    STILL_RUNNING = 3
+    UNSUCCESSFUL = 4
+    NOT_FOUND = 5
+    OUTCOME_UNKNOWN = 6
+    UNAVAILABLE = 7
+    AUTH = 8
+    LOCAL_IO = 9
+    SIGHUP = 129
+    SIGINT = 130
+    STDOUT_CLOSED = 141
+    SIGTERM = 143
+
+
+class OaibgError(Exception):
+    """An error that ends the run: one `error` event and one exit code."""
+
+    code: str = "error"
+    exit_code: ClassVar[ExitCode] = ExitCode.ERROR
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        http_status: int | None = None,
+        request_id: str | None = None,
+        outcome: Outcome | None = None,
+        resumable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.hint = hint
+        self.http_status = http_status
+        self.request_id = request_id
+        self.outcome = outcome
+        self.resumable = resumable
+        """Whether `next` is the monitor of the id: the job may well go on at the API."""
+
+
+class UsageError(OaibgError):
+    """Bad options, input files or state; nothing was sent."""
+
+    code = "usage"
+    exit_code = ExitCode.USAGE
+
+
+class ApiRefused(OaibgError):
+    """The API refused the request for good; `code` is the API's."""
+
+    code = "api_error"
+
+
+class NotFound(OaibgError):
+    """No such response at the API (or no longer retained), and no local copy."""
+
+    code = "not_found"
+    exit_code = ExitCode.NOT_FOUND
+
+
+class OutcomeUnknown(OaibgError):
+    """The submit may or may not have been accepted: another POST might be paid twice."""
+
+    code = "outcome_unknown"
+    exit_code = ExitCode.OUTCOME_UNKNOWN
+
+
+class Unavailable(OaibgError):
+    """Network or API unavailable, nothing was created: the same command may run again."""
+
+    code = "unavailable"
+    exit_code = ExitCode.UNAVAILABLE
+    retryable = True
+
+
+class AuthRefused(OaibgError):
+    """No key, or the key is refused."""
+
+    code = "auth"
+    exit_code = ExitCode.AUTH
+
+
+class Internal(OaibgError):
+    """A bug in oaibg."""
+
+    code = "internal"
+
+
+class CallFailed(Exception):
+    """One HTTP call that brought no usable answer, and what is known of it.
+
+    Args:
+        code: the API's error code where it gave one, else `connect_error`, `connection_error`,
+            `timeout`, `bad_reply` or `http_<status>`.
+        message: for people; never holds the request or the key.
+        http_status: of the reply, None where there was none.
+        request_id: the reply's `x-request-id`.
+        retry_after: the reply's `Retry-After` header as it was sent.
+        sent: whether the request may have reached the server.
+        envelope: whether the reply had the API's own error envelope (a proxy's has not).
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        http_status: int | None = None,
+        request_id: str | None = None,
+        retry_after: str | None = None,
+        sent: bool = True,
+        envelope: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.http_status = http_status
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.sent = sent
+        self.envelope = envelope
+
+
+class StdoutGone(BaseException):
+    """stdout takes no more lines; not an error to report, there is nowhere to report it."""
+
+    def __init__(self, exit_code: ExitCode) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code

@@ -1,0 +1,218 @@
+"""From an id to the end: polling, and what is done with the result."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from typing import TYPE_CHECKING
+
+from oaibg import polling
+from oaibg.errors import CallFailed, NotFound, Unavailable
+from oaibg.events import OutputText, OutputTextMissing, Poll, WroteJson, WroteText
+from oaibg.files import save
+from oaibg.payload import RUNNING
+from oaibg.text import utf8
+from oaibg.tools import local_copy, remember_seen
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from oaibg.events import Event
+    from oaibg.job import Job
+    from oaibg.payload import Payload
+    from oaibg.tools import Tools
+
+HEARTBEAT = 60.0
+"""Seconds between poll lines with `--events changes` while nothing changes."""
+
+_MISSING_INTERVAL = 5.0
+
+
+async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event]:
+    """Poll until the end. A failed poll is never the job's failure."""
+    api = tools.connect()
+    clock, deadline = tools.clock, tools.deadline(job)
+    faults = _Faults()
+    attempt, told_at, told_status, warned = 0, -math.inf, None, False
+    while True:
+        blocked = math.inf if job.answered else tools.started + polling.BLOCKED_AFTER
+        limit = min(deadline, blocked)
+        await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
+        if clock.monotonic() >= deadline:
+            yield job.timeout(tools.elapsed())
+            return
+        if clock.monotonic() >= blocked:
+            raise _blocked(faults.last)
+        attempt += 1
+        try:
+            payload = await api.retrieve(
+                str(job.response_id),
+                polling.request_timeout(faults.timeouts, limit - clock.monotonic()),
+            )
+        except CallFailed as failure:
+            faults.count(failure, clock.monotonic())
+            if faults.is_gone(clock.monotonic()):
+                break
+            if clock.monotonic() >= deadline:
+                delay = 0.0
+                continue
+            asked = polling.retry_after(failure.retry_after, clock.now())
+            interval = job.wait.poll_seconds
+            if faults.missing:
+                interval = min(interval, _MISSING_INTERVAL)
+            delay = polling.poll_delay(interval, faults.consecutive, asked, clock.random())
+            yield job.poll_error(
+                failure,
+                attempt=attempt,
+                elapsed=tools.elapsed(),
+                consecutive=faults.consecutive,
+                delay=max(min(delay, limit - clock.monotonic()), 0.0),
+            )
+            continue
+        faults = _Faults()
+        job.answered, delay = True, job.wait.poll_seconds
+        changed, job.status = payload.status != job.status, payload.status
+        if changed and not payload.ended and (warning := await remember_seen(payload, job, tools)):
+            yield warning
+        now = clock.monotonic()
+        if (
+            job.wait.events == "all"
+            or payload.ended
+            or payload.status != told_status
+            or now >= told_at + HEARTBEAT
+        ):
+            told_at, told_status = now, payload.status
+            yield Poll(
+                response_id=job.response_id,
+                attempt=attempt,
+                status=payload.status,
+                elapsed_seconds=tools.elapsed(),
+                next_poll_seconds=None if payload.ended else delay,
+            )
+        if payload.ended:
+            async for event in finish(payload, job, tools):
+                yield event
+            return
+        if payload.status not in RUNNING and not warned:
+            warned = True
+            yield job.warning(
+                "unknown_status",
+                f"The status {payload.status!r} is unknown; it is taken for still running.",
+            )
+    async for event in _gone(job, tools, faults.last):
+        yield event
+
+
+class _Faults:
+    """Failed polls in a row, and what they come to."""
+
+    def __init__(self) -> None:
+        self.consecutive = self.timeouts = self.missing = self.refused = 0
+        self.last: CallFailed | None = None
+        self._missing_since = 0.0
+
+    def count(self, failure: CallFailed, now: float) -> None:
+        """Take one more; raises `AuthRefused` where the key is refused twice in a row."""
+        self.consecutive += 1
+        self.last = failure
+        self.timeouts = self.timeouts + 1 if failure.code == "timeout" else 0
+        self.refused = self.refused + 1 if polling.is_auth(failure) else 0
+        if failure.http_status != 404:
+            self.missing = 0
+        else:
+            self.missing += 1
+            if self.missing == 1:
+                self._missing_since = now
+        if self.refused >= 2:
+            raise polling.auth_error(failure, resumable=True)
+
+    def is_gone(self, now: float) -> bool:
+        """Whether enough 404s came over a time that is long enough."""
+        return (
+            self.missing >= polling.NOT_FOUND_COUNT
+            and now - self._missing_since >= polling.NOT_FOUND_SECONDS
+        )
+
+
+def _blocked(failure: CallFailed | None) -> Unavailable:
+    reason = f": {failure.message}" if failure else ""
+    return Unavailable(
+        f"No successful answer in the first {polling.BLOCKED_AFTER:.0f} s{reason}. "
+        "The job is not affected.",
+        http_status=failure.http_status if failure else None,
+        request_id=failure.request_id if failure else None,
+        hint=polling.UNREACHABLE_HINT,
+        resumable=True,
+    )
+
+
+async def _gone(job: Job, tools: Tools, failure: CallFailed | None) -> AsyncIterator[Event]:
+    """The API has let go of the job: its end from the local copy, or the news."""
+    payload = await local_copy(job, tools)
+    if payload is None:
+        raise not_found(job, failure)
+    job.status = payload.status
+    yield job.warning("local_copy", "The API no longer has this response; this is the local copy.")
+    async for event in finish(payload, job, tools, local=True):
+        yield event
+
+
+def not_found(job: Job, failure: CallFailed | None) -> NotFound:
+    """The error for an id that the API does not have, and of which no local copy is kept."""
+    return NotFound(
+        f"No such response: {failure.message if failure else job.response_id}",
+        http_status=failure.http_status if failure else None,
+        request_id=failure.request_id if failure else None,
+        hint="Check the id, OPENAI_BASE_URL and the key's project; `oaibg show --list` has the "
+        "jobs that were submitted here.",
+    )
+
+
+async def finish(
+    payload: Payload, job: Job, tools: Tools, *, local: bool = False
+) -> AsyncIterator[Event]:
+    """Keep the result, hand it out as asked, and tell the end. Partial output counts too."""
+    if not local and (warning := await remember_seen(payload, job, tools)):
+        yield warning
+    async for event in hand_out(payload, job):
+        yield event
+    yield job.final(payload, tools.elapsed())
+
+
+async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
+    """Write the files that were asked for and tell the text; what fails is a warning."""
+    output = job.output
+    if output.json_file is not None:
+        yield await _write_file(output.json_file, payload.raw, WroteJson, job)
+    if output.text_file is None and not output.show_output_text:
+        return
+    text = payload.text
+    if not text:
+        yield OutputTextMissing(response_id=job.response_id, status=payload.status)
+        return
+    data = utf8(text)
+    if output.text_file is not None:
+        if b"\xef\xbf\xbd" in data and "\ufffd" not in text:
+            yield job.warning(
+                "text_replaced", "The text has lone surrogates; they are U+FFFD in the text file."
+            )
+        yield await _write_file(output.text_file, data, WroteText, job)
+    if output.show_output_text:
+        yield OutputText(response_id=job.response_id, text=text, bytes=len(data))
+
+
+async def _write_file(
+    path: str, data: bytes, wrote: type[WroteJson | WroteText], job: Job
+) -> Event:
+    try:
+        await asyncio.to_thread(save, path, data)
+    except OSError as error:
+        job.write_failed = True
+        return job.warning("write_failed", f"{path} could not be written: {error.strerror}.")
+    return wrote(
+        response_id=job.response_id,
+        path=path,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )

@@ -1,0 +1,267 @@
+"""What the user hands in, text and JSON files, read and validated. No network, no SDK.
+
+Everything wrong is a `UsageError` that names the file, the position and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from oaibg.errors import UsageError
+from oaibg.record import Record
+
+ROLES = ("system", "developer", "user", "assistant")
+
+_EXAMPLE = '[{"role": "user", "content": "Hello"}]'
+
+
+class Sources(Record):
+    """Where the input comes from, as the options name it; exactly one of four is given."""
+
+    prompt: str | None = None
+    prompt_file: str | None = None
+    messages_json_file: str | None = None
+    input_json_file: str | None = None
+    system_prompt: str | None = None
+    developer_prompt: str | None = None
+    others: tuple[str | None, ...] = ()
+    """The other files that are read: stdin can be only one of all."""
+
+
+def read_sources(sources: Sources) -> str | list[Any]:
+    """The `input` field of the request."""
+    choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file")
+    given = [name for name in choices if getattr(sources, name) is not None]
+    flags = [f"--{name.replace('_', '-')}" for name in given or choices]
+    if len(given) != 1:
+        listed = ", ".join(flags)
+        found = f"{listed} exclude each other" if given else f"No input; give one of {listed}"
+        raise UsageError(f"{found}.")
+    files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
+    if files.count("-") > 1:
+        raise UsageError("stdin (-) can be read only once; name a file for the other options.")
+    if sources.messages_json_file is not None or sources.input_json_file is not None:
+        if sources.system_prompt is not None or sources.developer_prompt is not None:
+            raise UsageError(
+                f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
+                "stand in the file."
+            )
+        if sources.messages_json_file is not None:
+            return read_messages(sources.messages_json_file)
+        return read_input(str(sources.input_json_file))
+    if sources.prompt is not None and not sources.prompt.strip():
+        raise UsageError("--prompt: the prompt is empty.")
+    prompt = sources.prompt or read_prompt(str(sources.prompt_file))
+    return prompt_messages(prompt, system=sources.system_prompt, developer=sources.developer_prompt)
+
+
+def prompt_messages(
+    prompt: str, *, system: str | None = None, developer: str | None = None
+) -> list[dict[str, Any]]:
+    """Messages of one `input_text` part each: system, developer, user; absent ones left out."""
+    texts = (("system", system), ("developer", developer), ("user", prompt))
+    return [
+        {"role": role, "content": [{"type": "input_text", "text": text}]}
+        for role, text in texts
+        if text is not None
+    ]
+
+
+def read_prompt(path: str) -> str:
+    """The text of a prompt file, or of stdin for `-`."""
+    text = _decoded(path)
+    if not text.strip():
+        raise UsageError(f"{_name(path)}: the prompt is empty.")
+    return text
+
+
+def read_messages(path: str) -> list[Any]:
+    """The array of messages in a JSON file, as it stands."""
+    value, name = read_json(path), _name(path)
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        raise UsageError(
+            f"{name}: an object with a `messages` key; give the array itself, as {_EXAMPLE}."
+        )
+    if not isinstance(value, list):
+        raise UsageError(
+            f"{name}: expected an array of messages, as {_EXAMPLE}, found {_kind(value)}."
+        )
+    if not value:
+        raise UsageError(f"{name}: the array of messages is empty.")
+    for index, message in enumerate(value):
+        _check_message(message, f"{name}: message {index}")
+    return value
+
+
+def read_input(path: str) -> str | list[Any]:
+    """The whole `input` field of a request: a string, or an array of any input items."""
+    value, name = read_json(path), _name(path)
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            if not isinstance(item, dict):
+                raise UsageError(f"{name}: item {index}: expected an object, found {_kind(item)}.")
+        return value
+    raise UsageError(
+        f"{name}: expected a text or an array of input items, found {_kind(value)}"
+        f"{'' if value else ', empty'}."
+    )
+
+
+def read_tools(path: str) -> list[Any]:
+    """The `tools` array of a request."""
+    value, name = read_json(path), _name(path)
+    if not isinstance(value, list):
+        example = '[{"type": "web_search"}]'
+        raise UsageError(f"{name}: expected an array of tools, as {example}, found {_kind(value)}.")
+    for index, tool in enumerate(value):
+        if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
+            raise UsageError(f"{name}: tool {index}: expected an object with a `type`.")
+    return value
+
+
+def read_json_schema(path: str) -> dict[str, Any]:
+    """The `text.format` of structured output, from a bare schema or `{name, schema, strict}`.
+
+    A bare schema is named after its title and asked for strictly.
+    """
+    value, name = read_json(path), _name(path)
+    if not isinstance(value, dict):
+        raise UsageError(f"{name}: expected a JSON Schema, found {_kind(value)}.")
+    if isinstance(value.get("schema"), dict):
+        if not isinstance(value.get("name"), str):
+            raise UsageError(f'{name}: `schema` needs a `name` beside it, as "name": "answer".')
+        return {"type": "json_schema", **value}
+    title = value.get("title")
+    words = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in str(title))
+    return {
+        "type": "json_schema",
+        "name": words[:64] if isinstance(title, str) and words else "answer",
+        "schema": value,
+        "strict": True,
+    }
+
+
+def read_object(path: str) -> dict[str, Any]:
+    """A JSON object."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UsageError(f"{_name(path)}: expected an object, found {_kind(value)}.")
+    return value
+
+
+def parse_metadata(pairs: list[str]) -> dict[str, str]:
+    """`KEY=VALUE` texts as the request's `metadata`, within the API's limits."""
+    metadata: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--metadata {pair!r}: expected KEY=VALUE.")
+        if key in metadata:
+            raise UsageError(f"--metadata {key!r}: given twice.")
+        if len(key) > 64 or len(value) > 512:
+            raise UsageError(
+                f"--metadata {key[:80]!r}: a key may have 64 characters and a value 512."
+            )
+        metadata[key] = value
+    if len(metadata) > 16:
+        raise UsageError(f"--metadata: {len(metadata)} pairs, the API takes 16.")
+    return metadata
+
+
+def read_json(path: str) -> Any:
+    """The JSON value of a file, or of stdin for `-`.
+
+    Strict where silence would lose something: no NaN or Infinity, and no key twice in an object.
+    """
+    text, name = _decoded(path), _name(path)
+    if not text.strip():
+        raise UsageError(f"{name}: the file is empty.")
+    try:
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{name}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
+        ) from error
+    except RecursionError as error:
+        raise UsageError(f"{name}: nested too deeply.") from error
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}.") from error
+
+
+def _check_message(message: object, where: str) -> None:
+    if not isinstance(message, dict):
+        raise UsageError(f"{where}: expected an object, found {_kind(message)}.")
+    kind = message.get("type", "message")
+    if kind != "message":
+        raise UsageError(
+            f"{where}: type {kind!r} is no message; use --input-json-file for other input items."
+        )
+    role = message.get("role")
+    if role not in ROLES:
+        found = "no role" if role is None else f"role {role!r}"
+        raise UsageError(f"{where}: {found}; expected one of {', '.join(ROLES)}.")
+    content = message.get("content")
+    if isinstance(content, str):
+        return
+    if not isinstance(content, list):
+        found = "no content" if "content" not in message else f"content is {_kind(content)}"
+        raise UsageError(f"{where}: {found}; expected a text or an array of parts.")
+    if not content:
+        raise UsageError(f"{where}: content is an empty array.")
+    for index, part in enumerate(content):
+        if not isinstance(part, dict):
+            raise UsageError(
+                f"{where}, content part {index}: expected an object, found {_kind(part)}."
+            )
+        if not isinstance(part.get("type"), str):
+            raise UsageError(
+                f'{where}, content part {index}: no type; a text is {{"type": "input_text", '
+                '"text": …}.'
+            )
+
+
+def _decoded(path: str) -> str:
+    name = _name(path)
+    try:
+        if path == "-":
+            if sys.stdin is None:
+                raise UsageError("stdin is closed; there is nothing to read.")
+            raw = sys.stdin.buffer.read()
+        else:
+            with open(path, "rb") as file:  # noqa: PTH123 - pathlib would only wrap it
+                raw = file.read()
+    except OSError as error:
+        raise UsageError(f"{name}: {os.strerror(error.errno or 0)}.") from error
+    except ValueError as error:
+        raise UsageError(f"{name!r}: no valid path ({error}).") from error
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: byte {error.start}: not UTF-8 ({error.reason}).") from error
+
+
+def _name(path: str) -> str:
+    return "stdin" if path == "-" else path
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
+    return names.get(type(value), "null" if value is None else "a number")
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found

@@ -1,0 +1,264 @@
+"""What is known of one job while a command is at it, and the lines that end its run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Literal
+
+from oaibg.errors import ExitCode
+from oaibg.events import (
+    CallError,
+    CancelResult,
+    Detached,
+    Error,
+    Final,
+    Interrupted,
+    PollError,
+    SubmitError,
+    SubmitStart,
+    Timeout,
+    Warning,  # noqa: A004 - the contract's name
+)
+from oaibg.record import Record
+from oaibg.text import utf8
+
+if TYPE_CHECKING:
+    from oaibg.errors import CallFailed, OaibgError, Outcome
+    from oaibg.payload import Payload
+    from oaibg.request import Request
+
+
+class Wait(Record):
+    """How to wait for a job's end. Times are seconds."""
+
+    poll_seconds: float = 10.0
+    max_wait_seconds: float | None = None
+    cancel_on_interrupt: bool = False
+    events: Literal["all", "changes"] = "all"
+
+
+class Output(Record):
+    """Where the answer goes; paths are absolute."""
+
+    show_output_text: bool = False
+    json_file: str | None = None
+    text_file: str | None = None
+    human: bool = False
+
+
+class Job:
+    """One job: what the lines so far have told, kept for the line that ends the run.
+
+    Args:
+        response_id: None until it is known.
+        wait: this run's wait options, which `next` repeats.
+        output: this run's output options, likewise.
+        submitting: whether this run submits the job, so that an outcome is told.
+    """
+
+    def __init__(
+        self,
+        response_id: str | None = None,
+        *,
+        wait: Wait | None = None,
+        output: Output | None = None,
+        submitting: bool = False,
+    ) -> None:
+        self.response_id = response_id
+        self.wait = wait or Wait()
+        self.output = output or Output()
+        self.status: str | None = None
+        self.outcome: Outcome | None = "not_created" if submitting else None
+        self.answered = False
+        self.write_failed = False
+        self.state_warned = False
+
+    def submit_start(self, request: Request, job_key: str | None) -> SubmitStart:
+        """A submit was understood; nothing is sent yet."""
+        return SubmitStart(
+            response_id=None,
+            model=request.text_of("model"),
+            reasoning_effort=request.text_of("reasoning", "effort"),
+            verbosity=request.text_of("text", "verbosity"),
+            poll_seconds=self.wait.poll_seconds,
+            job_key=job_key,
+            request_sha256=request.sha256,
+        )
+
+    def warning(self, code: str, message: str) -> Warning:
+        """Something to know that does not end the run."""
+        return Warning(response_id=self.response_id, code=code, message=message)
+
+    def submit_error(
+        self, failure: CallFailed, *, attempt: int, elapsed: float, delay: float
+    ) -> SubmitError:
+        """A try that certainly created nothing."""
+        return SubmitError(
+            response_id=None,
+            attempt=attempt,
+            elapsed_seconds=elapsed,
+            error=_call_error(failure),
+            retry_in_seconds=round(delay, 3),
+        )
+
+    def poll_error(
+        self, failure: CallFailed, *, attempt: int, elapsed: float, consecutive: int, delay: float
+    ) -> PollError:
+        """A read that failed."""
+        return PollError(
+            response_id=self.response_id,
+            attempt=attempt,
+            elapsed_seconds=elapsed,
+            consecutive=consecutive,
+            error=_call_error(failure),
+            retry_in_seconds=round(delay, 3),
+        )
+
+    def final(self, payload: Payload, elapsed: float) -> Final:
+        """The job's end, from its payload."""
+        code = self.end_code(payload)
+        return Final(
+            response_id=self.response_id,
+            status=str(payload.status),
+            ok=payload.status == "completed",
+            elapsed_seconds=elapsed,
+            model=payload.model,
+            usage=payload.object("usage"),
+            error=payload.object("error"),
+            incomplete_details=payload.object("incomplete_details"),
+            output_text_bytes=len(utf8(payload.text)),
+            exit_code=code,
+            next=None if code == ExitCode.OK else self.show_command(),
+        )
+
+    def end_code(self, payload: Payload) -> ExitCode:
+        """The exit code for a job that has ended."""
+        if payload.status != "completed":
+            return ExitCode.UNSUCCESSFUL
+        return ExitCode.LOCAL_IO if self.write_failed else ExitCode.OK
+
+    def timeout(self, elapsed: float) -> Timeout:
+        """The wait budget is spent."""
+        return Timeout(
+            response_id=self.response_id,
+            status=self.status,
+            elapsed_seconds=elapsed,
+            exit_code=3,
+            next=self.monitor_command(),
+        )
+
+    def detached(self) -> Detached:
+        """The job is left to run."""
+        return Detached(
+            response_id=self.response_id,
+            status=self.status,
+            exit_code=0,
+            next=self.monitor_command(),
+        )
+
+    def cancel_result(self, code: ExitCode) -> CancelResult:
+        """What became of a cancel."""
+        commands = {
+            ExitCode.STILL_RUNNING: self.monitor_command,
+            ExitCode.ERROR: self.monitor_command,
+            ExitCode.UNSUCCESSFUL: self.show_command,
+        }
+        command = commands.get(code)
+        return CancelResult(
+            response_id=self.response_id,
+            status=self.status,
+            cancelled=code == ExitCode.OK,
+            exit_code=code,
+            next=command() if command else None,
+        )
+
+    def interrupted(self, signum: int, *, cancelled: bool = False) -> Interrupted:
+        """A signal ended the wait."""
+        return Interrupted(
+            response_id=self.response_id,
+            signal=signal.Signals(signum).name,
+            status=self.status,
+            job_cancelled=cancelled,
+            outcome=self.outcome,
+            exit_code=128 + signum,
+            next=self.show_command() if cancelled else self.monitor_command(),
+        )
+
+    def error(self, error: OaibgError) -> Error:
+        """An error ended the run."""
+        outcome = self.outcome and (error.outcome or self.outcome)
+        return Error(
+            response_id=self.response_id,
+            code=error.code,
+            message=error.message,
+            http_status=error.http_status,
+            request_id=error.request_id,
+            retryable=error.retryable,
+            outcome=outcome,
+            hint=error.hint,
+            exit_code=error.exit_code,
+            next=self.monitor_command() if error.resumable else None,
+        )
+
+    def monitor_command(self) -> list[str] | None:
+        """The argv that follows the job further; None while its id is unknown."""
+        wait = self.wait
+        options: list[str] = []
+        if wait.poll_seconds != Wait.poll_seconds:
+            options += ["--poll-seconds", _number(wait.poll_seconds)]
+        if wait.max_wait_seconds is not None:
+            options += ["--max-wait-seconds", _number(wait.max_wait_seconds)]
+        if wait.events != Wait.events:
+            options += ["--events", wait.events]
+        if wait.cancel_on_interrupt:
+            options.append("--cancel-on-interrupt")
+        if self.output.show_output_text:
+            options.append("--show-output-text")
+        return self._command("monitor", options)
+
+    def show_command(self) -> list[str] | None:
+        """The argv that shows the job's payload; None while its id is unknown."""
+        return self._command("show", [])
+
+    def _command(self, name: str, options: list[str]) -> list[str] | None:
+        if self.response_id is None:
+            return None
+        output = self.output
+        for flag, path in (
+            ("--output-json-file", output.json_file),
+            ("--output-text-file", output.text_file),
+        ):
+            if path is not None:
+                options += [flag, path]
+        if output.human:
+            options.append("--human")
+        # An id may begin with a hyphen, and would be read as an option.
+        guard = ["--"] if self.response_id.startswith("-") else []
+        return [*_program(), name, *options, *guard, self.response_id]
+
+
+def _program() -> list[str]:
+    """How this program was started, so that `next` can be run as it stands."""
+    started = sys.argv[0] if sys.argv else ""
+    if os.path.basename(started) == "__main__.py":  # noqa: PTH119
+        return [sys.executable, "-m", "oaibg"]
+    if os.path.isabs(started) and os.path.basename(started) == "oaibg":  # noqa: PTH117, PTH119
+        from shutil import which
+
+        return ["oaibg"] if which("oaibg") == started else [started]
+    return ["oaibg"]
+
+
+def _call_error(failure: CallFailed) -> CallError:
+    return CallError(
+        code=failure.code,
+        message=failure.message,
+        http_status=failure.http_status,
+        request_id=failure.request_id,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.15g}"

@@ -1,0 +1,323 @@
+"""submit, monitor, cancel, show: async generators of events. The heart.
+
+Clock, client and store are passed in. A job function never prints, exits or reads a real clock,
+and always ends with the one event that has an exit code, whatever happens to it: errors and a
+cancelled task (a signal) included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from oaibg import polling
+from oaibg.errors import (
+    ApiRefused,
+    CallFailed,
+    ExitCode,
+    NotFound,
+    OaibgError,
+    OutcomeUnknown,
+    Unavailable,
+)
+from oaibg.events import Event, ListedJob, Response, Submitted, Summary
+from oaibg.following import finish, follow, hand_out, not_found
+from oaibg.record import Record
+from oaibg.store import StateError
+from oaibg.submitting import REPLY_GRACE, Submission, create_once
+from oaibg.tools import insist, local_copy, remember_seen, row_of, state_error, state_warning
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from oaibg.job import Job
+    from oaibg.payload import Payload
+    from oaibg.store import Row
+    from oaibg.tools import Client, Tools
+
+CANCEL_CONFIRMS = 5
+"""Retrieves, one second apart, in which a server may confirm a cancel."""
+
+_BARE_404S = 2
+"""Answers of 404 without the API's envelope, as gateways give now and then, that are not believed
+by a single look."""
+
+
+class Target(Record):
+    """Which job is meant: an id, a job key, or (for show) neither: the newest submit."""
+
+    response_id: str | None = None
+    job_key: str | None = None
+
+
+def submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """Submit a job and follow it to its end (or not, with `detach`)."""
+    return _told(_submit(submission, job, tools), job, tools)
+
+
+def monitor(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """Follow a job that was submitted before, to its end."""
+    return _told(_monitor(target, job, tools), job, tools)
+
+
+def cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """Cancel a job and tell its true status."""
+    return _told(_cancel(target, job, tools), job, tools)
+
+
+def show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """One look at a job, from the local copy where it is kept."""
+    return _told(_show(target, job, tools), job, tools)
+
+
+def show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """The jobs that the local state knows, newest first."""
+    return _told(_show_list(limit, job, tools), job, tools)
+
+
+async def _told(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """The events, and whatever breaks them off as the last one."""
+    try:
+        async for event in events:
+            yield event
+    except OaibgError as error:
+        yield job.error(error)
+    except StateError as error:
+        yield job.error(state_error(error))
+    except asyncio.CancelledError:
+        yield await _interrupted(job, tools)
+
+
+async def _interrupted(job: Job, tools: Tools) -> Event:
+    cancelled = False
+    if job.wait.cancel_on_interrupt and job.response_id is not None:
+        try:
+            payload = await tools.connect().cancel(job.response_id, REPLY_GRACE)
+        except (CallFailed, OaibgError):
+            pass  # `job_cancelled` is false, which says it
+        else:
+            job.status = payload.status
+            cancelled = payload.status == "cancelled"
+    return job.interrupted(tools.signum(), cancelled=cancelled)
+
+
+async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    problem = tools.state_problem
+    if problem is not None:
+        if submission.job_key is not None or problem.code == "state_newer":
+            raise state_error(problem)
+        yield state_warning(job, problem)
+    async for event in create_once(submission, job, tools):
+        yield event
+        reattached = isinstance(event, Submitted) and event.reattached
+    if submission.detach:
+        yield job.detached()
+        return
+    local = await local_copy(job, tools) if reattached else None
+    if local is not None:
+        yield job.warning(
+            "job_key_ended", "The job of this job key has ended; a new attempt needs a new key."
+        )
+        events = finish(local, job, tools, local=True)
+    else:
+        events = follow(job, tools, delay=0.0 if reattached else job.wait.poll_seconds)
+    async for event in events:
+        yield event
+
+
+async def _monitor(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    async for warning in _resolve(target, job, tools):
+        yield warning
+    async for event in follow(job, tools, delay=0.0):
+        yield event
+
+
+async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    async for warning in _resolve(target, job, tools):
+        yield warning
+    api = tools.connect()
+    refusal: CallFailed | None = None
+    try:
+        payload = await _ask(api.cancel, job, tools)
+    except CallFailed as failure:
+        # A refusal may mean that the job has ended already: the retrieve tells the truth.
+        refusal = failure
+        payload, _ = await _look(api, job, tools)
+    for _ in range(CANCEL_CONFIRMS if refusal is None else 0):
+        if payload.ended:
+            break
+        await tools.clock.sleep(1.0)
+        payload, _ = await _look(api, job, tools)
+    job.status = payload.status
+    if (problem := await remember_seen(payload, job, tools)) is not None:
+        yield problem
+    if payload.status == "cancelled":
+        code = ExitCode.OK
+    elif payload.ended:
+        code = ExitCode.UNSUCCESSFUL
+    elif refusal is not None:
+        code = ExitCode.ERROR
+        yield job.warning("cancel_refused", f"The server refuses to cancel: {refusal.message}.")
+    else:
+        code = ExitCode.STILL_RUNNING
+    yield job.cancel_result(code)
+
+
+async def _show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    async for warning in _resolve(target, job, tools):
+        yield warning
+    source: Literal["api", "local"] = "local"
+    payload = await local_copy(job, tools)
+    if payload is None or payload.status == "cancelled":
+        # A cancelled job may still turn out to have completed.
+        payload, source = await _look(tools.connect(), job, tools)
+    job.status = payload.status
+    if source == "api" and (problem := await remember_seen(payload, job, tools)) is not None:
+        yield problem
+    async for event in hand_out(payload, job):
+        yield event
+    output = job.output
+    handed_out = output.json_file or output.text_file or output.show_output_text
+    yield Response(
+        response_id=job.response_id,
+        status=payload.status,
+        source=source,
+        response=None if handed_out else payload.data,
+        exit_code=job.end_code(payload) if payload.ended else ExitCode.STILL_RUNNING,
+        next=None if payload.ended else job.monitor_command(),
+    )
+
+
+async def _show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    if tools.state_problem is not None:
+        yield state_warning(job, tools.state_problem)
+    counts: dict[str, int] = {}
+    for row in tools.store.jobs(limit):
+        status = row.status if row.response_id is not None else "outcome_unknown"
+        counts[str(status)] = counts.get(str(status), 0) + 1
+        yield ListedJob(
+            response_id=row.response_id,
+            custom_id=row.custom_id,
+            job_key=row.job_key,
+            model=row.model,
+            status=status,
+            created_at=timestamp(row.created_at),
+            updated_at=timestamp(row.updated_at),
+            base_url=row.base_url,
+        )
+    yield Summary(
+        response_id=None,
+        counts=counts,
+        elapsed_seconds=tools.elapsed(),
+        exit_code=ExitCode.OK,
+        next=None,
+    )
+
+
+async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    """Find the job that is meant, into `job`; what there is to say of it as warnings.
+
+    Raises:
+        NotFound: no such job key, or nothing was submitted here.
+        OutcomeUnknown: the job has no id that is known.
+        UsageError: it takes the state to find the job, and that can't be used.
+    """
+    store, base_url, problem = tools.store, tools.base_url, tools.state_problem
+    response_id, job_key = target.response_id, target.job_key
+    if response_id is not None:
+        job.response_id = response_id
+        if problem is not None:
+            yield state_warning(job, problem)
+        elif await row_of(job, tools) is None:
+            other = await insist(lambda: store.elsewhere(base_url, response_id), tools)
+            if other is not None:
+                yield job.warning(
+                    "other_base_url",
+                    f"This id was submitted to {other.base_url}, and {base_url} is asked now. "
+                    "Set OPENAI_BASE_URL to the former.",
+                )
+        return
+    if problem is not None:
+        raise state_error(problem)
+    if job_key is not None:
+        row = await insist(lambda: store.by_key(base_url, job_key), tools)
+    else:
+        row = await insist(lambda: store.newest(base_url), tools)
+    job.response_id = _id_of(row, target, base_url)
+    job.status = row.status if row is not None else None
+
+
+def _id_of(row: Row | None, target: Target, base_url: str) -> str:
+    if row is None or row.step == "intent":
+        what = "No job" if target.job_key is None else f"No job with the key {target.job_key!r}"
+        raise NotFound(
+            f"{what} was submitted to {base_url} from here.",
+            hint="`oaibg show --list` has the jobs that were.",
+        )
+    if row.response_id is None:
+        raise OutcomeUnknown(
+            "A request was sent, and its answer was never stored: the job may be running and may "
+            "be billed.",
+            hint="Do not blindly submit again. With --job-key, --resubmit-unknown decides for it.",
+        )
+    return row.response_id
+
+
+async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["api", "local"]]:
+    """A job as the API has it, or its local copy where the API can't or won't tell."""
+    try:
+        return await _ask(api.retrieve, job, tools), "api"
+    except (CallFailed, Unavailable) as failure:
+        local = await local_copy(job, tools)
+        if local is not None:
+            return local, "local"
+        if isinstance(failure, Unavailable):
+            raise
+        if failure.http_status == 404:
+            raise not_found(job, failure) from failure
+        raise ApiRefused(
+            failure.message,
+            code=failure.code,
+            http_status=failure.http_status,
+            request_id=failure.request_id,
+        ) from failure
+
+
+async def _ask(call: Callable[[str, float], Awaitable[Payload]], job: Job, tools: Tools) -> Payload:
+    """A call that may be repeated, until it is answered or a minute has passed.
+
+    Raises:
+        AuthRefused: the key is refused.
+        Unavailable: no answer, and the minute has passed.
+        CallFailed: the API answered, and says no.
+    """
+    give_up = tools.clock.monotonic() + polling.BLOCKED_AFTER
+    attempt = 0
+    while True:
+        attempt += 1
+        remaining = give_up - tools.clock.monotonic()
+        try:
+            return await call(str(job.response_id), polling.request_timeout(0, remaining))
+        except CallFailed as failure:
+            if polling.is_auth(failure):
+                raise polling.auth_error(failure) from failure
+            bare = failure.http_status == 404 and not failure.envelope and attempt <= _BARE_404S
+            if not bare and not polling.is_passing(failure):
+                raise
+            asked = polling.retry_after(failure.retry_after, tools.clock.now())
+            delay = polling.create_delay(attempt, asked, tools.clock.random())
+            if tools.clock.monotonic() + delay >= give_up:
+                raise Unavailable(
+                    f"The API could not be asked: {failure.message}",
+                    http_status=failure.http_status,
+                    request_id=failure.request_id,
+                    hint=polling.UNREACHABLE_HINT,
+                ) from failure
+        await tools.clock.sleep(delay)
+
+
+def timestamp(seconds: float) -> str:
+    """Unix seconds as ISO 8601 in UTC, with milliseconds and `Z`."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,233 @@
+"""The options: one `Annotated` alias each, and the checks that belong to one option alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import Annotated, Literal
+
+import typer
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
+Verbosity = Literal["low", "medium", "high", "omit"]
+Window = Literal["soonest", "2h", "8h"]
+Events = Literal["all", "changes"]
+
+_RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
+
+
+def _seconds(value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value} is not a number of seconds above 0.")
+    return value
+
+
+def _response_id(value: str | None) -> str | None:
+    if value is not None and (not _RESPONSE_ID.fullmatch(value) or not value.strip(".")):
+        raise typer.BadParameter(
+            "no response id; one is 1 to 1,024 of letters, digits and _ - = . : + ~"
+        )
+    return value
+
+
+def _job_key(value: str | None) -> str | None:
+    if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
+        raise typer.BadParameter("a job key is 1 to 512 printable characters.")
+    return value
+
+
+def _named(value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise typer.BadParameter("it is empty.")
+    return value
+
+
+def _output_path(value: str | None) -> str | None:
+    """The absolute path, where a file can be put there as far as can be told before the run."""
+    if value is None:
+        return None
+    if value in ("", "-"):
+        raise typer.BadParameter("a file's path is needed; `oaibg show` prints to stdout.")
+    path = os.path.abspath(value)  # noqa: PTH100
+    folder = os.path.dirname(path)  # noqa: PTH120
+    if os.path.isdir(path):  # noqa: PTH112
+        raise typer.BadParameter(f"{path} is a folder.")
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise typer.BadParameter(f"there is no folder {folder}.")
+    return path
+
+
+# Input
+
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", help="The user message's text.", show_default=False)
+]
+PromptFile = Annotated[
+    str | None,
+    typer.Option("--prompt-file", metavar="PATH", help="The user message's text; - is stdin."),
+]
+SystemPrompt = Annotated[
+    str | None, typer.Option("--system-prompt", help="A system message before the prompt.")
+]
+DeveloperPrompt = Annotated[
+    str | None, typer.Option("--developer-prompt", help="A developer message before the prompt.")
+]
+MessagesFile = Annotated[
+    str | None,
+    typer.Option(
+        "--messages-json-file", metavar="PATH", help="A JSON array of messages; - is stdin."
+    ),
+]
+InputFile = Annotated[
+    str | None,
+    typer.Option(
+        "--input-json-file",
+        metavar="PATH",
+        help="The whole `input` field: a JSON text or array of input items; - is stdin.",
+    ),
+]
+
+# Settings
+
+Model = Annotated[
+    str, typer.Option("--model", envvar="OAIBG_MODEL", callback=_named, help="The model.")
+]
+ReasoningEffort = Annotated[
+    Effort, typer.Option("--reasoning-effort", help="Reasoning effort; omit leaves it out.")
+]
+TextVerbosity = Annotated[
+    Verbosity, typer.Option("--verbosity", help="The answer's verbosity; omit leaves it out.")
+]
+Instructions = Annotated[
+    str | None, typer.Option("--instructions", help="The request's `instructions`.")
+]
+MaxOutputTokens = Annotated[
+    int | None,
+    typer.Option("--max-output-tokens", min=1, help="Limit of output and reasoning tokens."),
+]
+CompletionWindow = Annotated[
+    Window | None,
+    typer.Option("--completion-window", help="Later and cheaper: when it must be done."),
+]
+PreviousResponseId = Annotated[
+    str | None,
+    typer.Option(
+        "--previous-response-id", callback=_named, metavar="ID", help="Continue that response."
+    ),
+]
+ToolsFile = Annotated[
+    str | None,
+    typer.Option("--tools-json-file", metavar="PATH", help="A JSON array of tools; none without."),
+]
+SchemaFile = Annotated[
+    str | None,
+    typer.Option(
+        "--json-schema-file",
+        metavar="PATH",
+        help="Structured output: a JSON Schema, or {name, schema, strict}.",
+    ),
+]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata; may be given 16 times."),
+]
+BodyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--body-json-file",
+        metavar="PATH",
+        help="A JSON object merged over the request last (RFC 7396).",
+    ),
+]
+
+# Safety
+
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Print the request and its hash; send nothing.")
+]
+JobKey = Annotated[
+    str | None,
+    typer.Option(
+        "--job-key",
+        metavar="KEY",
+        callback=_job_key,
+        help="Never submit this key's request twice: a rerun goes on with the same job.",
+    ),
+]
+KeyOfJob = Annotated[
+    str | None,
+    typer.Option(
+        "--job-key", metavar="KEY", callback=_job_key, help="The job of this key, not of an id."
+    ),
+]
+ResubmitUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--resubmit-unknown",
+        help="Submit the job key again although an earlier outcome is unknown: may pay twice.",
+    ),
+]
+
+# Which job
+
+ResponseId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RESPONSE_ID]",
+        callback=_response_id,
+        help="The response's id; after -- where it begins with a hyphen.",
+        show_default=False,
+    ),
+]
+
+# Waiting
+
+PollSeconds = Annotated[
+    float, typer.Option("--poll-seconds", callback=_seconds, help="Seconds between polls.")
+]
+MaxWaitSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--max-wait-seconds",
+        callback=_seconds,
+        help="Stop waiting (exit 3) this long after the start; the job goes on.",
+    ),
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Submit, print the id, and end without waiting.")
+]
+CancelOnInterrupt = Annotated[
+    bool, typer.Option("--cancel-on-interrupt", help="Cancel the job where a signal ends the wait.")
+]
+EventsChoice = Annotated[
+    Events, typer.Option("--events", help="Every poll, or changes and a heartbeat a minute.")
+]
+
+# Output
+
+ShowOutputText = Annotated[
+    bool, typer.Option("--show-output-text", help="An output_text event with the answer's text.")
+]
+OutputJsonFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output-json-file", metavar="PATH", callback=_output_path, help="Save the API's object."
+    ),
+]
+OutputTextFile = Annotated[
+    str | None,
+    typer.Option(
+        "--output-text-file", metavar="PATH", callback=_output_path, help="Save the answer's text."
+    ),
+]
+HumanFlag = Annotated[
+    bool, typer.Option("--human", help="For people: progress on stderr, the answer on stdout.")
+]
+OutputTextFlag = Annotated[
+    bool, typer.Option("--output-text", help="Print the answer's text alone, as it is.")
+]
+ListFlag = Annotated[bool, typer.Option("--list", help="List the jobs that were submitted here.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="With --list: at most so many, newest first.")
+]

@@ -1,0 +1,134 @@
+"""Renderers, and the writer below them. They know events only, and decide nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+from oaibg.errors import ExitCode, StdoutGone
+from oaibg.events import Error, OutputText, OutputTextMissing, Response, Warning  # noqa: A004
+from oaibg.text import inert, utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oaibg.events import Event
+
+
+class Renderer(Protocol):
+    """Shows events to whoever runs the command."""
+
+    def write(self, event: Event) -> None:
+        """Show one event, now.
+
+        Raises:
+            StdoutGone: stdout is closed or full.
+        """
+        ...
+
+
+class Stdout:
+    """File descriptor 1, written to directly: what was written is out, whatever comes next."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self.writing = False
+        """Whether a write is under way, so that a signal handler must not write in its middle."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of it.
+
+        Raises:
+            StdoutGone: 141 where the reader closed it, 9 where it is full.
+        """
+        rest = memoryview(data)
+        self.writing = True
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._descriptor, rest) :]
+                except BlockingIOError:
+                    # Some harnesses hand over a pipe that does not block.
+                    select.select([], [self._descriptor], [])
+        except OSError as error:
+            closed = error.errno in (errno.EPIPE, errno.EBADF)
+            raise StdoutGone(ExitCode.STDOUT_CLOSED if closed else ExitCode.LOCAL_IO) from error
+        finally:
+            self.writing = False
+
+
+class JsonLines:
+    """One compact ASCII JSON object a line."""
+
+    def __init__(self, stdout: Stdout, now: Callable[[], str]) -> None:
+        self._stdout, self._now = stdout, now
+
+    def write(self, event: Event) -> None:
+        """Write the event's line."""
+        self._stdout.write(json_line(event.to_dict(self._now())))
+
+
+class RawText:
+    """The answer's text alone on stdout; everything else as prose on stderr."""
+
+    def __init__(self, stdout: Stdout) -> None:
+        self._stdout = stdout
+
+    def write(self, event: Event) -> None:
+        """Write the text, or the notice."""
+        if isinstance(event, OutputText):
+            self._stdout.write(utf8(event.text))
+        elif isinstance(event, OutputTextMissing):
+            prose(f"The response has no output text; its status is {event.status}.")
+        elif isinstance(event, Response):
+            if event.exit_code:
+                prose(f"The status of {event.response_id} is {event.status}.")
+        elif isinstance(event, Warning):
+            prose(f"Warning: {event.message}")
+        elif isinstance(event, Error):
+            prose(f"Error: {event.message}")
+            if event.hint:
+                prose(event.hint)
+
+
+def json_line(value: dict[str, Any]) -> bytes:
+    """A compact line of ASCII JSON; numbers that JSON has no word for become null."""
+    try:
+        text = _dumps(value)
+    except ValueError:
+        text = _dumps(_finite(value))
+    return text.encode() + b"\n"
+
+
+def prose(text: str) -> None:
+    """A line for people on stderr, with nothing in it that steers a terminal."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"{inert(text)}\n")
+            sys.stderr.flush()
+        except OSError:
+            return  # nothing on stderr is needed to follow a job
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_values)
+
+
+def _values(record: Any) -> dict[str, Any]:
+    values: dict[str, Any] = record.values()
+    return values
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return value

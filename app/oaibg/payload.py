@@ -1,0 +1,83 @@
+"""What the API answered: the bytes as they came, and the few keys that we read from them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
+"""The statuses at which a response stays. `expired` is a batch's, and other servers'."""
+
+RUNNING = frozenset({"queued", "in_progress"})
+
+
+class Payload:
+    """A response object of the API.
+
+    Unknown keys and item types are kept: `raw` is what files hold, `data` what events show.
+
+    Args:
+        raw: the body as it was received.
+        request_id: the `x-request-id` of the reply.
+
+    Raises:
+        ValueError: the body is not a JSON object (HTML, truncated, too deep, not UTF-8).
+    """
+
+    def __init__(self, raw: bytes, request_id: str | None = None) -> None:
+        try:
+            # Some servers write NaN and Infinity, which are not JSON and mean no number to anyone.
+            data = json.loads(raw, parse_constant=lambda _: None)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+        if not isinstance(data, dict):
+            raise ValueError(f"a JSON {type(data).__name__}, not an object")  # noqa: TRY004
+        self.raw = raw
+        self.data: dict[str, Any] = data
+        self.request_id = request_id
+
+    @property
+    def id(self) -> str | None:
+        """The response's id; None where it is absent or no text."""
+        return _text(self.data.get("id")) or None
+
+    @property
+    def status(self) -> str | None:
+        """The response's status as the server spells it."""
+        return _text(self.data.get("status"))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the status is terminal."""
+        return self.status in TERMINAL
+
+    @property
+    def model(self) -> str | None:
+        """The model that the server says it used."""
+        return _text(self.data.get("model"))
+
+    def object(self, key: str) -> dict[str, Any] | None:
+        """The object at `key`; None where there is none."""
+        value = self.data.get(key)
+        if isinstance(value, str) and key == "error":
+            return {"code": None, "message": value}
+        return value if isinstance(value, dict) else None
+
+    @property
+    def text(self) -> str:
+        """All `output_text` parts of all messages joined, as the SDK's `output_text` does."""
+        return "".join(
+            part["text"]
+            for item in _objects(self.data.get("output"))
+            if item.get("type") == "message"
+            for part in _objects(item.get("content"))
+            if part.get("type") == "output_text" and isinstance(part.get("text"), str)
+        )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -1,0 +1,61 @@
+"""Frozen records that cost nothing at start-up.
+
+A frozen `dataclasses.dataclass` takes about a millisecond to create, because it compiles its
+methods; with thirty of them that is most of the time to the first line. A `Record` is the same
+to its users and to the type checker (PEP 681), and takes some ten microseconds.
+"""
+
+from __future__ import annotations
+
+from inspect import get_annotations
+from typing import Any, ClassVar, Self, dataclass_transform
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Record:
+    """Base of the frozen, keyword-only records; fields are the class's annotations, in order.
+
+    Raises:
+        TypeError: a field without a default is missing, or a keyword is not a field.
+        AttributeError: on assignment.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        own = (
+            name
+            for name, annotation in get_annotations(cls).items()
+            if not str(annotation).startswith("ClassVar")
+        )
+        cls.fields = (*cls.fields, *own)
+
+    def __init__(self, **values: Any) -> None:
+        for name in self.fields:
+            if name in values:
+                self.__dict__[name] = values.pop(name)
+            elif not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} needs {name}")
+        if values:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.values() == other.values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), repr(self)))
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.values().items())
+        return f"{type(self).__name__}({inside})"
+
+    def values(self) -> dict[str, Any]:
+        """The fields and their values, in the order in which they were declared."""
+        return {name: getattr(self, name) for name in self.fields}
+
+    def but(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return type(self)(**{**self.values(), **changes})

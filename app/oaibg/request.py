@@ -1,0 +1,146 @@
+"""Settings and input → the exact body of `responses.create`, and its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from math import isinf
+from typing import Any
+
+from oaibg.errors import UsageError
+from oaibg.record import Record
+
+OMIT = "omit"
+"""The value of a setting that leaves its field out of the request."""
+
+_OURS = ("background", "stream")
+
+
+class Settings(Record):
+    """What goes into a request beside its input; None leaves a field out."""
+
+    model: str
+    reasoning_effort: str
+    verbosity: str
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    completion_window: str | None = None
+    previous_response_id: str | None = None
+    tools: list[Any] | None = None
+    text_format: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
+    body: dict[str, Any] | None = None
+
+
+class Request(Record):
+    """A request that can be sent: its body, and the hash of the body's canonical JSON."""
+
+    body: dict[str, Any]
+    sha256: str
+
+    def text_of(self, *path: str) -> str | None:
+        """The text at a path of keys in the body; None where there is none."""
+        value: Any = self.body
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value if isinstance(value, str) else None
+
+
+def build_request(given: str | list[Any], settings: Settings) -> Request:
+    """The request that a submit sends.
+
+    Args:
+        given: the `input` field, validated.
+        settings: the rest; `body` is merged over the request last (RFC 7396).
+
+    Raises:
+        UsageError: the body file sets what this tool decides, or something can't be sent as JSON.
+    """
+    text: dict[str, Any] = {"format": settings.text_format or {"type": "text"}}
+    if settings.verbosity != OMIT:
+        text["verbosity"] = settings.verbosity
+    body: dict[str, Any] = {"model": settings.model, "input": given, "text": text}
+    if settings.reasoning_effort != OMIT:
+        body["reasoning"] = {"effort": settings.reasoning_effort}
+    body["background"] = True
+    window = settings.completion_window
+    optional = {
+        "instructions": settings.instructions,
+        "max_output_tokens": settings.max_output_tokens,
+        "background_options": window and {"completion_window": window},
+        "previous_response_id": settings.previous_response_id,
+        "tools": settings.tools,
+        "metadata": settings.metadata or None,
+    }
+    body |= {key: value for key, value in optional.items() if value is not None}
+    for key in _OURS:
+        if settings.body is not None and key in settings.body:
+            raise UsageError(
+                f"--body-json-file: `{key}` can't be set there: every job runs in background mode."
+            )
+    body = merge_patch(body, settings.body or {})
+    return Request(body=body, sha256=hashlib.sha256(canonical_json(body)).hexdigest())
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """`patch` merged over `target`, both left as they are (RFC 7396)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no white space, UTF-8: the same bytes for the same value.
+
+    Raises:
+        UsageError: a lone surrogate, a number beyond the range of JSON's readers, or nesting
+            too deep to be written.
+    """
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        return text.encode()
+    except UnicodeEncodeError as error:
+        where = _path_to(value, _has_surrogate)
+        raise UsageError(
+            f"The request can't be sent: {where} has text that is not Unicode (a lone surrogate)."
+        ) from error
+    except ValueError as error:
+        where = _path_to(value, _is_infinite)
+        raise UsageError(
+            f"The request can't be sent: {where}: a number is out of range."
+        ) from error
+    except RecursionError as error:
+        raise UsageError("The request can't be sent: it is nested too deeply.") from error
+
+
+def _is_infinite(leaf: object) -> bool:
+    return isinstance(leaf, float) and isinf(leaf)
+
+
+def _has_surrogate(leaf: object) -> bool:
+    return isinstance(leaf, str) and any("\ud800" <= char <= "\udfff" for char in leaf)
+
+
+def _path_to(value: Any, wanted: Any, path: str = "") -> str:
+    """Where the first wanted leaf stands, as `input[0].content`; empty where there is none."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            inner = f"{path}.{key}".lstrip(".").encode("ascii", "backslashreplace").decode()
+            found = inner if wanted(key) else _path_to(entry, wanted, inner)
+            if found:
+                return found
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            if found := _path_to(entry, wanted, f"{path}[{index}]"):
+                return found
+    elif wanted(value):
+        return path
+    return ""

@@ -1,0 +1,162 @@
+"""What a job function works with: clock, client and store, and writing to the state with care."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from oaibg.errors import UsageError
+from oaibg.payload import Payload
+from oaibg.record import Record
+from oaibg.store import Row, StateBusyError, StateError, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from oaibg.events import Warning as WarningEvent
+    from oaibg.job import Job
+
+T = TypeVar("T")
+
+_STATE_PATIENCE = 5.0
+_STATE_INTERVAL = 0.03
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        ...
+
+    def random(self) -> float:
+        """A random number in [0, 1), for jitter."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Client(Protocol):
+    """The calls of the API; `oaibg.api.Api` is the real one. All raise `CallFailed`."""
+
+    async def create(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> Payload:
+        """POST once; `on_sending` is awaited before the first byte is written."""
+        ...
+
+    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+        """GET a response."""
+        ...
+
+    async def cancel(self, response_id: str, timeout: float) -> Payload:
+        """POST a cancel."""
+        ...
+
+
+class Tools(Record):
+    """What a job function works with.
+
+    Args:
+        connect: gives the client; called when a request is about to be made.
+        store: what outlives the process.
+        state_problem: why `store` is of this process alone, or what was set aside.
+        base_url: where the API is, as it is kept in the state (without credentials).
+        clock: the time.
+        started: `clock.monotonic()` at the process's start, from which waits count.
+        signum: the signal that cancelled the task.
+    """
+
+    connect: Callable[[], Client]
+    store: Store
+    state_problem: StateError | None
+    base_url: str
+    clock: Clock
+    started: float
+    signum: Callable[[], int]
+
+    def elapsed(self) -> float:
+        """Seconds since the process's start, to the millisecond."""
+        return round(self.clock.monotonic() - self.started, 3)
+
+    def deadline(self, job: Job) -> float:
+        """When the job's wait is over, on the monotonic clock."""
+        limit = job.wait.max_wait_seconds
+        return math.inf if limit is None else self.started + limit
+
+
+async def insist(call: Callable[[], T], tools: Tools) -> T:
+    """Read or write the state, waiting a while for other processes that write.
+
+    Raises:
+        StateError: it can't be done.
+    """
+    give_up = tools.clock.monotonic() + _STATE_PATIENCE
+    while True:
+        try:
+            return call()
+        except StateBusyError:
+            if tools.clock.monotonic() >= give_up:
+                raise
+        await tools.clock.sleep(_STATE_INTERVAL)
+
+
+async def remember(write: Callable[[], None], job: Job, tools: Tools) -> WarningEvent | None:
+    """Write to the state, and go on where that is impossible: a warning then, once a run."""
+    try:
+        await insist(write, tools)
+    except StateError as error:
+        if not job.state_warned:
+            return state_warning(job, error)
+    return None
+
+
+async def remember_seen(payload: Payload, job: Job, tools: Tools) -> WarningEvent | None:
+    """Note a job's status, and keep its result where it has ended."""
+
+    def write() -> None:
+        response_id = str(job.response_id)
+        tools.store.seen(tools.base_url, response_id, payload.status, payload.model)
+        if payload.ended:
+            tools.store.keep(tools.base_url, response_id, payload.raw)
+
+    return await remember(write, job, tools)
+
+
+async def row_of(job: Job, tools: Tools) -> Row | None:
+    """What the state knows of the job's id at this base URL; nothing where it can't be read."""
+    try:
+        return await insist(lambda: tools.store.by_id(tools.base_url, str(job.response_id)), tools)
+    except StateError:
+        return None
+
+
+async def local_copy(job: Job, tools: Tools) -> Payload | None:
+    """The result that was kept of the job; None where there is none that can be read."""
+    row = await row_of(job, tools)
+    raw = tools.store.result(row) if row is not None else None
+    try:
+        payload = Payload(raw) if raw is not None else None
+    except ValueError:
+        return None
+    return payload if payload is not None and payload.ended else None
+
+
+def state_warning(job: Job, error: StateError) -> WarningEvent:
+    """The warning that says what the state can't do for this run."""
+    job.state_warned = True
+    return job.warning(error.code, f"{error.message} {_STATE_ADVICE}")
+
+
+def state_error(error: StateError) -> UsageError:
+    """The error of a run that can't do without the state."""
+    return UsageError(error.message, code=error.code, hint=_STATE_ADVICE)
+
+
+_STATE_ADVICE = "OAIBG_STATE_DIR names a folder that can be written, to keep ids and results in."
