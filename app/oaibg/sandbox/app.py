@@ -1,0 +1,347 @@
+"""The routes of the sandbox: the Responses API, and a few of its own to steer it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Route
+
+from .checks import ApiError, check_create, not_found, refused_key
+from .faults import FaultScript, parse_faults
+from .jobs import Job, input_items, new_job
+from .wire import Link, Reply, Wire, fault_reply, to_json
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+_SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
+
+
+@dataclass(slots=True)
+class LoggedRequest:
+    """A request that arrived whole, and what became of it."""
+
+    method: str
+    path: str
+    """Without the query."""
+    query: dict[str, str]
+    headers: dict[str, str]
+    """Names in lower case; keys are masked."""
+    body: Any
+    """The parsed JSON; None without a body, or where it is not JSON."""
+    raw_body: bytes
+    at: float
+    """Unix seconds."""
+    status: int | None = None
+    """None while it is unanswered, and when its connection was aborted without an answer."""
+    response_id: str | None = None
+    """The job that it created or named."""
+
+
+@dataclass
+class State:
+    """Everything the server knows."""
+
+    seconds: float
+    jobs: dict[str, Job] = field(default_factory=dict)
+    requests: list[LoggedRequest] = field(default_factory=list)
+    faults: FaultScript = field(default_factory=FaultScript)
+    link: Callable[[tuple[str, int]], Link | None] = lambda _client: None
+    """Finds the connection of a client's address."""
+    on_done: Callable[[LoggedRequest], None] | None = None
+    """Told of every exchange that is over."""
+
+    def clear(self) -> None:
+        """Forget jobs, requests and faults."""
+        self.faults.clear()
+        self.jobs.clear()
+        self.requests.clear()
+
+
+def build_app(state: State) -> Starlette:
+    """Return the ASGI app over this state."""
+
+    def api(path: str, method: str, act: _Act, operation: str | None = None) -> Route:
+        return Route(path, _Endpoint(state, act, operation), methods=[method])
+
+    routes = [
+        api("/v1/responses", "POST", _create, "create"),
+        api("/v1/responses/{id}", "GET", _retrieve, "retrieve"),
+        api("/v1/responses/{id}", "DELETE", _delete),
+        api("/v1/responses/{id}/cancel", "POST", _cancel, "cancel"),
+        api("/v1/responses/{id}/input_items", "GET", _input_items),
+    ]
+    unknown = Route("/{path:path}", _Endpoint(state, _refuse_by(routes)))
+    return Starlette(routes=[*_steering(state), *routes, unknown])
+
+
+@dataclass(slots=True)
+class _Call:
+    """A request on its way through an operation of the API."""
+
+    state: State
+    log: LoggedRequest
+    scope: Scope
+    response_id: str | None
+    stream: bool
+
+    def job(self) -> Job:
+        """Return the job that the path names; raise the API's 404 where there is none."""
+        response_id = self.response_id or ""
+        job = self.state.jobs.get(response_id)
+        if job is None:
+            raise not_found(response_id)
+        return job
+
+
+_Act = Callable[[_Call], Reply]
+
+
+class _Endpoint:
+    """One operation as an ASGI app: logs the request, lets the script interfere, and answers."""
+
+    def __init__(self, state: State, act: _Act, operation: str | None = None) -> None:
+        self._state = state
+        self._act = act
+        self._operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            raw_body = await request.body()
+        except ClientDisconnect:
+            return
+        log = _log(request, raw_body)
+        self._state.requests.append(log)
+        try:
+            await self._exchange(log, scope, receive, send)
+        finally:
+            if self._state.on_done is not None:
+                self._state.on_done(log)
+
+    async def _exchange(
+        self, log: LoggedRequest, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        stream = _wants_stream(self._operation, log)
+        fault = self._state.faults.take(_names(self._operation, stream), log.response_id)
+        kind = fault.kind if fault else None
+        wire = Wire(scope, receive, send, self._state.link, fault, _status_setter(log))
+        if fault and kind == "status":
+            await wire.send(fault_reply(fault, log.path))
+            return
+        if kind == "reset_before":
+            await wire.reset()
+            return
+        if fault and kind == "hang_before" and await wire.gone_after(fault.seconds):
+            return
+        streams = stream and kind != "plain"
+        reply = self._reply(_Call(self._state, log, scope, log.response_id, streams))
+        if kind == "reset_after":
+            await wire.reset()
+            return
+        if fault and kind == "hang_after" and await wire.gone_after(fault.seconds):
+            return
+        if fault and kind == "delay":
+            late = 1 if fault.seconds is None else fault.seconds
+            if await wire.gone_after(late):
+                return
+        if fault and kind in ("html", "raw"):
+            reply = fault_reply(fault, log.path)
+        await wire.send(reply)
+
+    def _reply(self, call: _Call) -> Reply:
+        try:
+            _check_key(call.scope)
+            return self._act(call)
+        except ApiError as error:
+            return Reply(error.status, to_json(error.envelope()))
+
+
+def _create(call: _Call) -> Reply:
+    if call.log.body is None and call.log.raw_body.strip() != b"null":
+        raise ApiError(400, "We could not parse the JSON body of your request.")
+    request = check_create(call.log.body, call.state.jobs)
+    try:
+        job = new_job(request, time.time(), call.state.seconds)
+    except ValueError as error:
+        raise ApiError(400, str(error), param="metadata", code="invalid_value") from None
+    call.state.jobs[job.id] = job
+    call.log.response_id = job.id
+    if call.stream:
+        return Reply(media_type="text/event-stream; charset=utf-8", events_of=job)
+    if not job.background:
+        return Reply(wait_for=job)
+    return Reply(body=to_json(job.payload_as("queued")))
+
+
+def _retrieve(call: _Call) -> Reply:
+    job = call.job()
+    if not call.stream:
+        return Reply(body=to_json(job.payload(time.time())))
+    if not job.streamable:
+        message = "This response cannot be streamed because it was not created with stream=true."
+        raise ApiError(400, message, param="stream")
+    return Reply(
+        media_type="text/event-stream; charset=utf-8",
+        events_of=job,
+        starting_after=_whole(call.log.query, "starting_after", -1),
+    )
+
+
+def _cancel(call: _Call) -> Reply:
+    job = call.job()
+    if not job.background:
+        raise ApiError(400, "Cannot cancel a synchronous response.")
+    if not job.cancel(time.time()):
+        raise ApiError(400, "Cannot cancel a completed response.")
+    return Reply(body=to_json(job.payload_as("cancelled")))
+
+
+def _delete(call: _Call) -> Reply:
+    job = call.job()
+    call.state.jobs.pop(job.id, None)
+    return Reply(body=to_json({"id": job.id, "object": "response", "deleted": True}))
+
+
+def _input_items(call: _Call) -> Reply:
+    query = call.log.query
+    items = input_items(call.job())
+    if query.get("order", "desc") != "asc":
+        items.reverse()
+    if "after" in query:
+        ids = [item["id"] for item in items]
+        if query["after"] not in ids:
+            raise ApiError(400, f"Item with id '{query['after']}' not found.", param="after")
+        items = items[ids.index(query["after"]) + 1 :]
+    page = items[: min(max(_whole(query, "limit", 20), 1), 100)]
+    listed = {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else "",
+        "last_id": page[-1]["id"] if page else "",
+        "has_more": len(items) > len(page),
+    }
+    return Reply(body=to_json(listed))
+
+
+def _refuse_by(routes: list[Route]) -> _Act:
+    """Return the operation of all other paths: 405 where another method would do, else 404."""
+
+    def refuse(call: _Call) -> NoReturn:
+        log = call.log
+        if any(route.matches(call.scope)[0] is not Match.NONE for route in routes):
+            message = (
+                f"Not allowed to {log.method} on {log.path}. "
+                "(HINT: Perhaps you meant to use a different HTTP method?)"
+            )
+            raise ApiError(405, message)
+        raise ApiError(404, f"Invalid URL ({log.method} {log.path})")
+
+    return refuse
+
+
+def _steering(state: State) -> list[Route]:
+    """Return the routes for other processes; requests to them are not logged."""
+
+    async def script(request: Request) -> Response:
+        try:
+            faults = parse_faults(await request.json())
+        except ValueError as error:
+            message = str(error) or "the body is not JSON"
+            return JSONResponse(ApiError(400, message).envelope(), status_code=400)
+        state.faults.add(faults)
+        return JSONResponse({"added": len(faults)})
+
+    async def logged(_request: Request) -> Response:
+        return Response(to_json([_to_dict(one) for one in list(state.requests)]), 200, _JSON)
+
+    async def clear(_request: Request) -> Response:
+        state.clear()
+        return JSONResponse({"cleared": True})
+
+    return [
+        Route("/sandbox/faults", script, methods=["POST"]),
+        Route("/sandbox/requests", logged, methods=["GET"]),
+        Route("/sandbox", clear, methods=["DELETE"]),
+    ]
+
+
+_JSON = {"content-type": "application/json"}
+
+
+def _to_dict(log: LoggedRequest) -> dict[str, Any]:
+    return {**asdict(log), "raw_body": log.raw_body.decode("utf-8", "replace")}
+
+
+def _log(request: Request, raw_body: bytes) -> LoggedRequest:
+    headers = dict(request.headers)
+    for name in _SECRET_HEADERS:
+        if name in headers:
+            headers[name] = "Bearer ***" if name == "authorization" else "***"
+    return LoggedRequest(
+        method=request.method,
+        path=request.scope["path"],
+        query=dict(request.query_params),
+        headers=headers,
+        body=_parse(raw_body),
+        raw_body=raw_body,
+        at=time.time(),
+        response_id=request.path_params.get("id"),
+    )
+
+
+def _status_setter(log: LoggedRequest) -> Callable[[int], None]:
+    def set_status(status: int) -> None:
+        log.status = status
+
+    return set_status
+
+
+def _parse(raw_body: bytes) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(raw_body, parse_constant=refuse) if raw_body else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _wants_stream(operation: str | None, log: LoggedRequest) -> bool:
+    if operation == "create":
+        return isinstance(log.body, dict) and log.body.get("stream") is True
+    return operation == "retrieve" and log.query.get("stream", "").lower() == "true"
+
+
+def _names(operation: str | None, stream: bool) -> tuple[str, ...]:
+    """Return the names by which a fault may mean this request."""
+    if operation is None:
+        return ()
+    if not stream:
+        return (operation,)
+    return ("create", "stream") if operation == "create" else ("stream",)
+
+
+def _check_key(scope: Scope) -> None:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            key = value.decode("latin-1").removeprefix("Bearer ").strip()
+            if key.startswith("invalid"):
+                raise refused_key(key)
+
+
+def _whole(query: Mapping[str, str], key: str, default: int) -> int:
+    value = query.get(key)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 16):
+        message = f"Invalid type for '{key}': expected an integer, but got '{value[:64]}' instead."
+        raise ApiError(400, message, param=key, code="invalid_type")
+    return int(value)

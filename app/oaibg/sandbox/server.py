@@ -1,0 +1,177 @@
+"""The sandbox as a server in a thread of its own, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .app import LoggedRequest, State, build_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .faults import Fault
+    from .jobs import Job
+    from .wire import Link
+
+HOST = "127.0.0.1"
+
+_ENDING_SECONDS = 0.5
+_KEEP_ALIVE_SECONDS = 120
+_BACKLOG = 2048
+
+
+class Sandbox:
+    """A running sandbox, from `Sandbox.running()`. All of it is safe to use from any thread."""
+
+    def __init__(self, state: State, port: int) -> None:
+        """Take what the server on that port knows; `running` calls this."""
+        self._state = state
+        self.base_url = f"http://{HOST}:{port}/v1"
+        """What `OPENAI_BASE_URL` has to be."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(
+        cls,
+        port: int = 0,
+        seconds: float = 0.05,
+        on_done: Callable[[LoggedRequest], None] | None = None,
+    ) -> Iterator[Sandbox]:
+        """Run a sandbox for the time of a `with` block, in a daemon thread.
+
+        `port` 0 takes a free one; `seconds` is how long a job takes unless its metadata says
+        otherwise; `on_done` is told of every exchange that is over, in the server's thread.
+        Open connections are aborted at the end. Raises `OSError` where the port is taken.
+        """
+        state = State(seconds=seconds, on_done=on_done)
+        listener = _listen(port)
+        server = _Server(state)
+        thread = threading.Thread(
+            target=server.run, args=([listener],), name="oaibg-sandbox", daemon=True
+        )
+        try:
+            thread.start()
+            server.wait_until_accepting(thread)
+            yield cls(state, listener.getsockname()[1])
+        finally:
+            server.stop()
+            thread.join(timeout=5)
+            listener.close()
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """The requests to the API, in order of arrival."""
+        return self._state.requests
+
+    @property
+    def posts(self) -> list[LoggedRequest]:
+        """Those of them that tried to create a response."""
+        return [
+            one
+            for one in list(self._state.requests)
+            if one.method == "POST" and one.path == "/v1/responses"
+        ]
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """The jobs by their ids."""
+        return self._state.jobs
+
+    def script(self, *faults: Fault) -> None:
+        """Append faults to those that are still to come."""
+        self._state.faults.add(faults)
+
+    def forget(self, response_id: str) -> None:
+        """Let go of a response, as the API does after a while: later requests give 404."""
+        self._state.jobs.pop(response_id, None)
+
+    def clear(self) -> None:
+        """Forget jobs, requests and faults."""
+        self._state.clear()
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that starts and ends at once, and knows its clients' connections."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build_app(state),
+                http=H11Protocol,
+                loop="asyncio",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            )
+        )
+        state.link = self._link
+        self._accepting = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+
+    def wait_until_accepting(self, thread: threading.Thread) -> None:
+        """Block until connections are accepted; raise `RuntimeError` if that never comes."""
+        while not self._accepting.wait(0.05):
+            if not thread.is_alive():
+                raise RuntimeError("the sandbox did not start")
+
+    def stop(self) -> None:
+        """Make it end soon, from any thread; does nothing once it has ended."""
+        self.should_exit = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def main_loop(self) -> None:
+        """Serve until stopped."""
+        await self.on_tick(0)
+        self._loop = asyncio.get_running_loop()
+        self._accepting.set()
+        if not self.should_exit:
+            await self._stopping.wait()
+
+    async def shutdown(
+        self,
+        sockets: list[socket.socket] | None = None,  # noqa: ARG002 - uvicorn's signature
+    ) -> None:
+        """Abort all connections, wait a moment for their tasks, and be done."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        if tasks := set(self.server_state.tasks):
+            await asyncio.wait(tasks, timeout=_ENDING_SECONDS)
+
+    def _link(self, client: tuple[str, int]) -> Link | None:
+        for one in self.server_state.connections:
+            if isinstance(one, H11Protocol) and one.client == client:
+                return one
+        return None
+
+
+def _listen(port: int) -> socket.socket:
+    # The protocol is named because asyncio sets TCP_NODELAY only then: 40 ms an answer.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
