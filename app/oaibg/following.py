@@ -185,7 +185,8 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
     output = job.output
     if output.json_file is not None:
         yield await _write_file(output.json_file, payload.raw, WroteJson, job)
-    if output.text_file is None and not output.show_output_text:
+    shown = output.show_output_text or output.human
+    if output.text_file is None and not shown:
         return
     text = payload.text
     if not text:
@@ -198,7 +199,7 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
                 "text_replaced", "The text has lone surrogates; they are U+FFFD in the text file."
             )
         yield await _write_file(output.text_file, data, WroteText, job)
-    if output.show_output_text:
+    if shown:
         yield OutputText(response_id=job.response_id, text=text, bytes=len(data))
 
 

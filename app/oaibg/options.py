@@ -61,17 +61,22 @@ def _output_path(value: str | None) -> str | None:
 # Input
 
 Prompt = Annotated[
-    str | None, typer.Option("--prompt", help="The user message's text.", show_default=False)
+    str | None,
+    typer.Option("--prompt", metavar="TEXT", help="The user message's text.", show_default=False),
 ]
 PromptFile = Annotated[
     str | None,
     typer.Option("--prompt-file", metavar="PATH", help="The user message's text; - is stdin."),
 ]
 SystemPrompt = Annotated[
-    str | None, typer.Option("--system-prompt", help="A system message before the prompt.")
+    str | None,
+    typer.Option("--system-prompt", metavar="TEXT", help="A system message before the prompt."),
 ]
 DeveloperPrompt = Annotated[
-    str | None, typer.Option("--developer-prompt", help="A developer message before the prompt.")
+    str | None,
+    typer.Option(
+        "--developer-prompt", metavar="TEXT", help="A developer message before the prompt."
+    ),
 ]
 MessagesFile = Annotated[
     str | None,
@@ -91,7 +96,10 @@ InputFile = Annotated[
 # Settings
 
 Model = Annotated[
-    str, typer.Option("--model", envvar="OAIBG_MODEL", callback=_named, help="The model.")
+    str,
+    typer.Option(
+        "--model", metavar="NAME", envvar="OAIBG_MODEL", callback=_named, help="The model."
+    ),
 ]
 ReasoningEffort = Annotated[
     Effort, typer.Option("--reasoning-effort", help="Reasoning effort; omit leaves it out.")
@@ -100,11 +108,13 @@ TextVerbosity = Annotated[
     Verbosity, typer.Option("--verbosity", help="The answer's verbosity; omit leaves it out.")
 ]
 Instructions = Annotated[
-    str | None, typer.Option("--instructions", help="The request's `instructions`.")
+    str | None, typer.Option("--instructions", metavar="TEXT", help="The request's `instructions`.")
 ]
 MaxOutputTokens = Annotated[
     int | None,
-    typer.Option("--max-output-tokens", min=1, help="Limit of output and reasoning tokens."),
+    typer.Option(
+        "--max-output-tokens", metavar="N", min=1, help="Limit of output and reasoning tokens."
+    ),
 ]
 CompletionWindow = Annotated[
     Window | None,
@@ -130,7 +140,7 @@ SchemaFile = Annotated[
 ]
 Metadata = Annotated[
     list[str] | None,
-    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata; may be given 16 times."),
+    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata; up to 16 times."),
 ]
 BodyFile = Annotated[
     str | None,
@@ -184,12 +194,16 @@ ResponseId = Annotated[
 # Waiting
 
 PollSeconds = Annotated[
-    float, typer.Option("--poll-seconds", callback=_seconds, help="Seconds between polls.")
+    float,
+    typer.Option(
+        "--poll-seconds", metavar="SECONDS", callback=_seconds, help="Seconds between polls."
+    ),
 ]
 MaxWaitSeconds = Annotated[
     float | None,
     typer.Option(
         "--max-wait-seconds",
+        metavar="SECONDS",
         callback=_seconds,
         help="Stop waiting (exit 3) this long after the start; the job goes on.",
     ),
@@ -229,5 +243,6 @@ OutputTextFlag = Annotated[
 ]
 ListFlag = Annotated[bool, typer.Option("--list", help="List the jobs that were submitted here.")]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="With --list: at most so many, newest first.")
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, help="With --list: at most so many, newest first."),
 ]

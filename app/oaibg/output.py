@@ -39,6 +39,8 @@ class Stdout:
         self._descriptor = descriptor
         self.writing = False
         """Whether a write is under way, so that a signal handler must not write in its middle."""
+        self.after_write: Callable[[], None] | None = None
+        """Called when a write is over: the place for what a signal handler had to put off."""
 
     def write(self, data: bytes) -> None:
         """Write all of it.
@@ -60,6 +62,8 @@ class Stdout:
             raise StdoutGone(ExitCode.STDOUT_CLOSED if closed else ExitCode.LOCAL_IO) from error
         finally:
             self.writing = False
+        if self.after_write is not None:
+            self.after_write()
 
 
 class JsonLines:

@@ -97,8 +97,16 @@ class Process:
         if self._wake is not None and not self._signalled:
             self._signalled = True
             self._wake()
-            return
-        # During start-up, or asked a second time: say what is known, and end.
+        elif self.stdout.writing and self.stdout.after_write is None:
+            # In the middle of a line: as soon as it is out. A reader that does not read keeps it
+            # from getting out; another signal ends that.
+            self.stdout.after_write = lambda: self._end_by(signum)
+        else:
+            self._end_by(signum)
+
+    def _end_by(self, signum: int) -> NoReturn:
+        """During start-up, or asked a second time: say what is known, and end."""
+        self.stdout.after_write = None
         event = self.last_words(signum)
         if event is not None and not self.stdout.writing:
             with suppress(BaseException):

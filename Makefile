@@ -1,0 +1,40 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo lint type test bench check clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(READY) ## Make .venv with everything for development (Python 3.11 or newer)
+
+demo: $(READY) ## Run the four commands against the local sandbox
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+lint: $(READY) ## Check style and formatting
+	$(BIN)/ruff check app tests
+	$(BIN)/ruff format --check app tests
+
+type: $(READY) ## Check types, strictly
+	$(BIN)/mypy
+
+test: $(READY) ## Run the tests, with branch coverage
+	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
+
+bench: $(READY) ## Measure start-up, whole runs and memory against a bare SDK script
+	$(BIN)/python tests/bench.py
+
+check: lint type test ## Everything that must pass before a commit
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(READY)

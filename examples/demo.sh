@@ -1,0 +1,62 @@
+#!/bin/sh
+# The four commands against the local sandbox: no key, no network, no cost.
+# Needs `oaibg` and the Python it is installed for on PATH, with the extra: oaibg[sandbox].
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+sandbox=
+
+finish() {
+    [ -z "$sandbox" ] || kill "$sandbox" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap finish EXIT
+
+say() { printf '\n# %s\n' "$*"; }
+
+# Shows a command, runs it, and insists on its exit code: `expect CODE COMMAND…`
+expect() {
+    wanted=$1
+    shift
+    printf '$ %s\n' "$*"
+    code=0
+    "$@" >"$work/out" || code=$?
+    cut -c 1-240 "$work/out"
+    printf '(exit code %s)\n' "$code"
+    [ "$code" -eq "$wanted" ] || { echo "expected exit code $wanted" >&2; exit 1; }
+}
+
+id_of_last_run() { sed -n 's/.*"response_id":"\([^"]*\)".*/\1/p' "$work/out" | tail -n 1; }
+
+say "Start the sandbox on a free port; it prints the two lines to export."
+python -m oaibg.sandbox --quiet --seconds 2 >"$work/exports" &
+sandbox=$!
+tries=0
+while [ "$(wc -l <"$work/exports")" -lt 2 ]; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 100 ] || { echo "the sandbox did not start" >&2; exit 1; }
+    sleep 0.1
+done
+cat "$work/exports"
+. "$work/exports"
+export OAIBG_STATE_DIR="$work/state" NO_PROXY=127.0.0.1
+
+say "Submit a messages file and follow the job to its end."
+expect 0 oaibg submit --messages-json-file "$here/messages.json" --poll-seconds 0.5
+
+say "Submit another, and let it run; then take it up by its id, as after a lost shell."
+expect 0 oaibg submit --prompt "Take your time." --detach
+id=$(id_of_last_run)
+expect 0 oaibg monitor "$id" --poll-seconds 0.5 --output-text-file "$work/answer.md"
+
+say "Submit a long one, and cancel it."
+expect 0 oaibg submit --prompt "Take all day." --metadata sandbox_seconds=86400 --detach
+id=$(id_of_last_run)
+expect 0 oaibg cancel "$id"
+
+say "Show what became of the last one (cancelled, so the exit code is 4), and list them all."
+expect 4 oaibg show
+expect 0 oaibg show --list
+
+say "Done; the sandbox is stopped."

@@ -1,0 +1,81 @@
+"""Fixtures: a sandbox, and the command run against it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import Command, Result, environment
+from oaibg.cli import main
+from oaibg.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Sandbox]:
+    """One sandbox for the session; its jobs take 60 ms unless they say otherwise."""
+    with Sandbox.running(seconds=0.06) as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(server: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox, with nothing in it."""
+    server.clear()
+    yield server
+    server.clear()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The folder of the state; nothing is in it yet."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def run(
+    sandbox: Sandbox,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Result]:
+    """Run the command in this process, against the sandbox."""
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "OAIBG_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    for name, value in environment(sandbox.base_url, state).items():
+        monkeypatch.setenv(name, value)
+
+    def run_it(*argv: str) -> Result:
+        capfd.readouterr()
+        code = main(list(argv))
+        out, err = capfd.readouterr()
+        return Result(code, out.encode(), err)
+
+    return run_it
+
+
+@pytest.fixture
+def command(sandbox: Sandbox, state: Path) -> Iterator[Command]:
+    """Run the command as a process, against the sandbox."""
+    command = Command(environment(sandbox.base_url, state))
+    yield command
+    command.stop()
+
+
+@pytest.fixture
+def instant_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the real clock's waits take a hundredth of their time."""
+    from asyncio import sleep
+
+    from oaibg.clock import RealClock
+
+    async def briefly(_: RealClock, seconds: float) -> None:
+        await sleep(seconds / 100)
+
+    monkeypatch.setattr(RealClock, "sleep", briefly)

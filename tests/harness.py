@@ -1,0 +1,300 @@
+"""How the tests run the tool: in this process, as a process, or on a clock of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from oaibg.errors import CallFailed
+from oaibg.payload import Payload
+from oaibg.store import Store
+from oaibg.tools import Tools
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from pathlib import Path
+
+    from oaibg.events import Event
+    from oaibg.store import StateError
+
+BASE_URL = "http://api.test/v1"
+
+
+@dataclass
+class Result:
+    """What a run of the command left behind."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Every stdout line, parsed; the stream rules of the contract are checked on the way."""
+        lines = parsed(self.out)
+        ends = [line for line in lines if line.get("exit_code") is not None]
+        assert ends == lines[-1:], "exactly one line has an exit code, and it is the last"
+        assert ends[0]["exit_code"] == self.code, "it is the process's exit code"
+        return lines
+
+    @property
+    def events(self) -> list[str]:
+        """The lines' event names, in order."""
+        return [line["event"] for line in self.lines]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The line that ended the run."""
+        return self.lines[-1]
+
+    @property
+    def id(self) -> str:
+        """The response's id."""
+        return str(self.last["response_id"])
+
+    @property
+    def story(self) -> list[dict[str, Any]]:
+        """The lines without what differs from run to run."""
+        return [stable(line) for line in self.lines]
+
+
+def parsed(out: bytes) -> list[dict[str, Any]]:
+    """Stdout as its JSON lines: ASCII, compact, and each with the common keys."""
+    assert out.endswith(b"\n")
+    assert out.isascii()
+    lines = [json.loads(line) for line in out.splitlines()]
+    for line, text in zip(lines, out.splitlines(), strict=True):
+        assert list(line)[:4] == ["ts", "v", "event", "response_id"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
+        assert line["v"] == 1
+        assert text.decode() == json.dumps(line, separators=(",", ":"))
+    return lines
+
+
+def stable(line: dict[str, Any]) -> dict[str, Any]:
+    """A line with its times, ids and hashes replaced by their kinds."""
+    kinds: dict[str, object] = {
+        "elapsed_seconds": float,
+        "request_id": "req_",
+        "request_sha256": 64,
+        "sha256": 64,
+    }
+    result = {}
+    for key, value in line.items():
+        if key in ("ts", "v"):
+            continue
+        kind = kinds.get(key)
+        if value is None or kind is None:
+            result[key] = value
+        elif kind is float:
+            assert value >= 0
+            result[key] = "…"
+        else:
+            assert str(value).startswith(str(kind)) or len(str(value)) == kind
+            result[key] = "…"
+    return result
+
+
+class Command:
+    """Runs the command in a process of its own."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start `oaibg ARGV`; stdout and stderr are pipes unless `options` say otherwise."""
+        streams = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "stdin": subprocess.DEVNULL,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "oaibg", *argv],
+            env=self.environment | options.pop("env", {}),
+            **{**streams, **options},
+        )
+        self._started.append(process)
+        return process
+
+    def run(self, *argv: str, **options: Any) -> Result:
+        """Run `oaibg ARGV` to its end."""
+        return self.end(self.start(*argv, **options))
+
+    @staticmethod
+    def end(process: subprocess.Popen[bytes], seconds: float = 30) -> Result:
+        """Wait for a process's end, and give what it left."""
+        out, err = process.communicate(timeout=seconds)
+        return Result(process.returncode, out or b"", (err or b"").decode())
+
+    def stop(self) -> None:
+        """Kill what still runs."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def await_line(process: subprocess.Popen[bytes], event: str) -> tuple[dict[str, Any], bytes]:
+    """Read stdout up to the first line of an event; gives the line, and all that was read."""
+    assert process.stdout is not None
+    read = b""
+    for line in process.stdout:
+        read += line
+        found: dict[str, Any] = json.loads(line)
+        if found["event"] == event:
+            return found, read
+    raise AssertionError(f"no {event} in {read!r}")
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something that another thread or process brings about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came about"
+        time.sleep(0.005)
+
+
+class FakeClock:
+    """Time that passes only when someone sleeps."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        """Unix time: as the monotonic one, from some day on."""
+        return 1_700_000_000 + self.time
+
+    def monotonic(self) -> float:
+        """Seconds slept so far, and some."""
+        return self.time
+
+    def random(self) -> float:
+        """The middle: no jitter."""
+        return 0.5
+
+    async def sleep(self, seconds: float) -> None:
+        """Pass time at once."""
+        assert seconds >= 0
+        self.time += seconds
+        await asyncio.sleep(0)
+
+
+Step = dict[str, Any] | CallFailed | float
+"""What a call brings: a payload, a failure, or seconds that it hangs (until its timeout)."""
+
+
+@dataclass
+class FakeClient:
+    """Answers from a script on a fake clock; the last step of a call is repeated."""
+
+    clock: FakeClock
+    creates: list[Step] = field(default_factory=list)
+    retrieves: list[Step] = field(default_factory=list)
+    cancels: list[Step] = field(default_factory=list)
+    calls: list[tuple[str, float]] = field(default_factory=list)
+
+    async def create(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> Payload:
+        """POST."""
+        assert body["background"] is True
+        step = self._next("create", self.creates)
+        if not isinstance(step, CallFailed) or step.sent:
+            await on_sending()
+        return await self._answer(step, timeout)
+
+    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+        """GET."""
+        assert response_id
+        return await self._answer(self._next("retrieve", self.retrieves), timeout)
+
+    async def cancel(self, response_id: str, timeout: float) -> Payload:
+        """Cancel."""
+        assert response_id
+        return await self._answer(self._next("cancel", self.cancels), timeout)
+
+    def times(self, name: str) -> list[float]:
+        """When the calls of a name were made, in seconds from the start."""
+        return [round(at, 3) for call, at in self.calls if call == name]
+
+    def _next(self, name: str, steps: list[Step]) -> Step:
+        self.calls.append((name, self.clock.time - 1000.0))
+        return steps.pop(0) if len(steps) > 1 else steps[0]
+
+    async def _answer(self, step: Step, timeout: float) -> Payload:
+        if isinstance(step, float):
+            await self.clock.sleep(min(step, timeout))
+            raise CallFailed("timeout", "the request timed out")
+        if isinstance(step, CallFailed):
+            raise step
+        return Payload(json.dumps(step).encode(), "req_1")
+
+
+def fake_tools(
+    client: FakeClient, store: Store | None = None, problem: StateError | None = None
+) -> Tools:
+    """Tools on the client's clock, with a store of this process alone by default."""
+    return Tools(
+        connect=lambda: client,
+        store=store or Store(None, now=client.clock.now),
+        state_problem=problem,
+        base_url=BASE_URL,
+        clock=client.clock,
+        started=client.clock.monotonic(),
+        signum=lambda: 15,
+    )
+
+
+def collect(events: AsyncIterator[Event]) -> list[Event]:
+    """All events of a job function."""
+
+    async def drain() -> list[Event]:
+        return [event async for event in events]
+
+    return asyncio.run(drain())
+
+
+def names(events: Iterable[Event]) -> list[str]:
+    """The events' names."""
+    return [event.event for event in events]
+
+
+def response(status: str, **more: Any) -> dict[str, Any]:
+    """A response object as a server might send it."""
+    return {"id": "resp_1", "status": status, "model": "gpt-5.2", "usage": None, **more}
+
+
+def with_text(text: str, status: str = "completed", **more: Any) -> dict[str, Any]:
+    """A response object with one output text."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    message = {"type": "message", "role": "assistant", "content": [part]}
+    return response(status, output=[message], **more)
+
+
+def failed(status: int, code: str | None = None, **more: Any) -> CallFailed:
+    """A call that the API answered with an error in its envelope."""
+    more = {"envelope": True, "request_id": "req_e", **more}
+    return CallFailed(code or f"http_{status}", f"HTTP {status}", http_status=status, **more)
+
+
+def environment(base_url: str, state: Path) -> dict[str, str]:
+    """The environment of a run against a server on loopback, and nothing of ours beside it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OPENAI_", "OAIBG_")) and not name.lower().endswith("_proxy")
+    }
+    return kept | {
+        "OPENAI_BASE_URL": base_url,
+        "OPENAI_API_KEY": "sk-test",
+        "OAIBG_STATE_DIR": str(state),
+        "NO_PROXY": "127.0.0.1",
+    }

@@ -1,0 +1,211 @@
+"""The contract, pinned: key sets, exit codes, the schema, and the README's tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from harness import FakeClient, FakeClock, collect, failed, fake_tools, response, with_text
+from oaibg import jobs
+from oaibg.cli import app
+from oaibg.errors import ExitCode
+from oaibg.events import EVENTS
+from oaibg.job import Job, Wait
+from oaibg.output import json_line
+from oaibg.request import Request
+from oaibg.schema import event_schema
+from oaibg.submitting import Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Result, Step
+
+README = Path(__file__).parent.parent / "README.md"
+
+KEYS = {
+    "submit_start": "model reasoning_effort verbosity poll_seconds job_key request_sha256",
+    "submit_error": "attempt elapsed_seconds error retry_in_seconds",
+    "submitted": "status request_id reattached",
+    "poll": "attempt status elapsed_seconds next_poll_seconds",
+    "poll_error": "attempt elapsed_seconds consecutive error retry_in_seconds",
+    "output_text": "text bytes",
+    "output_text_missing": "status",
+    "wrote_json": "path bytes sha256",
+    "wrote_text": "path bytes sha256",
+    "warning": "code message",
+    "final": "status ok elapsed_seconds model usage error incomplete_details output_text_bytes "
+    "exit_code next",
+    "timeout": "status elapsed_seconds exit_code next",
+    "interrupted": "signal status job_cancelled outcome exit_code next",
+    "error": "code message http_status request_id retryable outcome hint exit_code next",
+    "detached": "status exit_code next",
+    "cancel_result": "status cancelled exit_code next",
+    "response": "status source response exit_code next",
+    "job": "custom_id job_key model status created_at updated_at base_url",
+    "summary": "counts elapsed_seconds exit_code next",
+    "dry_run": "method url body request_sha256 exit_code",
+}
+
+CODES = {
+    "OK": 0,
+    "ERROR": 1,
+    "USAGE": 2,
+    "STILL_RUNNING": 3,
+    "UNSUCCESSFUL": 4,
+    "NOT_FOUND": 5,
+    "OUTCOME_UNKNOWN": 6,
+    "UNAVAILABLE": 7,
+    "AUTH": 8,
+    "LOCAL_IO": 9,
+    "SIGHUP": 129,
+    "SIGINT": 130,
+    "STDOUT_CLOSED": 141,
+    "SIGTERM": 143,
+}
+
+
+def test_key_sets() -> None:
+    """Every event has exactly these keys beside the common ones."""
+    found = {
+        name: [field for field in event.fields if field != "response_id"]
+        for name, event in EVENTS.items()
+    }
+    assert found == {name: keys.split() for name, keys in KEYS.items()}
+
+
+def test_exit_codes() -> None:
+    """The numbers that agents act on."""
+    assert {code.name: int(code) for code in ExitCode} == CODES
+
+
+def test_four_commands() -> None:
+    """And no others."""
+    assert [
+        command.callback.__name__ for command in app.registered_commands if command.callback
+    ] == [
+        "submit",
+        "monitor",
+        "cancel",
+        "show",
+    ]
+
+
+def test_schema_is_what_the_command_prints(run: Callable[..., Result]) -> None:
+    """`--event-schema` prints a valid JSON Schema of every event."""
+    result = run("--event-schema")
+    schema = json.loads(result.out)
+    assert (result.code, schema) == (0, event_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert [entry["properties"]["event"]["const"] for entry in schema["oneOf"]] == list(KEYS)
+    for entry in schema["oneOf"]:
+        assert entry["required"] == list(entry["properties"])
+
+
+def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: Path) -> None:
+    """All lines of runs that between them write every event."""
+    fast = ("--poll-seconds", "0.03")
+    runs = [
+        run("submit", "--prompt", "x", "--dry-run"),
+        run(
+            *("submit", "--prompt", "x", "--job-key", "k", "--show-output-text", *fast),
+            *("--output-json-file", str(tmp_path / "j"), "--output-text-file", str(tmp_path / "t")),
+        ),
+        run("submit", "--prompt", "x", "--job-key", "k"),
+        run("submit", "--prompt", "x", "--metadata", "sandbox_seconds=60", "--detach"),
+        run("show"),
+        run("monitor", "--max-wait-seconds", "0.1", "--job-key", "k"),
+        run("cancel", "--job-key", "k"),
+        run("show", "--list"),
+        run("nonsense"),
+    ]
+    lines = [line for result in runs for line in result.lines]
+    scripts: list[list[Step]] = [
+        [failed(500), response("odd"), with_text("x")],
+        [response("x")],
+        [failed(404)],
+    ]
+    for steps in scripts:
+        client = FakeClient(FakeClock(), creates=[failed(429), response("queued")], retrieves=steps)
+        job = Job(wait=Wait(max_wait_seconds=90.0), submitting=True)
+        request = Request(body={"background": True}, sha256="0" * 64)
+        submission = Submission(request=request, model="m")
+        events = collect(jobs.submit(submission, job, fake_tools(client)))
+        lines += [
+            json.loads(json_line(event.to_dict("2026-01-01T00:00:00.000Z"))) for event in events
+        ]
+    no_text = Job("r").interrupted(2)
+    lines.append(json.loads(json_line(no_text.to_dict("2026-01-01T00:00:00.000Z"))))
+    missing = run(
+        "submit", "--prompt", "x", "--metadata", "sandbox_empty=1", "--show-output-text", *fast
+    )
+    lines += missing.lines
+    validator = jsonschema.Draft202012Validator(event_schema())
+    for line in lines:
+        validator.validate(line)
+    assert {line["event"] for line in lines} == set(KEYS)
+
+
+def test_schema_refuses_what_the_contract_does_not_have() -> None:
+    """A line with a missing key or a wrong type is no event line."""
+    validator = jsonschema.Draft202012Validator(event_schema())
+    line: dict[str, Any] = {"ts": "t", "v": 1, "event": "warning", "response_id": None}
+    assert not validator.is_valid(line)
+    assert validator.is_valid(line | {"code": "c", "message": "m"})
+    assert not validator.is_valid(line | {"code": 1, "message": "m"})
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading of the README."""
+    section = README.read_text().split(f"\n## {heading}\n", 1)[1]
+    rows = re.search(r"(?m)(^\|.*\n)+", section)
+    assert rows
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[0].splitlines()]
+    return cells[2:]
+
+
+def test_readme_events() -> None:
+    """The README's table of events has exactly the code's events and keys, in order."""
+    documented = {}
+    for names, _, keys, _ in table("Events"):
+        for name in re.findall(r"`(\w+)`", names):
+            documented[name] = re.findall(r"`(\w+)`", keys)
+    assert documented == {name: keys.split() for name, keys in KEYS.items()}
+
+
+def test_readme_exit_codes() -> None:
+    """The README's table of exit codes is the code's."""
+    documented = {name.strip("`"): int(code) for code, name, _ in table("Exit codes")}
+    assert documented == CODES
+
+
+@pytest.mark.parametrize("name", ["submit", "monitor", "cancel", "show"])
+def test_readme_options(
+    run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's list of a command's options is what its help has."""
+    monkeypatch.setenv("COLUMNS", "200")
+    help_text = run(name, "--help").out.decode()
+    offered = set(re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE)) - {"--help"}
+    row = next(row for row in table("Commands") if row[0].startswith(f"`{name}"))
+    assert set(re.findall(r"`(--[a-z-]+)", row[2])) == offered
+
+
+def test_help_is_plain_text(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No colour and no boxes, whatever the environment asks for."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for argv in ((), ("--help",), ("submit", "--help")):
+        result = run(*argv)
+        assert result.code == 0
+        assert result.out.isascii()
+        assert b"\x1b" not in result.out
+
+
+def test_version(run: Callable[..., Result]) -> None:
+    """One line."""
+    assert re.fullmatch(rb"oaibg \d+\.\d+\.\d+\n", run("--version").out)

@@ -1,0 +1,269 @@
+"""The engine on a clock of its own: what takes minutes takes no time here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import (
+    FakeClient,
+    FakeClock,
+    Step,
+    collect,
+    failed,
+    fake_tools,
+    names,
+    response,
+    with_text,
+)
+from oaibg import jobs
+from oaibg.errors import CallFailed
+from oaibg.events import Error, Event, Final, Poll, PollError, SubmitError, Timeout
+from oaibg.job import Job, Wait
+from oaibg.jobs import Target
+from oaibg.request import Request
+from oaibg.submitting import Submission
+
+if TYPE_CHECKING:
+    from oaibg.store import Store
+    from oaibg.tools import Tools
+
+RUNNING = response("in_progress")
+DONE = with_text("ok")
+REFUSED = CallFailed("connect_error", "refused", sent=False)
+RESET = CallFailed("connection_error", "reset")
+
+
+def monitored(
+    steps: list[Step], *, wait: Wait | None = None, store: Store | None = None
+) -> tuple[list[Event], FakeClient]:
+    """The events of a monitor over scripted answers."""
+    client = FakeClient(FakeClock(), retrieves=steps)
+    tools = fake_tools(client, store)
+    events = jobs.monitor(Target(response_id="resp_1"), Job("resp_1", wait=wait), tools)
+    return collect(events), client
+
+
+def submitted(
+    creates: list[Step], *, wait: Wait | None = None, job_key: str | None = None
+) -> tuple[list[Event], FakeClient, Tools]:
+    """The events of a submit over scripted answers."""
+    client = FakeClient(FakeClock(), creates=creates, retrieves=[DONE])
+    tools = fake_tools(client)
+    request = Request(body={"background": True}, sha256="0" * 64)
+    submission = Submission(request=request, model="m", job_key=job_key)
+    events = jobs.submit(submission, Job(wait=wait, submitting=True), tools)
+    return collect(events), client, tools
+
+
+def last_error(events: list[Event]) -> Error:
+    """The error that ended the run."""
+    assert isinstance(events[-1], Error)
+    return events[-1]
+
+
+def test_polls_every_ten_seconds() -> None:
+    """The default interval; a monitor's first poll comes at once."""
+    events, client = monitored([RUNNING, RUNNING, RUNNING, DONE])
+    assert client.times("retrieve") == [0, 10, 20, 30]
+    assert names(events) == ["poll"] * 4 + ["final"]
+
+
+def test_first_poll_of_a_submit_comes_after_one_interval() -> None:
+    """The job was created just now: asking at once would tell nothing."""
+    _, client, _ = submitted([response("queued")])
+    assert client.times("retrieve") == [10]
+
+
+def test_create_that_brings_the_end() -> None:
+    """A reply that is terminal already is still read once more by the first poll."""
+    events, client, _ = submitted([DONE])
+    assert names(events)[-2:] == ["poll", "final"]
+    assert client.times("retrieve") == [10]
+
+
+def test_error_streaks_back_off_and_recover() -> None:
+    """Delays double from the interval up to a minute; a success resets them."""
+    steps: list[Step] = [RUNNING, *[RESET] * 5, RUNNING, RESET, DONE]
+    events, client = monitored(steps)
+    errors = [event for event in events if isinstance(event, PollError)]
+    assert [error.retry_in_seconds for error in errors] == [10, 20, 40, 60, 60, 10]
+    assert [error.consecutive for error in errors] == [1, 2, 3, 4, 5, 1]
+    assert isinstance(events[-1], Final)
+    assert [event.attempt for event in events if isinstance(event, Poll)] == [1, 7, 9]
+    assert len(client.calls) == 9
+
+
+@pytest.mark.parametrize(
+    ("header", "delay"),
+    [
+        ("30", 30),
+        ("0", 10),
+        ("-5", 10),
+        ("1e3", 600),
+        ("99999999999999", 600),
+        ("nonsense", 10),
+        ("", 10),
+        ("Tue, 14 Nov 2023 22:30:50 GMT", 40),
+        ("Tue, 14 Nov 2000 22:30:50 GMT", 10),
+    ],
+)
+def test_retry_after(header: str, delay: float) -> None:
+    """Seconds and dates are honoured up to ten minutes; anything else counts as absent."""
+    # The fake clock stands at 2023-11-14 22:30:10 UTC when the 429 comes.
+    events, _ = monitored([RUNNING, failed(429, retry_after=header), DONE])
+    error = next(event for event in events if isinstance(event, PollError))
+    assert error.retry_in_seconds == delay
+
+
+def test_retry_after_is_bounded_by_the_deadline() -> None:
+    """The deadline is exact, whatever a server asks for."""
+    wait = Wait(max_wait_seconds=45.0)
+    events, client = monitored([RUNNING, failed(503, retry_after="500")], wait=wait)
+    assert isinstance(events[-1], Timeout)
+    assert events[-1].elapsed_seconds == 45
+    assert client.times("retrieve") == [0, 10]
+
+
+def test_request_that_hangs() -> None:
+    """Each request has its own timeout, longer after each; the deadline stays exact."""
+    wait = Wait(max_wait_seconds=200.0)
+    events, client = monitored([RUNNING, 1e9], wait=wait)
+    assert isinstance(events[-1], Timeout)
+    assert events[-1].elapsed_seconds == 200
+    assert client.times("retrieve") == [0, 10, 50, 130]
+
+
+def test_blocked_network() -> None:
+    """No successful answer in the first minute ends with 7, and with `next`."""
+    events, _ = monitored([REFUSED])
+    error = last_error(events)
+    assert (error.code, error.exit_code, error.retryable) == ("unavailable", 7, True)
+    assert error.next is not None
+    assert error.next[-2:] == ["monitor", "resp_1"]
+
+
+def test_blocked_network_behind_a_hanging_proxy() -> None:
+    """Also where requests hang instead of failing."""
+    client = FakeClient(FakeClock(), retrieves=[1e9])
+    tools = fake_tools(client)
+    events = collect(jobs.monitor(Target(response_id="r"), Job("r"), tools))
+    assert (last_error(events).exit_code, tools.elapsed()) == (7, 60)
+
+
+def test_after_one_success_only_the_deadline_ends() -> None:
+    """Hours of failures are not the job's failure."""
+    events, _ = monitored([RUNNING, *[RESET] * 500, DONE])
+    assert isinstance(events[-1], Final)
+
+
+def test_key_refused_twice_in_a_row() -> None:
+    """Exit 8 with `next`; once alone is no end."""
+    events, _ = monitored([RUNNING, failed(401), RUNNING, failed(401), failed(401)])
+    error = last_error(events)
+    assert (error.exit_code, error.http_status, error.response_id) == (8, 401, "resp_1")
+    assert error.next is not None
+    assert names(events).count("poll_error") == 2
+
+
+def test_proxys_403_is_no_refused_key() -> None:
+    """Without the API's envelope it is the network's, and passes."""
+    events, _ = monitored([RUNNING, *[failed(403, envelope=False)] * 5, DONE])
+    assert isinstance(events[-1], Final)
+
+
+@pytest.mark.parametrize(("interval", "times"), [(10.0, [0, 5, 15]), (1.0, [0, 1, 3, 7, 15])])
+def test_not_found_has_a_grace(interval: float, times: list[float]) -> None:
+    """Three or more 404s over at least 15 s, then exit 5."""
+    events, client = monitored([failed(404)], wait=Wait(poll_seconds=interval))
+    assert last_error(events).exit_code == 5
+    assert client.times("retrieve") == times
+
+
+def test_passing_404() -> None:
+    """An answer in between starts the grace again."""
+    steps: list[Step] = [failed(404), failed(404), RUNNING, failed(404), failed(404), DONE]
+    events, _ = monitored(steps)
+    assert isinstance(events[-1], Final)
+
+
+def test_unknown_status_is_taken_for_running() -> None:
+    """Told once, and followed."""
+    odd = response("contemplating")
+    events, _ = monitored([odd, odd, DONE])
+    assert names(events) == ["poll", "warning", "poll", "poll", "final"]
+
+
+def test_heartbeat() -> None:
+    """With `changes`, a line a minute while nothing changes."""
+    events, _ = monitored([*[RUNNING] * 20, DONE], wait=Wait(events="changes"))
+    polls = [event for event in events if isinstance(event, Poll)]
+    assert [poll.elapsed_seconds for poll in polls] == [0, 60, 120, 180, 200]
+
+
+def test_sparse_payload() -> None:
+    """Other servers leave most keys out."""
+    events, _ = monitored([{"status": "completed", "output": None}])
+    final = events[-1]
+    assert isinstance(final, Final)
+    assert (final.model, final.usage, final.exit_code) == (None, None, 0)
+
+
+def test_error_as_a_text() -> None:
+    """A failed job whose error is no object is told all the same."""
+    events, _ = monitored([response("failed", error="it broke")])
+    assert isinstance(events[-1], Final)
+    assert events[-1].error == {"code": None, "message": "it broke"}
+
+
+def test_create_refused_connections_are_tried_for_a_minute() -> None:
+    """Then exit 7, `not_created`, and the state forgets the intent."""
+    events, client, tools = submitted([REFUSED])
+    error = last_error(events)
+    assert (error.exit_code, error.outcome, error.next) == (7, "not_created", None)
+    assert client.times("create") == [0, 1, 3, 7, 15, 31]
+    assert list(tools.store.jobs()) == []
+
+
+def test_create_busy_is_tried_for_ten_minutes() -> None:
+    """A rate limit may take longer than a minute; Retry-After is honoured."""
+    events, client, _ = submitted([failed(429, retry_after="200"), response("queued")])
+    assert client.times("create") == [0, 200]
+    assert isinstance(events[0], SubmitError)
+    assert isinstance(events[-1], Final)
+    events, _, _ = submitted([failed(429)])
+    assert last_error(events).exit_code == 7
+
+
+def test_create_after_the_deadline() -> None:
+    """The wait budget is spent before anything was created: exit 7."""
+    events, client, _ = submitted([failed(429, retry_after="20")], wait=Wait(max_wait_seconds=10.0))
+    assert (last_error(events).exit_code, last_error(events).outcome) == (7, "not_created")
+    assert client.times("create") == [0]
+
+
+def test_create_that_hangs() -> None:
+    """It gets no answer within its timeout: the outcome is unknown, and it is not repeated."""
+    events, client, tools = submitted([1e9], job_key=None)
+    error = last_error(events)
+    assert (error.exit_code, error.outcome, error.retryable) == (6, "unknown", False)
+    assert client.times("create") == [0]
+    assert [row.step for row in tools.store.jobs()] == ["sending"]
+
+
+def test_retried_create_is_an_intent_again() -> None:
+    """Killed while it waits for its next try, a job key may submit: nothing was created."""
+    client = FakeClient(FakeClock(), creates=[failed(429), failed(429), response("queued")])
+    tools = fake_tools(client)
+    steps: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        client.clock.time += seconds
+        steps.extend(row.step for row in tools.store._rows("1", limit=9))
+
+    client.clock.sleep = sleep  # type: ignore[method-assign]
+    request = Request(body={"background": True}, sha256="0" * 64)
+    submission = Submission(request=request, model="m", detach=True)
+    collect(jobs.submit(submission, Job(submitting=True), tools))
+    assert steps == ["intent", "intent"]

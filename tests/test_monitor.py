@@ -1,0 +1,401 @@
+"""`oaibg monitor`, `cancel` and `show`, whole runs over real HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import with_text
+from oaibg.sandbox import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+
+FAST = ("--poll-seconds", "0.03")
+LONG = ("--metadata", "sandbox_seconds=600")
+
+
+@pytest.fixture
+def started(run: Callable[..., Result]) -> Callable[..., str]:
+    """Submit a job and let it run; gives its id."""
+    return lambda *options: run("submit", "--prompt", "x", "--detach", *options).id
+
+
+def test_monitor_whole_run(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox
+) -> None:
+    """The first poll comes at once; then each poll, and the end."""
+    identifier = started("--metadata", "sandbox_text=ok", *LONG)
+    sandbox.script(
+        Fault(on="retrieve", kind="raw", body='{"status":"in_progress"}'),
+        Fault(on="retrieve", kind="raw", body=json.dumps(with_text("ok"))),
+    )
+    result = run("monitor", identifier, "--poll-seconds", "0.4", "--show-output-text")
+    first, second = result.story[:2]
+    assert first == {
+        "event": "poll",
+        "response_id": identifier,
+        "attempt": 1,
+        "status": "in_progress",
+        "elapsed_seconds": "…",
+        "next_poll_seconds": 0.4,
+    }
+    assert (second["attempt"], second["status"], second["next_poll_seconds"]) == (
+        2,
+        "completed",
+        None,
+    )
+    assert result.events == ["poll", "poll", "output_text", "final"]
+    assert result.code == 0
+
+
+def test_poll_faults_never_end_a_monitor(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    instant_sleep: None,
+) -> None:
+    """Each is told as a poll_error, and polling goes on to the end."""
+    identifier = started()
+    faults = [
+        Fault(on="retrieve", kind="status", status=500),
+        Fault(on="retrieve", kind="status", status=429, headers={"retry-after": "1"}),
+        Fault(on="retrieve", kind="reset_before"),
+        Fault(on="retrieve", kind="truncate", after=20),
+        Fault(on="retrieve", kind="html"),
+        Fault(on="retrieve", kind="raw", body="null"),
+        Fault(on="retrieve", kind="raw", body="{}"),
+        Fault(on="retrieve", kind="status", status=404),
+        Fault(on="retrieve", kind="status", status=401),
+    ]
+    sandbox.script(*faults)
+    result = run("monitor", identifier, *FAST)
+    assert result.events == [*["poll_error"] * len(faults), "poll", "final"]
+    assert result.code == 0
+    errors = [line for line in result.lines if line["event"] == "poll_error"]
+    assert [error["consecutive"] for error in errors] == list(range(1, len(faults) + 1))
+    assert [error["error"]["http_status"] for error in errors] == [
+        *(500, 429, None, None, 200, 200, 200, 404, 401)
+    ]
+    assert errors[0]["error"].keys() == {"code", "message", "http_status", "request_id"}
+
+
+def test_monitor_of_an_unknown_id(run: Callable[..., Result], instant_sleep: None) -> None:
+    """Exit 5 after the grace for an id that the API doesn't have."""
+    result = run("monitor", "resp_unknown", *FAST, "--max-wait-seconds", "30")
+    assert (result.code, result.last["code"], result.last["http_status"]) == (5, "not_found", 404)
+
+
+def test_monitor_by_job_key(run: Callable[..., Result], started: Callable[..., str]) -> None:
+    """A job key stands for the id; an unknown one is not found, without asking anybody."""
+    identifier = started("--job-key", "k 1")
+    assert run("monitor", "--job-key", "k 1", *FAST).id == identifier
+    unknown = run("monitor", "--job-key", "other")
+    assert (unknown.code, unknown.events) == (5, ["error"])
+
+
+def test_interrupted_monitor_is_taken_up_by_next(
+    run: Callable[..., Result], started: Callable[..., str], tmp_path: Path
+) -> None:
+    """`next` repeats the wait and output options, and works as it stands."""
+    identifier = started("--metadata", "sandbox_seconds=0.5")
+    text = tmp_path / "o.md"
+    result = run(
+        "monitor", identifier, *FAST, "--max-wait-seconds", "0.2", "--output-text-file", str(text)
+    )
+    assert result.code == 3
+    while result.code == 3:
+        command = result.last["next"]
+        result = run(*command[command.index("monitor") :])
+    assert (result.code, text.exists()) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "cancelled"),
+    [(None, 0, True), ("completed", 4, False), ("failed", 4, False), ("cancelled", 0, True)],
+)
+def test_cancel(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    outcome: str | None,
+    code: int,
+    cancelled: bool,
+) -> None:
+    """0 where it is cancelled (or was), 4 with the true status where it had ended otherwise."""
+    identifier = started(*(("--metadata", f"sandbox_outcome={outcome}") if outcome else LONG))
+    if outcome:
+        run("monitor", identifier, *FAST)
+    result = run("cancel", identifier)
+    assert result.code == code
+    status = "cancelled" if cancelled else outcome
+    assert result.story == [
+        {
+            "event": "cancel_result",
+            "response_id": identifier,
+            "status": status,
+            "cancelled": cancelled,
+            "exit_code": code,
+            "next": result.last["next"],
+        }
+    ]
+    assert (result.last["next"] is None) is cancelled
+    assert run("show").last["status"] == status
+
+
+def test_cancel_again_changes_nothing(
+    run: Callable[..., Result], started: Callable[..., str]
+) -> None:
+    """Cancelling twice is as good as once; the job key works too."""
+    started(*LONG, "--job-key", "k")
+    assert [run("cancel", "--job-key", "k").code for _ in range(2)] == [0, 0]
+
+
+def test_cancel_that_is_not_confirmed(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    instant_sleep: None,
+) -> None:
+    """Exit 3 with `next` where the server takes the cancel and the job goes on."""
+    identifier = started(*LONG)
+    body = {"id": identifier, "status": "in_progress"}
+    sandbox.script(Fault(on="cancel", kind="raw", status=200, body=json.dumps(body)))
+    sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body), times=0))
+    result = run("cancel", identifier)
+    assert (result.code, result.last["cancelled"]) == (3, False)
+    assert result.last["next"][-2:] == ["monitor", identifier]
+
+
+@pytest.mark.parametrize("status", [400, 409, 501])
+def test_cancel_that_is_refused(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox, status: int
+) -> None:
+    """Exit 1 with `next` where the server refuses and the job runs."""
+    identifier = started(*LONG)
+    sandbox.script(Fault(on="cancel", kind="status", status=status))
+    result = run("cancel", identifier)
+    assert (result.code, result.last["event"]) == (1, "cancel_result")
+    assert result.last["next"][-2:] == ["monitor", identifier]
+    assert result.lines[0]["code"] == "cancel_refused"
+
+
+def test_cancel_of_an_unknown_id(run: Callable[..., Result]) -> None:
+    """Exit 5."""
+    result = run("cancel", "resp_unknown")
+    assert (result.code, result.last["code"]) == (5, "not_found")
+
+
+def test_cancel_is_tried_again(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    instant_sleep: None,
+) -> None:
+    """A cancel may be repeated, so that a lost reply is no end."""
+    identifier = started(*LONG)
+    sandbox.script(Fault(on="cancel", kind="reset_after"), Fault(on="cancel", kind="status"))
+    assert run("cancel", identifier).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ((), 0),
+        (("--metadata", "sandbox_outcome=failed"), 4),
+        (("--metadata", "sandbox_outcome=incomplete"), 4),
+    ],
+)
+def test_show_is_the_one_shot_check(
+    run: Callable[..., Result], sandbox: Sandbox, options: tuple[str, ...], code: int
+) -> None:
+    """The exit code tells the state; an ended job comes from the local copy, without a request."""
+    identifier = run("submit", "--prompt", "x", *options, *FAST).id
+    asked = len(sandbox.requests)
+    result = run("show")
+    assert (result.code, result.id, result.last["source"]) == (code, identifier, "local")
+    assert result.last["next"] is None
+    assert len(sandbox.requests) == asked
+
+
+def test_show_of_a_running_job(run: Callable[..., Result], started: Callable[..., str]) -> None:
+    """Exit 3, from the API, with the monitor as `next`."""
+    identifier = started(*LONG)
+    result = run("show", identifier)
+    assert (result.code, result.last["source"], result.last["status"]) == (3, "api", "queued")
+    assert result.last["next"][-2:] == ["monitor", identifier]
+
+
+def test_show_after_the_api_has_let_go(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local copy answers; without one it is not found."""
+    identifier = run("submit", "--prompt", "x", *FAST).id
+    sandbox.forget(identifier)
+    assert run("show", identifier).code == 0
+    monitored = run("monitor", "--job-key", "none")
+    assert monitored.code == 5
+    monkeypatch.setenv("OAIBG_KEEP_DAYS", "0")
+    other = run("submit", "--prompt", "y", *FAST).id
+    sandbox.forget(other)
+    assert run("show", other).code == 5
+
+
+def test_monitor_after_the_api_has_let_go(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """The end is told from the local copy, and that it is one."""
+    identifier = run("submit", "--prompt", "x", *FAST).id
+    sandbox.forget(identifier)
+    result = run("monitor", identifier, "--poll-seconds", "3")
+    assert result.events[-2:] == ["warning", "final"]
+    assert (result.code, result.lines[-2]["code"]) == (0, "local_copy")
+
+
+def test_show_output_text_alone(run: Callable[..., Result], started: Callable[..., str]) -> None:
+    """Stdout has the raw text to the byte, and nothing else; notices go to stderr."""
+    text = "Line 1\n\u00e9 \x1b[31m no newline at the end"
+    run("submit", "--prompt", "x", "--metadata", f"sandbox_text={text}", *FAST)
+    result = run("show", "--output-text")
+    assert (result.code, result.out, result.err) == (0, text.encode(), "")
+    identifier = started(*LONG)
+    running = run("show", "--output-text")
+    assert (running.code, running.out) == (3, b"")
+    assert identifier in running.err
+    missing = run("show", "resp_unknown", "--output-text")
+    assert (missing.code, missing.out) == (5, b"")
+    assert "No such response" in missing.err
+
+
+def test_show_without_any_job(run: Callable[..., Result]) -> None:
+    """Exit 5: nothing was submitted from here."""
+    result = run("show")
+    assert (result.code, result.last["code"]) == (5, "not_found")
+
+
+def test_show_list(run: Callable[..., Result], started: Callable[..., str]) -> None:
+    """Every job, newest first, and a summary that has the exit code."""
+    first = run("submit", "--prompt", "x", "--job-key", "k", *FAST).id
+    second = started(*LONG)
+    result = run("show", "--list")
+    assert [line["response_id"] for line in result.lines] == [second, first, None]
+    assert result.events == ["job", "job", "summary"]
+    assert result.lines[1]["job_key"] == "k"
+    assert result.last["counts"] == {"queued": 1, "completed": 1}
+    assert run("show", "--list", "--limit", "1").last["counts"] == {"queued": 1}
+
+
+def test_id_of_another_base_url(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It gets a warning that names the other one; the newest submit is that of the present one."""
+    identifier = started(*LONG)
+    monkeypatch.setenv("OPENAI_BASE_URL", sandbox.base_url.replace("127.0.0.1", "localhost"))
+    result = run("show", identifier)
+    assert (result.code, result.events) == (3, ["warning", "response"])
+    assert result.lines[0]["code"] == "other_base_url"
+    assert sandbox.base_url in result.lines[0]["message"]
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert run("show").code == 5
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("monitor",),
+        ("monitor", "resp_1", "--job-key", "k"),
+        ("monitor", "resp_1", "--poll-seconds", "0"),
+        ("monitor", "resp_1", "--poll-seconds", "nan"),
+        ("monitor", "resp_1", "--max-wait-seconds", "inf"),
+        ("monitor", "resp_1", "--events", "some"),
+        ("monitor", "../x"),
+        ("monitor", ".."),
+        ("monitor", ""),
+        ("monitor", "a\nb"),
+        ("monitor", "resp_1\n"),
+        ("monitor", "x" * 1025),
+        ("cancel",),
+        ("cancel", "r\u00e9sp"),
+        ("show", "a/b"),
+        ("show", "resp_1", "--job-key", "k"),
+        ("show", "--limit", "1"),
+        ("show", "--list", "resp_1"),
+        ("submit",),
+        ("submit", "--prompt", ""),
+        ("submit", "--prompt", "x", "--prompt-file", "y"),
+        ("submit", "--prompt-file", "-", "--tools-json-file", "-"),
+        ("submit", "--prompt", "x", "--model", ""),
+        ("submit", "--prompt", "x", "--verbosity", "loud"),
+        ("submit", "--prompt", "x", "--job-key", ""),
+        ("submit", "--prompt", "x", "--resubmit-unknown"),
+        ("submit", "--prompt", "x", "--max-output-tokens", "0"),
+        ("submit", "--prompt", "x", "--metadata", "novalue"),
+        ("submit", "--prompt", "x", "--output-json-file", "/"),
+        ("submit", "--prompt", "x", "--output-json-file", "-"),
+        ("submit", "--prompt", "x", "--output-json-file", "/no/such/folder/f"),
+        ("submit", "--prompt", "x", "--output-json-file", "a", "--output-text-file", "a"),
+        ("submit", "--prompt", "a\udc80b"),
+        ("submit", "--nonsense"),
+        ("nonsense",),
+        ("--nonsense",),
+    ],
+    ids=lambda argv: " ".join(argv)[:60].encode("ascii", "backslashreplace").decode(),
+)
+def test_usage_errors(run: Callable[..., Result], sandbox: Sandbox, argv: tuple[str, ...]) -> None:
+    """Exit 2, one error line, prose on stderr, and no request."""
+    result = run(*argv)
+    assert (result.code, result.events) == (2, ["error"])
+    assert result.last["code"] == "usage"
+    assert result.err.startswith("Error: ")
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("extra", ["--human", "--list"])
+def test_usage_error_beside_raw_text(run: Callable[..., Result], extra: str) -> None:
+    """With --output-text stdout stays empty: it may be somebody's file."""
+    result = run("show", "--output-text", extra)
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_BASE_URL", "ftp://x"),
+        ("OPENAI_BASE_URL", "nonsense"),
+        ("OPENAI_BASE_URL", "http://["),
+        ("OAIBG_KEEP_DAYS", "many"),
+        ("OAIBG_KEEP_DAYS", "-1"),
+    ],
+)
+def test_bad_environment(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Exit 2 with the variable's name."""
+    monkeypatch.setenv(name, value)
+    result = run("show")
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert name in result.last["message"]
+
+
+def test_model_from_the_environment(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OAIBG_MODEL is the default, and the option stands above it."""
+    monkeypatch.setenv("OAIBG_MODEL", "m1")
+
+    def model(*options: str) -> Any:
+        return run("submit", "--prompt", "x", "--dry-run", *options).last["body"]["model"]
+
+    assert model() == "m1"
+    assert model("--model", "m2") == "m2"
+    monkeypatch.setenv("OAIBG_MODEL", "")
+    assert model() == "gpt-5.2"

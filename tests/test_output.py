@@ -1,0 +1,176 @@
+"""What people see: `--human`, raw text, and text that is hostile."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import FakeClient, FakeClock, collect, fake_tools, with_text
+from oaibg import jobs
+from oaibg.errors import Internal
+from oaibg.events import Error, OutputText, Warning  # noqa: A004
+from oaibg.files import save
+from oaibg.job import Job, Output
+from oaibg.jobs import Target
+from oaibg.output import JsonLines, Stdout, json_line
+from oaibg.sandbox import Fault
+from oaibg.text import inert, utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+
+HOSTILE = "\x1b]0;owned\x07[bold red]x[/] \u202egnp.exe \x9b31m \r\b\x00 end"
+
+
+def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None) -> None:
+    """Progress on stderr, the answer alone on stdout."""
+    sandbox.script(Fault(on="retrieve", kind="status", status=500))
+    result = run(
+        *("submit", "--prompt", "x", "--metadata", "sandbox_text=The answer.", "--human"),
+        *("--poll-seconds", "20"),
+    )
+    assert (result.code, result.out) == (0, b"The answer.\n")
+    words = re.sub(r"\d+(\.\d+)? s|resp_\w+|\d+ output", "…", result.err)
+    assert words.splitlines() == [
+        "Submitting to gpt-5.2 …",
+        "Submitted …: queued",
+        (
+            "…  HTTP 500: The server had an error while processing your request. "
+            "Sorry about that!; trying again in …"
+        ),
+        "…  completed",
+        "…: completed after …, … tokens",
+    ]
+
+
+def test_human_end_without_success(run: Callable[..., Result]) -> None:
+    """The reason, and the next command."""
+    setting = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.03")
+    result = run("submit", "--prompt", "x", "--human", *setting)
+    assert (result.code, result.out) == (4, b"")
+    assert re.search(
+        r"resp_\w+: failed after .*\(.+\)\nNext: .*oaibg show --human resp_", result.err
+    )
+
+
+def test_human_errors(run: Callable[..., Result]) -> None:
+    """Prose on stderr, nothing on stdout, the same exit codes."""
+    usage = run("submit", "--human")
+    assert (usage.code, usage.out) == (2, b"")
+    assert usage.err.startswith("Error: No input; give one of --prompt")
+    missing = run("show", "resp_unknown", "--human")
+    assert (missing.code, missing.out) == (5, b"")
+    assert missing.err.startswith("Error: No such response: HTTP 404")
+
+
+def test_human_list_and_show(run: Callable[..., Result]) -> None:
+    """A line a job, and the answer."""
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    listed = run("show", "--list", "--human")
+    assert re.search(r"completed +gpt-5.2 +resp_\w+  k\n1 completed\n", listed.err)
+    shown = run("show", "--human")
+    assert b"sandbox" in shown.out
+    assert shown.err.endswith(": completed\n")
+
+
+def test_hostile_text_is_inert_for_people(run: Callable[..., Result]) -> None:
+    """No control sequence, markup or bidirectional mark reaches the terminal as such."""
+    text = HOSTILE.replace("\x00", "")
+    result = run(
+        *("submit", "--prompt", "x", "--metadata", f"sandbox_text={text}", "--human"),
+        *("--poll-seconds", "0.03"),
+    )
+    shown = result.out.decode()
+    assert result.code == 0
+    assert "[bold red]x[/]" in shown
+    assert "\\x1b]0;owned\\x07" in shown
+    assert not set(shown) & set("\x1b\x07\u202e\x9b\r\b")
+
+
+def test_hostile_errors_are_inert_for_people(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """Also what a server says in its errors."""
+    body = {"error": {"message": HOSTILE, "code": "[red]c[/]"}}
+    sandbox.script(Fault(on="create", kind="status", status=400, body=body))
+    result = run("submit", "--prompt", "x", "--human")
+    assert "[bold red]x[/]" in result.err
+    assert not set(result.err) & set("\x1b\x07\u202e\x9b\r\b\x00")
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_every_text_is_one_json_line(text: str) -> None:
+    """ASCII, one line, and the same text again."""
+    event = OutputText(response_id=None, text=text, bytes=0)
+    line = json_line(event.to_dict("t"))
+    assert line.isascii()
+    assert line.count(b"\n") == 1
+    assert isinstance(utf8(text), bytes)
+    utf8(text).decode()
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_inert_text_steers_nothing(text: str) -> None:
+    """What is left is printable, or a line end, a tab, a space or a joiner."""
+    for char in inert(text):
+        assert char.isprintable() or char in "\n\t\u200c\u200d" or char.isspace()
+        assert char not in "\r\x0b\x0c\x85\u2028\u2029"
+
+
+def test_lone_surrogates_in_the_answer(tmp_path: Path) -> None:
+    """U+FFFD in the text file with a warning; the JSON file has the API's own bytes."""
+    client = FakeClient(FakeClock(), retrieves=[with_text("a\ud800b")])
+    output = Output(
+        show_output_text=True, json_file=str(tmp_path / "j"), text_file=str(tmp_path / "t")
+    )
+    job = Job("resp_1", output=output)
+    events = collect(jobs.monitor(Target(response_id="resp_1"), job, fake_tools(client)))
+    assert (tmp_path / "t").read_bytes() == "a\ufffdb".encode()
+    assert rb"a\ud800b" in (tmp_path / "j").read_bytes()
+    assert [event.code for event in events if isinstance(event, Warning)] == ["text_replaced"]
+    assert [event.text for event in events if isinstance(event, OutputText)] == ["a\ud800b"]
+
+
+def test_numbers_that_json_has_no_word_for(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """Some servers write NaN: null in lines, and the saved bytes as they came."""
+    identifier = run("submit", "--prompt", "x", "--detach").id
+    body = '{"id":"r","status":"completed","x":[NaN,-Infinity,1e999,1]}'
+    sandbox.script(Fault(on="retrieve", kind="raw", body=body))
+    result = run("show", identifier)
+    assert result.last["response"]["x"] == [None, None, None, 1]
+
+
+def test_save_is_old_or_new(tmp_path: Path) -> None:
+    """The mode of an existing file stays, links are followed, and nothing is left over."""
+    target, link = tmp_path / "t", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    save(str(link), b"new")
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"new", 0o640)
+    assert link.is_symlink()
+    save("/dev/null", b"x")
+    with pytest.raises(FileNotFoundError):
+        save(str(tmp_path / "no" / "f"), b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "t"]
+
+
+def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
+    """A line is out when `write` returns."""
+    path = tmp_path / "out"
+    with path.open("wb") as file:
+        lines = JsonLines(Stdout(file.fileno()), lambda: "2026-01-01T00:00:00.000Z")
+        lines.write(Job(submitting=True).error(_boom()))
+        written = path.read_bytes()
+    assert written.startswith(b'{"ts":"2026-01-01T00:00:00.000Z","v":1,"event":"error"')
+    assert Error.fields[0] == "response_id"
+
+
+def _boom() -> Internal:
+    return Internal("boom")

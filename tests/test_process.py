@@ -1,0 +1,324 @@
+"""The command as a process: signals, pipes, kill -9, races, and what is imported when."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import Command, await_line, parsed, wait_until
+from oaibg.sandbox import Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oaibg.sandbox import Sandbox
+
+pytestmark = pytest.mark.process
+
+LONG = ("--metadata", "sandbox_seconds=600")
+CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_signal_while_waiting(command: Command, sandbox: Sandbox, number: signal.Signals) -> None:
+    """The wait ends within a second, told with `next`; the job goes on."""
+    process = command.start("submit", "--prompt", "x", *LONG)
+    submitted, read = await_line(process, "submitted")
+    sent = time.monotonic()
+    process.send_signal(number)
+    result = command.end(process)
+    assert time.monotonic() - sent < 1
+    assert result.code == CODES[number]
+    last = parsed(read + result.out)[-1]
+    assert last == last | {
+        "event": "interrupted",
+        "signal": number.name,
+        "status": "queued",
+        "job_cancelled": False,
+        "outcome": "created",
+        "exit_code": CODES[number],
+        "response_id": submitted["response_id"],
+    }
+    assert last["next"][-2:] == ["monitor", submitted["response_id"]]
+    assert result.err == ""
+    assert [request.path for request in sandbox.requests] == ["/v1/responses"]
+
+
+def test_signal_during_start_up(command: Command, sandbox: Sandbox) -> None:
+    """Before anything is sent: nothing was created, and it is told."""
+    process = command.start("submit", "--prompt", "x", *LONG)
+    _, read = await_line(process, "submit_start")
+    process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    last = parsed(read + result.out)[-1]
+    assert (result.code, last["event"], last["outcome"]) == (143, "interrupted", "not_created")
+    assert not sandbox.posts
+
+
+def test_signal_while_the_creates_reply_is_on_its_way(command: Command, sandbox: Sandbox) -> None:
+    """The reply is waited for, so that the paid id is kept and told."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=1.0))
+    process = command.start("submit", "--prompt", "x", *LONG)
+    wait_until(lambda: sandbox.posts)
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    (identifier,) = sandbox.jobs
+    assert (result.code, result.id, result.last["outcome"]) == (130, identifier, "created")
+    assert result.events == ["submit_start", "interrupted"]
+    assert command.run("show").id == identifier
+
+
+def test_second_signal_ends_at_once(command: Command, sandbox: Sandbox) -> None:
+    """Also while the create's reply is waited for: the outcome is unknown then, and kept so."""
+    sandbox.script(Fault(on="create", kind="hang_after"))
+    process = command.start("submit", "--prompt", "x", "--job-key", "k", *LONG)
+    wait_until(lambda: sandbox.jobs)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert process.poll() is None
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    assert time.monotonic() - sent < 1
+    assert (result.code, result.last["event"], result.last["outcome"]) == (
+        143,
+        "interrupted",
+        "unknown",
+    )
+    assert command.run("submit", "--prompt", "x", "--job-key", "k", *LONG).code == 6
+    assert len(sandbox.posts) == 1
+
+
+def test_signal_while_a_poll_hangs(command: Command, sandbox: Sandbox) -> None:
+    """A request under way does not hold the end up."""
+    identifier = command.run("submit", "--prompt", "x", "--detach", *LONG).id
+    sandbox.script(Fault(on="retrieve", kind="hang_before", times=0))
+    process = command.start("monitor", identifier)
+    wait_until(lambda: len(sandbox.requests) > 1)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    assert time.monotonic() - sent < 1
+    assert (result.code, result.id, result.last["outcome"]) == (130, identifier, None)
+
+
+def test_cancel_on_interrupt(command: Command, sandbox: Sandbox) -> None:
+    """Only when it is asked for, a signal cancels the job, and the line says so."""
+    process = command.start("submit", "--prompt", "x", "--cancel-on-interrupt", *LONG)
+    submitted, read = await_line(process, "submitted")
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    last = parsed(read + result.out)[-1]
+    assert (result.code, last["job_cancelled"], last["status"]) == (130, True, "cancelled")
+    assert last["next"][-2:] == ["show", submitted["response_id"]]
+
+
+def test_nohup_stays(command: Command, sandbox: Sandbox) -> None:
+    """A hang-up that was ignored at the start stays ignored."""
+    process = command.start(
+        *("submit", "--prompt", "x", "--metadata", "sandbox_seconds=1", "--poll-seconds", "0.2"),
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    await_line(process, "submitted")
+    process.send_signal(signal.SIGHUP)
+    assert command.end(process).code == 0
+
+
+def test_stdout_closed_by_its_reader(command: Command, sandbox: Sandbox) -> None:
+    """`| head -1` ends the run quietly with 141, and the id is in the state."""
+    process = command.start("submit", "--prompt", "x", *LONG)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(20)
+    assert process.stderr is not None
+    assert (process.returncode, process.stderr.read()) == (141, b"")
+    (identifier,) = sandbox.jobs
+    assert command.run("show").id == identifier
+
+
+def test_stdout_full(command: Command, sandbox: Sandbox) -> None:
+    """A full disk under stdout ends the run quietly with 9, before anything is sent."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        result = command.run("submit", "--prompt", "x", stdout=full)
+    assert (result.code, result.err) == (9, "")
+    assert not sandbox.posts
+
+
+def test_standard_streams_closed(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """No file of ours becomes stdout, and the run goes as ever."""
+    out = tmp_path / "o.json"
+    process = command.start(
+        *("submit", "--prompt", "x", "--poll-seconds", "0.05", "--output-json-file", str(out)),
+        stdout=None,
+        stderr=None,
+        preexec_fn=lambda: os.closerange(0, 3),
+    )
+    assert process.wait(20) == 0
+    assert json.loads(out.read_bytes())["id"] in sandbox.jobs
+
+
+def test_pipe_that_does_not_block(command: Command) -> None:
+    """Some harnesses hand over such a pipe: a line larger than it arrives whole."""
+    command.run(
+        *("submit", "--prompt", "x", "--metadata", "sandbox_bytes=500000"),
+        *("--poll-seconds", "0.05"),
+    )
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    process = command.start("show", stdout=writer)
+    os.close(writer)
+    time.sleep(0.5)
+    with open(reader, "rb") as pipe:  # noqa: PTH123
+        (line,) = parsed(pipe.read())
+    assert process.wait(20) == 0
+    assert len(line["response"]["output"][1]["content"][0]["text"]) == 500_000
+
+
+@pytest.mark.parametrize(
+    ("fault", "posts", "code"),
+    [(Fault(on="create", kind="hang_before"), 1, 6), (None, 1, 0)],
+    ids=["before the reply", "after the id"],
+)
+def test_kill_9_and_the_same_command_again(
+    command: Command, sandbox: Sandbox, fault: Fault | None, posts: int, code: int
+) -> None:
+    """A lost reply is never paid twice; a job whose id was stored is taken up again."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=1")
+    if fault is not None:
+        sandbox.script(fault)
+    process = command.start(*argv)
+    if fault is None:
+        await_line(process, "submitted")
+    else:
+        wait_until(lambda: sandbox.posts)
+    process.kill()
+    process.wait()
+    again = command.run(*argv, "--poll-seconds", "0.2")
+    assert again.code == code
+    assert len(sandbox.posts) == posts
+
+
+def test_kill_9_before_the_request(command: Command, sandbox: Sandbox) -> None:
+    """Nothing was sent: the same key submits."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
+    process = command.start(*argv)
+    await_line(process, "submit_start")
+    process.kill()
+    process.wait()
+    assert command.run(*argv).code == 0
+    assert len(sandbox.posts) == 1
+
+
+def test_racers_for_one_job_key(command: Command, sandbox: Sandbox) -> None:
+    """Processes that submit one key at the same moment: one POST, and all follow the same id."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=0.5))
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.1")
+    racers = [command.start(*argv) for _ in range(6)]
+    results = [command.end(racer) for racer in racers]
+    assert [result.code for result in results] == [0] * 6
+    assert {result.id for result in results} == set(sandbox.jobs)
+    assert len(sandbox.posts) == 1
+
+
+def test_many_processes_on_one_state(command: Command, sandbox: Sandbox) -> None:
+    """They make it together, and none is refused."""
+    racers = [command.start("submit", "--prompt", f"{n}", "--detach") for n in range(12)]
+    results = [command.end(racer) for racer in racers]
+    assert [result.events for result in results] == [["submit_start", "submitted", "detached"]] * 12
+    assert command.run("show", "--list").last["counts"] == {"queued": 12}
+
+
+def test_state_is_private(command: Command, state: Path) -> None:
+    """Folders 0700, files 0600."""
+    command.run("submit", "--prompt", "x", "--poll-seconds", "0.05", "--job-key", "k")
+    modes = {path: path.stat().st_mode & 0o777 for path in (state, *state.rglob("*"))}
+    assert len(modes) >= 6
+    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items())
+
+
+def test_nothing_secret_is_kept(command: Command, state: Path) -> None:
+    """Neither key nor prompt is in the state, in a line or in a log, also at level debug."""
+    secrets = (b"sk-test", b"my private prompt")
+    result = command.run(
+        *("submit", "--prompt", "my private prompt", "--metadata", "sandbox_text=a"),
+        *("--poll-seconds", "0.05"),
+        env={"OPENAI_LOG": "debug"},
+    )
+    assert result.code == 0
+    seen = [
+        result.out,
+        result.err.encode(),
+        *(p.read_bytes() for p in state.rglob("*") if p.is_file()),
+    ]
+    assert len(seen) > 3
+    assert not [secret for secret in secrets for text in seen if secret in text]
+
+
+@pytest.mark.parametrize(
+    ("argv", "absent"),
+    [
+        (
+            ("--version",),
+            {"openai", "sqlite3", "asyncio", "rich", "json.decoder"} - {"json.decoder"},
+        ),
+        (("--help",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit", "--help"), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit", "--prompt", "x", "--dry-run"), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("show",), {"openai", "rich", "httpx2"}),
+        (("show", "--list"), {"openai", "rich", "httpx2"}),
+        (("monitor", "resp_1", "--max-wait-seconds", "1"), {"rich", "oaibg.sandbox"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_not_imported(command: Command, argv: tuple[str, ...], absent: set[str]) -> None:
+    """Start-up is a feature: nothing is imported that the command does not use."""
+    command.run("submit", "--prompt", "x", "--poll-seconds", "0.1")
+    program = (
+        "import os, sys; from oaibg import cli; end = os._exit\n"
+        "def report(code):\n"
+        "    print(*sys.modules, file=sys.stderr, flush=True); end(code)\n"
+        "os._exit = report; sys.argv = ['oaibg', *sys.argv[1:]]; cli.entry()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    loaded = set(done.stderr.split())
+    assert "oaibg.cli" in loaded
+    assert not absent & loaded
+
+
+def test_few_open_files_are_enough(command: Command) -> None:
+    """A run holds a handful of descriptors."""
+    result = command.run(
+        *("submit", "--prompt", "x", "--poll-seconds", "0.05"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)),
+    )
+    assert result.code == 0
+
+
+def test_module_and_script_are_the_same(command: Command) -> None:
+    """`python -m oaibg` gives a `next` that can be run as it stands."""
+    result = command.run("submit", "--prompt", "x", "--detach")
+    done = subprocess.run(
+        result.last["next"] + ["--poll-seconds", "0.05"],
+        env=command.environment,
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0

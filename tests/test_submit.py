@@ -1,0 +1,496 @@
+"""`oaibg submit`, whole runs over real HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from oaibg.sandbox import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+
+FAST = ("--poll-seconds", "0.03")
+
+
+def test_whole_run(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
+    """A submit tells every step, saves what was asked for, and ends with 0."""
+    out, text = tmp_path / "o.json", tmp_path / "o.md"
+    result = run(
+        "submit",
+        *("--prompt", "hi", "--metadata", "sandbox_text=The answer.", "--poll-seconds", "0.2"),
+        *("--show-output-text", "--output-json-file", str(out), "--output-text-file", str(text)),
+    )
+    identifier = result.id
+    raw = out.read_bytes()
+    assert result.code == 0
+    assert result.err == ""
+    assert result.story == [
+        {
+            "event": "submit_start",
+            "response_id": None,
+            "model": "gpt-5.2",
+            "reasoning_effort": "medium",
+            "verbosity": "medium",
+            "poll_seconds": 0.2,
+            "job_key": None,
+            "request_sha256": "…",
+        },
+        {
+            "event": "submitted",
+            "response_id": identifier,
+            "status": "queued",
+            "request_id": "…",
+            "reattached": False,
+        },
+        {
+            "event": "poll",
+            "response_id": identifier,
+            "attempt": 1,
+            "status": "completed",
+            "elapsed_seconds": "…",
+            "next_poll_seconds": None,
+        },
+        {
+            "event": "wrote_json",
+            "response_id": identifier,
+            "path": str(out),
+            "bytes": len(raw),
+            "sha256": "…",
+        },
+        {
+            "event": "wrote_text",
+            "response_id": identifier,
+            "path": str(text),
+            "bytes": 11,
+            "sha256": "…",
+        },
+        {
+            "event": "output_text",
+            "response_id": identifier,
+            "text": "The answer.",
+            "bytes": 11,
+        },
+        {
+            "event": "final",
+            "response_id": identifier,
+            "status": "completed",
+            "ok": True,
+            "elapsed_seconds": "…",
+            "model": "gpt-5.2",
+            "usage": json.loads(raw)["usage"],
+            "error": None,
+            "incomplete_details": None,
+            "output_text_bytes": 11,
+            "exit_code": 0,
+            "next": None,
+        },
+    ]
+    assert text.read_text() == "The answer."
+    assert result.lines[3]["sha256"] == hashlib.sha256(raw).hexdigest()
+    assert list(sandbox.jobs) == [identifier]
+
+
+def test_request_is_exactly_the_documented_one(
+    run: Callable[..., Result], sandbox: Sandbox
+) -> None:
+    """Nothing goes out that the user did not ask for: no store, no tools."""
+    assert run("submit", "--prompt", "hi", "--system-prompt", "s", "--detach").code == 0
+    assert [post.body for post in sandbox.posts] == [
+        {
+            "model": "gpt-5.2",
+            "input": [
+                {"role": "system", "content": [{"type": "input_text", "text": "s"}]},
+                {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+            ],
+            "text": {"format": {"type": "text"}, "verbosity": "medium"},
+            "reasoning": {"effort": "medium"},
+            "background": True,
+        }
+    ]
+
+
+def test_every_setting_reaches_the_request(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Each option sets its field; the body file is merged last, and null removes (RFC 7396)."""
+    previous = run("submit", "--prompt", "first", *FAST).id
+    files: dict[str, Any] = {
+        "tools": [{"type": "web_search"}],
+        "schema": {"title": "My answer", "type": "object", "properties": {}},
+        "body": {"top_p": 0.5, "text": {"verbosity": None}, "store": True},
+        "input": "just text",
+    }
+    paths = {}
+    for name, value in files.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(value))
+        paths[name] = str(path)
+    result = run(
+        "submit",
+        *("--input-json-file", paths["input"], "--model", "m", "--reasoning-effort", "omit"),
+        *("--verbosity", "high", "--instructions", "be brief", "--max-output-tokens", "1000"),
+        *("--completion-window", "soonest", "--previous-response-id", previous),
+        *("--tools-json-file", paths["tools"], "--json-schema-file", paths["schema"]),
+        *("--metadata", "a=b", "--metadata", "c=d=e", "--body-json-file", paths["body"]),
+        "--detach",
+    )
+    assert result.code == 0
+    assert sandbox.posts[-1].body == {
+        "model": "m",
+        "input": "just text",
+        "text": {
+            "format": {
+                "type": "json_schema",
+                "name": "My_answer",
+                "schema": files["schema"],
+                "strict": True,
+            }
+        },
+        "background": True,
+        "instructions": "be brief",
+        "max_output_tokens": 1000,
+        "background_options": {"completion_window": "soonest"},
+        "previous_response_id": previous,
+        "tools": [{"type": "web_search"}],
+        "metadata": {"a": "b", "c": "d=e"},
+        "top_p": 0.5,
+        "store": True,
+    }
+
+
+def test_messages_are_sent_as_they_stand(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """All four roles, texts and parts, unknown keys and a byte order mark."""
+    messages = [
+        {"role": "system", "content": "a"},
+        {"role": "developer", "content": [{"type": "input_text", "text": "b", "extra": 1}]},
+        {"role": "user", "content": "c \u00e9 \U0001f600", "unknown": {"kept": [1.5, None]}},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "d"}]},
+        {"role": "user", "content": "e"},
+    ]
+    path = tmp_path / "m.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(messages).encode())
+    assert run("submit", "--messages-json-file", str(path), "--detach").code == 0
+    assert sandbox.posts[0].body["input"] == messages
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        ("failed", {"error": {"code": "server_error"}, "incomplete_details": None}),
+        ("incomplete", {"error": None, "incomplete_details": {"reason": "max_output_tokens"}}),
+        ("cancelled", {"error": None, "incomplete_details": None}),
+        ("expired", {"error": None, "incomplete_details": None}),
+    ],
+)
+def test_unsuccessful_ends(
+    run: Callable[..., Result], tmp_path: Path, outcome: str, told: dict[str, Any]
+) -> None:
+    """Exit 4 with the reason, the payload saved, and `next` to look at it."""
+    out = tmp_path / "o.json"
+    result = run(
+        "submit",
+        *("--prompt", "x", "--metadata", f"sandbox_outcome={outcome}"),
+        *("--output-json-file", str(out), *FAST),
+    )
+    final = result.last
+    assert (result.code, final["status"], final["ok"]) == (4, outcome, False)
+    for key, expected in told.items():
+        if isinstance(expected, dict):
+            assert expected.items() <= final[key].items()
+        else:
+            assert final[key] is expected
+    assert json.loads(out.read_bytes())["status"] == outcome
+    assert final["next"][-4:] == ["show", "--output-json-file", str(out), result.id]
+    again = run(*final["next"][final["next"].index("show") :])
+    assert (again.code, again.last["status"]) == (4, outcome)
+
+
+def test_partial_text_of_an_incomplete_job_is_saved(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    """What was paid for is never dropped."""
+    text = tmp_path / "o.md"
+    setting = ("--metadata", "sandbox_outcome=incomplete")
+    result = run("submit", "--prompt", "x", *setting, "--output-text-file", str(text), *FAST)
+    assert result.code == 4
+    assert len(text.read_bytes()) == result.last["output_text_bytes"] > 0
+
+
+def test_completed_without_text(run: Callable[..., Result], tmp_path: Path) -> None:
+    """It is a success all the same, and is told; no file is made."""
+    text = tmp_path / "o.md"
+    result = run(
+        "submit",
+        *("--prompt", "x", "--metadata", "sandbox_empty=1", "--output-text-file", str(text)),
+        *FAST,
+    )
+    assert result.events[-2:] == ["output_text_missing", "final"]
+    assert (result.code, text.exists()) == (0, False)
+
+
+def test_payload_is_kept_to_the_byte(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Unknown keys, item types and spellings stay: in the file, in `show` and in the state."""
+    started = run("submit", "--prompt", "x", "--detach")
+    odd = (
+        f'{{ "id":"{started.id}","status" : "completed", "model":null, "zzz": [1.0, 1e3],'
+        '"output":[{"type":"hologram","data":"\\ud83d\\ude00"}], "usage": null }'
+    )
+    sandbox.script(Fault(on="retrieve", kind="raw", body=odd, times=1))
+    out, shown = tmp_path / "o.json", tmp_path / "s.json"
+    assert run("monitor", started.id, "--output-json-file", str(out)).code == 0
+    assert out.read_text() == odd
+    sandbox.forget(started.id)
+    result = run("show")
+    assert result.last["source"] == "local"
+    assert result.last["response"] == json.loads(odd)
+    assert run("show", "--output-json-file", str(shown)).last["response"] is None
+    assert shown.read_text() == odd
+
+
+def test_detach_ends_at_once(run: Callable[..., Result]) -> None:
+    """The id and the command to go on with, and exit 0."""
+    waits = ("--poll-seconds", "2", "--max-wait-seconds", "60", "--show-output-text")
+    result = run("submit", "--prompt", "x", "--detach", *waits)
+    assert result.events == ["submit_start", "submitted", "detached"]
+    assert (result.code, result.last["status"]) == (0, "queued")
+    assert result.last["next"][1 if result.last["next"][0] == "oaibg" else 3 :] == [
+        "monitor",
+        *("--poll-seconds", "2", "--max-wait-seconds", "60", "--show-output-text"),
+        result.id,
+    ]
+
+
+def test_wait_budget(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """Exit 3 at the deadline, with the job untouched and `next` to follow it."""
+    setting = ("--metadata", "sandbox_seconds=600", "--max-wait-seconds", "0.3")
+    result = run("submit", "--prompt", "x", *setting, "--poll-seconds", "0.1")
+    assert (result.code, result.last["event"], result.last["status"]) == (3, "timeout", "queued")
+    assert result.last["next"][-1] == result.id
+    assert [request.method for request in sandbox.requests].count("POST") == 1
+
+
+def test_dry_run_sends_nothing(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, state: Path
+) -> None:
+    """The request as it would go out, without a key; the hash is that of the real run."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = run("submit", "--prompt", "hi", "--dry-run")
+    assert result.code == 0
+    assert [result.last[key] for key in ("event", "method", "url")] == [
+        "dry_run",
+        "POST",
+        f"{sandbox.base_url}/responses",
+    ]
+    assert not sandbox.requests
+    assert not state.exists()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    real = run("submit", "--prompt", "hi", "--detach")
+    assert real.lines[0]["request_sha256"] == result.last["request_sha256"]
+    assert sandbox.posts[0].body == result.last["body"]
+
+
+def test_events_changes_is_quiet(run: Callable[..., Result]) -> None:
+    """A poll line only when the status changes."""
+    setting = ("--metadata", "sandbox_seconds=0.6", "--poll-seconds", "0.02")
+    result = run("submit", "--prompt", "x", *setting, "--events", "changes")
+    assert [line["status"] for line in result.lines if line["event"] == "poll"] == [
+        "queued",
+        "in_progress",
+        "completed",
+    ]
+
+
+def test_job_key_reattaches(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """The same key and request go on with the same job, running or ended: one POST."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=0.5")
+    first = run(*argv, "--detach")
+    second = run(*argv, *FAST)
+    third = run(*argv)
+    assert first.id == second.id == third.id
+    assert len(sandbox.posts) == 1
+    assert (second.lines[1]["reattached"], second.lines[1]["event"]) == (True, "submitted")
+    assert third.events == ["submit_start", "submitted", "warning", "final"]
+    assert (third.lines[2]["code"], third.code) == ("job_key_ended", 0)
+
+
+def test_job_key_with_another_request(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """It is a usage error, and nothing is sent."""
+    run("submit", "--prompt", "x", "--job-key", "k", "--detach")
+    result = run("submit", "--prompt", "y", "--job-key", "k")
+    assert (result.code, result.last["code"]) == (2, "job_key_reused")
+    assert result.last["outcome"] == "not_created"
+    assert len(sandbox.posts) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "exit_code"),
+    [
+        (Fault(on="create", kind="status", status=400), None, 1),
+        (Fault(on="create", kind="status", status=404), None, 1),
+        (Fault(on="create", kind="status", status=401), None, 8),
+        (Fault(on="create", kind="status", status=403), None, 8),
+        (Fault(on="create", kind="status", status=403, body="<html>no</html>"), "unavailable", 7),
+        (
+            Fault(
+                on="create",
+                kind="status",
+                status=429,
+                body={"error": {"message": "You exceeded it.", "code": "insufficient_quota"}},
+            ),
+            "insufficient_quota",
+            1,
+        ),
+    ],
+)
+def test_refused_create(
+    run: Callable[..., Result], sandbox: Sandbox, fault: Fault, code: str | None, exit_code: int
+) -> None:
+    """Certainly not created, one try, and the state has nothing of it."""
+    sandbox.script(fault)
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["outcome"]) == (exit_code, "not_created")
+    assert result.last["http_status"] == fault.status
+    assert code is None or result.last["code"] == code
+    assert len(sandbox.posts) == 1
+    assert run("show", "--list").last["counts"] == {}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(on="create", kind="reset_before"),
+        Fault(on="create", kind="reset_after"),
+        Fault(on="create", kind="status", status=500),
+        Fault(on="create", kind="status", status=502),
+        Fault(on="create", kind="status", status=503, body="no upstream"),
+        Fault(on="create", kind="status", status=504),
+        Fault(on="create", kind="html"),
+        Fault(on="create", kind="truncate"),
+        Fault(on="create", kind="raw", body="{}"),
+        Fault(on="create", kind="raw", body='{"id": ""}'),
+        Fault(on="create", kind="raw", body="[1]"),
+        Fault(on="create", kind="raw", body=""),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}-{str(fault.body)[:8]}",
+)
+def test_lost_create(run: Callable[..., Result], sandbox: Sandbox, fault: Fault) -> None:
+    """After the request went out nothing is certain: one POST, exit 6, the intent is kept."""
+    sandbox.script(fault)
+    argv = ("submit", "--prompt", "x", "--job-key", "k")
+    result = run(*argv)
+    assert (result.code, result.last["outcome"], result.last["next"]) == (6, "unknown", None)
+    again = run(*argv)
+    assert (again.code, again.last["code"], again.last["outcome"]) == (
+        6,
+        "outcome_unknown",
+        "unknown",
+    )
+    assert len(sandbox.posts) == 1
+    assert run("show").code == 6
+    assert run("show", "--list").last["counts"] == {"outcome_unknown": 1}
+    decided = run(*argv, "--resubmit-unknown", "--detach")
+    assert (decided.code, len(sandbox.posts)) == (0, 2)
+    assert run("show", "--job-key", "k").id == decided.id
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(on="create", kind="status", status=429, headers={"retry-after": "0"}, times=2),
+        Fault(
+            on="create",
+            kind="status",
+            status=503,
+            body={"error": {"message": "overloaded", "code": "server_is_overloaded"}},
+        ),
+    ],
+)
+def test_busy_create_is_tried_again(
+    run: Callable[..., Result], sandbox: Sandbox, fault: Fault, instant_sleep: None
+) -> None:
+    """A server that says it is too busy has created nothing: one job in the end."""
+    sandbox.script(fault)
+    result = run("submit", "--prompt", "x", "--detach")
+    assert result.events == [
+        "submit_start",
+        *["submit_error"] * fault.times,
+        "submitted",
+        "detached",
+    ]
+    assert result.lines[1]["error"]["http_status"] == fault.status
+    assert len(sandbox.jobs) == 1
+
+
+def test_without_a_key(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 8 before anything is sent."""
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["code"]) == (8, "no_api_key")
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("key", ["sk-\u00e9\u00e8", "sk-a\nb"])
+def test_a_key_that_no_header_can_carry(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Exit 8, and the key is in no line."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["code"]) == (8, "invalid_api_key")
+    assert b"sk-" not in result.out
+    assert not sandbox.requests
+
+
+def test_output_file_that_can_no_longer_be_written(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 9, the rest is done, and `next` fetches the result."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    path = folder / "o.json"
+
+    def remove_folder(*_: object) -> None:
+        folder.rmdir()
+
+    monkeypatch.setattr("tempfile.mkstemp", _after(remove_folder))
+    result = run("submit", "--prompt", "x", "--output-json-file", str(path), *FAST)
+    assert result.events[-2:] == ["warning", "final"]
+    assert (result.code, result.last["ok"], result.lines[-2]["code"]) == (9, True, "write_failed")
+    folder.mkdir()
+    monkeypatch.undo()
+
+
+def _after(first: Callable[..., None]) -> Callable[..., Any]:
+    import tempfile
+
+    real = tempfile.mkstemp
+
+    def mkstemp(*args: Any, **keywords: Any) -> Any:
+        if "state" not in str(keywords.get("dir")):
+            first()
+        return real(*args, **keywords)
+
+    return mkstemp
+
+
+def test_empty_base_url_is_openais_own(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty variable would break every call of the SDK; here it counts as unset."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    result = run("submit", "--prompt", "x", "--dry-run")
+    assert result.last["url"] == "https://api.openai.com/v1/responses"
