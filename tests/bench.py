@@ -81,7 +81,8 @@ def main() -> int:
     except (BenchError, OSError) as error:
         print(f"bench: could not measure: {error}", file=sys.stderr)
         return 1
-    print(f"\nMedians of {runs} pairs of runs in turns; ratios are medians of the pairs' ratios.")
+    print(f"\nMedians of {runs} pairs of runs in turns ({_long_runs(runs)} for memory); ", end="")
+    print("ratios are medians of the pairs' ratios.")
     print("By the server's log every submit made one POST and one poll, on both sides.")
     print(machine)
     return 0
@@ -224,7 +225,7 @@ def _measures(bench: Bench, runs: int) -> Iterator[list[Row]]:
         yield [_row(f"{name} / `import typer`", pairs, lambda run: run.whole, target)]
     if bench.requests():
         raise BenchError("a command that needs no network sent a request")
-    yield _monitors(bench, max(3, runs // 3), python, ours)
+    yield _monitors(bench, _long_runs(runs), python, ours)
 
 
 _SUBMIT = ["--prompt", "hello", "--poll-seconds", str(POLL_SECONDS), "--show-output-text"]
@@ -275,6 +276,10 @@ def _monitors(bench: Bench, runs: int, python: str, ours: str) -> list[Row]:
     if max(polls) - min(polls) > 3:
         raise BenchError(f"the monitors polled {min(polls)} to {max(polls)} times")
     return [_row("peak memory of `monitor`", pairs, lambda run: run.peak, 1.1, "MB")]
+
+
+def _long_runs(runs: int) -> int:
+    return max(3, runs // 3)
 
 
 def _pairs(

@@ -129,7 +129,7 @@ class Command:
         return self.end(self.start(*argv, **options))
 
     @staticmethod
-    def end(process: subprocess.Popen[bytes], seconds: float = 30) -> Result:
+    def end(process: subprocess.Popen[bytes], seconds: float = 60) -> Result:
         """Wait for a process's end, and give what it left."""
         out, err = process.communicate(timeout=seconds)
         return Result(process.returncode, out or b"", (err or b"").decode())
@@ -242,8 +242,12 @@ def fake_tools(
     client: FakeClient, store: Store | None = None, problem: StateError | None = None
 ) -> Tools:
     """Tools on the client's clock, with a store of this process alone by default."""
+
+    async def connect() -> FakeClient:
+        return client
+
     return Tools(
-        connect=lambda: client,
+        connect=connect,
         store=store or Store(None, now=client.clock.now),
         state_problem=problem,
         base_url=BASE_URL,

@@ -26,6 +26,7 @@ from oaibg.request import Request
 from oaibg.submitting import Submission
 
 if TYPE_CHECKING:
+    from oaibg.payload import Payload
     from oaibg.store import Store
     from oaibg.tools import Tools
 
@@ -77,10 +78,10 @@ def test_first_poll_of_a_submit_comes_after_one_interval() -> None:
 
 
 def test_create_that_brings_the_end() -> None:
-    """A reply that is terminal already is still read once more by the first poll."""
+    """Some servers answer with the result at once: it is told, and nothing is asked again."""
     events, client, _ = submitted([DONE])
-    assert names(events)[-2:] == ["poll", "final"]
-    assert client.times("retrieve") == [10]
+    assert names(events) == ["submitted", "final"]
+    assert client.times("retrieve") == []
 
 
 def test_error_streaks_back_off_and_recover() -> None:
@@ -188,6 +189,38 @@ def test_passing_404() -> None:
     assert isinstance(events[-1], Final)
 
 
+def test_failing_first_poll_with_a_long_interval() -> None:
+    """One fault is not a blocked network: it is asked again within the first minute."""
+    events, client = monitored([failed(500), DONE], wait=Wait(poll_seconds=90.0))
+    assert isinstance(events[-1], Final)
+    assert client.times("retrieve") == [0, 10]
+
+
+def test_wait_budget_shorter_than_the_start() -> None:
+    """A monitor looks once all the same, or `next` would never get anywhere."""
+    for steps, event in (([DONE], Final), ([RUNNING], Timeout), ([1e9], Timeout)):
+        client = FakeClient(FakeClock(), retrieves=list[Step](steps))
+        tools = fake_tools(client)
+        client.clock.time += 5
+        job = Job("r", wait=Wait(max_wait_seconds=2.0))
+        events = collect(jobs.monitor(Target(response_id="r"), job, tools))
+        assert isinstance(events[-1], event)
+        assert client.times("retrieve") == [5]
+
+
+def test_a_bug_is_told_with_all_that_is_known() -> None:
+    """Whatever is raised ends as one error line, with the id and how to go on."""
+    client = FakeClient(FakeClock(), creates=[response("queued")], retrieves=[])
+    request = Request(body={"background": True}, sha256="0" * 64)
+    job = Job(submitting=True)
+    submission = Submission(request=request, model="m")
+    error = last_error(collect(jobs.submit(submission, job, fake_tools(client))))
+    assert (error.code, error.exit_code, error.outcome) == ("internal", 1, "created")
+    assert error.response_id == "resp_1"
+    assert error.next is not None
+    assert error.next[-2:] == ["monitor", "resp_1"]
+
+
 def test_unknown_status_is_taken_for_running() -> None:
     """Told once, and followed."""
     odd = response("contemplating")
@@ -241,6 +274,25 @@ def test_create_after_the_deadline() -> None:
     events, client, _ = submitted([failed(429, retry_after="20")], wait=Wait(max_wait_seconds=10.0))
     assert (last_error(events).exit_code, last_error(events).outcome) == (7, "not_created")
     assert client.times("create") == [0]
+
+
+def test_create_reply_that_comes_just_after_the_deadline() -> None:
+    """A paid id is not thrown away: the reply has five seconds more."""
+
+    class Slow(FakeClient):
+        async def _answer(self, step: Step, timeout: float) -> Payload:
+            if step == response("queued"):
+                await self.clock.sleep(min(12.0, timeout))
+                if timeout < 12:
+                    raise CallFailed("timeout", "the request timed out")
+            return await super()._answer(step, timeout)
+
+    client = Slow(FakeClock(), creates=[response("queued")], retrieves=[DONE])
+    request = Request(body={"background": True}, sha256="0" * 64)
+    job = Job(wait=Wait(max_wait_seconds=10.0), submitting=True)
+    events = collect(jobs.submit(Submission(request=request, model="m"), job, fake_tools(client)))
+    assert names(events) == ["submitted", "timeout"]
+    assert events[-1].response_id == "resp_1"
 
 
 def test_create_that_hangs() -> None:

@@ -191,6 +191,28 @@ def test_cancel_of_an_unknown_id(run: Callable[..., Result]) -> None:
     assert (result.code, result.last["code"]) == (5, "not_found")
 
 
+def test_cancel_that_is_taken_without_a_word(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox
+) -> None:
+    """Some servers answer a cancel with nothing: the retrieve tells what came of it."""
+    for body in ("{}", "", "ok"):
+        identifier = started(*LONG)
+        sandbox.script(Fault(on="cancel", kind="raw", body=body))
+        result = run("cancel", identifier)
+        assert (result.code, result.last["status"]) == (0, "cancelled")
+
+
+def test_cancelled_job_without_the_api(
+    run: Callable[..., Result], started: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its local copy answers where the API can't be asked."""
+    identifier = started(*LONG)
+    assert run("cancel", identifier).code == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = run("show", identifier)
+    assert (result.code, result.last["source"], result.last["status"]) == (4, "local", "cancelled")
+
+
 def test_cancel_is_tried_again(
     run: Callable[..., Result],
     started: Callable[..., str],
@@ -327,6 +349,7 @@ def test_id_of_another_base_url(
         ("show", "a/b"),
         ("show", "resp_1", "--job-key", "k"),
         ("show", "--limit", "1"),
+        ("show", "--list", "--limit", "99999999999999999999"),
         ("show", "--list", "resp_1"),
         ("submit",),
         ("submit", "--prompt", ""),

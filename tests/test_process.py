@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import Command, await_line, parsed, wait_until
+from harness import Command, Result, await_line, parsed, wait_until
 from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -61,6 +62,140 @@ def test_signal_during_start_up(command: Command, sandbox: Sandbox) -> None:
     last = parsed(read + result.out)[-1]
     assert (result.code, last["event"], last["outcome"]) == (143, "interrupted", "not_created")
     assert not sandbox.posts
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_signal_while_importing(command: Command, number: signal.Signals) -> None:
+    """From the first moments on a signal has its line and its code."""
+    for delay in (0.05, 0.08, 0.12, 0.2):
+        process = command.start("submit", "--prompt", "x", *LONG)
+        time.sleep(delay)
+        process.send_signal(number)
+        result = command.end(process)
+        if not result.out and result.code < 0:
+            continue  # Python itself had not started yet
+        assert (result.code, result.last["event"]) == (CODES[number], "interrupted")
+        assert result.last["outcome"] == "not_created"
+        assert result.err == ""
+
+
+def test_signals_around_the_end(command: Command) -> None:
+    """However many come, and whenever: one closing line, and its code is the process's."""
+    for attempt in range(8):
+        process = command.start("submit", "--prompt", "x", "--dry-run")
+        assert process.stdout is not None
+        read = process.stdout.readline() if attempt % 2 else b""
+        time.sleep(0.1 if not attempt % 2 else 0)
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+        result = command.end(process)
+        if read or result.out:
+            assert Result(result.code, read + result.out, "").last["exit_code"] == result.code
+
+
+def test_many_signals_while_waiting(command: Command) -> None:
+    """The line comes once."""
+    process = command.start("submit", "--prompt", "x", *LONG)
+    _, read = await_line(process, "submitted")
+    for _ in range(50):
+        process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    assert Result(result.code, read + result.out, "").last["event"] == "interrupted"
+    assert result.code == 143
+
+
+def test_signal_while_nobody_reads(command: Command) -> None:
+    """A reader that has stopped reading does not keep the process from ending."""
+    command.run(
+        *("submit", "--prompt", "x", "--metadata", "sandbox_bytes=500000"),
+        *("--poll-seconds", "0.05"),
+    )
+    process = command.start("show")
+    time.sleep(1.5)
+    assert process.poll() is None
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 143
+    assert time.monotonic() - sent < 1.5
+
+
+def test_human_without_stderr(command: Command) -> None:
+    """A reader of stderr that goes away ends nothing."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = command.run(
+        *("submit", "--prompt", "x", "--human", "--poll-seconds", "0.05"), stderr=writer
+    )
+    os.close(writer)
+    assert result.code == 0
+    assert b"sandbox" in result.out
+
+
+@pytest.mark.parametrize("argv", [("--help",), ("--version",), ("--event-schema",)])
+def test_help_into_a_closed_pipe(command: Command, argv: tuple[str, ...]) -> None:
+    """As for every other output: 141, and no word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = command.run(*argv, stdout=writer)
+    os.close(writer)
+    assert (result.code, result.err) == (141, "")
+
+
+def test_output_file_that_is_stdout(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Refused before anything is sent: it has the lines."""
+    out = tmp_path / "log"
+    with out.open("wb") as log:
+        result = command.run(
+            "submit", "--prompt", "x", "--output-text-file", "/dev/stdout", stdout=log
+        )
+    assert result.code == 2
+    assert parsed(out.read_bytes())[-1]["code"] == "usage"
+    assert not sandbox.posts
+
+
+def test_output_file_that_is_a_pipe(command: Command) -> None:
+    """As a shell's `>(…)` hands one over."""
+    reader, writer = os.pipe()
+    result = command.run(
+        *("submit", "--prompt", "x", "--metadata", "sandbox_text=to the pipe"),
+        *("--poll-seconds", "0.05", "--output-text-file", f"/dev/fd/{writer}"),
+        pass_fds=(writer,),
+    )
+    os.close(writer)
+    with open(reader, "rb") as pipe:  # noqa: PTH123
+        assert pipe.read() == b"to the pipe"
+    assert result.code == 0
+
+
+def test_show_of_a_key_that_is_being_submitted(command: Command, sandbox: Sandbox) -> None:
+    """Its outcome is not unknown: it is waited for."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=2.0))
+    process = command.start("submit", "--prompt", "x", "--job-key", "k", "--detach", *LONG)
+    wait_until(lambda: sandbox.posts)
+    shown = command.run("show", "--job-key", "k")
+    assert shown.code == 3
+    assert shown.id == command.end(process).id
+
+
+def test_signal_while_the_id_is_being_stored(
+    command: Command, sandbox: Sandbox, state: Path
+) -> None:
+    """Even then the id gets into the state, and the same key finds it."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=1.0))
+    argv = ("submit", "--prompt", "x", "--job-key", "k", *LONG)
+    process = command.start(*argv)
+    wait_until(lambda: sandbox.posts)
+    database = sqlite3.connect(state / "state.sqlite3", isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    database.execute("ROLLBACK")
+    database.close()
+    result = command.end(process)
+    assert (result.code, result.last["outcome"]) == (143, "created")
+    assert command.run(*argv, "--detach").id == result.id
+    assert len(sandbox.posts) == 1
 
 
 def test_signal_while_the_creates_reply_is_on_its_way(command: Command, sandbox: Sandbox) -> None:
@@ -231,10 +366,10 @@ def test_racers_for_one_job_key(command: Command, sandbox: Sandbox) -> None:
 
 def test_many_processes_on_one_state(command: Command, sandbox: Sandbox) -> None:
     """They make it together, and none is refused."""
-    racers = [command.start("submit", "--prompt", f"{n}", "--detach") for n in range(12)]
+    racers = [command.start("submit", "--prompt", f"{n}", "--detach") for n in range(8)]
     results = [command.end(racer) for racer in racers]
-    assert [result.events for result in results] == [["submit_start", "submitted", "detached"]] * 12
-    assert command.run("show", "--list").last["counts"] == {"queued": 12}
+    assert [result.events for result in results] == [["submit_start", "submitted", "detached"]] * 8
+    assert command.run("show", "--list").last["counts"] == {"queued": 8}
 
 
 def test_state_is_private(command: Command, state: Path) -> None:
@@ -268,14 +403,14 @@ def test_nothing_secret_is_kept(command: Command, state: Path) -> None:
     [
         (
             ("--version",),
-            {"openai", "sqlite3", "asyncio", "rich", "json.decoder"} - {"json.decoder"},
+            {"openai", "sqlite3", "asyncio", "rich"},
         ),
         (("--help",), {"openai", "sqlite3", "asyncio", "rich"}),
         (("submit", "--help"), {"openai", "sqlite3", "asyncio", "rich"}),
         (("submit",), {"openai", "sqlite3", "asyncio", "rich"}),
         (("submit", "--prompt", "x", "--dry-run"), {"openai", "sqlite3", "asyncio", "rich"}),
-        (("show",), {"openai", "rich", "httpx2"}),
-        (("show", "--list"), {"openai", "rich", "httpx2"}),
+        (("show",), {"openai", "rich", "httpx2", "asyncio"}),
+        (("show", "--list"), {"openai", "rich", "httpx2", "asyncio"}),
         (("monitor", "resp_1", "--max-wait-seconds", "1"), {"rich", "oaibg.sandbox"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -284,10 +419,10 @@ def test_what_is_not_imported(command: Command, argv: tuple[str, ...], absent: s
     """Start-up is a feature: nothing is imported that the command does not use."""
     command.run("submit", "--prompt", "x", "--poll-seconds", "0.1")
     program = (
-        "import os, sys; from oaibg import cli; end = os._exit\n"
+        "import os, sys; from oaibg import start; end = os._exit\n"
         "def report(code):\n"
         "    print(*sys.modules, file=sys.stderr, flush=True); end(code)\n"
-        "os._exit = report; sys.argv = ['oaibg', *sys.argv[1:]]; cli.entry()"
+        "os._exit = report; sys.argv = ['oaibg', *sys.argv[1:]]; start.entry()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *argv],

@@ -7,17 +7,24 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import BASE_URL, FakeClient, FakeClock, collect, fake_tools, names, response, with_text
+from oaibg import jobs
+from oaibg.job import Job
+from oaibg.request import Request
 from oaibg.store import DAY, FILE, Intent, StateBusyError, StateError, Store, open_store
+from oaibg.submitting import Submission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from harness import Command, Result
+    from oaibg.payload import Payload
     from oaibg.sandbox import Sandbox
 
 URL = "http://api.test/v1"
@@ -116,18 +123,79 @@ def test_corrupt_file_is_set_aside(run: Callable[..., Result], state: Path) -> N
 def test_corrupt_file_and_a_job_key(
     run: Callable[..., Result], state: Path, sandbox: Sandbox
 ) -> None:
-    """The key's promise can't be kept, so that nothing is sent; the next run begins anew."""
-    state.mkdir()
-    (state / FILE).write_bytes(b"x" * 4096)
+    """Whether the key was submitted is unknown for as long as the lost file is there."""
     argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
-    result = run(*argv)
-    assert (result.code, result.last["code"], result.last["outcome"]) == (
-        2,
-        "state_corrupt",
-        "not_created",
-    )
-    assert not sandbox.posts
-    assert run(*argv).code == 0
+    run(*argv)
+    (state / FILE).write_bytes(b"x" * 4096)
+    for _ in range(2):
+        result = run(*argv)
+        assert (result.code, result.last["outcome"]) == (6, "unknown")
+        assert f"{FILE}.corrupt-" in result.last["message"]
+    assert len(sandbox.posts) == 1
+    decided = run(*argv, "--resubmit-unknown")
+    assert (decided.code, len(sandbox.posts)) == (0, 2)
+    assert run(*argv).id == decided.id
+    (aside,) = state.glob(f"{FILE}.corrupt-*")
+    aside.unlink()
+    assert run(*argv[:-3], "--job-key", "other", "--detach").code == 0
+
+
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, page: int) -> None:
+    """Wherever the garbage is, the file is set aside and told."""
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    with (state / FILE).open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xaa" * 4096)
+    result = run("show", "--list")
+    assert (result.lines[0]["event"], result.lines[0]["code"]) == ("warning", "state_corrupt")
+    assert len(list(state.glob(f"{FILE}.corrupt-*"))) == 1
+    assert run("show", "--list").events == ["summary"]
+
+
+def test_state_that_is_locked_for_a_while(run: Callable[..., Result], state: Path) -> None:
+    """Another process that writes is waited for, at the start as later on."""
+    run("submit", "--prompt", "x", "--detach")
+    other = sqlite3.connect(state / FILE, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(2.5, lambda: other.execute("ROLLBACK"))
+    timer.start()
+    result = run("submit", "--prompt", "y", "--detach")
+    timer.join()
+    other.close()
+    assert result.events == ["submit_start", "submitted", "detached"]
+    assert run("show").id == result.id
+
+
+def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
+    """It is written as soon as that is possible, so that its job key finds it."""
+    store = Store(str(state))
+    other = sqlite3.connect(state / FILE, isolation_level=None)
+
+    class Locking(FakeClient):
+        async def create(
+            self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+        ) -> Payload:
+            payload = await super().create(body, on_sending, timeout=timeout)
+            other.execute("BEGIN IMMEDIATE")
+            return payload
+
+        async def retrieve(self, response_id: str, timeout: float) -> Payload:
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+            return await super().retrieve(response_id, timeout)
+
+    client = Locking(FakeClock(), creates=[response("queued")], retrieves=[with_text("ok")])
+    request = Request(body={"background": True}, sha256="0" * 64)
+    submission = Submission(request=request, model="m", job_key="k")
+    events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
+    assert names(events) == ["warning", "submitted", "poll", "final"]
+    row = store.by_key(BASE_URL, "k")
+    assert row is not None
+    assert (row.step, row.response_id, row.status) == ("submitted", "resp_1", "completed")
+    assert len(list(store.jobs())) == 1
+    store.close()
+    other.close()
 
 
 def test_newer_file_is_refused(run: Callable[..., Result], state: Path, sandbox: Sandbox) -> None:

@@ -381,9 +381,12 @@ def test_refused_create(
         Fault(on="create", kind="raw", body="{}"),
         Fault(on="create", kind="raw", body='{"id": ""}'),
         Fault(on="create", kind="raw", body="[1]"),
+        Fault(on="create", kind="raw", body='{"id": "..", "status": "queued"}'),
+        Fault(on="create", kind="raw", body='{"id": "a/b", "status": "queued"}'),
+        Fault(on="create", kind="raw", body=r'{"id": "resp_\ud800", "status": "queued"}'),
         Fault(on="create", kind="raw", body=""),
     ],
-    ids=lambda fault: f"{fault.kind}-{fault.status}-{str(fault.body)[:8]}",
+    ids=lambda fault: f"{fault.kind}-{fault.status}-{str(fault.body)[:12]}",
 )
 def test_lost_create(run: Callable[..., Result], sandbox: Sandbox, fault: Fault) -> None:
     """After the request went out nothing is certain: one POST, exit 6, the intent is kept."""
@@ -494,3 +497,136 @@ def test_empty_base_url_is_openais_own(
     monkeypatch.setenv("OPENAI_BASE_URL", "")
     result = run("submit", "--prompt", "x", "--dry-run")
     assert result.last["url"] == "https://api.openai.com/v1/responses"
+
+
+def test_odd_status_and_model(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """Whatever a server spells, the id is kept and told."""
+    body = r'{"id": "resp_1", "status": "q\ud800", "model": "\udfff"}'
+    sandbox.script(Fault(on="create", kind="raw", body=body))
+    result = run("submit", "--prompt", "x", "--detach")
+    assert (result.code, result.id, result.last["status"]) == (0, "resp_1", "q\ufffd")
+    assert run("show", "--list").lines[0]["response_id"] == "resp_1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_ORG_ID", "a\nb"),
+        ("OPENAI_ORG_ID", "\u00e4"),
+        ("OPENAI_CUSTOM_HEADERS", "a b: c"),
+        ("OPENAI_CUSTOM_HEADERS", "a: \u00e4"),
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("SSL_CERT_FILE", "/no/such/file"),
+    ],
+)
+def test_environment_that_cannot_be_used(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+) -> None:
+    """Exit 2 with the variables to look at; nothing was sent, and the key is free."""
+    monkeypatch.setenv(name, value)
+    result = run("submit", "--prompt", "x", "--job-key", "k")
+    assert (result.code, result.last["outcome"]) == (2, "not_created")
+    assert name in result.last["hint"] or name == "ALL_PROXY"
+    monkeypatch.delenv(name)
+    assert run("submit", "--prompt", "x", "--job-key", "k", "--detach").code == 0
+    assert len(sandbox.posts) == 1
+
+
+def test_key_that_a_server_repeats(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """It is in no line."""
+    body = {"error": {"message": "Incorrect API key provided: sk-test.", "code": "invalid_api_key"}}
+    sandbox.script(Fault(on="any", kind="status", status=401, body=body, times=0))
+    for argv in (("submit", "--prompt", "x"), ("show", "resp_1"), ("cancel", "resp_1")):
+        result = run(*argv)
+        assert result.code == 8
+        assert b"sk-test" not in result.out
+        assert "provided: ***" in result.last["message"]
+
+
+def test_resubmit_that_creates_nothing_leaves_the_unknown_outcome(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decision for another submit is spent only when one has gone out."""
+    sandbox.script(Fault(on="create", kind="reset_after"))
+    argv = ("submit", "--prompt", "x", "--job-key", "k")
+    assert run(*argv).code == 6
+    with monkeypatch.context() as without_key:
+        without_key.delenv("OPENAI_API_KEY")
+        assert run(*argv, "--resubmit-unknown").code == 8
+    assert run(*argv).code == 6
+    sandbox.script(Fault(on="create", kind="status", status=400))
+    assert run(*argv, "--resubmit-unknown").code == 1
+    assert run(*argv).code == 6
+    assert len(sandbox.posts) == 2
+    assert run(*argv, "--resubmit-unknown", *FAST).code == 0
+    assert run(*argv).code == 0
+    assert len(sandbox.posts) == 3
+
+
+def test_reattached_without_a_key(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job exists, and that is told with the error."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k")
+    identifier = run(*argv, "--detach").id
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = run(*argv)
+    assert (result.code, result.id, result.last["outcome"]) == (8, identifier, "created")
+    assert result.last["next"][-2:] == ["monitor", identifier]
+
+
+def test_detach_of_a_job_that_has_ended(run: Callable[..., Result]) -> None:
+    """Its end is told: there is nothing to detach from."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_outcome=failed")
+    assert run(*argv, *FAST).code == 4
+    result = run(*argv, "--detach")
+    assert (result.code, result.events[-1]) == (4, "final")
+
+
+def test_spelling_of_the_base_url(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One server is one server, however its name is written."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
+    url = sandbox.base_url.replace("127.0.0.1", "localhost")
+    for spelling in (url, url.replace("localhost", "LocalHost"), f"{url}/"):
+        monkeypatch.setenv("OPENAI_BASE_URL", spelling)
+        monkeypatch.setenv("NO_PROXY", "localhost")
+        assert run(*argv).code == 0
+    assert len(sandbox.posts) == 1
+
+
+def test_output_files_that_are_no_files(run: Callable[..., Result], tmp_path: Path) -> None:
+    """The null device takes everything; two names of one file are refused."""
+    null = ("--output-json-file", "/dev/null", "--output-text-file", "/dev/null")
+    assert run("submit", "--prompt", "x", *null, *FAST).code == 0
+    (tmp_path / "a").touch()
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    same = ("--output-json-file", str(tmp_path / "a"), "--output-text-file", str(tmp_path / "b"))
+    assert run("submit", "--prompt", "x", *same).code == 2
+    long = tmp_path / ("\u6f22" * 84)
+    assert run("submit", "--prompt", "x", "--output-text-file", str(long), *FAST).code == 0
+    assert long.exists()
+
+
+def test_deep_input_is_refused(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Before anything is sent, at any depth that JSON's readers could stumble over."""
+    path = tmp_path / "i.json"
+    for depth in (300, 960, 5000):
+        path.write_text('[{"a":' + "[" * depth + "]" * depth + "}]")
+        result = run("submit", "--input-json-file", str(path))
+        assert (result.code, result.last["code"]) == (2, "usage")
+        assert "nested too deeply" in result.last["message"]
+    assert not sandbox.posts
+
+
+def test_an_option_as_a_value(run: Callable[..., Result]) -> None:
+    """`--human` as the text of a prompt chooses no renderer."""
+    result = run("submit", "--prompt", "--human", "--messages-json-file", "x")
+    assert (result.code, result.events) == (2, ["error"])

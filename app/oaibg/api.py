@@ -26,13 +26,18 @@ finally:
     gc.freeze()
 
 from oaibg.errors import AuthRefused, CallFailed, UsageError
-from oaibg.payload import Payload
-from oaibg.polling import CREATE_TIMEOUT
+from oaibg.payload import Payload, is_response_id
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterator
 
 CONNECT_TIMEOUT = 10.0
+
+_ENVIRONMENT_HINT = (
+    "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
+    "and the proxy variables."
+)
 
 _on_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar(
     "on_sending", default=None
@@ -55,6 +60,7 @@ class Api:
         logging.getLogger("httpcore2").setLevel(logging.WARNING)
         self._base_url = base_url
         self._api_key = api_key
+        self._tls: ssl.SSLContext | None = None
         self._creating: openai.AsyncOpenAI | None = None
         self._reading: openai.AsyncOpenAI | None = None
 
@@ -63,7 +69,7 @@ class Api:
         body: dict[str, Any],
         on_sending: Callable[[], Awaitable[None]],
         *,
-        timeout: float = CREATE_TIMEOUT,
+        timeout: float,
     ) -> Payload:
         """POST a response once, exactly as `body` is.
 
@@ -88,29 +94,41 @@ class Api:
 
         token = _on_sending.set(noted)
         try:
-            with _translated(lambda: sent):
+            with self._translated(lambda: sent):
                 async with asyncio.timeout(timeout):
                     reply = await client.responses.with_raw_response.create(extra_body=body)
+                payload = _payload(reply.http_response)
+                if payload.id is None or not is_response_id(payload.id):
+                    what = "no id" if payload.id is None else f"the unusable id {payload.id[:99]!a}"
+                    raise _failed(reply.http_response, "bad_reply", f"the reply has {what}")
+                return payload
         finally:
             _on_sending.reset(token)
-        payload = _payload(reply.http_response)
-        if payload.id is None:
-            raise _failed(reply.http_response, "bad_reply", "the reply has no id")
-        return payload
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response; `timeout` seconds for all of it."""
-        with _translated():
+        with self._translated():
             async with asyncio.timeout(timeout):
                 reply = await self._reader().responses.with_raw_response.retrieve(response_id)
-        return _with_status(reply.http_response)
+            payload = _payload(reply.http_response)
+            if payload.status is None:
+                raise _failed(reply.http_response, "bad_reply", "the reply has no status")
+            return payload
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload:
-        """POST a cancel; doing it again changes nothing. `timeout` seconds for all of it."""
-        with _translated():
+    async def cancel(self, response_id: str, timeout: float) -> Payload | None:
+        """POST a cancel; doing it again changes nothing. `timeout` seconds for all of it.
+
+        Returns:
+            None where the server took it and its answer tells nothing of the job.
+        """
+        with self._translated():
             async with asyncio.timeout(timeout):
                 reply = await self._reader().responses.with_raw_response.cancel(response_id)
-        return _with_status(reply.http_response)
+            try:
+                payload = Payload(reply.http_response.content)
+            except ValueError:
+                return None
+            return payload if payload.status is not None else None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -129,7 +147,11 @@ class Api:
     ) -> openai.AsyncOpenAI:
         timeouts = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
         try:
+            if self._tls is None:
+                # Both clients share it: to read the certificates takes some 50 ms.
+                self._tls = httpx2.create_ssl_context()
             transport = httpx2.AsyncClient(
+                verify=self._tls,
                 timeout=timeouts,
                 limits=httpx2.Limits(keepalive_expiry=keepalive_expiry),
                 follow_redirects=False,
@@ -144,11 +166,54 @@ class Api:
             )
         except openai.OpenAIError as error:
             raise AuthRefused(str(error), code="client", outcome="not_created") from error
-        except (ValueError, TypeError, httpx2.InvalidURL) as error:
+        except (ImportError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
+            # UnicodeError and ssl.SSLError are among these.
             raise UsageError(
-                f"The client can't be set up: {error}.",
-                hint="Check OPENAI_BASE_URL and the proxy variables.",
+                f"The client can't be set up: {_plain(error)} ({type(error).__name__}).",
+                hint=_ENVIRONMENT_HINT,
+                outcome="not_created",
             ) from error
+
+    @contextmanager
+    def _translated(self, sent: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Whatever a call raises as `CallFailed`, without the key; `sent` tells how far it came."""
+        try:
+            with _as_call_failed(sent):
+                yield
+        except CallFailed as failure:
+            failure.message = failure.message.replace(self._api_key, "***")
+            raise
+
+
+@contextmanager
+def _as_call_failed(sent: Callable[[], bool]) -> Iterator[None]:
+    try:
+        yield
+    except openai.APIStatusError as error:
+        raise _status_failure(error) from error
+    except (openai.APITimeoutError, TimeoutError) as error:
+        code = "timeout" if sent() else "connect_timeout"
+        raise CallFailed(code, "the request timed out", sent=sent()) from error
+    except openai.APIConnectionError as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, httpx2.LocalProtocolError):
+            raise _unsendable(cause) from error
+        code = "connection_error" if sent() else "connect_error"
+        message = f"{_plain(cause)} ({type(cause).__name__})"
+        raise CallFailed(code, message, sent=sent()) from error
+    except UnicodeError as error:
+        raise _unsendable(error) from error
+    except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise CallFailed("client_error", _plain(error), sent=sent()) from error
+
+
+def _unsendable(error: Exception) -> UsageError:
+    """The error for a request that can't be put into HTTP: not a byte of it was written."""
+    return UsageError(
+        f"The request's headers can't be sent ({type(error).__name__}).",
+        hint=_ENVIRONMENT_HINT,
+        outcome="not_created",
+    )
 
 
 async def _trace_sending(request: httpx2.Request) -> None:
@@ -168,21 +233,6 @@ async def _trace_sending(request: httpx2.Request) -> None:
             await noted()
 
     request.extensions["trace"] = trace
-
-
-@contextmanager
-def _translated(sent: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise _status_failure(error) from error
-    except (openai.APITimeoutError, TimeoutError) as error:
-        code = "timeout" if sent() else "connect_timeout"
-        raise CallFailed(code, "the request timed out", sent=sent()) from error
-    except openai.APIConnectionError as error:
-        raise _connection_failure(error, sent=sent()) from error
-    except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise CallFailed("client_error", _plain(error), sent=sent()) from error
 
 
 def _status_failure(error: openai.APIStatusError) -> CallFailed:
@@ -214,19 +264,6 @@ def _has_envelope(response: httpx2.Response) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(document, dict) and isinstance(document.get("error"), dict)
-
-
-def _connection_failure(error: openai.APIConnectionError, *, sent: bool) -> CallFailed:
-    cause = error.__cause__ or error
-    code = "connection_error" if sent else "connect_error"
-    return CallFailed(code, f"{_plain(cause)} ({type(cause).__name__})", sent=sent)
-
-
-def _with_status(response: httpx2.Response) -> Payload:
-    payload = _payload(response)
-    if payload.status is None:
-        raise _failed(response, "bad_reply", "the reply has no status")
-    return payload
 
 
 def _payload(response: httpx2.Response) -> Payload:

@@ -5,7 +5,6 @@ Importing this must stay cheap: the SDK, SQLite, asyncio and Rich are imported w
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,7 +14,7 @@ from oaibg import __version__, environment
 from oaibg import options as o
 from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 from oaibg.job import Job, Output, Wait
-from oaibg.output import RawText, prose
+from oaibg.output import JsonLines, prose
 from oaibg.process import Process
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from oaibg.events import Event
     from oaibg.request import Request
     from oaibg.tools import Tools
-
-_STARTED = time.monotonic()
 
 DEFAULT_MODEL = "gpt-5.2"
 
@@ -39,15 +36,26 @@ app = typer.Typer(
 )
 
 
-def entry() -> NoReturn:
-    """The console command: runs and ends the process."""
-    process = Process(owned=True, started=_STARTED)
-    process.end(_run(sys.argv[1:], process))
+def run_process(argv: list[str], started: float) -> NoReturn:
+    """Run a command in a process of its own, and end it.
+
+    Args:
+        argv: what follows the program's name.
+        started: `time.monotonic()` at the process's start, from which waits count.
+    """
+    process = Process(owned=True, started=started, job=_job_of(argv))
+    process.end(_run(argv, process))
 
 
 def main(argv: list[str]) -> int:
     """Run a command in a process that goes on afterwards; gives the exit code."""
-    return _run(argv, Process(owned=False, started=time.monotonic()))
+    process = Process(owned=False, started=time.monotonic(), job=_job_of(argv))
+    return _run(argv, process)
+
+
+def _job_of(argv: list[str]) -> Job:
+    """What is known before the options are read: whether an outcome is to be told."""
+    return Job(submitting=argv[:1] == ["submit"])
 
 
 def _run(argv: list[str], process: Process) -> int:
@@ -56,47 +64,35 @@ def _run(argv: list[str], process: Process) -> int:
         code = app(args=argv, prog_name="oaibg", standalone_mode=False, obj=process)
     except StdoutGone as gone:
         return gone.exit_code
-    except SystemExit as ended:  # shell completion
-        return ended.code if isinstance(ended.code, int) else 0
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return ExitCode.STDOUT_CLOSED
+        return ended.code if isinstance(ended.code, int) else ExitCode.OK
     except typer.Abort:
         return ExitCode.SIGINT
     except typer.TyperException as error:
-        known = UsageError(error.format_message(), hint=_help_hint(argv))
-        return _fail(known, argv, process)
+        return _fail(UsageError(error.format_message(), hint=_help_hint(argv)), argv, process)
     except OaibgError as error:
         return _fail(error, argv, process)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an event
-        return _fail(_internal(error), argv, process)
+        return _fail(Internal.of(error), argv, process)
     return code if isinstance(code, int) else ExitCode.OK
 
 
 def _fail(error: OaibgError, argv: list[str], process: Process) -> int:
-    if "--human" in argv:
-        _choose_renderer(process, human=True)
-    elif argv[:1] == ["show"] and "--output-text" in argv:
-        _choose_renderer(process, raw=True)
-    elif error.exit_code == ExitCode.USAGE:
+    if not process.rendering:
+        # The options could not be read, but these two still say who reads.
+        raw = argv[:1] == ["show"] and "--output-text" in argv
+        process.render(human="--human" in argv, raw=raw)
+    if error.exit_code == ExitCode.USAGE and isinstance(process.renderer, JsonLines):
         prose(f"Error: {error.message}")
         if error.hint:
             prose(error.hint)
     try:
-        process.renderer.write(Job(submitting=argv[:1] == ["submit"]).error(error))
+        process.write(process.job.error(error))
     except StdoutGone as gone:
         return gone.exit_code
     return error.exit_code
-
-
-def _internal(error: Exception) -> Internal:
-    import traceback
-
-    # Names of files and functions only: values and messages may hold what must not be shown.
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    return Internal(
-        f"A bug in oaibg {__version__}: {type(error).__name__} in {where}.",
-        hint="Please report this line. An id that was printed or is in `oaibg show --list` is "
-        "safe; `oaibg monitor` follows it.",
-    )
 
 
 def _help_hint(argv: list[str]) -> str:
@@ -181,13 +177,13 @@ def submit(
     from oaibg import inputs
     from oaibg.request import Settings, build_request
 
-    process = _choose_renderer(context.obj, human=human)
-    job = Job(
+    process: Process = context.obj
+    process.render(human=human)
+    job = process.job = Job(
         wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
         output=_output(output_json_file, output_text_file, show_output_text, human),
         submitting=True,
     )
-    process.last_words = job.interrupted
     base_url = environment.base_url()
     sources = inputs.Sources(
         prompt=prompt,
@@ -217,7 +213,7 @@ def submit(
         raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
     if dry_run:
         return _dry_run(request, base_url, process)
-    process.renderer.write(job.submit_start(request, job_key))
+    process.write(job.submit_start(request, job_key))
 
     from oaibg import jobs
     from oaibg.submitting import Submission
@@ -230,7 +226,7 @@ def submit(
         resubmit_unknown=resubmit_unknown,
         detach=detach,
     )
-    return _follow(process, base_url, lambda tools: jobs.submit(submission, job, tools))
+    return _run_job(process, base_url, lambda tools: jobs.submit(submission, job, tools))
 
 
 @app.command()
@@ -248,19 +244,19 @@ def monitor(
     human: o.HumanFlag = False,
 ) -> int:
     """Follow a job that was submitted before, to its end."""
-    process = _choose_renderer(context.obj, human=human)
-    job = Job(
+    process: Process = context.obj
+    process.render(human=human)
+    job = process.job = Job(
         response_id,
         wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
         output=_output(output_json_file, output_text_file, show_output_text, human),
     )
-    process.last_words = job.interrupted
     _check_one(response_id, job_key)
 
     from oaibg import jobs
 
     target = jobs.Target(response_id=response_id, job_key=job_key)
-    return _follow(process, environment.base_url(), lambda tools: jobs.monitor(target, job, tools))
+    return _run_job(process, environment.base_url(), lambda tools: jobs.monitor(target, job, tools))
 
 
 @app.command()
@@ -271,15 +267,15 @@ def cancel(
     human: o.HumanFlag = False,
 ) -> int:
     """Cancel a job that is queued or running."""
-    process = _choose_renderer(context.obj, human=human)
-    job = Job(response_id, output=_output(None, None, False, human))
-    process.last_words = job.interrupted
+    process: Process = context.obj
+    process.render(human=human)
+    job = process.job = Job(response_id, output=_output(None, None, False, human))
     _check_one(response_id, job_key)
 
     from oaibg import jobs
 
     target = jobs.Target(response_id=response_id, job_key=job_key)
-    return _follow(process, environment.base_url(), lambda tools: jobs.cancel(target, job, tools))
+    return _run_job(process, environment.base_url(), lambda tools: jobs.cancel(target, job, tools))
 
 
 @app.command()
@@ -295,11 +291,13 @@ def show(
     human: o.HumanFlag = False,
 ) -> int:
     """Look once at a response: of an id, or the newest one submitted here."""
+    process: Process = context.obj
+    process.render(human=human, raw=output_text)
     if human and output_text:
         raise UsageError("--human and --output-text exclude each other.")
-    process = _choose_renderer(context.obj, human=human, raw=output_text)
-    job = Job(response_id, output=_output(output_json_file, output_text_file, output_text, human))
-    process.last_words = job.interrupted
+    job = process.job = Job(
+        response_id, output=_output(output_json_file, output_text_file, output_text, human)
+    )
     if response_id is not None and job_key is not None:
         _check_one(response_id, job_key)
     single = response_id or job_key or output_text or output_json_file or output_text_file
@@ -312,20 +310,10 @@ def show(
 
     target = jobs.Target(response_id=response_id, job_key=job_key)
     if list_:
-        return _follow(
+        return _run_job(
             process, environment.base_url(), lambda tools: jobs.show_list(limit, job, tools)
         )
-    return _follow(process, environment.base_url(), lambda tools: jobs.show(target, job, tools))
-
-
-def _choose_renderer(process: Process, *, human: bool = False, raw: bool = False) -> Process:
-    if human:
-        from oaibg.human import Human
-
-        process.renderer = Human(process.stdout)
-    elif raw:
-        process.renderer = RawText(process.stdout)
-    return process
+    return _run_job(process, environment.base_url(), lambda tools: jobs.show(target, job, tools))
 
 
 def _wait(
@@ -342,7 +330,7 @@ def _wait(
 def _output(
     json_file: str | None, text_file: str | None, show_output_text: bool, human: bool
 ) -> Output:
-    if json_file is not None and json_file == text_file:
+    if json_file is not None and text_file is not None and o.is_same_file(json_file, text_file):
         raise UsageError("--output-json-file and --output-text-file name the same file.")
     return Output(
         show_output_text=show_output_text, json_file=json_file, text_file=text_file, human=human
@@ -365,28 +353,29 @@ def _dry_run(request: Request, base_url: str, process: Process) -> int:
         request_sha256=request.sha256,
         exit_code=0,
     )
-    process.renderer.write(event)
+    process.write(event)
     return event.exit_code
 
 
-def _follow(
+def _run_job(
     process: Process, base_url: str, function: Callable[[Tools], AsyncIterator[Event]]
 ) -> int:
     """Run a job function with the real clock, client and store."""
     from oaibg.clock import RealClock
     from oaibg.store import open_store
-    from oaibg.tools import Tools
+    from oaibg.tools import Tools, event_loop
 
     store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
     clients: list[Api] = []
 
-    def connect() -> Api:
+    async def connect() -> Api:
         if not clients:
             key = environment.api_key()
+            await event_loop()
+            with process.blocking():
+                from oaibg.api import Api
 
-            from oaibg.api import Api
-
-            clients.append(Api(base_url, key))
+                clients.append(Api(base_url, key))
         return clients[0]
 
     async def close() -> None:

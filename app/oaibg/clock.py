@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
+
+from oaibg.tools import event_loop
 
 
 class RealClock:
@@ -24,4 +25,8 @@ class RealClock:
 
     async def sleep(self, seconds: float) -> None:
         """Wait; also for no time at all this lets other tasks run."""
+        await event_loop()
+
+        import asyncio
+
         await asyncio.sleep(seconds)

@@ -29,9 +29,10 @@ def base_url() -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The URL as it may be kept and shown: no user, password, query or fragment."""
+    """The URL as it may be kept and shown, in one spelling: no user, password or query."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
+    host = parts.netloc.rpartition("@")[2].lower()
+    host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
     return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar, Literal
 
+from oaibg import __version__
+
 Outcome = Literal["not_created", "unknown", "created"]
 
 
@@ -115,6 +117,24 @@ class Internal(OaibgError):
 
     code = "internal"
 
+    @classmethod
+    def of(cls, error: BaseException) -> Internal:
+        """The error for an exception that nobody expected.
+
+        It has the names of files and functions only: values and messages may hold what must not
+        be shown.
+        """
+        import traceback
+
+        frames = traceback.extract_tb(error.__traceback__)[-3:]
+        where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+        return cls(
+            f"A bug in oaibg {__version__}: {type(error).__name__} in {where}.",
+            hint="Please report this line. `oaibg show --list` has the jobs that were submitted "
+            "here, and `oaibg monitor` follows an id.",
+            resumable=True,
+        )
+
 
 class CallFailed(Exception):
     """One HTTP call that brought no usable answer, and what is known of it.
@@ -154,6 +174,6 @@ class CallFailed(Exception):
 class StdoutGone(BaseException):
     """stdout takes no more lines; not an error to report, there is nowhere to report it."""
 
-    def __init__(self, exit_code: ExitCode) -> None:
+    def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from contextlib import suppress
 
 
@@ -22,17 +21,20 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
     Raises:
         OSError: nothing was changed at `path` (but for a device or pipe).
     """
-    target = os.path.realpath(path)
     try:
-        mode: int | None = os.stat(target).st_mode  # noqa: PTH116
+        mode: int | None = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
         mode = None
     if mode is not None and not stat.S_ISREG(mode):
-        with open(target, "wb") as file:  # noqa: PTH123
+        with open(path, "wb") as file:  # noqa: PTH123
             file.write(data)
         return
-    folder, name = os.path.split(target)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".tmp", dir=folder)
+
+    import tempfile
+
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)  # noqa: PTH120
+    descriptor, temporary = tempfile.mkstemp(prefix=".oaibg.", suffix=".tmp", dir=folder)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123
             file.write(data)

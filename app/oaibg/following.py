@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 from typing import TYPE_CHECKING
@@ -12,8 +11,9 @@ from oaibg.errors import CallFailed, NotFound, Unavailable
 from oaibg.events import OutputText, OutputTextMissing, Poll, WroteJson, WroteText
 from oaibg.files import save
 from oaibg.payload import RUNNING
-from oaibg.text import utf8
-from oaibg.tools import local_copy, remember_seen
+from oaibg.text import has_surrogates, utf8
+from oaibg.tools import event_loop, local_copy, remember_seen
+from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,40 +27,39 @@ HEARTBEAT = 60.0
 """Seconds between poll lines with `--events changes` while nothing changes."""
 
 _MISSING_INTERVAL = 5.0
+_LEAST_LOOK = 1.0
 
 
 async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event]:
     """Poll until the end. A failed poll is never the job's failure."""
-    api = tools.connect()
+    api = await tools.connect()
     clock, deadline = tools.clock, tools.deadline(job)
-    faults = _Faults()
-    attempt, told_at, told_status, warned = 0, -math.inf, None, False
+    faults, told = _Faults(), _Told(job)
+    attempt, warned = 0, False
     while True:
         blocked = math.inf if job.answered else tools.started + polling.BLOCKED_AFTER
         limit = min(deadline, blocked)
         await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
-        if clock.monotonic() >= deadline:
+        # A start that took the whole wait budget still leaves one look at a job.
+        if clock.monotonic() >= deadline and (attempt or job.answered):
             yield job.timeout(tools.elapsed())
             return
         if clock.monotonic() >= blocked:
             raise _blocked(faults.last)
         attempt += 1
+        left = max(limit - clock.monotonic(), _LEAST_LOOK if attempt == 1 else 0.0)
         try:
             payload = await api.retrieve(
-                str(job.response_id),
-                polling.request_timeout(faults.timeouts, limit - clock.monotonic()),
+                str(job.response_id), polling.request_timeout(faults.timeouts, left)
             )
         except CallFailed as failure:
             faults.count(failure, clock.monotonic())
             if faults.is_gone(clock.monotonic()):
                 break
             if clock.monotonic() >= deadline:
-                delay = 0.0
                 continue
             asked = polling.retry_after(failure.retry_after, clock.now())
-            interval = job.wait.poll_seconds
-            if faults.missing:
-                interval = min(interval, _MISSING_INTERVAL)
+            interval = faults.interval(job)
             delay = polling.poll_delay(interval, faults.consecutive, asked, clock.random())
             yield job.poll_error(
                 failure,
@@ -70,25 +69,18 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
                 delay=max(min(delay, limit - clock.monotonic()), 0.0),
             )
             continue
-        faults = _Faults()
-        job.answered, delay = True, job.wait.poll_seconds
+        faults, job.answered = _Faults(), True
+        delay = max(min(job.wait.poll_seconds, deadline - clock.monotonic()), 0.0)
         changed, job.status = payload.status != job.status, payload.status
         if changed and not payload.ended and (warning := await remember_seen(payload, job, tools)):
             yield warning
-        now = clock.monotonic()
-        if (
-            job.wait.events == "all"
-            or payload.ended
-            or payload.status != told_status
-            or now >= told_at + HEARTBEAT
-        ):
-            told_at, told_status = now, payload.status
+        if told.is_due(payload, clock.monotonic()):
             yield Poll(
                 response_id=job.response_id,
                 attempt=attempt,
                 status=payload.status,
                 elapsed_seconds=tools.elapsed(),
-                next_poll_seconds=None if payload.ended else delay,
+                next_poll_seconds=None if payload.ended else round(delay, 3),
             )
         if payload.ended:
             async for event in finish(payload, job, tools):
@@ -104,6 +96,22 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
         yield event
 
 
+class _Told:
+    """Which polls are told: all, or with `changes` the news and a heartbeat."""
+
+    def __init__(self, job: Job) -> None:
+        self._all = job.wait.events == "all"
+        self._at, self._status = -math.inf, ""
+
+    def is_due(self, payload: Payload, now: float) -> bool:
+        """Whether to tell this one; taken as told then."""
+        news = payload.ended or payload.status != self._status
+        if self._all or news or now >= self._at + HEARTBEAT:
+            self._at, self._status = now, str(payload.status)
+            return True
+        return False
+
+
 class _Faults:
     """Failed polls in a row, and what they come to."""
 
@@ -117,7 +125,7 @@ class _Faults:
         self.consecutive += 1
         self.last = failure
         self.timeouts = self.timeouts + 1 if failure.code == "timeout" else 0
-        self.refused = self.refused + 1 if polling.is_auth(failure) else 0
+        self.refused = self.refused + 1 if is_auth(failure) else 0
         if failure.http_status != 404:
             self.missing = 0
         else:
@@ -125,7 +133,13 @@ class _Faults:
             if self.missing == 1:
                 self._missing_since = now
         if self.refused >= 2:
-            raise polling.auth_error(failure, resumable=True)
+            raise auth_error(failure, resumable=True)
+
+    def interval(self, job: Job) -> float:
+        """The interval from which the next delay grows: short while it is no use to be patient."""
+        if self.missing:
+            return min(job.wait.poll_seconds, _MISSING_INTERVAL)
+        return job.wait.poll_seconds if job.answered else min(job.wait.poll_seconds, 10.0)
 
     def is_gone(self, now: float) -> bool:
         """Whether enough 404s came over a time that is long enough."""
@@ -142,7 +156,7 @@ def _blocked(failure: CallFailed | None) -> Unavailable:
         "The job is not affected.",
         http_status=failure.http_status if failure else None,
         request_id=failure.request_id if failure else None,
-        hint=polling.UNREACHABLE_HINT,
+        hint=UNREACHABLE_HINT,
         resumable=True,
     )
 
@@ -194,7 +208,7 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
         return
     data = utf8(text)
     if output.text_file is not None:
-        if b"\xef\xbf\xbd" in data and "\ufffd" not in text:
+        if has_surrogates(text):
             yield job.warning(
                 "text_replaced", "The text has lone surrogates; they are U+FFFD in the text file."
             )
@@ -206,6 +220,10 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
 async def _write_file(
     path: str, data: bytes, wrote: type[WroteJson | WroteText], job: Job
 ) -> Event:
+    await event_loop()
+
+    import asyncio
+
     try:
         await asyncio.to_thread(save, path, data)
     except OSError as error:

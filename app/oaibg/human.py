@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from oaibg.output import Stdout
 
 
+class _Stderr(Console):
+    """A console whose broken pipe ends nothing: the run does not depend on stderr."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on."""
+
+
 class Human:
     """Shows events to a person. Text from elsewhere is never read as markup or control."""
 
     def __init__(self, stdout: Stdout) -> None:
         self._stdout = stdout
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = _Stderr(stderr=True, highlight=False, soft_wrap=True)
 
     def write(self, event: Event) -> None:
         """Show one event."""

@@ -15,6 +15,8 @@ from oaibg.record import Record
 
 ROLES = ("system", "developer", "user", "assistant")
 
+_DEPTH = 200
+
 _EXAMPLE = '[{"role": "user", "content": "Hello"}]'
 
 
@@ -182,7 +184,7 @@ def read_json(path: str) -> Any:
     if not text.strip():
         raise UsageError(f"{name}: the file is empty.")
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{name}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
@@ -191,6 +193,20 @@ def read_json(path: str) -> Any:
         raise UsageError(f"{name}: nested too deeply.") from error
     except ValueError as error:
         raise UsageError(f"{name}: {error}.") from error
+    if isinstance(value, list | dict) and _is_deep(value):
+        raise UsageError(f"{name}: nested too deeply; {_DEPTH} levels are allowed.")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether the nesting is deeper than every reader on the way can be trusted with."""
+    level = [value]
+    for _ in range(_DEPTH):
+        inner = (entry.values() if isinstance(entry, dict) else entry for entry in level)
+        level = [entry for entries in inner for entry in entries if isinstance(entry, list | dict)]
+        if not level:
+            return False
+    return True
 
 
 def _check_message(message: object, where: str) -> None:

@@ -72,6 +72,11 @@ class Job:
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
         self.answered = False
+        """Whether the API has answered anything in this run."""
+        self.payload: Payload | None = None
+        """The reply to the create."""
+        self.unstored_row: int | None = None
+        """The state's row that the id still has to be written to."""
         self.write_failed = False
         self.state_warned = False
 
@@ -188,7 +193,9 @@ class Job:
 
     def error(self, error: OaibgError) -> Error:
         """An error ended the run."""
-        outcome = self.outcome and (error.outcome or self.outcome)
+        outcome = self.outcome
+        if outcome is not None and outcome != "created" and error.outcome is not None:
+            outcome = error.outcome
         return Error(
             response_id=self.response_id,
             code=error.code,
@@ -199,7 +206,7 @@ class Job:
             outcome=outcome,
             hint=error.hint,
             exit_code=error.exit_code,
-            next=self.monitor_command() if error.resumable else None,
+            next=self.monitor_command() if error.resumable or outcome == "created" else None,
         )
 
     def monitor_command(self) -> list[str] | None:
@@ -244,10 +251,11 @@ def _program() -> list[str]:
     started = sys.argv[0] if sys.argv else ""
     if os.path.basename(started) == "__main__.py":  # noqa: PTH119
         return [sys.executable, "-m", "oaibg"]
-    if os.path.isabs(started) and os.path.basename(started) == "oaibg":  # noqa: PTH117, PTH119
+    if os.path.basename(started) == "oaibg" != started:  # noqa: PTH119
         from shutil import which
 
-        return ["oaibg"] if which("oaibg") == started else [started]
+        path = os.path.abspath(started)  # noqa: PTH100
+        return ["oaibg"] if which("oaibg") == path else [path]
     return ["oaibg"]
 
 

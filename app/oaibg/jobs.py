@@ -7,26 +7,34 @@ cancelled task (a signal) included.
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from oaibg import polling
 from oaibg.errors import (
     ApiRefused,
     CallFailed,
     ExitCode,
+    Internal,
     NotFound,
     OaibgError,
     OutcomeUnknown,
     Unavailable,
 )
-from oaibg.events import Event, ListedJob, Response, Submitted, Summary
+from oaibg.events import Event, ListedJob, Response, Summary
 from oaibg.following import finish, follow, hand_out, not_found
 from oaibg.record import Record
 from oaibg.store import StateError
-from oaibg.submitting import REPLY_GRACE, Submission, create_once
-from oaibg.tools import insist, local_copy, remember_seen, row_of, state_error, state_warning
+from oaibg.text import timestamp
+from oaibg.tools import (
+    insist,
+    is_cancellation,
+    local_copy,
+    remember_seen,
+    row_of,
+    state_error,
+    state_warning,
+)
+from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth, is_passing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,10 +42,19 @@ if TYPE_CHECKING:
     from oaibg.job import Job
     from oaibg.payload import Payload
     from oaibg.store import Row
+    from oaibg.submitting import Submission
     from oaibg.tools import Client, Tools
+
+T = TypeVar("T")
 
 CANCEL_CONFIRMS = 5
 """Retrieves, one second apart, in which a server may confirm a cancel."""
+
+_CANCEL_SECONDS = 2.0
+"""Seconds for each request of a cancel that a signal asks for."""
+
+_GLANCE_SECONDS = 10.0
+"""Seconds for asking the API where a local copy could answer as well."""
 
 _BARE_404S = 2
 """Answers of 404 without the API's envelope, as gateways give now and then, that are not believed
@@ -85,41 +102,55 @@ async def _told(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIt
         yield job.error(error)
     except StateError as error:
         yield job.error(state_error(error))
-    except asyncio.CancelledError:
+    except Exception as error:  # noqa: BLE001 - a bug, told with all that is known of the job
+        yield job.error(Internal.of(error))
+    except BaseException as error:
+        if not is_cancellation(error):
+            raise
         yield await _interrupted(job, tools)
 
 
 async def _interrupted(job: Job, tools: Tools) -> Event:
+    """A signal ended the wait; cancel the job where that was asked for, in bounded time."""
     cancelled = False
     if job.wait.cancel_on_interrupt and job.response_id is not None:
         try:
-            payload = await tools.connect().cancel(job.response_id, REPLY_GRACE)
+            api = await tools.connect()
+            payload = await api.cancel(job.response_id, _CANCEL_SECONDS)
+            if payload is None:
+                payload = await api.retrieve(job.response_id, _CANCEL_SECONDS)
         except (CallFailed, OaibgError):
             pass  # `job_cancelled` is false, which says it
         else:
             job.status = payload.status
             cancelled = payload.status == "cancelled"
+            await remember_seen(payload, job, tools)
     return job.interrupted(tools.signum(), cancelled=cancelled)
 
 
 async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
+    from oaibg.submitting import create_once
+
     problem = tools.state_problem
     if problem is not None:
-        if submission.job_key is not None or problem.code == "state_newer":
+        # After a corrupt file there is a new one, and the job key is judged by what was lost.
+        keyed = submission.job_key is not None and problem.code != "state_corrupt"
+        if keyed or problem.code == "state_newer":
             raise state_error(problem)
         yield state_warning(job, problem)
     async for event in create_once(submission, job, tools):
         yield event
-        reattached = isinstance(event, Submitted) and event.reattached
-    if submission.detach:
+    reattached = job.payload is None
+    ended = await local_copy(job, tools) if reattached else job.payload
+    if ended is not None and ended.ended:
+        if reattached:
+            yield job.warning(
+                "job_key_ended", "The job of this job key has ended; a new attempt needs a new key."
+            )
+        events = finish(ended, job, tools, local=reattached)
+    elif submission.detach:
         yield job.detached()
         return
-    local = await local_copy(job, tools) if reattached else None
-    if local is not None:
-        yield job.warning(
-            "job_key_ended", "The job of this job key has ended; a new attempt needs a new key."
-        )
-        events = finish(local, job, tools, local=True)
     else:
         events = follow(job, tools, delay=0.0 if reattached else job.wait.poll_seconds)
     async for event in events:
@@ -136,14 +167,14 @@ async def _monitor(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
 async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
     async for warning in _resolve(target, job, tools):
         yield warning
-    api = tools.connect()
+    api = await tools.connect()
     refusal: CallFailed | None = None
     try:
-        payload = await _ask(api.cancel, job, tools)
+        taken = await _ask(api.cancel, job, tools)
     except CallFailed as failure:
         # A refusal may mean that the job has ended already: the retrieve tells the truth.
-        refusal = failure
-        payload, _ = await _look(api, job, tools)
+        refusal, taken = failure, None
+    payload = taken or (await _look(api, job, tools))[0]
     for _ in range(CANCEL_CONFIRMS if refusal is None else 0):
         if payload.ended:
             break
@@ -169,9 +200,10 @@ async def _show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
         yield warning
     source: Literal["api", "local"] = "local"
     payload = await local_copy(job, tools)
-    if payload is None or payload.status == "cancelled":
-        # A cancelled job may still turn out to have completed.
-        payload, source = await _look(tools.connect(), job, tools)
+    if payload is None:
+        payload, source = await _look(await tools.connect(), job, tools)
+    elif payload.status == "cancelled":
+        payload, source = await _glance(payload, job, tools)
     job.status = payload.status
     if source == "api" and (problem := await remember_seen(payload, job, tools)) is not None:
         yield problem
@@ -195,7 +227,8 @@ async def _show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator
     counts: dict[str, int] = {}
     for row in tools.store.jobs(limit):
         status = row.status if row.response_id is not None else "outcome_unknown"
-        counts[str(status)] = counts.get(str(status), 0) + 1
+        counted = status or "unknown"
+        counts[counted] = counts.get(counted, 0) + 1
         yield ListedJob(
             response_id=row.response_id,
             custom_id=row.custom_id,
@@ -241,11 +274,31 @@ async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
     if problem is not None:
         raise state_error(problem)
     if job_key is not None:
-        row = await insist(lambda: store.by_key(base_url, job_key), tools)
+        row = await _row_of_key(job_key, tools)
     else:
         row = await insist(lambda: store.newest(base_url), tools)
     job.response_id = _id_of(row, target, base_url)
     job.status = row.status if row is not None else None
+
+
+async def _row_of_key(job_key: str, tools: Tools) -> Row | None:
+    """The job of a key, once no other process is submitting it."""
+    store, base_url = tools.store, tools.base_url
+    give_up = tools.clock.monotonic() + _GLANCE_SECONDS
+    while True:
+        row = await insist(lambda: store.by_key(base_url, job_key), tools)
+        if row is None or row.step != "sending":
+            return row
+        lock = store.lock(base_url, job_key)
+        if lock is not None:
+            store.unlock(lock)
+            return await insist(lambda: store.by_key(base_url, job_key), tools)
+        if tools.clock.monotonic() >= give_up:
+            raise Unavailable(
+                f"Another process is submitting the job key {job_key!r} right now.",
+                code="job_key_busy",
+            )
+        await tools.clock.sleep(0.1)
 
 
 def _id_of(row: Row | None, target: Target, base_url: str) -> str:
@@ -262,6 +315,17 @@ def _id_of(row: Row | None, target: Target, base_url: str) -> str:
             hint="Do not blindly submit again. With --job-key, --resubmit-unknown decides for it.",
         )
     return row.response_id
+
+
+async def _glance(
+    local: Payload, job: Job, tools: Tools
+) -> tuple[Payload, Literal["api", "local"]]:
+    """A cancelled job, which may still turn out to have completed; else what is known of it."""
+    try:
+        api = await tools.connect()
+        return await api.retrieve(str(job.response_id), _GLANCE_SECONDS), "api"
+    except (CallFailed, OaibgError):
+        return local, "local"
 
 
 async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["api", "local"]]:
@@ -300,10 +364,10 @@ async def _ask(call: Callable[[str, float], Awaitable[Payload]], job: Job, tools
         try:
             return await call(str(job.response_id), polling.request_timeout(0, remaining))
         except CallFailed as failure:
-            if polling.is_auth(failure):
-                raise polling.auth_error(failure) from failure
+            if is_auth(failure):
+                raise auth_error(failure) from failure
             bare = failure.http_status == 404 and not failure.envelope and attempt <= _BARE_404S
-            if not bare and not polling.is_passing(failure):
+            if not bare and not is_passing(failure):
                 raise
             asked = polling.retry_after(failure.retry_after, tools.clock.now())
             delay = polling.create_delay(attempt, asked, tools.clock.random())
@@ -312,12 +376,6 @@ async def _ask(call: Callable[[str, float], Awaitable[Payload]], job: Job, tools
                     f"The API could not be asked: {failure.message}",
                     http_status=failure.http_status,
                     request_id=failure.request_id,
-                    hint=polling.UNREACHABLE_HINT,
+                    hint=UNREACHABLE_HINT,
                 ) from failure
         await tools.clock.sleep(delay)
-
-
-def timestamp(seconds: float) -> str:
-    """Unix seconds as ISO 8601 in UTC, with milliseconds and `Z`."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from typing import Annotated, Literal
 
 import typer
+
+from oaibg.payload import is_response_id
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
 Verbosity = Literal["low", "medium", "high", "omit"]
 Window = Literal["soonest", "2h", "8h"]
 Events = Literal["all", "changes"]
-
-_RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
 
 
 def _seconds(value: float | None) -> float | None:
@@ -24,7 +23,7 @@ def _seconds(value: float | None) -> float | None:
 
 
 def _response_id(value: str | None) -> str | None:
-    if value is not None and (not _RESPONSE_ID.fullmatch(value) or not value.strip(".")):
+    if value is not None and not is_response_id(value):
         raise typer.BadParameter(
             "no response id; one is 1 to 1,024 of letters, digits and _ - = . : + ~"
         )
@@ -55,7 +54,19 @@ def _output_path(value: str | None) -> str | None:
         raise typer.BadParameter(f"{path} is a folder.")
     if not os.path.isdir(folder):  # noqa: PTH112
         raise typer.BadParameter(f"there is no folder {folder}.")
+    if is_same_file(path, 1):
+        raise typer.BadParameter(f"{path} is this command's stdout, which has its lines.")
     return path
+
+
+def is_same_file(one: str, other: str | int) -> bool:
+    """Whether two paths (or a descriptor) are one file; the null device takes everything."""
+    if os.path.realpath(one) == os.devnull:
+        return False
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116
+    except OSError:
+        return not isinstance(other, int) and os.path.realpath(one) == os.path.realpath(other)
 
 
 # Input
@@ -244,5 +255,11 @@ OutputTextFlag = Annotated[
 ListFlag = Annotated[bool, typer.Option("--list", help="List the jobs that were submitted here.")]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", metavar="N", min=1, help="With --list: at most so many, newest first."),
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        max=2**31 - 1,
+        help="With --list: at most so many, newest first.",
+    ),
 ]

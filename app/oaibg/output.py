@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import select
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from oaibg.errors import ExitCode, StdoutGone
 from oaibg.events import Error, OutputText, OutputTextMissing, Response, Warning  # noqa: A004
-from oaibg.text import inert, utf8
+from oaibg.text import has_surrogates, inert, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oaibg.events import Event
+
+
+_STALL = 0.25
+"""Seconds in which a reader that reads takes something."""
 
 
 class Renderer(Protocol):
@@ -41,6 +45,8 @@ class Stdout:
         """Whether a write is under way, so that a signal handler must not write in its middle."""
         self.after_write: Callable[[], None] | None = None
         """Called when a write is over: the place for what a signal handler had to put off."""
+        self.give_up: int | None = None
+        """The exit code to end with where nobody reads; a signal sets it."""
 
     def write(self, data: bytes) -> None:
         """Write all of it.
@@ -52,11 +58,13 @@ class Stdout:
         self.writing = True
         try:
             while rest:
-                try:
-                    rest = rest[os.write(self._descriptor, rest) :]
-                except BlockingIOError:
-                    # Some harnesses hand over a pipe that does not block.
-                    select.select([], [self._descriptor], [])
+                # What fits a pipe that is ready never blocks; a write that did would keep a
+                # signal waiting for as long as nobody reads. Some pipes do not block at all.
+                if select.select([], [self._descriptor], [], _STALL)[1]:
+                    with suppress(BlockingIOError):
+                        rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
+                elif self.give_up is not None:
+                    raise StdoutGone(self.give_up)
         except OSError as error:
             closed = error.errno in (errno.EPIPE, errno.EBADF)
             raise StdoutGone(ExitCode.STDOUT_CLOSED if closed else ExitCode.LOCAL_IO) from error
@@ -86,6 +94,8 @@ class RawText:
     def write(self, event: Event) -> None:
         """Write the text, or the notice."""
         if isinstance(event, OutputText):
+            if has_surrogates(event.text):
+                prose("Warning: the text has lone surrogates; they are U+FFFD here.")
             self._stdout.write(utf8(event.text))
         elif isinstance(event, OutputTextMissing):
             prose(f"The response has no output text; its status is {event.status}.")
@@ -101,11 +111,8 @@ class RawText:
 
 
 def json_line(value: dict[str, Any]) -> bytes:
-    """A compact line of ASCII JSON; numbers that JSON has no word for become null."""
-    try:
-        text = _dumps(value)
-    except ValueError:
-        text = _dumps(_finite(value))
+    """A compact line of ASCII JSON."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=_values)
     return text.encode() + b"\n"
 
 
@@ -119,20 +126,6 @@ def prose(text: str) -> None:
             return  # nothing on stderr is needed to follow a job
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_values)
-
-
 def _values(record: Any) -> dict[str, Any]:
     values: dict[str, Any] = record.values()
     return values
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return value

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from functools import cached_property
 from typing import Any
+
+from oaibg.text import utf8
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
 """The statuses at which a response stays. `expired` is a batch's, and other servers'."""
 
 RUNNING = frozenset({"queued", "in_progress"})
+
+
+_RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
+
+
+def is_response_id(text: str) -> bool:
+    """Whether a text can be a response's id: what servers give, and what a path can carry."""
+    return _RESPONSE_ID.fullmatch(text) is not None and text.strip(".") != ""
 
 
 class Payload:
@@ -26,8 +39,8 @@ class Payload:
 
     def __init__(self, raw: bytes, request_id: str | None = None) -> None:
         try:
-            # Some servers write NaN and Infinity, which are not JSON and mean no number to anyone.
-            data = json.loads(raw, parse_constant=lambda _: None)
+            # Some servers write NaN, Infinity or 1e999, which mean no number to anyone.
+            data = json.loads(raw, parse_constant=lambda _: None, parse_float=_finite)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         if not isinstance(data, dict):
@@ -63,7 +76,7 @@ class Payload:
             return {"code": None, "message": value}
         return value if isinstance(value, dict) else None
 
-    @property
+    @cached_property
     def text(self) -> str:
         """All `output_text` parts of all messages joined, as the SDK's `output_text` does."""
         return "".join(
@@ -76,7 +89,12 @@ class Payload:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return utf8(value).decode() if isinstance(value, str) else None
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

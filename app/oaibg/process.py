@@ -1,4 +1,4 @@
-"""The process around a run: its standard streams, signals, event loop and end."""
+"""The process around a run: its job, its renderer, its signals, its event loop and its end."""
 
 from __future__ import annotations
 
@@ -6,47 +6,70 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import contextmanager, suppress
+from types import coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from oaibg.errors import StdoutGone
+from oaibg.errors import ExitCode, StdoutGone
 from oaibg.events import exit_code_of
-from oaibg.output import JsonLines, Stdout
+from oaibg.output import JsonLines, RawText, Stdout
+from oaibg.start import handle_signals
+from oaibg.text import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
     from types import FrameType
 
     from oaibg.events import Event
+    from oaibg.job import Job
     from oaibg.output import Renderer
 
-SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+T = TypeVar("T")
 
 
 class Process:
-    """What a command needs of the process that it runs in.
+    """One run: what it knows of its job, and the one line with an exit code that ends it.
 
     Args:
         owned: whether the process is ours to end (the console command), or a caller's (a test).
         started: `time.monotonic()` at the process's start.
+        job: what is known of the job; the command puts its own here.
     """
 
-    def __init__(self, *, owned: bool, started: float) -> None:
+    def __init__(self, *, owned: bool, started: float, job: Job) -> None:
         self.owned = owned
         self.started = started
+        self.job = job
         self.stdout = Stdout()
-        self.renderer: Renderer = JsonLines(self.stdout, utc_now)
+        self.renderer: Renderer = JsonLines(self.stdout, lambda: timestamp(time.time()))
+        self.rendering = False
+        """Whether the command has chosen its renderer."""
         self.signum = signal.SIGTERM
-        self.last_words: Callable[[int], Event | None] = lambda _: None
-        """The event that ends the run when a signal can't wait."""
         self._wake: Callable[[], None] | None = None
-        self._signalled = False
+        self._closing = False
         if owned:
-            _fill_standard_streams()
-            for number in SIGNALS:
-                # What was ignored at the start (nohup, a background job) stays ignored.
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    signal.signal(number, self._on_signal)
+            handle_signals(self._on_signal)
+
+    def render(self, *, human: bool = False, raw: bool = False) -> None:
+        """Choose the renderer: for people, or the raw text alone; else JSON lines."""
+        self.rendering = True
+        if human:
+            from oaibg.human import Human
+
+            self.renderer = Human(self.stdout)
+        elif raw:
+            self.renderer = RawText(self.stdout)
+
+    def write(self, event: Event) -> int | None:
+        """Show one event; gives the exit code of the one that ends the run.
+
+        From that one on signals are too late: there is one such line, and it is the last.
+        """
+        code = exit_code_of(event)
+        if code is not None:
+            self._closing = True
+        self.renderer.write(event)
+        return code
 
     def run(self, events: AsyncIterator[Event], close: Callable[[], Awaitable[None]]) -> int:
         """Show the events to the last one; gives its exit code.
@@ -54,37 +77,21 @@ class Process:
         Where the process is ours it ends here, at once: the teardown of the loop and of the
         interpreter would wait for threads, and takes longer than many a run.
         """
-        import asyncio
 
         async def drain() -> int:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-            def wake() -> None:
-                if task is not None:
-                    loop.call_soon_threadsafe(task.cancel)
-
-            self._wake = wake
-            code = 1
+            code: int = ExitCode.ERROR
             try:
                 async for event in events:
-                    self.renderer.write(event)
-                    ended = exit_code_of(event)
+                    ended = self.write(event)
                     code = code if ended is None else ended
             except StdoutGone as gone:
                 code = gone.exit_code
-            except asyncio.CancelledError:
-                # The signal came before the job function was under way.
-                if (last := self.last_words(self.signum)) is not None:
-                    self.renderer.write(last)
-                code = 128 + self.signum
-            finally:
-                self._wake = None
             if self.owned:
                 self.end(code)
             await close()
             return code
 
-        return asyncio.run(drain())
+        return self._drive(drain())
 
     def end(self, code: int) -> NoReturn:
         """End the process now; every line is out already."""
@@ -92,14 +99,59 @@ class Process:
             sys.stderr.flush()
         os._exit(code)
 
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        """Mark what keeps the event loop from running: a signal ends the process meanwhile."""
+        wake, self._wake = self._wake, None
+        try:
+            yield
+        finally:
+            self._wake = wake
+
+    def _drive(self, steps: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine: on an event loop from where it asks for one (`oaibg.tools.event_loop`).
+
+        What finds all that it needs on this machine never asks, and asyncio is never imported.
+        """
+        try:
+            steps.send(None)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+        import asyncio
+
+        @coroutine
+        def rest() -> Generator[Any, None, T]:
+            result: T = yield from steps
+            return result
+
+        async def on_loop() -> T:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            assert task is not None  # noqa: S101 - asyncio.run makes one
+
+            def wake() -> None:
+                loop.call_soon_threadsafe(task.cancel)
+
+            self._wake = wake
+            try:
+                return await rest()
+            finally:
+                self._wake = None
+
+        return asyncio.run(on_loop())
+
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._closing:
+            # The last line is on its way, unless nobody reads.
+            self.stdout.give_up = 128 + signum
+            return
         self.signum = signal.Signals(signum)
-        if self._wake is not None and not self._signalled:
-            self._signalled = True
+        if self._wake is not None and self.stdout.give_up is None:
+            self.stdout.give_up = 128 + signum
             self._wake()
-        elif self.stdout.writing and self.stdout.after_write is None:
-            # In the middle of a line: as soon as it is out. A reader that does not read keeps it
-            # from getting out; another signal ends that.
+        elif self.stdout.writing:
+            self.stdout.give_up = 128 + signum
             self.stdout.after_write = lambda: self._end_by(signum)
         else:
             self._end_by(signum)
@@ -107,26 +159,6 @@ class Process:
     def _end_by(self, signum: int) -> NoReturn:
         """During start-up, or asked a second time: say what is known, and end."""
         self.stdout.after_write = None
-        event = self.last_words(signum)
-        if event is not None and not self.stdout.writing:
-            with suppress(BaseException):
-                self.renderer.write(event)
+        with suppress(BaseException):
+            self.write(self.job.interrupted(signum))
         os._exit(128 + signum)
-
-
-def utc_now() -> str:
-    """The time as the lines have it: UTC, ISO 8601, milliseconds, `Z`."""
-    seconds = time.time()
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03}Z"
-
-
-def _fill_standard_streams() -> None:
-    """Give a closed stdin, stdout or stderr something: the next file that is opened would be it."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115

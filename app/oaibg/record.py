@@ -21,20 +21,22 @@ class Record:
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    defaults: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
-        own = (
+        own = [
             name
             for name, annotation in get_annotations(cls).items()
             if not str(annotation).startswith("ClassVar")
-        )
+        ]
         cls.fields = (*cls.fields, *own)
+        cls.defaults = cls.defaults | (cls.__dict__.keys() & set(own))
 
     def __init__(self, **values: Any) -> None:
         for name in self.fields:
             if name in values:
                 self.__dict__[name] = values.pop(name)
-            elif not hasattr(type(self), name):
+            elif name not in self.defaults:
                 raise TypeError(f"{type(self).__name__} needs {name}")
         if values:
             raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 VERSION = 1
+_PATIENCE = 5.0
 FILE = "state.sqlite3"
 DAY = 86400.0
+_CHECKED_BYTES = 4 << 20
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -143,26 +145,45 @@ class Store:
             )
         return cursor.lastrowid or 0
 
-    def sending(self, number: int) -> None:
-        """Note that the request is going out now: from here on the job may exist."""
-        self._update(number, step="sending")
+    def sending(self, number: int, *, over: Row | None = None) -> None:
+        """Note that the request is going out now: from here on the job may exist.
 
-    def not_created(self, number: int) -> None:
+        Args:
+            number: the row of `intent`.
+            over: the job of unknown outcome whose job key this one takes.
+        """
+        with self._changing() as db:
+            if over is not None:
+                db.execute("UPDATE jobs SET superseded = 1 WHERE id = ?", (over.id,))
+            db.execute(
+                "UPDATE jobs SET step = 'sending', updated_at = ?, job_key = coalesce(job_key, ?)"
+                " WHERE id = ?",
+                (self._now(), over and over.job_key, number),
+            )
+
+    def unsent(self, number: int, *, over: Row | None = None) -> None:
+        """Step back to the intent: it is certain that nothing was created, and a try follows."""
+        with self._changing() as db:
+            db.execute(
+                "UPDATE jobs SET step = 'intent', updated_at = ? WHERE id = ?",
+                (self._now(), number),
+            )
+            self._give_back(db, number, over)
+
+    def not_created(self, number: int, *, over: Row | None = None) -> None:
         """Take an intent back: it is certain that nothing was created."""
         with self._changing() as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (number,))
-
-    def unsent(self, number: int) -> None:
-        """Step back to the intent: it is certain that nothing was created, and a try follows."""
-        self._update(number, step="intent")
+            self._give_back(db, number, over)
 
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
         """Note the id that the API gave."""
-        self._update(number, step="submitted", response_id=response_id, status=status)
-
-    def supersede(self, number: int) -> None:
-        """Free the row's job key, for a submit whose outcome the user no longer waits for."""
-        self._update(number, superseded=1)
+        with self._changing() as db:
+            db.execute(
+                "UPDATE jobs SET step = 'submitted', response_id = ?, status = ?, updated_at = ?"
+                " WHERE id = ?",
+                (response_id, status, self._now(), number),
+            )
 
     def seen(self, base_url: str, response_id: str, status: str | None, model: str | None) -> None:
         """Note a job's status, as it was just read; of an unknown job, begin to keep one."""
@@ -232,25 +253,19 @@ class Store:
         is removed and made again would be two locks.
         """
         if self._folder is None:
-            raise StateError("state_unwritable", "a job key needs a state that can be written")
-        name = hashlib.sha256(f"{base_url}\n{job_key}".encode(errors="replace")).hexdigest()
+            raise StateError("state_unwritable", "A job key needs a state that can be written.")
         with _translated():
-            locks = self._folder / "locks"
-            locks.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
-            except BaseException:
-                os.close(descriptor)
-                raise
-        return descriptor
+            return _lock(self._folder, f"{base_url}\n{job_key}")
 
     def unlock(self, lock: int) -> None:
         """Give a job key's lock back."""
         os.close(lock)
+
+    def set_aside(self) -> str | None:
+        """The name of a corrupt file that was set aside and is still there; its keys are lost."""
+        if self._folder is None:
+            return None
+        return next((path.name for path in sorted(self._folder.glob(f"{FILE}.corrupt-*"))), None)
 
     def close(self) -> None:
         """Close the file; the store can't be used any more."""
@@ -264,7 +279,8 @@ class Store:
         else:
             path = self._folder / FILE
             _make_private(path)
-            db = sqlite3.connect(path, timeout=2, isolation_level=None)
+            # A short wait, as a longer one keeps a signal waiting; callers ask again.
+            db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
         try:
             db.execute("PRAGMA synchronous = EXTRA")
             version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -276,13 +292,11 @@ class Store:
             if version < VERSION:
                 self._create(db)
             else:
-                db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
-            # A short wait from here on, as a longer one keeps a signal waiting; callers ask again.
-            db.execute("PRAGMA busy_timeout = 50")
+                _check(db, self._folder)
         except BaseException as error:
             db.close()
-            if isinstance(error, sqlite3.DatabaseError) and _is_corrupt(error):
-                self._set_aside(error)
+            if isinstance(error, sqlite3.Error) and _is_corrupt(error):
+                self._put_aside(error)
             raise
         return db
 
@@ -294,15 +308,30 @@ class Store:
             db.execute(f"PRAGMA user_version = {VERSION}")
         db.execute("COMMIT")
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+    def _put_aside(self, error: sqlite3.Error) -> None:
+        """Move a file that can't be read out of the way, unless another process has done so."""
         if self._folder is None:
             return
         path = self._folder / FILE
-        aside = path.with_name(f"{FILE}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
-        path.rename(aside)
+        lock = _lock(self._folder, "the state itself", wait=True)
+        try:
+            db = sqlite3.connect(path, timeout=0.05)
+            try:
+                _check(db, self._folder)
+            except sqlite3.Error as still:
+                if not _is_corrupt(still):
+                    raise
+            else:
+                return
+            finally:
+                db.close()
+            aside = path.with_name(f"{FILE}.corrupt-{time.time_ns()}")
+            path.rename(aside)
+        finally:
+            if lock is not None:
+                os.close(lock)
         raise StateError(
-            "state_corrupt",
-            f"The state in {path} can't be read ({error}); it was set aside as {aside.name}.",
+            "state_corrupt", f"The state in {path} can't be read ({error}); it is now {aside.name}."
         ) from error
 
     @contextmanager
@@ -317,11 +346,12 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def _update(self, number: int, **values: Any) -> None:
-        values["updated_at"] = self._now()
-        changes = ", ".join(f"{name} = ?" for name in values)
-        with self._changing() as db:
-            db.execute(f"UPDATE jobs SET {changes} WHERE id = ?", (*values.values(), number))  # noqa: S608
+    @staticmethod
+    def _give_back(db: sqlite3.Connection, number: int, over: Row | None) -> None:
+        """Undo what `sending` did to the job whose key was taken."""
+        if over is not None:
+            db.execute("UPDATE jobs SET job_key = NULL WHERE id = ?", (number,))
+            db.execute("UPDATE jobs SET superseded = 0 WHERE id = ?", (over.id,))
 
     def _one(self, where: str, *values: str) -> Row | None:
         return next(self._rows(where, *values, limit=1), None)
@@ -361,18 +391,23 @@ def open_store(
 ) -> tuple[Store, StateError | None]:
     """The store of a folder, and what is wrong with it.
 
-    Where the folder can't be used the store is of this process alone, so that a run goes on;
-    whoever promises more than that (a job key) must look at what is wrong.
+    A corrupt file is set aside, and a new one begun. Where the folder can't be used at all, the
+    store is of this process alone, so that a run goes on; whoever promises more than that (a job
+    key) must look at what is wrong.
     """
     problem: StateError | None = None
-    for _ in range(2):
+    give_up = time.monotonic() + _PATIENCE
+    while True:
         try:
             return Store(folder, keep_days=keep_days, now=now), problem
+        except StateBusyError as error:
+            if time.monotonic() >= give_up:
+                return Store(None, now=now), error
         except StateError as error:
+            if error.code != "state_corrupt" or problem is not None:
+                return Store(None, now=now), error
             problem = error
-            if error.code != "state_corrupt":
-                break
-    return Store(None, now=now), problem
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -381,9 +416,13 @@ def _translated() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if _is_busy(error):
-            raise StateBusyError("state_busy", "another process is writing the state") from error
+            raise StateBusyError("state_busy", "Another process is writing the state.") from error
         code = "state_corrupt" if _is_corrupt(error) else "state_unwritable"
         raise StateError(code, f"The state can't be used: {error}.") from error
+    except (UnicodeError, OverflowError) as error:
+        raise StateError(
+            "state_unwritable", f"The state can't hold this ({type(error).__name__})."
+        ) from error
     except OSError as error:
         raise StateError(
             "state_unwritable", f"The state can't be used: {error.strerror}: {error.filename}."
@@ -395,12 +434,49 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 
 def _is_corrupt(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return damaged or "no such table" in str(error)
 
 
 def _code(error: sqlite3.Error) -> int:
     """The primary result code: the extended ones have it in their low byte."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _check(db: sqlite3.Connection, folder: Path | None) -> None:
+    """Raise a corruption error for a file that is no sound state.
+
+    Garbage in mid-file is seen by SQLite's own check alone, which reads all of it: large files
+    are spared.
+    """
+    db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
+    if folder is not None and (folder / FILE).stat().st_size < _CHECKED_BYTES:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise _CorruptError(found)
+
+
+class _CorruptError(sqlite3.DatabaseError):
+    """What SQLite's check found."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def _lock(folder: Path, name: str, *, wait: bool = False) -> int | None:
+    """Take the lock of a name in a folder; None where another process has it."""
+    locks = folder / "locks"
+    locks.mkdir(mode=0o700, exist_ok=True)
+    path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _make_private(path: Path) -> None:

@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from oaibg import polling
-from oaibg.errors import CallFailed, OutcomeUnknown, Unavailable, UsageError
+from oaibg.errors import CallFailed, OaibgError, OutcomeUnknown, Unavailable, UsageError
 from oaibg.events import Submitted
-from oaibg.polling import CreateVerdict, judge_create
 from oaibg.record import Record
 from oaibg.store import Intent
-from oaibg.tools import insist, remember
+from oaibg.tools import insist, remember, store_id
+from oaibg.verdicts import CreateVerdict, create_error, judge_create
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oaibg.job import Job
     from oaibg.payload import Payload
     from oaibg.request import Request
-    from oaibg.store import Row
+    from oaibg.store import Row, Store
     from oaibg.tools import Client, Tools
 
 REPLY_GRACE = 5.0
@@ -45,31 +45,37 @@ class Submission(Record):
 async def create_once(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """Create the job, or reattach to the one that its key has; ends with `submitted`.
 
+    `job.payload` has the API's reply, where there was one.
+
     Raises:
         OaibgError: nothing was created, or the outcome is unknown; `job.outcome` tells.
     """
-    lock: int | None = None
-    row: Row | None = None
+    if submission.job_key is None:
+        async for event in _create(_Draft(submission, None, job, tools), job, tools):
+            yield event
+        return
+    row, lock = await _claim(submission, submission.job_key, job, tools)
     try:
-        if submission.job_key is not None:
-            row, lock = await _claim(submission, submission.job_key, job, tools)
-        if row is None:
-            async for event in _create(submission, job, tools):
+        if row is None or row.response_id is None:
+            async for event in _create(_Draft(submission, row, job, tools), job, tools):
                 yield event
+            return
     finally:
         if lock is not None:
             tools.store.unlock(lock)
-    if row is not None:
-        job.response_id, job.status, job.outcome = row.response_id, row.status, "created"
-        yield Submitted(
-            response_id=job.response_id, status=job.status, request_id=None, reattached=True
-        )
+    job.response_id, job.status, job.outcome = row.response_id, row.status, "created"
+    yield Submitted(
+        response_id=job.response_id, status=job.status, request_id=None, reattached=True
+    )
 
 
 async def _claim(
     submission: Submission, job_key: str, job: Job, tools: Tools
 ) -> tuple[Row | None, int | None]:
     """The job that the key has already, or the key's lock: the right to submit it.
+
+    With the lock there may be a row without an id: an unknown outcome that the user has decided
+    to submit over.
 
     Raises:
         UsageError: the key has another request.
@@ -78,17 +84,17 @@ async def _claim(
     """
     store, deadline = tools.store, tools.deadline(job)
     while True:
-        row = await insist(lambda: store.by_key(tools.base_url, job_key), tools)
-        if row is not None and row.step == "submitted":
-            return _same_request(row, submission), None
         lock = store.lock(tools.base_url, job_key)
-        if lock is not None:
-            try:
-                row = await insist(lambda: store.by_key(tools.base_url, job_key), tools)
-                return await _won(row, submission, tools), lock
-            except BaseException:
+        try:
+            row = await insist(lambda: store.by_key(tools.base_url, job_key), tools)
+            if row is not None and row.step == "submitted":
+                return _same_request(row, submission), lock
+            if lock is not None:
+                return _unsubmitted(row, submission, store), lock
+        except BaseException:
+            if lock is not None:
                 store.unlock(lock)
-                raise
+            raise
         if tools.clock.monotonic() >= deadline:
             raise Unavailable(
                 f"Another process is still submitting the job key {job_key!r}.",
@@ -98,24 +104,29 @@ async def _claim(
         await tools.clock.sleep(_LOCK_INTERVAL)
 
 
-async def _won(row: Row | None, submission: Submission, tools: Tools) -> Row | None:
-    """With the key's lock taken: the job to reattach to, or None where a new one is to be made."""
-    if row is None or row.step == "intent":
+def _unsubmitted(row: Row | None, submission: Submission, store: Store) -> Row | None:
+    """With the key's lock taken: None where nothing was sent for the key, or the row that was.
+
+    Nobody else holds the lock, so that whoever was sending is gone, and the outcome with it.
+    """
+    if row is not None and row.step == "intent":
         return None
-    if row.step == "submitted":
-        return _same_request(row, submission)
-    # Nobody holds the lock, so that whoever was sending is gone, and its outcome with it.
-    _same_request(row, submission)
-    if not submission.resubmit_unknown:
-        raise OutcomeUnknown(
-            f"The job key {row.job_key!r} was submitted before, and what became of it is unknown: "
-            "the job may be running and may be billed.",
-            hint="--resubmit-unknown decides for another submit, which may pay twice.",
-            outcome="unknown",
-        )
-    number = row.id
-    await insist(lambda: tools.store.supersede(number), tools)
-    return None
+    if row is not None:
+        _same_request(row, submission)
+    lost = store.set_aside() if row is None else None
+    if (row is None and lost is None) or submission.resubmit_unknown:
+        return row
+    what = (
+        "was submitted before, and what became of it is unknown"
+        if row is not None
+        else f"may have been submitted before: the state was corrupt, and was set aside as {lost}"
+    )
+    raise OutcomeUnknown(
+        f"The job key {submission.job_key!r} {what}. The job may be running and may be billed.",
+        hint="--resubmit-unknown decides for another submit, which may pay twice."
+        + (f" Removing {lost} does so for all keys." if lost else ""),
+        outcome="unknown",
+    )
 
 
 def _same_request(row: Row, submission: Submission) -> Row:
@@ -128,10 +139,9 @@ def _same_request(row: Row, submission: Submission) -> Row:
     return row
 
 
-async def _create(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
+async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """POST once, or again where it is certain that nothing was created; then note the id."""
-    api = tools.connect()
-    draft = _Draft(submission, job, tools)
+    api = await tools.connect()
     if (warning := await draft.begin()) is not None:
         yield warning
     attempt = 0
@@ -155,10 +165,17 @@ async def _create(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
 
 
 class _Draft:
-    """A job on its way to being created, and its row in the state."""
+    """A job on its way to being created, and its row in the state.
 
-    def __init__(self, submission: Submission, job: Job, tools: Tools) -> None:
-        self._submission, self._job, self._tools = submission, job, tools
+    Args:
+        submission: what is submitted.
+        over: the job of unknown outcome whose key this one takes.
+        job: what the lines tell.
+        tools: what it works with.
+    """
+
+    def __init__(self, submission: Submission, over: Row | None, job: Job, tools: Tools) -> None:
+        self._submission, self._over, self._job, self._tools = submission, over, job, tools
         self._row: int | None = None
         self.warning: WarningEvent | None = None
 
@@ -168,7 +185,7 @@ class _Draft:
         intent = Intent(
             base_url=tools.base_url,
             request_sha256=submission.request.sha256,
-            job_key=submission.job_key,
+            job_key=submission.job_key if self._over is None else None,
             model=submission.model,
             completion_window=submission.completion_window,
         )
@@ -179,84 +196,84 @@ class _Draft:
         return await self._write(write)
 
     async def post(self, api: Client) -> Payload:
-        """One POST; its reply's id is noted before anything else is done with it."""
+        """One POST, and its reply's id noted before anything else is done with it."""
         tools = self._tools
         remaining = tools.deadline(self._job) - tools.clock.monotonic()
         if remaining <= 0:
-            await self._not_created()
+            await self._take_back()
             raise Unavailable(
                 "The wait budget was spent before anything was created.",
                 code="wait_spent",
                 outcome="not_created",
             )
-        limit = min(polling.CREATE_TIMEOUT, max(remaining, REPLY_GRACE))
-        call = api.create(self._submission.request.body, self._sending, timeout=limit)
-        task = asyncio.ensure_future(call)
+        # Neither a signal nor the deadline cuts off a reply that may be on its way, and with it
+        # a paid id.
+        task = asyncio.ensure_future(self._send(api, remaining + REPLY_GRACE))
         try:
-            payload = await asyncio.shield(task)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
-            await self._let_land(task)
+            if self._job.outcome == "not_created":
+                task.cancel()
+            else:
+                await asyncio.wait({task}, timeout=REPLY_GRACE)
+                if task.done() and not task.cancelled() and task.exception() is not None:
+                    await self._landed_badly(task.exception())
             raise
-        await self._created(payload)
-        return payload
 
     async def judge(self, failure: CallFailed, attempt: int) -> float:
         """Seconds until the next try; raises what ends the submit where there is none."""
-        tools, verdict = self._tools, judge_create(failure)
+        tools, row, over = self._tools, self._row, self._over
+        verdict = judge_create(failure)
         if verdict is CreateVerdict.UNKNOWN:
-            raise polling.create_error(failure)
+            raise create_error(failure)
         self._job.outcome = "not_created"
         if verdict in (CreateVerdict.UNREACHABLE, CreateVerdict.BUSY):
-            now = tools.clock.monotonic()
             asked = polling.retry_after(failure.retry_after, tools.clock.now())
             delay = polling.create_delay(attempt, asked, tools.clock.random())
-            patience = (
-                polling.BUSY_PATIENCE if verdict is CreateVerdict.BUSY else polling.BLOCKED_AFTER
-            )
-            if now + delay < min(tools.started + patience, tools.deadline(self._job)):
-                row = self._row
+            busy = verdict is CreateVerdict.BUSY
+            patience = polling.BUSY_PATIENCE if busy else polling.BLOCKED_AFTER
+            end = min(tools.started + patience, tools.deadline(self._job))
+            if tools.clock.monotonic() + delay < end:
                 if row is not None:
-                    await self._write(lambda: tools.store.unsent(row))
+                    await self._write(lambda: tools.store.unsent(row, over=over))
                 return delay
-        await self._not_created()
-        raise polling.create_error(failure)
+        await self._take_back()
+        raise create_error(failure)
+
+    async def _send(self, api: Client, seconds: float) -> Payload:
+        job, row = self._job, self._row
+        limit = min(polling.CREATE_TIMEOUT, seconds)
+        try:
+            payload = await api.create(self._submission.request.body, self._sending, timeout=limit)
+        except OaibgError:
+            # The request could not even be put into words.
+            job.outcome = "not_created"
+            await self._take_back()
+            raise
+        job.response_id, job.status, job.outcome = payload.id, payload.status, "created"
+        job.answered, job.unstored_row, job.payload = True, row, payload
+        if row is not None:
+            warning = await remember(lambda: store_id(job, self._tools.store), job, self._tools)
+            self.warning = warning or self.warning
+        return payload
 
     async def _sending(self) -> None:
-        row = self._row
+        row, over = self._row, self._over
         if row is not None:
-            self.warning = await self._write(lambda: self._tools.store.sending(row))
+            self.warning = await self._write(lambda: self._tools.store.sending(row, over=over))
         self._job.outcome = "unknown"
 
-    async def _created(self, payload: Payload) -> None:
-        job, row, response_id = self._job, self._row, payload.id
-        job.response_id, job.status, job.outcome = response_id, payload.status, "created"
-        job.answered = True
-        if row is not None and response_id is not None:
-            store = self._tools.store
-            warning = await remember(
-                lambda: store.submitted(row, response_id, payload.status), job, self._tools
-            )
-            self.warning = warning or self.warning
-
-    async def _let_land(self, task: asyncio.Future[Payload]) -> None:
-        """After a signal: the reply may be on its way, and with it a paid id."""
-        if self._job.outcome == "not_created":
-            task.cancel()
-            return
-        await asyncio.wait({task}, timeout=REPLY_GRACE)
-        if not task.done() or task.cancelled():
-            return
-        failure = task.exception()
-        if failure is None:
-            await self._created(task.result())
-        elif isinstance(failure, CallFailed) and judge_create(failure) is not CreateVerdict.UNKNOWN:
+    async def _landed_badly(self, error: BaseException | None) -> None:
+        if isinstance(error, CallFailed) and judge_create(error) is not CreateVerdict.UNKNOWN:
             self._job.outcome = "not_created"
-            await self._not_created()
+            await self._take_back()
 
-    async def _not_created(self) -> None:
-        row = self._row
+    async def _take_back(self) -> None:
+        row, over = self._row, self._over
         if row is not None:
-            await remember(lambda: self._tools.store.not_created(row), self._job, self._tools)
+            await remember(
+                lambda: self._tools.store.not_created(row, over=over), self._job, self._tools
+            )
 
     async def _write(self, write: Callable[[], None]) -> WarningEvent | None:
         """Write to the state; with a job key, what can't be written ends the submit."""

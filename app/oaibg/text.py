@@ -1,7 +1,8 @@
-"""Text from elsewhere, made safe to hand on."""
+"""Text that is handed on: made safe where it comes from elsewhere."""
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 _KEPT = frozenset("\n\t\u200c\u200d")  # the last two join letters and emoji, and steer nothing
@@ -17,12 +18,26 @@ def inert(text: str) -> str:
     return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
 
 
+def has_surrogates(text: str) -> bool:
+    """Whether there are lone surrogates, which UTF-8 has no bytes for."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def utf8(text: str) -> bytes:
     """The text's bytes; lone surrogates, which have none, become U+FFFD."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+    if has_surrogates(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.encode()
+
+
+def timestamp(seconds: float) -> str:
+    """Unix seconds as ISO 8601 in UTC, with milliseconds and `Z`."""
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 
 
 def _is_harmless(char: str) -> bool:

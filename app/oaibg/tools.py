@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
+from types import coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from oaibg.errors import UsageError
+from oaibg.errors import OaibgError, Unavailable, UsageError
 from oaibg.payload import Payload
 from oaibg.record import Record
 from oaibg.store import Row, StateBusyError, StateError, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from oaibg.events import Warning as WarningEvent
     from oaibg.job import Job
@@ -55,8 +57,8 @@ class Client(Protocol):
         """GET a response."""
         ...
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload:
-        """POST a cancel."""
+    async def cancel(self, response_id: str, timeout: float) -> Payload | None:
+        """POST a cancel; None where it was taken, and the answer tells nothing."""
         ...
 
 
@@ -64,7 +66,7 @@ class Tools(Record):
     """What a job function works with.
 
     Args:
-        connect: gives the client; called when a request is about to be made.
+        connect: gives the client; awaited when a request is about to be made.
         store: what outlives the process.
         state_problem: why `store` is of this process alone, or what was set aside.
         base_url: where the API is, as it is kept in the state (without credentials).
@@ -73,7 +75,7 @@ class Tools(Record):
         signum: the signal that cancelled the task.
     """
 
-    connect: Callable[[], Client]
+    connect: Callable[[], Awaitable[Client]]
     store: Store
     state_problem: StateError | None
     base_url: str
@@ -89,6 +91,22 @@ class Tools(Record):
         """When the job's wait is over, on the monotonic clock."""
         limit = job.wait.max_wait_seconds
         return math.inf if limit is None else self.started + limit
+
+
+@coroutine
+def event_loop() -> Generator[None, None, None]:
+    """Wait until an event loop runs what awaits this: to be awaited before asyncio is used.
+
+    What needs no loop never comes here, and asyncio, which takes long to import, is not imported
+    (`oaibg.process` steps it by hand). On a loop this lets other tasks run, as `sleep(0)` does.
+    """
+    yield
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception is asyncio's; it can't be where asyncio was never imported."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 async def insist(call: Callable[[], T], tools: Tools) -> T:
@@ -117,14 +135,22 @@ async def remember(write: Callable[[], None], job: Job, tools: Tools) -> Warning
     return None
 
 
+def store_id(job: Job, store: Store) -> None:
+    """Write a job's id to its row, where that has not been possible so far."""
+    if job.unstored_row is not None:
+        store.submitted(job.unstored_row, str(job.response_id), job.status)
+        job.unstored_row = None
+
+
 async def remember_seen(payload: Payload, job: Job, tools: Tools) -> WarningEvent | None:
     """Note a job's status, and keep its result where it has ended."""
 
     def write() -> None:
-        response_id = str(job.response_id)
-        tools.store.seen(tools.base_url, response_id, payload.status, payload.model)
+        store, response_id = tools.store, str(job.response_id)
+        store_id(job, store)
+        store.seen(tools.base_url, response_id, payload.status, payload.model)
         if payload.ended:
-            tools.store.keep(tools.base_url, response_id, payload.raw)
+            store.keep(tools.base_url, response_id, payload.raw)
 
     return await remember(write, job, tools)
 
@@ -151,12 +177,21 @@ async def local_copy(job: Job, tools: Tools) -> Payload | None:
 def state_warning(job: Job, error: StateError) -> WarningEvent:
     """The warning that says what the state can't do for this run."""
     job.state_warned = True
-    return job.warning(error.code, f"{error.message} {_STATE_ADVICE}")
+    return job.warning(error.code, f"{error.message} {_STATE_ADVICE[error.code]}")
 
 
-def state_error(error: StateError) -> UsageError:
+def state_error(error: StateError) -> OaibgError:
     """The error of a run that can't do without the state."""
-    return UsageError(error.message, code=error.code, hint=_STATE_ADVICE)
+    hint = _STATE_ADVICE[error.code]
+    if isinstance(error, StateBusyError):
+        return Unavailable(error.message, code=error.code, hint=hint)
+    return UsageError(error.message, code=error.code, hint=hint)
 
 
-_STATE_ADVICE = "OAIBG_STATE_DIR names a folder that can be written, to keep ids and results in."
+_STATE_ADVICE = {
+    "state_busy": "Try again in a moment.",
+    "state_corrupt": "Ids and results that were kept there may be missing from now on.",
+    "state_newer": "Upgrade oaibg, or point OAIBG_STATE_DIR to a folder of its own.",
+    "state_unwritable": "Point OAIBG_STATE_DIR to a folder that can be written; "
+    "ids and results are kept there.",
+}

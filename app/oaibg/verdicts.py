@@ -1,0 +1,135 @@
+"""What a failed call means: whether a job may exist, and what to tell. Pure functions."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from oaibg.errors import ApiRefused, AuthRefused, OaibgError, OutcomeUnknown, Unavailable
+
+if TYPE_CHECKING:
+    from oaibg.errors import CallFailed, Outcome
+
+SPENT = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+    }
+)
+"""Codes of a 429 that no waiting mends."""
+
+
+class CreateVerdict(Enum):
+    """What a failed create means."""
+
+    UNREACHABLE = auto()  # certainly not sent: try again
+    BUSY = auto()  # certainly not created, the API asks to wait: try again
+    REFUSED = auto()  # certainly not created, and another try would be refused too
+    BLOCKED = auto()  # certainly not created: something before the API refused
+    AUTH = auto()
+    UNKNOWN = auto()  # it may have been created: never send it again
+
+
+def judge_create(failure: CallFailed) -> CreateVerdict:
+    """What is known of a job whose create failed.
+
+    Only what the API itself, or nobody, has answered counts as certain. A 5xx other than the
+    documented overload may come from a gateway whose upstream took the request.
+    """
+    status = failure.http_status
+    if not failure.sent:
+        return CreateVerdict.UNREACHABLE
+    if status is None or status < 300 or status == 408:
+        return CreateVerdict.UNKNOWN
+    if status == 429:
+        return CreateVerdict.REFUSED if failure.code in SPENT else CreateVerdict.BUSY
+    if status == 503 and failure.code == "server_is_overloaded":
+        return CreateVerdict.BUSY
+    if status >= 500:
+        return CreateVerdict.UNKNOWN
+    if is_auth(failure):
+        return CreateVerdict.AUTH
+    return CreateVerdict.BLOCKED if status in (403, 407) else CreateVerdict.REFUSED
+
+
+def is_auth(failure: CallFailed) -> bool:
+    """Whether the API refused the key. A 403 without its envelope is a proxy's."""
+    return failure.http_status == 401 or (failure.http_status == 403 and failure.envelope)
+
+
+def create_error(failure: CallFailed) -> OaibgError:
+    """The error that ends a submit whose create failed this way and is not tried again."""
+    match judge_create(failure):
+        case CreateVerdict.UNKNOWN:
+            return OutcomeUnknown(
+                f"The request was sent, but its answer was lost ({failure.message}). "
+                "The job may be running and may be billed.",
+                hint="Do not blindly submit again: that may pay twice. "
+                "With --job-key, --resubmit-unknown decides for another submit.",
+                outcome="unknown",
+                http_status=failure.http_status,
+                request_id=failure.request_id,
+            )
+        case CreateVerdict.AUTH:
+            return auth_error(failure, outcome="not_created")
+        case CreateVerdict.REFUSED:
+            return ApiRefused(
+                failure.message,
+                code=failure.code,
+                hint=_refusal_hint(failure),
+                outcome="not_created",
+                http_status=failure.http_status,
+                request_id=failure.request_id,
+            )
+        case _:
+            return Unavailable(
+                f"The API could not take the request: {failure.message}",
+                hint=UNREACHABLE_HINT,
+                outcome="not_created",
+                http_status=failure.http_status,
+                request_id=failure.request_id,
+            )
+
+
+UNREACHABLE_HINT = (
+    "Is outbound HTTPS to the API's host allowed here? Check OPENAI_BASE_URL and the proxy "
+    "variables; in a sandbox, ask for network access."
+)
+
+
+def auth_error(
+    failure: CallFailed, *, outcome: Outcome | None = None, resumable: bool = False
+) -> AuthRefused:
+    """The error for a refused key."""
+    return AuthRefused(
+        f"The API refused the key: {failure.message}",
+        code=failure.code,
+        http_status=failure.http_status,
+        request_id=failure.request_id,
+        hint="Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID where they are set.",
+        outcome=outcome,
+        resumable=resumable,
+    )
+
+
+def is_passing(failure: CallFailed) -> bool:
+    """Whether the same call may well be answered in a moment."""
+    status = failure.http_status
+    if status is None or status < 300 or status in (408, 429):
+        return True
+    return status >= 500 and status != 501
+
+
+def _refusal_hint(failure: CallFailed) -> str | None:
+    if failure.code in SPENT:
+        return "Waiting does not help: add credit or raise the limit in the account's billing."
+    if failure.code == "model_not_found":
+        return "Name a model that this key may use with --model (or OAIBG_MODEL)."
+    if failure.http_status in (404, 405) and not failure.envelope:
+        return "Does OPENAI_BASE_URL name a Responses API? It usually ends in /v1."
+    if failure.http_status is not None and 300 <= failure.http_status < 400:
+        return "The server redirects; set OPENAI_BASE_URL to the address it redirects to."
+    return None
