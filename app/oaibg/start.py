@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 def entry() -> NoReturn:
     """The console command: runs `sys.argv`, and ends the process."""
     started = time.monotonic()
+    # Start-up makes objects that stay; `oaibg.api`, from where on a run may be long, enables it.
+    gc.disable()
     _fill_standard_streams()
     handle_signals(_interrupted)
 
