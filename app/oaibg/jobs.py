@@ -168,8 +168,12 @@ async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event
     async for warning in _resolve(target, job, tools):
         yield warning
     api = await tools.connect()
-    taken, refusal = await _ask_to_cancel(api, job, tools)
-    # A refusal may mean that the job has ended already: the retrieve tells the truth.
+    refusal: CallFailed | None = None
+    try:
+        taken = await _ask(api.cancel, job, tools)
+    except CallFailed as failure:
+        # A refusal may mean that the job has ended already: the retrieve tells the truth.
+        refusal, taken = failure, None
     payload = taken or (await _look(api, job, tools))[0]
     for _ in range(CANCEL_CONFIRMS if refusal is None else 0):
         if payload.ended:
@@ -189,17 +193,6 @@ async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event
     else:
         code = ExitCode.STILL_RUNNING
     yield job.cancel_result(code)
-
-
-async def _ask_to_cancel(
-    api: Client, job: Job, tools: Tools
-) -> tuple[Payload | None, CallFailed | None]:
-    """What the server answered, if that tells anything, or how it refused."""
-    try:
-        answer = await _ask(api.cancel, job, tools)
-    except CallFailed as failure:
-        return None, failure
-    return answer, None
 
 
 async def _show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
@@ -355,7 +348,7 @@ async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["
         ) from failure
 
 
-async def _ask(call: Callable[[str, float], Awaitable[Payload]], job: Job, tools: Tools) -> Payload:
+async def _ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tools) -> T:
     """A call that may be repeated, until it is answered or a minute has passed.
 
     Raises:
