@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import Command, Result, environment
+from harness import OPENED, Command, Result, environment
 from oaibg.cli import main
 from oaibg.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _close_stores() -> Iterator[None]:
+    """Close what `fake_tools` opened."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 BASE_URL = "http://api.test/v1"
 
+OPENED: list[Store] = []
+"""Stores that were opened for a test, and are closed after it."""
+
 
 @dataclass
 class Result:
@@ -246,9 +249,12 @@ def fake_tools(
     async def connect() -> FakeClient:
         return client
 
+    if store is None:
+        store = Store(None, now=client.clock.now)
+        OPENED.append(store)
     return Tools(
         connect=connect,
-        store=store or Store(None, now=client.clock.now),
+        store=store,
         state_problem=problem,
         base_url=BASE_URL,
         clock=client.clock,
