@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oaibg.events import Event
-    from oaibg.store import StateError
+    from oaibg.statefile import StateError
 
 BASE_URL = "http://api.test/v1"
 

@@ -16,7 +16,8 @@ from harness import BASE_URL, FakeClient, FakeClock, collect, fake_tools, names,
 from oaibg import jobs
 from oaibg.job import Job
 from oaibg.request import Request
-from oaibg.store import DAY, FILE, Intent, StateBusyError, StateError, Store, open_store
+from oaibg.statefile import FILE, StateBusyError, StateError
+from oaibg.store import DAY, Intent, Store, open_store
 from oaibg.submitting import Submission
 
 if TYPE_CHECKING:

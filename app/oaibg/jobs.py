@@ -23,7 +23,7 @@ from oaibg.errors import (
 from oaibg.events import Event, ListedJob, Response, Summary
 from oaibg.following import finish, follow, hand_out, not_found
 from oaibg.record import Record
-from oaibg.store import StateError
+from oaibg.statefile import StateError
 from oaibg.text import timestamp
 from oaibg.tools import (
     insist,

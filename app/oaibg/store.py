@@ -8,26 +8,32 @@ Rows at `followed` were submitted elsewhere. Request bodies are never kept.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import sqlite3
 import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaibg.files import save
 from oaibg.record import Record
+from oaibg.statefile import (
+    StateBusyError,
+    StateError,
+    changing,
+    file_set_aside,
+    in_memory,
+    lock_name,
+    open_file,
+    translated,
+)
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterator
 
-VERSION = 1
-_PATIENCE = 5.0
-FILE = "state.sqlite3"
 DAY = 86400.0
-_CHECKED_BYTES = 4 << 20
+
+_PATIENCE = 5.0
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -51,19 +57,6 @@ CREATE UNIQUE INDEX jobs_by_key ON jobs (base_url, job_key)
 CREATE INDEX jobs_by_response ON jobs (response_id);
 CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
-
-
-class StateError(Exception):
-    """The state can't be used; `code` is that of the warning or error that says so."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-class StateBusyError(StateError):
-    """Another process is writing; the same call may succeed in a moment."""
 
 
 class Row(Record):
@@ -108,8 +101,7 @@ class Store:
 
     Raises:
         StateError: from every method, and from the constructor with the codes `state_unwritable`
-            (folder or file), `state_corrupt` (the file was set aside; opening again begins a new
-            one) and `state_newer` (written by a newer version; left alone).
+            (folder or file), `state_corrupt` and `state_newer` (see `oaibg.statefile.open_file`).
     """
 
     def __init__(
@@ -119,10 +111,12 @@ class Store:
         self._keep_days = keep_days
         self._now = now
         self._pruned = False
-        with _translated():
-            if self._folder is not None:
+        with translated():
+            if self._folder is None:
+                self._db = in_memory(_SCHEMA)
+            else:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = self._open()
+                self._db = open_file(self._folder, _SCHEMA)
 
     def intent(self, intent: Intent) -> int:
         """Note a job before it is submitted; gives the row's number.
@@ -131,7 +125,7 @@ class Store:
         with a job key hold its lock.
         """
         now = self._now()
-        with self._changing() as db:
+        with changing(self._db) as db:
             if intent.job_key is not None:
                 db.execute(
                     "DELETE FROM jobs WHERE base_url = ? AND job_key = ? AND step = 'intent'"
@@ -152,7 +146,7 @@ class Store:
             number: the row of `intent`.
             over: the job of unknown outcome whose job key this one takes.
         """
-        with self._changing() as db:
+        with changing(self._db) as db:
             if over is not None:
                 db.execute("UPDATE jobs SET superseded = 1 WHERE id = ?", (over.id,))
             db.execute(
@@ -163,7 +157,7 @@ class Store:
 
     def unsent(self, number: int, *, over: Row | None = None) -> None:
         """Step back to the intent: it is certain that nothing was created, and a try follows."""
-        with self._changing() as db:
+        with changing(self._db) as db:
             db.execute(
                 "UPDATE jobs SET step = 'intent', updated_at = ? WHERE id = ?",
                 (self._now(), number),
@@ -172,13 +166,13 @@ class Store:
 
     def not_created(self, number: int, *, over: Row | None = None) -> None:
         """Take an intent back: it is certain that nothing was created."""
-        with self._changing() as db:
+        with changing(self._db) as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (number,))
             self._give_back(db, number, over)
 
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
         """Note the id that the API gave."""
-        with self._changing() as db:
+        with changing(self._db) as db:
             db.execute(
                 "UPDATE jobs SET step = 'submitted', response_id = ?, status = ?, updated_at = ?"
                 " WHERE id = ?",
@@ -188,7 +182,7 @@ class Store:
     def seen(self, base_url: str, response_id: str, status: str | None, model: str | None) -> None:
         """Note a job's status, as it was just read; of an unknown job, begin to keep one."""
         now = self._now()
-        with self._changing() as db:
+        with changing(self._db) as db:
             cursor = db.execute(
                 "UPDATE jobs SET status = ?, model = coalesce(?, model), updated_at = ?"
                 " WHERE base_url = ? AND response_id = ?",
@@ -207,11 +201,11 @@ class Store:
             return
         self._prune()
         name = hashlib.sha256(f"{base_url}\n{response_id}".encode(errors="replace")).hexdigest()
-        with _translated():
+        with translated():
             results = self._folder / "results"
             results.mkdir(mode=0o700, exist_ok=True)
             save(str(results / f"{name}.json"), raw, private=True)
-        with self._changing() as db:
+        with changing(self._db) as db:
             db.execute(
                 "UPDATE jobs SET result = ?, updated_at = ? WHERE base_url = ? AND response_id = ?",
                 (name, self._now(), base_url, response_id),
@@ -254,8 +248,8 @@ class Store:
         """
         if self._folder is None:
             raise StateError("state_unwritable", "A job key needs a state that can be written.")
-        with _translated():
-            return _lock(self._folder, f"{base_url}\n{job_key}")
+        with translated():
+            return lock_name(self._folder, f"{base_url}\n{job_key}")
 
     def unlock(self, lock: int) -> None:
         """Give a job key's lock back."""
@@ -263,88 +257,13 @@ class Store:
 
     def set_aside(self) -> str | None:
         """The name of a corrupt file that was set aside and is still there; its keys are lost."""
-        if self._folder is None:
-            return None
-        return next((path.name for path in sorted(self._folder.glob(f"{FILE}.corrupt-*"))), None)
+        return None if self._folder is None else file_set_aside(self._folder)
 
     def close(self) -> None:
         """Close the file; the store can't be used any more."""
         self._db.close()
 
     # Below: how it is done.
-
-    def _open(self) -> sqlite3.Connection:
-        if self._folder is None:
-            db = sqlite3.connect(":memory:", isolation_level=None)
-        else:
-            path = self._folder / FILE
-            _make_private(path)
-            # A short wait, as a longer one keeps a signal waiting; callers ask again.
-            db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
-        try:
-            db.execute("PRAGMA synchronous = EXTRA")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise StateError(  # noqa: TRY301 - the connection is closed below
-                    "state_newer",
-                    f"The state in {self._folder} was written by a newer version of oaibg.",
-                )
-            if version < VERSION:
-                self._create(db)
-            else:
-                _check(db, self._folder)
-        except BaseException as error:
-            db.close()
-            if isinstance(error, sqlite3.Error) and _is_corrupt(error):
-                self._put_aside(error)
-            raise
-        return db
-
-    def _create(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        if db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-            for statement in _SCHEMA.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {VERSION}")
-        db.execute("COMMIT")
-
-    def _put_aside(self, error: sqlite3.Error) -> None:
-        """Move a file that can't be read out of the way, unless another process has done so."""
-        if self._folder is None:
-            return
-        path = self._folder / FILE
-        lock = _lock(self._folder, "the state itself", wait=True)
-        try:
-            db = sqlite3.connect(path, timeout=0.05)
-            try:
-                _check(db, self._folder)
-            except sqlite3.Error as still:
-                if not _is_corrupt(still):
-                    raise
-            else:
-                return
-            finally:
-                db.close()
-            aside = path.with_name(f"{FILE}.corrupt-{time.time_ns()}")
-            path.rename(aside)
-        finally:
-            if lock is not None:
-                os.close(lock)
-        raise StateError(
-            "state_corrupt", f"The state in {path} can't be read ({error}); it is now {aside.name}."
-        ) from error
-
-    @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        with _translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
 
     @staticmethod
     def _give_back(db: sqlite3.Connection, number: int, over: Row | None) -> None:
@@ -357,7 +276,7 @@ class Store:
         return next(self._rows(where, *values, limit=1), None)
 
     def _rows(self, where: str, *values: str, limit: int) -> Iterator[Row]:
-        with _translated():
+        with translated():
             found = self._db.execute(
                 f"SELECT {', '.join(Row.fields)} FROM jobs WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
                 (*values, limit),
@@ -374,7 +293,7 @@ class Store:
             return
         self._pruned = True
         before = self._now() - self._keep_days * DAY
-        with self._changing() as db:
+        with changing(self._db) as db:
             old = db.execute(
                 "SELECT result FROM jobs WHERE result IS NOT NULL AND updated_at < ?", (before,)
             ).fetchall()
@@ -408,84 +327,6 @@ def open_store(
                 return Store(None, now=now), error
             problem = error
         time.sleep(0.02)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if _is_busy(error):
-            raise StateBusyError("state_busy", "Another process is writing the state.") from error
-        code = "state_corrupt" if _is_corrupt(error) else "state_unwritable"
-        raise StateError(code, f"The state can't be used: {error}.") from error
-    except (UnicodeError, OverflowError) as error:
-        raise StateError(
-            "state_unwritable", f"The state can't hold this ({type(error).__name__})."
-        ) from error
-    except OSError as error:
-        raise StateError(
-            "state_unwritable", f"The state can't be used: {error.strerror}: {error.filename}."
-        ) from error
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _is_corrupt(error: sqlite3.Error) -> bool:
-    damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return damaged or "no such table" in str(error)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code: the extended ones have it in their low byte."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _check(db: sqlite3.Connection, folder: Path | None) -> None:
-    """Raise a corruption error for a file that is no sound state.
-
-    Garbage in mid-file is seen by SQLite's own check alone, which reads all of it: large files
-    are spared.
-    """
-    db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
-    if folder is not None and (folder / FILE).stat().st_size < _CHECKED_BYTES:
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise _CorruptError(found)
-
-
-class _CorruptError(sqlite3.DatabaseError):
-    """What SQLite's check found."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-
-
-def _lock(folder: Path, name: str, *, wait: bool = False) -> int | None:
-    """Take the lock of a name in a folder; None where another process has it."""
-    locks = folder / "locks"
-    locks.mkdir(mode=0o700, exist_ok=True)
-    path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _make_private(path: Path) -> None:
-    """Make the database file with mode 0600; SQLite fills an empty file.
-
-    Never open it when it exists: closing it again would drop SQLite's locks.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _marks(values: dict[str, Any]) -> str:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from oaibg.errors import OaibgError, Unavailable, UsageError
 from oaibg.payload import Payload
 from oaibg.record import Record
-from oaibg.store import Row, StateBusyError, StateError, Store
+from oaibg.statefile import StateBusyError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
     from oaibg.events import Warning as WarningEvent
     from oaibg.job import Job
+    from oaibg.store import Row, Store
 
 T = TypeVar("T")
 
