@@ -30,12 +30,13 @@ expect() {
 id_of_last_run() { sed -n 's/.*"response_id":"\([^"]*\)".*/\1/p' "$work/out" | tail -n 1; }
 
 say "Start the sandbox on a free port; it prints the two lines to export."
+: >"$work/exports"
 python -m oaibg.sandbox --quiet --seconds 2 >"$work/exports" &
 sandbox=$!
 tries=0
 while [ "$(wc -l <"$work/exports")" -lt 2 ]; do
     tries=$((tries + 1))
-    [ "$tries" -lt 100 ] || { echo "the sandbox did not start" >&2; exit 1; }
+    { [ "$tries" -lt 100 ] && kill -0 "$sandbox" 2>/dev/null; } || { echo "the sandbox did not start" >&2; exit 1; }
     sleep 0.1
 done
 cat "$work/exports"

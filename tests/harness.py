@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.errors import CallFailed
 from oaibg.payload import Payload
+from oaibg.start import SIGNALS
 from oaibg.store import Store
 from oaibg.tools import Tools
 
@@ -122,7 +124,7 @@ class Command:
         process = subprocess.Popen(
             [sys.executable, "-m", "oaibg", *argv],
             env=self.environment | options.pop("env", {}),
-            **{**streams, **options},
+            **{"preexec_fn": default_signals, **streams, **options},
         )
         self._started.append(process)
         return process
@@ -143,6 +145,12 @@ class Command:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+
+
+def default_signals() -> None:
+    """Undo what the tests were started with: under nohup or in the background some are ignored."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def await_line(process: subprocess.Popen[bytes], event: str) -> tuple[dict[str, Any], bytes]:
@@ -304,7 +312,7 @@ def environment(base_url: str, state: Path) -> dict[str, str]:
     }
     return kept | {
         "OPENAI_BASE_URL": base_url,
-        "OPENAI_API_KEY": "sk-test",
+        "OPENAI_API_KEY": "sk-test-0123456789",
         "OAIBG_STATE_DIR": str(state),
         "NO_PROXY": "127.0.0.1",
     }

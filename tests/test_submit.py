@@ -538,7 +538,12 @@ def test_environment_that_cannot_be_used(
 
 def test_key_that_a_server_repeats(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """It is in no line."""
-    body = {"error": {"message": "Incorrect API key provided: sk-test.", "code": "invalid_api_key"}}
+    body = {
+        "error": {
+            "message": "Incorrect API key provided: sk-test-0123456789.",
+            "code": "invalid_api_key",
+        }
+    }
     sandbox.script(Fault(on="any", kind="status", status=401, body=body, times=0))
     for argv in (("submit", "--prompt", "x"), ("show", "resp_1"), ("cancel", "resp_1")):
         result = run(*argv)

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 10.0
 
+_SECRET_LENGTH = 12
+"""Characters from which a key is a secret; the keys of local servers are words, as `any`."""
+
 _ENVIRONMENT_HINT = (
     "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
     "and the proxy variables."
@@ -183,7 +186,8 @@ class Api:
             with _as_call_failed(sent):
                 yield
         except CallFailed as failure:
-            failure.message = failure.message.replace(self._api_key, "***")
+            if len(self._api_key) >= _SECRET_LENGTH:
+                failure.message = failure.message.replace(self._api_key, "***")
             raise
 
 
@@ -200,7 +204,8 @@ def _as_call_failed(sent: Callable[[], bool]) -> Iterator[None]:
         cause = error.__cause__ or error
         if isinstance(cause, httpx2.LocalProtocolError):
             raise _unsendable(cause) from error
-        code = "connection_error" if sent() else "connect_error"
+        unconnected = isinstance(cause, httpx2.ConnectError)
+        code = "connect_error" if unconnected or not sent() else "connection_error"
         message = f"{_plain(cause)} ({type(cause).__name__})"
         raise CallFailed(code, message, sent=sent()) from error
     except UnicodeError as error:

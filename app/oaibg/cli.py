@@ -14,7 +14,6 @@ from oaibg import __version__, environment
 from oaibg import options as o
 from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 from oaibg.job import Job, Output, Wait
-from oaibg.output import JsonLines, prose
 from oaibg.process import Process
 
 if TYPE_CHECKING:
@@ -84,10 +83,6 @@ def _fail(error: OaibgError, argv: list[str], process: Process) -> int:
         # The options could not be read, but these two still say who reads.
         raw = argv[:1] == ["show"] and "--output-text" in argv
         process.render(human="--human" in argv, raw=raw)
-    if error.exit_code == ExitCode.USAGE and isinstance(process.renderer, JsonLines):
-        prose(f"Error: {error.message}")
-        if error.hint:
-            prose(error.hint)
     try:
         process.write(process.job.error(error))
     except StdoutGone as gone:
@@ -96,9 +91,9 @@ def _fail(error: OaibgError, argv: list[str], process: Process) -> int:
 
 
 def _help_hint(argv: list[str]) -> str:
-    names = [command.name or "" for command in app.registered_commands]
-    command = f"{argv[0]} " if argv and argv[0] in names else ""
-    return f"Try 'oaibg {command}--help'."
+    commands = [command.callback for command in app.registered_commands]
+    known = argv and argv[0] in [callback.__name__ for callback in commands if callback]
+    return f"Try 'oaibg {argv[0]} --help'." if known else "Try 'oaibg --help'."
 
 
 def _print_version(wanted: bool) -> None:

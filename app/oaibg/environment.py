@@ -22,7 +22,7 @@ def base_url() -> str:
         valid = False
     if not valid:
         raise UsageError(
-            "OPENAI_BASE_URL is no http or https address.",
+            f"OPENAI_BASE_URL is no http or https address: {url.rpartition('@')[2][:200]!r}.",
             hint=f"It looks like {DEFAULT_BASE_URL}; unset it for OpenAI's own API.",
         )
     return url.rstrip("/")

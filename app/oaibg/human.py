@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class Human:
             text = inert(event.text)
             self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
             return
+        if isinstance(event, events.DryRun):
+            self._stdout.write(json.dumps(event.body, indent=2).encode() + b"\n")
         style, line = _line(event)
         self._say(line, style)
         hint = getattr(event, "hint", None)
@@ -91,7 +94,9 @@ def _line(event: Event) -> tuple[str, str]:
             fate = "is cancelled" if event.cancelled else f"is not cancelled: {event.status}"
             return "bold", f"{event.response_id} {fate}"
         case events.Response():
-            return "bold", f"{event.response_id}: {event.status}"
+            shown = event.response or {}
+            reason = _reason(shown.get("error")) or _reason(shown.get("incomplete_details"))
+            return "bold", f"{event.response_id}: {event.status}{reason}"
         case events.ListedJob():
             return "", (
                 f"{event.created_at}  {event.status or '-':<16} {event.model or '-':<12} "
@@ -114,8 +119,8 @@ def _final(event: events.Final) -> tuple[str, str]:
     return ("bold green" if event.ok else "bold red"), f"{line}{reason}"
 
 
-def _reason(detail: dict[str, Any] | None) -> str:
-    if not detail:
+def _reason(detail: Any) -> str:
+    if not isinstance(detail, dict):
         return ""
     told = detail.get("message") or detail.get("reason") or detail.get("code")
     return f" ({told})" if told else ""

@@ -40,7 +40,7 @@ def read_sources(sources: Sources) -> str | list[Any]:
     flags = [f"--{name.replace('_', '-')}" for name in given or choices]
     if len(given) != 1:
         listed = ", ".join(flags)
-        found = f"{listed} exclude each other" if given else f"No input; give one of {listed}"
+        found = f"Give only one of {listed}" if given else f"No input; give one of {listed}"
         raise UsageError(f"{found}.")
     files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
     if files.count("-") > 1:

@@ -53,6 +53,9 @@ CANCEL_CONFIRMS = 5
 _CANCEL_SECONDS = 2.0
 """Seconds for each request of a cancel that a signal asks for."""
 
+_ASK_SECONDS = 20.0
+"""Seconds after which a single look or a cancel is not tried again."""
+
 _GLANCE_SECONDS = 10.0
 """Seconds for asking the API where a local copy could answer as well."""
 
@@ -145,7 +148,9 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
     if ended is not None and ended.ended:
         if reattached:
             yield job.warning(
-                "job_key_ended", "The job of this job key has ended; a new attempt needs a new key."
+                "job_key_ended",
+                f"The job of this job key has ended before, as {ended.status}; a new attempt needs "
+                "a new key.",
             )
         events = finish(ended, job, tools, local=reattached)
     elif submission.detach:
@@ -222,8 +227,11 @@ async def _show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
 
 
 async def _show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator[Event]:
-    if tools.state_problem is not None:
-        yield state_warning(job, tools.state_problem)
+    problem = tools.state_problem
+    if problem is not None:
+        if problem.code != "state_corrupt":
+            raise state_error(problem)  # what can't be read is not an empty list
+        yield state_warning(job, problem)
     counts: dict[str, int] = {}
     for row in tools.store.jobs(limit):
         status = row.status if row.response_id is not None else "outcome_unknown"
@@ -349,20 +357,19 @@ async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["
 
 
 async def _ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tools) -> T:
-    """A call that may be repeated, until it is answered or a minute has passed.
+    """A call that may be repeated, until it is answered or patience ends.
 
     Raises:
         AuthRefused: the key is refused.
-        Unavailable: no answer, and the minute has passed.
+        Unavailable: no answer, and it was asked for long enough.
         CallFailed: the API answered, and says no.
     """
-    give_up = tools.clock.monotonic() + polling.BLOCKED_AFTER
+    give_up = tools.clock.monotonic() + _ASK_SECONDS
     attempt = 0
     while True:
         attempt += 1
-        remaining = give_up - tools.clock.monotonic()
         try:
-            return await call(str(job.response_id), polling.request_timeout(0, remaining))
+            return await call(str(job.response_id), polling.REQUEST_TIMEOUT)
         except CallFailed as failure:
             if is_auth(failure):
                 raise auth_error(failure) from failure

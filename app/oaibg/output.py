@@ -75,13 +75,15 @@ class Stdout:
 
 
 class JsonLines:
-    """One compact ASCII JSON object a line."""
+    """One compact ASCII JSON object a line; an error is told on stderr, too, for people."""
 
     def __init__(self, stdout: Stdout, now: Callable[[], str]) -> None:
         self._stdout, self._now = stdout, now
 
     def write(self, event: Event) -> None:
         """Write the event's line."""
+        if isinstance(event, Error):
+            _tell(event)
         self._stdout.write(json_line(event.to_dict(self._now())))
 
 
@@ -105,9 +107,13 @@ class RawText:
         elif isinstance(event, Warning):
             prose(f"Warning: {event.message}")
         elif isinstance(event, Error):
-            prose(f"Error: {event.message}")
-            if event.hint:
-                prose(event.hint)
+            _tell(event)
+
+
+def _tell(error: Error) -> None:
+    prose(f"Error: {error.message}")
+    if error.hint:
+        prose(error.hint)
 
 
 def json_line(value: dict[str, Any]) -> bytes:

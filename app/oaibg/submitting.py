@@ -135,6 +135,7 @@ def _same_request(row: Row, submission: Submission) -> Row:
             f"The job key {row.job_key!r} was used for another request; a new request needs a new "
             "key.",
             code="job_key_reused",
+            hint="`oaibg show --job-key KEY` shows the job that it has.",
         )
     return row
 

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .server import Sandbox
     except ModuleNotFoundError as error:
         print(
-            f"oaibg.sandbox: {error.name} is missing; install the extra: "
-            "pip install 'oaibg[sandbox]'",
+            f"oaibg.sandbox: {error.name} is missing; it is in the extra oaibg[sandbox]: "
+            "in a clone, pip install '.[sandbox]'",
             file=sys.stderr,
         )
         return 2
