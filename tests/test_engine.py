@@ -19,7 +19,7 @@ from harness import (
 )
 from oaibg import jobs
 from oaibg.errors import CallFailed
-from oaibg.events import Error, Event, Final, Poll, PollError, SubmitError, Timeout
+from oaibg.events import CancelResult, Error, Event, Final, Poll, PollError, SubmitError, Timeout
 from oaibg.job import Job, Wait
 from oaibg.jobs import Target
 from oaibg.request import Request
@@ -180,6 +180,27 @@ def test_not_found_has_a_grace(interval: float, times: list[float]) -> None:
     events, client = monitored([failed(404)], wait=Wait(poll_seconds=interval))
     assert last_error(events).exit_code == 5
     assert client.times("retrieve") == times
+
+
+def test_not_found_takes_three_answers_and_fifteen_seconds() -> None:
+    """Neither two over a longer time nor three over a shorter one are believed."""
+    _, client = monitored([failed(404, retry_after="20")])
+    assert client.times("retrieve") == [0, 20, 40]
+    _, client = monitored([failed(404)], wait=Wait(poll_seconds=4.0))
+    assert client.times("retrieve") == [0, 4, 12, 28]
+    missing: list[Step] = [failed(404), failed(404)]
+    events, _ = monitored([RUNNING, *missing, RESET, *missing, DONE])
+    assert isinstance(events[-1], Final)
+
+
+def test_cancel_that_is_confirmed_later() -> None:
+    """Some servers take a moment; the last of a few retrieves counts."""
+    steps: list[Step] = [RUNNING, RUNNING, response("cancelled")]
+    client = FakeClient(FakeClock(), cancels=[RUNNING], retrieves=steps)
+    events = collect(jobs.cancel(Target(response_id="r"), Job("r"), fake_tools(client)))
+    assert client.times("retrieve") == [1, 2, 3]
+    assert isinstance(events[-1], CancelResult)
+    assert (events[-1].exit_code, events[-1].cancelled) == (0, True)
 
 
 def test_passing_404() -> None:

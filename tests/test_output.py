@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from harness import FakeClient, FakeClock, collect, fake_tools, with_text
 from oaibg import jobs
 from oaibg.errors import Internal
-from oaibg.events import Error, OutputText, Warning  # noqa: A004
+from oaibg.events import OutputText, Warning  # noqa: A004
 from oaibg.files import save
 from oaibg.job import Job, Output
 from oaibg.jobs import Target
@@ -161,6 +163,29 @@ def test_save_is_old_or_new(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "t"]
 
 
+def test_save_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old file stands, whole, until the new one is on the disk."""
+    target = tmp_path / "t"
+    target.write_bytes(b"old")
+    synced: list[bool] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(target.read_bytes() == b"old")
+        real(descriptor)
+
+    def replace(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("os.replace", replace)
+    with pytest.raises(OSError, match="No space"):
+        save(str(target), b"new")
+    assert synced == [True]
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
 def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
     """A line is out when `write` returns."""
     path = tmp_path / "out"
@@ -169,7 +194,6 @@ def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
         lines.write(Job(submitting=True).error(_boom()))
         written = path.read_bytes()
     assert written.startswith(b'{"ts":"2026-01-01T00:00:00.000Z","v":1,"event":"error"')
-    assert Error.fields[0] == "response_id"
 
 
 def _boom() -> Internal:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,12 +20,11 @@ from harness import Command, Result, await_line, parsed, wait_until
 from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from oaibg.sandbox import Sandbox
 
 pytestmark = pytest.mark.process
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 LONG = ("--metadata", "sandbox_seconds=600")
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -72,7 +73,7 @@ def test_signal_while_importing(command: Command, number: signal.Signals) -> Non
         time.sleep(delay)
         process.send_signal(number)
         result = command.end(process)
-        if not result.out and (result.code < 0 or "KeyboardInterrupt" in result.err):
+        if not result.out:
             continue  # Python itself was still starting
         assert (result.code, result.last["event"]) == (CODES[number], "interrupted")
         assert result.last["outcome"] == "not_created"
@@ -254,6 +255,82 @@ def test_cancel_on_interrupt(command: Command, sandbox: Sandbox) -> None:
     last = parsed(read + result.out)[-1]
     assert (result.code, last["job_cancelled"], last["status"]) == (130, True, "cancelled")
     assert last["next"][-2:] == ["show", submitted["response_id"]]
+
+
+def test_refusal_that_arrives_after_a_signal(command: Command, sandbox: Sandbox) -> None:
+    """What was certainly not created is told so, and leaves nothing in the state."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=1.0))
+    process = command.start("submit", "--prompt", "x", "--metadata", "sandbox_outcome=nonsense")
+    wait_until(lambda: sandbox.posts)
+    process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    assert (result.code, result.last["outcome"]) == (143, "not_created")
+    assert command.run("show", "--list").last["counts"] == {}
+
+
+def test_cancel_on_interrupt_from_the_first_moments(command: Command, sandbox: Sandbox) -> None:
+    """A monitor that was asked to cancel does so, also where the signal comes early."""
+    identifier = command.run("submit", "--prompt", "x", "--detach", *LONG).id
+    process = command.start("monitor", identifier, "--cancel-on-interrupt")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    assert (result.code, result.last["job_cancelled"]) == (130, True)
+
+
+def test_list_that_nobody_reads(command: Command, sandbox: Sandbox) -> None:
+    """It keeps no other process from writing."""
+    for number in range(3):
+        command.run("submit", "--prompt", "x" * number + "y", "--detach", *LONG)
+    database = sqlite3.connect(
+        f"{command.environment['OAIBG_STATE_DIR']}/state.sqlite3", isolation_level=None
+    )
+    columns = "base_url, step, job_key, response_id, status, created_at, updated_at"
+    for number in range(2000):
+        database.execute(
+            f"INSERT INTO jobs ({columns}) VALUES ('u', 'followed', NULL, ?, 'queued', 0, 0)",
+            (f"resp_{number}",),
+        )
+    database.close()
+    reader = command.start("show", "--list")
+    time.sleep(1)
+    assert reader.poll() is None
+    result = command.run("submit", "--prompt", "z", "--detach", *LONG)
+    assert result.events == ["submit_start", "submitted", "detached"]
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_examples_for_agents(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The script goes on by `next` to the end, and the recipe tells the outcome."""
+    answer = tmp_path / "answer.md"
+    (tmp_path / "oaibg").write_text(f'#!/bin/sh\nexec {sys.executable} -m oaibg "$@"\n')
+    (tmp_path / "oaibg").chmod(0o755)
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLICE_SECONDS": "2",
+        "RETRY_SECONDS": "0",
+        "TRIES": "2",
+    }
+    messages = tmp_path / "m.json"
+    messages.write_text('[{"role": "user", "content": "x"}]')
+    sandbox.script(Fault(on="retrieve", kind="raw", body='{"status":"in_progress"}', times=1))
+    argv = ["sh", str(EXAMPLES / "resume.sh"), "key", str(messages), str(answer)]
+    environment = command.environment | variables
+    done = subprocess.run(argv, env=environment, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, len(sandbox.posts)) == (0, 1)
+    assert b'"exit_code":3' in done.stderr
+    assert answer.read_text().startswith("The sandbox")
+    gone = environment | {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    away = subprocess.run(argv, env=gone, capture_output=True, check=False, timeout=60)
+    assert away.returncode == 7
+    told = subprocess.run(
+        ["jq", "-r", "-f", str(EXAMPLES / "outcome.jq")],
+        input=command.run("show", "resp_unknown").out,
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert told.stdout.startswith(b"resp_unknown: not_found (exit 5): No such response")
 
 
 def test_nohup_stays(command: Command, sandbox: Sandbox) -> None:

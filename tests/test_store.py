@@ -40,7 +40,7 @@ def test_steps_of_a_job(state: Path) -> None:
     """Intent, sending, submitted: each is there for another process at once."""
     store, other = Store(str(state)), Store(str(state))
     number = store.intent(intent(job_key="k", model="m"))
-    assert list(other.jobs()) == []
+    assert other.jobs() == []
     assert other.newest(URL) is None
     store.sending(number)
     assert [(row.step, row.response_id) for row in other.jobs()] == [("sending", None)]
@@ -195,6 +195,52 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
     assert row is not None
     assert (row.step, row.response_id, row.status) == ("submitted", "resp_1", "completed")
     assert len(list(store.jobs())) == 1
+    store.close()
+    other.close()
+
+
+def test_result_that_cannot_be_removed(state: Path) -> None:
+    """It keeps no new one from being kept."""
+    time = 0.0
+    store = Store(str(state), keep_days=1, now=lambda: time)
+    store.seen(URL, "resp_1", "completed", "m")
+    store.keep(URL, "resp_1", b"1")
+    (old,) = (state / "results").iterdir()
+    old.unlink()
+    old.mkdir()
+    time = 2 * DAY
+    later = Store(str(state), keep_days=1, now=lambda: time)
+    later.seen(URL, "resp_2", "completed", "m")
+    later.keep(URL, "resp_2", b"2")
+    row = later.by_id(URL, "resp_2")
+    assert row is not None
+    assert later.result(row) == b"2"
+    store.close()
+    later.close()
+
+
+def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
+    """The id gets into the state all the same, once that can be written."""
+    store = Store(str(state))
+    other = sqlite3.connect(state / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    class Unlocking(FakeClient):
+        async def create(
+            self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+        ) -> Payload:
+            if other.in_transaction:
+                other.execute("ROLLBACK")
+            return await super().create(body, on_sending, timeout=timeout)
+
+    client = Unlocking(FakeClock(), creates=[response("queued")])
+    request = Request(body={"background": True}, sha256="0" * 64)
+    submission = Submission(request=request, model="m", detach=True)
+    events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
+    assert names(events) == ["warning", "submitted", "detached"]
+    row = store.newest(BASE_URL)
+    assert row is not None
+    assert (row.step, row.response_id) == ("submitted", "resp_1")
     store.close()
     other.close()
 

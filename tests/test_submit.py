@@ -342,6 +342,12 @@ def test_job_key_with_another_request(run: Callable[..., Result], sandbox: Sandb
         (Fault(on="create", kind="status", status=401), None, 8),
         (Fault(on="create", kind="status", status=403), None, 8),
         (Fault(on="create", kind="status", status=403, body="<html>no</html>"), "unavailable", 7),
+        (Fault(on="create", kind="status", status=407, body="proxy"), "unavailable", 7),
+        (
+            Fault(on="create", kind="status", status=307, headers={"location": "/v1/responses"}),
+            "http_307",
+            1,
+        ),
         (
             Fault(
                 on="create",
@@ -372,6 +378,7 @@ def test_refused_create(
     [
         Fault(on="create", kind="reset_before"),
         Fault(on="create", kind="reset_after"),
+        Fault(on="create", kind="status", status=408),
         Fault(on="create", kind="status", status=500),
         Fault(on="create", kind="status", status=502),
         Fault(on="create", kind="status", status=503, body="no upstream"),
@@ -469,12 +476,15 @@ def test_output_file_that_can_no_longer_be_written(
     def remove_folder(*_: object) -> None:
         folder.rmdir()
 
-    monkeypatch.setattr("tempfile.mkstemp", _after(remove_folder))
-    result = run("submit", "--prompt", "x", "--output-json-file", str(path), *FAST)
+    with monkeypatch.context() as without_folder:
+        without_folder.setattr("tempfile.mkstemp", _after(remove_folder))
+        result = run("submit", "--prompt", "x", "--output-json-file", str(path), *FAST)
     assert result.events[-2:] == ["warning", "final"]
     assert (result.code, result.last["ok"], result.lines[-2]["code"]) == (9, True, "write_failed")
     folder.mkdir()
-    monkeypatch.undo()
+    command = result.last["next"]
+    assert run(*command[command.index("show") :]).code == 0
+    assert json.loads(path.read_bytes())["id"] == result.id
 
 
 def _after(first: Callable[..., None]) -> Callable[..., Any]:
@@ -635,3 +645,29 @@ def test_an_option_as_a_value(run: Callable[..., Result]) -> None:
     """`--human` as the text of a prompt chooses no renderer."""
     result = run("submit", "--prompt", "--human", "--messages-json-file", "x")
     assert (result.code, result.events) == (2, ["error"])
+
+
+def test_unknown_outcome_and_another_request(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """The key still belongs to the request that was sent."""
+    sandbox.script(Fault(on="create", kind="reset_after"))
+    assert run("submit", "--prompt", "x", "--job-key", "k").code == 6
+    result = run("submit", "--prompt", "y", "--job-key", "k", "--resubmit-unknown")
+    assert (result.code, result.last["code"]) == (2, "job_key_reused")
+    assert len(sandbox.posts) == 1
+
+
+def test_credentials_in_the_base_url(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, state: Path
+) -> None:
+    """They are used, and neither shown nor kept."""
+    url = sandbox.base_url.replace("http://", "http://user:hush-hush@")
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    runs = [
+        run("submit", "--prompt", "x", "--dry-run"),
+        run("submit", "--prompt", "x", *FAST),
+        run("show", "--list"),
+    ]
+    assert [result.code for result in runs] == [0, 0, 0]
+    kept = [path.read_bytes() for path in state.rglob("*") if path.is_file()]
+    told = [result.out + result.err.encode() for result in runs]
+    assert not [text for text in kept + told if b"hush-hush" in text]

@@ -1,8 +1,8 @@
 """The Responses API through the SDK: calls, raw JSON payloads, and what failed calls tell.
 
 The only importer of `openai`, which takes a third of a second: import this module where a request
-is about to be made. Raw replies are used throughout, because the SDK's typed models drop nothing
-but cost much, and because the wire carries keys that they don't know.
+is about to be made. Raw replies are used throughout: the SDK's typed models cost much, and what the
+user gets is what the server sent.
 """
 
 from __future__ import annotations
@@ -209,6 +209,7 @@ def _as_call_failed(sent: Callable[[], bool]) -> Iterator[None]:
         message = f"{_plain(cause)} ({type(cause).__name__})"
         raise CallFailed(code, message, sent=sent()) from error
     except UnicodeError as error:
+        # Only headers are encoded in there, and before anything is sent.
         raise _unsendable(error) from error
     except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise CallFailed("client_error", _plain(error), sent=sent()) from error

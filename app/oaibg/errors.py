@@ -140,8 +140,8 @@ class CallFailed(Exception):
     """One HTTP call that brought no usable answer, and what is known of it.
 
     Args:
-        code: the API's error code where it gave one, else `connect_error`, `connection_error`,
-            `timeout`, `bad_reply` or `http_<status>`.
+        code: the API's error code where it gave one, else `connect_error`, `connect_timeout`,
+            `connection_error`, `timeout`, `client_error`, `bad_reply` or `http_<status>`.
         message: for people; never holds the request or the key.
         http_status: of the reply, None where there was none.
         request_id: the reply's `x-request-id`.

@@ -28,6 +28,7 @@ HEARTBEAT = 60.0
 
 _MISSING_INTERVAL = 5.0
 _LEAST_LOOK = 1.0
+_SAVE_GRACE = 0.8
 
 
 async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event]:
@@ -224,8 +225,13 @@ async def _write_file(
 
     import asyncio
 
+    saving = asyncio.ensure_future(asyncio.to_thread(save, path, data))
     try:
-        await asyncio.to_thread(save, path, data)
+        await asyncio.shield(saving)
+    except asyncio.CancelledError:
+        # Ending in the middle would leave a part of it beside the file.
+        await asyncio.wait({saving}, timeout=_SAVE_GRACE)
+        raise
     except OSError as error:
         job.write_failed = True
         return job.warning("write_failed", f"{path} could not be written: {error.strerror}.")

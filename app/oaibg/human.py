@@ -83,9 +83,7 @@ def _line(event: Event) -> tuple[str, str]:
         case events.Timeout():
             return "yellow", f"Still {event.status or 'running'} when the wait was over."
         case events.Interrupted():
-            fate = "is cancelled" if event.job_cancelled else "goes on"
-            job = f"the job {fate}" if event.response_id else "nothing is being followed"
-            return "yellow", f"Interrupted by {event.signal}; {job}."
+            return "yellow", f"Interrupted by {event.signal}; {_fate(event)}."
         case events.Error():
             return "bold red", f"Error: {event.message}"
         case events.Detached():
@@ -117,6 +115,14 @@ def _final(event: events.Final) -> tuple[str, str]:
     told = f", {tokens:,} output tokens" if isinstance(tokens, int) else ""
     line = f"{event.response_id}: {event.status} after {_seconds(event.elapsed_seconds)}{told}"
     return ("bold green" if event.ok else "bold red"), f"{line}{reason}"
+
+
+def _fate(event: events.Interrupted) -> str:
+    if event.job_cancelled:
+        return "the job is cancelled"
+    if event.outcome == "unknown":
+        return "a job may have been created, and may be billed"
+    return "the job goes on" if event.response_id else "nothing was sent"
 
 
 def _reason(detail: Any) -> str:

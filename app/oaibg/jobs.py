@@ -233,7 +233,7 @@ async def _show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator
             raise state_error(problem)  # what can't be read is not an empty list
         yield state_warning(job, problem)
     counts: dict[str, int] = {}
-    for row in tools.store.jobs(limit):
+    for row in await insist(lambda: tools.store.jobs(limit), tools):
         status = row.status if row.response_id is not None else "outcome_unknown"
         counted = status or "unknown"
         counts[counted] = counts.get(counted, 0) + 1

@@ -48,7 +48,10 @@ def _output_path(value: str | None) -> str | None:
         return None
     if value in ("", "-"):
         raise typer.BadParameter("a file's path is needed; `oaibg show` prints to stdout.")
-    path = os.path.abspath(value)  # noqa: PTH100
+    try:
+        path = os.path.abspath(value)  # noqa: PTH100
+    except OSError as error:
+        raise typer.BadParameter(f"the working directory is gone ({error.strerror}).") from error
     folder = os.path.dirname(path)  # noqa: PTH120
     if os.path.isdir(path):  # noqa: PTH112
         raise typer.BadParameter(f"{path} is a folder.")

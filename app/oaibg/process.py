@@ -102,7 +102,9 @@ class Process:
     @contextmanager
     def blocking(self) -> Iterator[None]:
         """Mark what keeps the event loop from running: a signal ends the process meanwhile."""
-        wake, self._wake = self._wake, None
+        wake = self._wake
+        if not self._must_cancel():
+            self._wake = None
         try:
             yield
         finally:
@@ -134,6 +136,8 @@ class Process:
                 loop.call_soon_threadsafe(task.cancel)
 
             self._wake = wake
+            if self.stdout.give_up is not None:
+                wake()
             try:
                 return await rest()
             finally:
@@ -150,11 +154,17 @@ class Process:
         if self._wake is not None and self.stdout.give_up is None:
             self.stdout.give_up = 128 + signum
             self._wake()
+        elif self._must_cancel() and self.stdout.give_up is None:
+            self.stdout.give_up = 128 + signum  # as soon as the loop runs
         elif self.stdout.writing:
             self.stdout.give_up = 128 + signum
             self.stdout.after_write = lambda: self._end_by(signum)
         else:
             self._end_by(signum)
+
+    def _must_cancel(self) -> bool:
+        """Whether a signal has to cancel a job, which takes the event loop."""
+        return self.job.wait.cancel_on_interrupt and self.job.response_id is not None
 
     def _end_by(self, signum: int) -> NoReturn:
         """During start-up, or asked a second time: say what is known, and end."""

@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
 
+TYPE_CHECKING = False  # `typing` is not imported before signals are handled
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import NoReturn
 
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -40,6 +41,8 @@ def _interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
 
     The line is that of `oaibg.events.Interrupted`, spelt out because that is not imported yet.
     """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     now = time.time()
     ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
     outcome = '"not_created"' if sys.argv[1:2] == ["submit"] else "null"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from oaibg.statefile import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 DAY = 86400.0
 
@@ -236,7 +237,7 @@ class Store:
         """The newest submit of a base URL, whatever became of it."""
         return self._one("base_url = ? AND step IN ('sending', 'submitted')", base_url)
 
-    def jobs(self, limit: int | None = None) -> Iterator[Row]:
+    def jobs(self, limit: int | None = None) -> list[Row]:
         """The jobs that are known, newest first; what was never sent is no job."""
         return self._rows("step <> 'intent'", limit=-1 if limit is None else limit)
 
@@ -273,16 +274,16 @@ class Store:
             db.execute("UPDATE jobs SET superseded = 0 WHERE id = ?", (over.id,))
 
     def _one(self, where: str, *values: str) -> Row | None:
-        return next(self._rows(where, *values, limit=1), None)
+        return next(iter(self._rows(where, *values, limit=1)), None)
 
-    def _rows(self, where: str, *values: str, limit: int) -> Iterator[Row]:
+    def _rows(self, where: str, *values: str, limit: int) -> list[Row]:
         with translated():
             found = self._db.execute(
                 f"SELECT {', '.join(Row.fields)} FROM jobs WHERE {where} ORDER BY id DESC LIMIT ?",  # noqa: S608
                 (*values, limit),
             )
-            for row in found:
-                yield Row(**dict(zip(Row.fields, row, strict=True)))
+            # All at once: an open cursor would keep every writer waiting.
+            return [Row(**dict(zip(Row.fields, row, strict=True))) for row in found.fetchall()]
 
     def _expired(self, row: Row) -> bool:
         return row.updated_at < self._now() - self._keep_days * DAY
@@ -302,7 +303,8 @@ class Store:
                 (before,),
             )
         for (name,) in old:
-            (self._folder / "results" / f"{name}.json").unlink(missing_ok=True)
+            with suppress(OSError):  # what can't be removed is no reason to keep nothing new
+                (self._folder / "results" / f"{name}.json").unlink()
 
 
 def open_store(

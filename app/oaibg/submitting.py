@@ -109,22 +109,28 @@ def _unsubmitted(row: Row | None, submission: Submission, store: Store) -> Row |
 
     Nobody else holds the lock, so that whoever was sending is gone, and the outcome with it.
     """
-    if row is not None and row.step == "intent":
-        return None
-    if row is not None:
+    sent = row is not None and row.step == "sending"
+    lost = store.set_aside()
+    if row is not None and sent:
         _same_request(row, submission)
-    lost = store.set_aside() if row is None else None
-    if (row is None and lost is None) or submission.resubmit_unknown:
-        return row
-    what = (
-        "was submitted before, and what became of it is unknown"
-        if row is not None
-        else f"may have been submitted before: the state was corrupt, and was set aside as {lost}"
-    )
-    raise OutcomeUnknown(
-        f"The job key {submission.job_key!r} {what}. The job may be running and may be billed.",
-        hint="--resubmit-unknown decides for another submit, which may pay twice."
-        + (f" Removing {lost} does so for all keys." if lost else ""),
+    if submission.resubmit_unknown:
+        return row if sent else None
+    if sent:
+        raise _unknown(
+            f"The job key {submission.job_key!r} was submitted before, and its answer was lost."
+        )
+    if lost is not None:
+        raise _unknown(
+            f"The job key {submission.job_key!r} may have been submitted before: the state was "
+            f"damaged, and is now {lost}. Removing that file frees all keys."
+        )
+    return None
+
+
+def _unknown(what: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{what} The job may be running and may be billed.",
+        hint="--resubmit-unknown decides for another submit, which may pay twice.",
         outcome="unknown",
     )
 
@@ -143,7 +149,8 @@ def _same_request(row: Row, submission: Submission) -> Row:
 async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """POST once, or again where it is certain that nothing was created; then note the id."""
     api = await tools.connect()
-    if (warning := await draft.begin()) is not None:
+    await draft.begin()
+    if (warning := draft.take_warning()) is not None:
         yield warning
     attempt = 0
     while True:
@@ -153,10 +160,12 @@ async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]
             break
         except CallFailed as failure:
             delay = await draft.judge(failure, attempt)
+            if (warning := draft.take_warning()) is not None:
+                yield warning
             yield job.submit_error(failure, attempt=attempt, elapsed=tools.elapsed(), delay=delay)
             await tools.clock.sleep(delay)
-    if draft.warning is not None:
-        yield draft.warning
+    if (warning := draft.take_warning()) is not None:
+        yield warning
     yield Submitted(
         response_id=job.response_id,
         status=job.status,
@@ -178,10 +187,17 @@ class _Draft:
     def __init__(self, submission: Submission, over: Row | None, job: Job, tools: Tools) -> None:
         self._submission, self._over, self._job, self._tools = submission, over, job, tools
         self._row: int | None = None
-        self.warning: WarningEvent | None = None
+        self._warning: WarningEvent | None = None
 
-    async def begin(self) -> WarningEvent | None:
-        """Write the intent down."""
+    def take_warning(self) -> WarningEvent | None:
+        """What there is to tell of the state, once."""
+        warning, self._warning = self._warning, None
+        return warning
+
+    async def begin(self) -> None:
+        """Write the intent down, where that has not been possible so far."""
+        if self._row is not None:
+            return
         submission, tools = self._submission, self._tools
         intent = Intent(
             base_url=tools.base_url,
@@ -194,7 +210,7 @@ class _Draft:
         def write() -> None:
             self._row = tools.store.intent(intent)
 
-        return await self._write(write)
+        await self._write(write)
 
     async def post(self, api: Client) -> Payload:
         """One POST, and its reply's id noted before anything else is done with it."""
@@ -242,7 +258,7 @@ class _Draft:
         raise create_error(failure)
 
     async def _send(self, api: Client, seconds: float) -> Payload:
-        job, row = self._job, self._row
+        job = self._job
         limit = min(polling.CREATE_TIMEOUT, seconds)
         try:
             payload = await api.create(self._submission.request.body, self._sending, timeout=limit)
@@ -252,16 +268,17 @@ class _Draft:
             await self._take_back()
             raise
         job.response_id, job.status, job.outcome = payload.id, payload.status, "created"
-        job.answered, job.unstored_row, job.payload = True, row, payload
-        if row is not None:
-            warning = await remember(lambda: store_id(job, self._tools.store), job, self._tools)
-            self.warning = warning or self.warning
+        job.answered, job.payload = True, payload
+        await self.begin()
+        job.unstored_row = self._row
+        await self._remember(lambda: store_id(job, self._tools.store))
         return payload
 
     async def _sending(self) -> None:
+        await self.begin()
         row, over = self._row, self._over
         if row is not None:
-            self.warning = await self._write(lambda: self._tools.store.sending(row, over=over))
+            await self._write(lambda: self._tools.store.sending(row, over=over))
         self._job.outcome = "unknown"
 
     async def _landed_badly(self, error: BaseException | None) -> None:
@@ -272,13 +289,15 @@ class _Draft:
     async def _take_back(self) -> None:
         row, over = self._row, self._over
         if row is not None:
-            await remember(
-                lambda: self._tools.store.not_created(row, over=over), self._job, self._tools
-            )
+            await self._remember(lambda: self._tools.store.not_created(row, over=over))
 
-    async def _write(self, write: Callable[[], None]) -> WarningEvent | None:
+    async def _write(self, write: Callable[[], None]) -> None:
         """Write to the state; with a job key, what can't be written ends the submit."""
-        if self._submission.job_key is None:
-            return await remember(write, self._job, self._tools)
-        await insist(write, self._tools)
-        return None
+        if self._submission.job_key is None or self._job.outcome == "created":
+            await self._remember(write)
+        else:
+            await insist(write, self._tools)
+
+    async def _remember(self, write: Callable[[], None]) -> None:
+        warning = await remember(write, self._job, self._tools)
+        self._warning = self._warning or warning
