@@ -16,13 +16,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 # The import makes some hundred thousand objects that all stay: collecting while it runs finds
-# nothing, and freezing them afterwards keeps them out of every later collection. The resources
-# would be imported by the first call; here they are, too.
+# nothing, and freezing them afterwards keeps them out of every later collection. The resource
+# would be imported by the first call; here it is, too.
 gc.disable()
 try:
     import httpx2
     import openai
-    import openai.resources.responses
+    import openai.resources.responses.responses
 finally:
     gc.enable()
     gc.freeze()

@@ -367,10 +367,12 @@ def _run_job(
         if not clients:
             key = environment.api_key()
             await event_loop()
-            with process.blocking():
-                from oaibg.api import Api
 
-                clients.append(Api(base_url, key))
+            import asyncio
+
+            # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
+            # may allocate and free a chunk of it with every call, and an import makes many.
+            clients.append(await asyncio.to_thread(_load_api, base_url, key))
         return clients[0]
 
     async def close() -> None:
@@ -388,3 +390,9 @@ def _run_job(
         signum=lambda: process.signum,
     )
     return process.run(function(tools), close)
+
+
+def _load_api(base_url: str, key: str) -> Api:
+    from oaibg.api import Api
+
+    return Api(base_url, key)

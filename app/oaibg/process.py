@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -17,7 +17,7 @@ from oaibg.start import handle_signals
 from oaibg.text import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
     from types import FrameType
 
     from oaibg.events import Event
@@ -98,17 +98,6 @@ class Process:
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(code)
-
-    @contextmanager
-    def blocking(self) -> Iterator[None]:
-        """Mark what keeps the event loop from running: a signal ends the process meanwhile."""
-        wake = self._wake
-        if not self._must_cancel():
-            self._wake = None
-        try:
-            yield
-        finally:
-            self._wake = wake
 
     def _drive(self, steps: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine: on an event loop from where it asks for one (`oaibg.tools.event_loop`).
