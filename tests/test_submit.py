@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -671,3 +674,29 @@ def test_credentials_in_the_base_url(
     kept = [path.read_bytes() for path in state.rglob("*") if path.is_file()]
     told = [result.out + result.err.encode() for result in runs]
     assert not [text for text in kept + told if b"hush-hush" in text]
+
+
+def test_proxy_that_refuses_the_tunnel(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request itself never went out: nothing was created, and the key is free."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = proxy.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY")
+        monkeypatch.setenv("OPENAI_BASE_URL", "https://api.invalid/v1")
+        result = run("submit", "--prompt", "x", "--job-key", "k", "--max-wait-seconds", "2.5")
+        listed = run("show", "--list")
+    assert (result.code, result.last["outcome"]) == (7, "not_created")
+    assert "submit_error" in result.events
+    assert listed.last["counts"] == {}
+    assert not sandbox.posts
