@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,10 +24,11 @@ from openai.types.responses.response_create_params import (
     ResponseCreateParamsStreaming,
 )
 
-from oaibg.sandbox import Fault, Sandbox
+from oaibg.sandbox import PERSONALITIES, Fault, Personality, Sandbox
 from oaibg.sandbox.checks import KNOWN_PARAMETERS
 from oaibg.sandbox.faults import parse_faults
 from oaibg.sandbox.jobs import new_job
+from oaibg.sandbox.personality import CHOICES
 from oaibg.sandbox.samples import sample
 
 if typing.TYPE_CHECKING:
@@ -141,15 +143,16 @@ def test_a_background_create_is_answered_at_once_as_queued(http: httpx2.Client) 
     assert len(answer.headers["x-request-id"]) == len("req_") + 32
 
 
-def test_a_job_goes_from_queued_to_in_progress_to_completed(sdk: OpenAI) -> None:
+def test_a_job_goes_from_queued_to_in_progress_to_completed(sandbox: Sandbox, sdk: OpenAI) -> None:
     """All three are seen in order, and every answer parses strictly."""
-    metadata = {"sandbox_seconds": "0.3"}
+    metadata = {"sandbox_seconds": str(LONG)}
     job = sdk.responses.create(model="gpt-5.2", input="Hi", background=True, metadata=metadata)
     seen = [job.status]
-    while job.status in ("queued", "in_progress"):
+    for _ in range(3):
         job = sdk.responses.retrieve(job.id)
         seen.append(job.status)
-    assert list(dict.fromkeys(seen)) == ["queued", "in_progress", "completed"]
+        sandbox.jobs[job.id].created -= LONG / 2
+    assert seen == ["queued", "queued", "in_progress", "completed"]
     assert job.output_text == 'The sandbox has no model to ask. You said: "Hi"'
     assert [item.type for item in job.output] == ["reasoning", "message"]
     assert job.usage is not None
@@ -798,6 +801,8 @@ def test_faults_come_in_order_and_as_often_as_said(sandbox: Sandbox, http: httpx
     seen = [http.get(f"/responses/{job}").status_code for _ in range(5)]
     assert seen == [200, 500, 500, 503, 200]
     assert {http.post(f"/responses/{job}/cancel").status_code for _ in range(4)} == {501}
+    told = [one.fault for one in sandbox.requests if one.method == "GET"]
+    assert told == [None, "status", "status", "status", None]
     assert http.get("/responses/other").status_code == 418
     assert http.get("/responses/other").status_code == 404
 
@@ -839,6 +844,276 @@ def test_faults_that_make_no_sense_are_refused(value: object, message: str) -> N
         parse_faults(value)
 
 
+# --- personalities -------------------------------------------------------------------------
+
+
+def text_of(response: dict[str, Any]) -> str:
+    """Return the text of a response's message."""
+    return "".join(item["content"][0]["text"] for item in response["output"] if "content" in item)
+
+
+def test_every_difference_is_in_a_named_personality() -> None:
+    """Each choice of each field, but for the statuses of refused cancels."""
+    for name in Personality.__dataclass_fields__:
+        seen = {getattr(one, name) for one in PERSONALITIES.values()}
+        assert len(seen) > 1, name
+        assert name == "cancel_status" or seen >= set(CHOICES.get(name, ())), name
+    assert next(iter(PERSONALITIES.values())) == Personality()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"ids": "short"}, "ids must be one of openai, uuid, long, not 'short'"),
+        ({"statuses": "completed"}, "statuses must be one of"),
+        ({"errors": "html"}, "errors must be one of"),
+        ({"not_found": 410}, "not_found must be one of 404, 400, not 410"),
+        ({"cancel": "late"}, "cancel must be one of"),
+        ({"cancel_status": 500}, "cancel_status must be one of"),
+    ],
+)
+def test_personalities_that_make_no_sense_are_refused(fields: Any, message: str) -> None:
+    """With the name of the field."""
+    with pytest.raises(ValueError, match=message):
+        Personality(**fields)
+
+
+def test_an_unknown_personality_is_refused(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """With the names that there are, and nothing has changed."""
+    names = "openai, gateway, minimal, eager, stubborn"
+    with pytest.raises(ValueError, match=names), Sandbox.running(personality="nobody"):
+        pass
+    with pytest.raises(ValueError, match=names):
+        sandbox.become("nobody")
+    assert create(http)["id"].startswith("resp_")
+
+
+def test_a_sandbox_goes_back_to_the_personality_of_its_start() -> None:
+    """A cleared one is as it was; until then it is what it has become, for old jobs too."""
+    with (
+        Sandbox.running(seconds=LONG, personality="minimal") as sandbox,
+        httpx2.Client(base_url=sandbox.base_url, trust_env=False) as http,
+    ):
+        first = create(http)
+        sandbox.become(Personality(ids="long", statuses="in_progress"))
+        second = create(http)
+        shown = http.get(f"/responses/{first['id']}").json()
+        sandbox.clear()
+        third = create(http)
+    assert [len(job["id"]) for job in (first, second, third)] == [36, 428, 36]
+    assert [job.get("usage", "none") for job in (first, second, third)] == ["none", None, "none"]
+    assert (shown["id"], shown["status"]) == (first["id"], "in_progress")
+
+
+@pytest.mark.parametrize(
+    ("ids", "shape"),
+    [
+        ("openai", r"resp_[0-9a-f]{50}"),
+        ("uuid", r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+        ("long", r"[A-Za-z][A-Za-z0-9_-]{420,440}="),
+    ],
+)
+def test_ids_have_their_shape(sandbox: Sandbox, http: httpx2.Client, ids: str, shape: str) -> None:
+    """Each is another one, and stays what it is."""
+    sandbox.become(Personality(ids=ids))
+    first, second = create(http)["id"], create(http)["id"]
+    assert first != second
+    assert re.fullmatch(shape, first)
+    assert http.get(f"/responses/{first}").json()["id"] == first
+    assert list(sandbox.jobs) == [first, second]
+
+
+def test_a_job_is_found_by_every_id_that_it_was_given(
+    sandbox: Sandbox, http: httpx2.Client
+) -> None:
+    """Where ids change: by retrieves, cancels, later creates, and until it is let go of."""
+    sandbox.become(Personality(ids="uuid", changing_ids=True))
+    ids = [create(http, metadata={"sandbox_seconds": str(LONG), "n": "1"})["id"]]
+    for _ in range(3):
+        answer = http.get(f"/responses/{ids[-1]}").json()
+        assert answer["metadata"]["n"] == "1"
+        ids.append(answer["id"])
+    ids.append(http.post(f"/responses/{ids[2]}/cancel").json()["id"])
+    assert len(set(ids)) == 5
+    assert [http.get(f"/responses/{one}").json()["status"] for one in ids] == ["cancelled"] * 5
+    create(http, previous_response_id=ids[3])
+    assert len(sandbox.jobs) == 2
+    sandbox.forget(ids[1])
+    assert [http.get(f"/responses/{one}").status_code for one in ids] == [404] * 5
+    assert http.post("/responses", json=request(previous_response_id=ids[3])).status_code == 400
+
+
+def test_sparse_payloads_have_little(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """Id and status, and at the end the output."""
+    sandbox.become(Personality(sparse=True))
+    job = create(http)
+    assert list(job) == ["id", "status"]
+    ended = end(http, job["id"])
+    assert list(ended) == ["id", "status", "output"]
+    assert text_of(ended)
+
+
+def test_output_is_null_until_the_end(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """A list from then on, also an empty one."""
+    sandbox.become(Personality(null_output=True))
+    job = create(http)
+    assert job["output"] is None
+    assert text_of(end(http, job["id"]))
+    failed = create(http, metadata={"sandbox_outcome": "failed", "sandbox_seconds": "0"})
+    assert end(http, failed["id"])["output"] == []
+
+
+@pytest.mark.parametrize("statuses", ["queued", "in_progress"])
+def test_running_jobs_have_one_status(sandbox: Sandbox, http: httpx2.Client, statuses: str) -> None:
+    """From the create to the end."""
+    sandbox.become(Personality(statuses=statuses))
+    job = create(http)
+    seen = [job["status"]]
+    while seen[-1] != "completed":
+        seen.append(http.get(f"/responses/{job['id']}").json()["status"])
+    assert set(seen[:-1]) == {statuses}
+
+
+def test_partial_output_is_seen_while_a_job_runs(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """A part of the text, once the job is in progress; all of it at the end."""
+    sandbox.become(Personality(partial=True))
+    job = create(http, metadata={"sandbox_text": "someness", "sandbox_seconds": str(LONG)})["id"]
+    url = f"/responses/{job}"
+    seen = [http.get(url).json()]
+    sandbox.jobs[job].created -= LONG / 2
+    seen.append(http.get(url).json())
+    sandbox.jobs[job].created -= LONG
+    seen.append(http.get(url).json())
+    assert [(one["status"], text_of(one)) for one in seen] == [
+        ("queued", ""),
+        ("in_progress", "some"),
+        ("completed", "someness"),
+    ]
+    sandbox.become(Personality(partial=True, statuses="in_progress", sparse=True))
+    assert text_of(create(http, metadata={"sandbox_text": "abcd"})) == "ab"
+
+
+def test_incomplete_jobs_have_the_servers_reason(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """In place of the API's."""
+    sandbox.become(Personality(incomplete_reason="too_long"))
+    metadata = {"sandbox_outcome": "incomplete", "sandbox_seconds": "0"}
+    ended = end(http, create(http, metadata=metadata)["id"])
+    assert ended["incomplete_details"] == {"reason": "too_long"}
+
+
+MISSING = "Response with id 'none' not found."
+NO_ROLE = "Missing required parameter: 'input[0].role'."
+NO_ROLE_LISTED = [
+    {"loc": ["body", "input", 0, "role"], "msg": NO_ROLE, "type": "missing_required_parameter"}
+]
+
+
+def enveloped(message: str, **fields: object) -> dict[str, object]:
+    """Return the usual error body."""
+    usual = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return {"error": {**usual, **fields}}
+
+
+@pytest.mark.parametrize(
+    ("errors", "missing", "status", "refused_field"),
+    [
+        (
+            "envelope",
+            enveloped(MISSING),
+            400,
+            enveloped(NO_ROLE, param="input[0].role", code="missing_required_parameter"),
+        ),
+        (
+            "number",
+            enveloped(MISSING, code=404),
+            400,
+            enveloped(NO_ROLE, param="input[0].role", code=400),
+        ),
+        ("text", {"error": MISSING}, 400, {"error": NO_ROLE}),
+        ("detail", {"detail": MISSING}, 422, {"detail": NO_ROLE_LISTED}),
+        ("plain", MISSING, 400, NO_ROLE),
+    ],
+)
+def test_error_bodies_have_their_shape(
+    sandbox: Sandbox,
+    http: httpx2.Client,
+    errors: str,
+    missing: object,
+    status: int,
+    refused_field: object,
+) -> None:
+    """Of retrieves and creates alike, and of scripted ones that have no body of their own."""
+
+    def body(answer: httpx2.Response) -> object:
+        plain = answer.headers["content-type"] == "text/plain; charset=utf-8"
+        return answer.text if plain else answer.json()
+
+    sandbox.become(Personality(errors=errors))
+    lost = http.get("/responses/none")
+    bad = http.post("/responses", json=request(input=[{"content": "x"}]))
+    assert (lost.status_code, body(lost)) == (404, missing)
+    assert (bad.status_code, body(bad)) == (status, refused_field)
+    sandbox.script(
+        Fault(kind="status", status=418),
+        Fault(kind="status", status=418, body={"own": 1}),
+        Fault(kind="status", status=502),
+        Fault(kind="raw", body="own"),
+    )
+    usual, own, page, raw = (http.get("/responses/none") for _ in range(4))
+    assert usual.status_code == 418
+    assert usual.headers["content-type"] == lost.headers["content-type"]
+    assert "teapot" in usual.text.lower()
+    assert (own.json(), page.text[:6], raw.text) == ({"own": 1}, "<html>", "own")
+
+
+@pytest.mark.parametrize("status", [404, 400])
+def test_not_found_has_its_status(sandbox: Sandbox, http: httpx2.Client, status: int) -> None:
+    """For a retrieve and a cancel; an unknown path is 404 all the same."""
+    sandbox.become(Personality(not_found=status))
+    assert http.get("/responses/none").status_code == status
+    assert http.post("/responses/none/cancel").status_code == status
+    assert http.get("/nothing").status_code == 404
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 501])
+def test_cancels_are_refused_with_their_status(
+    sandbox: Sandbox, http: httpx2.Client, status: int
+) -> None:
+    """The job goes on, and completes."""
+    sandbox.become(Personality(cancel="refused", cancel_status=status))
+    job = create(http)["id"]
+    answer = http.post(f"/responses/{job}/cancel")
+    assert answer.status_code == status
+    assert refused(answer)["message"] == "This server does not cancel responses."
+    assert end(http, job)["status"] == "completed"
+
+
+def test_overtaken_cancels_hold_until_the_jobs_end(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """It is `cancelled` at first, and `completed` once its time is over; a stuck job stays."""
+    sandbox.become(Personality(cancel="overtaken"))
+    stuck = create(http, metadata={"sandbox_outcome": "stuck"})["id"]
+    job = create(http, metadata={"sandbox_seconds": str(LONG)})["id"]
+    for one in (stuck, job):
+        assert http.post(f"/responses/{one}/cancel").json()["status"] == "cancelled"
+    assert http.get(f"/responses/{job}").json()["status"] == "cancelled"
+    sandbox.jobs[job].created -= LONG
+    assert http.get(f"/responses/{job}").json()["status"] == "completed"
+    assert http.get(f"/responses/{stuck}").json()["status"] == "cancelled"
+    assert http.post(f"/responses/{job}/cancel").status_code == 400
+
+
+def test_streams_have_the_personality_too(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """The payloads in their events; what names no response is as ever."""
+    sandbox.become(Personality(sparse=True, statuses="queued", ids="uuid", changing_ids=True))
+    streamed = events(http.post("/responses", json=request(stream=True)).text)
+    shown = [one["response"] for one in streamed if "response" in one]
+    assert [one["status"] for one in shown] == ["queued"] * 3 + ["completed"]
+    assert [one["sequence_number"] for one in streamed] == list(range(len(streamed)))
+    assert list(shown[0]) == ["id", "status"]
+    for one in shown:
+        assert http.get(f"/responses/{one['id']}").json()["status"] == "completed"
+
+
 # --- from other processes ------------------------------------------------------------------
 
 
@@ -850,6 +1125,7 @@ def test_other_processes_steer_over_http(sandbox: Sandbox, http: httpx2.Client) 
     assert http.post("/responses", json=request()).status_code == 500
     (logged,) = http.get(f"{root}/sandbox/requests").json()
     assert (logged["method"], logged["status"], logged["body"]) == ("POST", 500, request())
+    assert logged["fault"] == "status"
     bad = http.post(f"{root}/sandbox/faults", json=[{"kind": "odd"}])
     assert bad.status_code == 400
     assert bad.json()["error"]["message"].startswith("fault 1: kind must be one of")
@@ -937,6 +1213,18 @@ def test_the_command_prints_two_lines_and_ends_on_a_signal(
 
 
 @pytest.mark.process
+def test_the_command_takes_a_personality() -> None:
+    """By its name."""
+    with command("--personality", "minimal", "--quiet") as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip().removeprefix("export OPENAI_BASE_URL=")
+        answer = httpx2.post(f"{base_url}/responses", json=request(), trust_env=False)
+        process.terminate()
+        process.communicate(timeout=5)
+    assert answer.json().keys() == {"id", "status", "output"}
+
+
+@pytest.mark.process
 def test_the_command_says_in_one_line_that_a_port_is_taken() -> None:
     """And exits 1."""
     with Sandbox.running() as sandbox:
@@ -950,7 +1238,13 @@ def test_the_command_says_in_one_line_that_a_port_is_taken() -> None:
 @pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
-    [["--port", "70000"], ["--port", "x"], ["--seconds", "nan"], ["--faults", "/nowhere/f.json"]],
+    [
+        ["--port", "70000"],
+        ["--port", "x"],
+        ["--seconds", "nan"],
+        ["--faults", "/nowhere/f.json"],
+        ["--personality", "nobody"],
+    ],
 )
 def test_the_command_refuses_options_that_make_no_sense(arguments: list[str]) -> None:
     """Exit 2 and no traceback."""

@@ -1,7 +1,8 @@
 """A local server with the Responses API's background mode, for trying, demos and tests.
 
 It runs on loopback, needs no key, costs nothing and does what it is told: jobs that take
-milliseconds or minutes, that end in any way, and faults that are scripted in advance.
+milliseconds or minutes, that end in any way, faults that are scripted in advance, and
+personalities of other servers with the same API.
 
     with Sandbox.running(seconds=0.05) as sandbox:
         sandbox.script(Fault(on="retrieve", kind="status", status=503))
@@ -16,13 +17,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .faults import Fault
+from .personality import PERSONALITIES, Personality
 
 if TYPE_CHECKING:
     from .app import LoggedRequest
     from .jobs import Job
     from .server import Sandbox
 
-__all__ = ["Fault", "Job", "LoggedRequest", "Sandbox"]
+__all__ = ["PERSONALITIES", "Fault", "Job", "LoggedRequest", "Personality", "Sandbox"]
 
 _HOMES = {"Sandbox": "server", "LoggedRequest": "app", "Job": "jobs"}
 

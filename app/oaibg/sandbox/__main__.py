@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from .faults import Fault, parse_faults
+from .personality import PERSONALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     on_done = None if options.quiet else _print_request
     with ExitStack() as stack:
         try:
-            running = Sandbox.running(options.port, options.seconds, on_done)
+            running = Sandbox.running(options.port, options.seconds, on_done, options.personality)
             sandbox = stack.enter_context(running)
         except OSError as error:
             print(f"oaibg.sandbox: port {options.port}: {error.strerror or error}", file=sys.stderr)
@@ -64,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--faults", type=_faults, default=[], metavar="FILE.json", help="a JSON array of faults"
+    )
+    parser.add_argument(
+        "--personality",
+        choices=PERSONALITIES,
+        default="openai",
+        help="which kind of server it is (default: %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="no line a request")
     return parser

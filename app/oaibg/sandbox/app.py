@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
-from .checks import ApiError, check_create, not_found, refused_key
+from .checks import ApiError, FieldError, check_create, not_found, refused_key
 from .faults import FaultScript, parse_faults
 from .jobs import Job, input_items, new_job
-from .wire import Link, Reply, Wire, fault_reply, to_json
+from .personality import DEFAULT, Personality
+from .wire import Link, Reply, Wire, error_reply, fault_reply, to_json
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -43,6 +44,8 @@ class LoggedRequest:
     """None while it is unanswered, and when its connection was aborted without an answer."""
     response_id: str | None = None
     """The job that it created or named."""
+    fault: str | None = None
+    """The kind of the scripted fault that struck, if any."""
 
 
 @dataclass
@@ -50,7 +53,13 @@ class State:
     """Everything the server knows."""
 
     seconds: float
+    usual: Personality = DEFAULT
+    """What `clear` goes back to."""
+    personality: Personality = field(init=False)
     jobs: dict[str, Job] = field(default_factory=dict)
+    """By the ids that their creates gave."""
+    other_ids: dict[str, str] = field(default_factory=dict)
+    """From the ids that jobs were given later to those of their creates."""
     requests: list[LoggedRequest] = field(default_factory=list)
     faults: FaultScript = field(default_factory=FaultScript)
     link: Callable[[tuple[str, int]], Link | None] = lambda _client: None
@@ -58,11 +67,34 @@ class State:
     on_done: Callable[[LoggedRequest], None] | None = None
     """Told of every exchange that is over."""
 
+    def __post_init__(self) -> None:
+        """Begin with the usual personality."""
+        self.personality = self.usual
+
+    def find(self, response_id: str) -> Job | None:
+        """Return the job that was ever given this id; None where it is unknown or forgotten."""
+        return self.jobs.get(self.other_ids.get(response_id, response_id))
+
+    def forget(self, response_id: str) -> None:
+        """Let go of a job, whichever of its ids is named."""
+        if job := self.find(response_id):
+            self.jobs.pop(job.id, None)
+
+    def show(self, job: Job, status: str) -> dict[str, Any]:
+        """Return the payload with which a job that has `status` goes out."""
+        payload = self.personality.payload(job, status)
+        if self.personality.changing_ids:
+            payload["id"] = self.personality.new_id()
+            self.other_ids[payload["id"]] = job.id
+        return payload
+
     def clear(self) -> None:
-        """Forget jobs, requests and faults."""
+        """Forget jobs, requests and faults, and be as at the start."""
         self.faults.clear()
         self.jobs.clear()
+        self.other_ids.clear()
         self.requests.clear()
+        self.personality = self.usual
 
 
 def build_app(state: State) -> Starlette:
@@ -93,11 +125,11 @@ class _Call:
     stream: bool
 
     def job(self) -> Job:
-        """Return the job that the path names; raise the API's 404 where there is none."""
+        """Return the job that the path names; raise the API's error where there is none."""
         response_id = self.response_id or ""
-        job = self.state.jobs.get(response_id)
+        job = self.state.find(response_id)
         if job is None:
-            raise not_found(response_id)
+            raise not_found(response_id, self.state.personality.not_found)
         return job
 
 
@@ -129,12 +161,13 @@ class _Endpoint:
     async def _exchange(
         self, log: LoggedRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        state = self._state
         stream = _wants_stream(self._operation, log)
-        fault = self._state.faults.take(_names(self._operation, stream), log.response_id)
-        kind = fault.kind if fault else None
-        wire = Wire(scope, receive, send, self._state.link, fault, _status_setter(log))
+        fault = state.faults.take(_names(self._operation, stream), log.response_id)
+        kind = log.fault = fault.kind if fault else None
+        wire = Wire(scope, receive, send, state.show, state.link, fault, _status_setter(log))
         if fault and kind == "status":
-            await wire.send(fault_reply(fault, log.path))
+            await wire.send(fault_reply(fault, log.path, state.personality))
             return
         if kind == "reset_before":
             await wire.reset()
@@ -142,7 +175,7 @@ class _Endpoint:
         if fault and kind == "hang_before" and await wire.gone_after(fault.seconds):
             return
         streams = stream and kind != "plain"
-        reply = self._reply(_Call(self._state, log, scope, log.response_id, streams))
+        reply = self._reply(_Call(state, log, scope, log.response_id, streams))
         if kind == "reset_after":
             await wire.reset()
             return
@@ -153,7 +186,7 @@ class _Endpoint:
             if await wire.gone_after(late):
                 return
         if fault and kind in ("html", "raw"):
-            reply = fault_reply(fault, log.path)
+            reply = fault_reply(fault, log.path, state.personality)
         await wire.send(reply)
 
     def _reply(self, call: _Call) -> Reply:
@@ -161,30 +194,31 @@ class _Endpoint:
             _check_key(call.scope)
             return self._act(call)
         except ApiError as error:
-            return Reply(error.status, to_json(error.envelope()))
+            return error_reply(error, self._state.personality)
 
 
 def _create(call: _Call) -> Reply:
     if call.log.body is None and call.log.raw_body.strip() != b"null":
         raise ApiError(400, "We could not parse the JSON body of your request.")
-    request = check_create(call.log.body, call.state.jobs)
+    state = call.state
+    request = check_create(call.log.body, state.find)
     try:
-        job = new_job(request, time.time(), call.state.seconds)
+        job = new_job(request, time.time(), state.seconds, state.personality)
     except ValueError as error:
-        raise ApiError(400, str(error), param="metadata", code="invalid_value") from None
-    call.state.jobs[job.id] = job
+        raise FieldError(400, str(error), param="metadata", code="invalid_value") from None
+    state.jobs[job.id] = job
     call.log.response_id = job.id
     if call.stream:
         return Reply(media_type="text/event-stream; charset=utf-8", events_of=job)
     if not job.background:
         return Reply(wait_for=job)
-    return Reply(body=to_json(job.payload_as("queued")))
+    return Reply(body=to_json(state.personality.payload(job, "queued")))
 
 
 def _retrieve(call: _Call) -> Reply:
     job = call.job()
     if not call.stream:
-        return Reply(body=to_json(job.payload(time.time())))
+        return Reply(body=to_json(call.state.show(job, job.status(time.time()))))
     if not job.streamable:
         message = "This response cannot be streamed because it was not created with stream=true."
         raise ApiError(400, message, param="stream")
@@ -197,16 +231,19 @@ def _retrieve(call: _Call) -> Reply:
 
 def _cancel(call: _Call) -> Reply:
     job = call.job()
+    personality = call.state.personality
+    if personality.cancel == "refused":
+        raise ApiError(personality.cancel_status, "This server does not cancel responses.")
     if not job.background:
         raise ApiError(400, "Cannot cancel a synchronous response.")
-    if not job.cancel(time.time()):
+    if not job.cancel(time.time(), overtaken=personality.cancel == "overtaken"):
         raise ApiError(400, "Cannot cancel a completed response.")
-    return Reply(body=to_json(job.payload_as("cancelled")))
+    return Reply(body=to_json(call.state.show(job, "cancelled")))
 
 
 def _delete(call: _Call) -> Reply:
     job = call.job()
-    call.state.jobs.pop(job.id, None)
+    call.state.forget(job.id)
     return Reply(body=to_json({"id": job.id, "object": "response", "deleted": True}))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .samples import sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Mapping
 
 # fmt: off
 KNOWN_PARAMETERS = frozenset({
@@ -83,10 +83,14 @@ class ApiError(Exception):
         return {"error": error}
 
 
-def check_create(body: object, known_ids: Container[str]) -> dict[str, Any]:
+class FieldError(ApiError):
+    """The refusal of a create because of one of its fields, which `param` names."""
+
+
+def check_create(body: object, find: Callable[[str], object]) -> dict[str, Any]:
     """Return the body of a create if the API would take it, else raise `ApiError`.
 
-    `known_ids` are the responses that `previous_response_id` may name.
+    `find` gives the response that `previous_response_id` names, or None.
     """
     if not isinstance(body, dict):
         raise ApiError(400, "The body of the request must be a JSON object.")
@@ -102,15 +106,15 @@ def check_create(body: object, known_ids: Container[str]) -> dict[str, Any]:
         message = f"The requested model '{MISSING_MODEL}' does not exist."
         raise ApiError(404, message, param="model", code="model_not_found")
     previous = body.get("previous_response_id")
-    if previous is not None and previous not in known_ids:
+    if previous is not None and find(previous) is None:
         message = f"Previous response with id '{previous}' not found."
         raise _bad(message, "previous_response_id", "previous_response_not_found")
     return body
 
 
-def not_found(response_id: str) -> ApiError:
+def not_found(response_id: str, status: int = 404) -> ApiError:
     """Return the error for a response that is unknown, or no longer kept."""
-    return ApiError(404, f"Response with id '{response_id}' not found.")
+    return ApiError(status, f"Response with id '{response_id}' not found.")
 
 
 def refused_key(key: str) -> ApiError:
@@ -281,5 +285,5 @@ def _name(value: object) -> str:
     return names.get(type(value), "something else")
 
 
-def _bad(message: str, param: str, code: str | None = None) -> ApiError:
-    return ApiError(400, message, param=param, code=code)
+def _bad(message: str, param: str, code: str | None = None) -> FieldError:
+    return FieldError(400, message, param=param, code=code)

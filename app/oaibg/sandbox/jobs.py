@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import secrets
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from .personality import DEFAULT, Personality
 from .samples import sample
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Job:
     """The whole output text, even while it is not out yet; None where there will be none."""
     cancelled: float | None = None
     """When it was cancelled, in unix seconds."""
+    overtaken: bool = False
+    """Whether the cancel does not hold: it ends all the same once its time is over."""
 
     @property
     def background(self) -> bool:
@@ -73,22 +75,19 @@ class Job:
 
     def status(self, now: float) -> str:
         """Return its status at `now`."""
-        if self.cancelled is not None and now >= self.cancelled:
+        cancelled = self.cancelled is not None and now >= self.cancelled
+        if cancelled and not (self.overtaken and now >= self.ended):
             return "cancelled"
         if now < self.started:
             return "queued"
         return "in_progress" if now < self.ended else self.outcome
 
-    def cancel(self, now: float) -> bool:
+    def cancel(self, now: float, *, overtaken: bool = False) -> bool:
         """Cancel it; False where it has ended otherwise, and stays as it is."""
         status = self.status(now)
         if status in ("queued", "in_progress"):
-            self.cancelled = now
+            self.cancelled, self.overtaken = now, overtaken
         return status in ("queued", "in_progress", "cancelled")
-
-    def payload(self, now: float) -> dict[str, Any]:
-        """Return the response object as the API shows it at `now`."""
-        return self.payload_as(self.status(now))
 
     def payload_as(self, status: str) -> dict[str, Any]:
         """Return the response object as the API shows it while it has `status`."""
@@ -108,12 +107,17 @@ class Job:
             "frequency_penalty": 0.0,
             "incomplete_details": {"reason": "max_output_tokens"} if partial else None,
             **self._settings,
-            "output": self._output(status) if done or partial else [],
+            "output": self._output(status, self.text) if done or partial else [],
             "presence_penalty": 0.0,
             "service_tier": "default" if tier == "auto" and not running else tier,
             "usage": self._usage if done or partial else None,
             "metadata": self.request.get("metadata") or {},
         }
+
+    def partial_output(self) -> list[dict[str, Any]]:
+        """Return the output as it may be seen while the job is in progress: half of the text."""
+        text = self.text and self.text[: math.ceil(len(self.text) / 2)]
+        return self._output("in_progress", text)
 
     def timeline(self) -> list[tuple[float, Event]]:
         """Return all its stream events with their time (unix seconds), in order.
@@ -148,10 +152,10 @@ class Job:
             "total_tokens": tokens_in + tokens_out,
         }
 
-    def _output(self, status: str) -> list[dict[str, Any]]:
+    def _output(self, status: str, text: str | None) -> list[dict[str, Any]]:
         items = [self._reasoning()]
-        if self.text is not None:
-            items.append(self._message(status, [_part(self.text)]))
+        if text is not None:
+            items.append(self._message(status, [_part(text)]))
         return items
 
     def _reasoning(self) -> dict[str, Any]:
@@ -216,8 +220,12 @@ class Job:
         ]
 
 
-def new_job(request: Mapping[str, Any], now: float, seconds: float) -> Job:
+def new_job(
+    request: Mapping[str, Any], now: float, seconds: float, personality: Personality = DEFAULT
+) -> Job:
     """Make the job of a valid create; `seconds` is how long it takes unless metadata says so.
+
+    Its id is of the personality's shape.
 
     Raises `ValueError` where a `sandbox_` entry of the metadata makes no sense.
     """
@@ -228,7 +236,7 @@ def new_job(request: Mapping[str, Any], now: float, seconds: float) -> Job:
     if "sandbox_seconds" in metadata:
         seconds = _number(metadata["sandbox_seconds"], "sandbox_seconds", math.inf)
     return Job(
-        id=f"resp_{secrets.token_hex(25)}",
+        id=personality.new_id(),
         request=request,
         created=now,
         seconds=seconds,

@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import LoggedRequest, State, build_app
+from .personality import DEFAULT, Personality, find_personality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,14 +45,17 @@ class Sandbox:
         port: int = 0,
         seconds: float = 0.05,
         on_done: Callable[[LoggedRequest], None] | None = None,
+        personality: Personality | str = DEFAULT,
     ) -> Iterator[Sandbox]:
         """Run a sandbox for the time of a `with` block, in a daemon thread.
 
         `port` 0 takes a free one; `seconds` is how long a job takes unless its metadata says
-        otherwise; `on_done` is told of every exchange that is over, in the server's thread.
-        Open connections are aborted at the end. Raises `OSError` where the port is taken.
+        otherwise; `on_done` is told of every exchange that is over, in the server's thread;
+        `personality` is one, or the name of one in `PERSONALITIES`.
+        Open connections are aborted at the end. Raises `OSError` where the port is taken, and
+        `ValueError` for a name that is unknown.
         """
-        state = State(seconds=seconds, on_done=on_done)
+        state = State(seconds=seconds, on_done=on_done, usual=find_personality(personality))
         listener = _listen(port)
         server = _Server(state)
         thread = threading.Thread(
@@ -82,19 +86,27 @@ class Sandbox:
 
     @property
     def jobs(self) -> dict[str, Job]:
-        """The jobs by their ids."""
+        """The jobs by the ids that their creates gave."""
         return self._state.jobs
 
     def script(self, *faults: Fault) -> None:
         """Append faults to those that are still to come."""
         self._state.faults.add(faults)
 
+    def become(self, personality: Personality | str) -> None:
+        """Answer as that personality, or the one of that name, from now on.
+
+        Jobs that are there already are shown its way, too, by the ids that they have. Raises
+        `ValueError` for a name that is unknown.
+        """
+        self._state.personality = find_personality(personality)
+
     def forget(self, response_id: str) -> None:
         """Let go of a response, as the API does after a while: later requests give 404."""
-        self._state.jobs.pop(response_id, None)
+        self._state.forget(response_id)
 
     def clear(self) -> None:
-        """Forget jobs, requests and faults."""
+        """Forget jobs, requests and faults, and go back to the personality of the start."""
         self._state.clear()
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .checks import ApiError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from .faults import Fault
     from .jobs import Event, Job
+    from .personality import Personality
 
 _LOOK_AGAIN = 0.05
 """Seconds between two looks at a job that is streamed: a cancel shows within that time."""
@@ -56,6 +59,8 @@ class Wire:
     _scope: Scope
     _receive: Receive
     _send: Send
+    _show: Callable[[Job, str], dict[str, Any]]
+    """Gives a job's payload as it goes out while the job has that status."""
     _find_link: Callable[[tuple[str, int]], Link | None]
     _fault: Fault | None
     _on_status: Callable[[int], None]
@@ -91,7 +96,8 @@ class Wire:
             job = reply.wait_for
             if await self._gone_until_end(job):
                 return
-            reply = Reply(body=to_json(job.payload(time.time())), headers=reply.headers)
+            payload = self._show(job, job.status(time.time()))
+            reply = Reply(body=to_json(payload), headers=reply.headers)
         length = str(len(reply.body))
         self._left = self._allowance(len(reply.body) // 2)
         await self._start(reply, (b"content-length", length.encode()))
@@ -117,13 +123,18 @@ class Wire:
                 if await self.gone_after(min(early, _LOOK_AGAIN)):
                     return
                 continue
-            if not await self._write(to_sse(timeline[next_number][1])):
+            if not await self._write(to_sse(self._shown(timeline[next_number][1], job))):
                 return
             next_number += 1
             sent += 1
         if fault and fault.kind == "silent" and await self.gone_after(fault.seconds):
             return
         await self._finish()
+
+    def _shown(self, event: Event, job: Job) -> Event:
+        if "response" not in event:
+            return event
+        return {**event, "response": self._show(job, event["response"]["status"])}
 
     async def _start(self, reply: Reply, extra: tuple[bytes, bytes]) -> None:
         added = {} if self._fault is None else self._fault.headers
@@ -199,7 +210,15 @@ def to_sse(event: Event) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), to_json(event))
 
 
-def fault_reply(fault: Fault, path: str) -> Reply:
+def error_reply(error: ApiError, personality: Personality) -> Reply:
+    """Return the answer that an error is on a server of this personality."""
+    status, body = personality.error(error)
+    if isinstance(body, str):
+        return Reply(status, body.encode("utf-8", "replace"), "text/plain; charset=utf-8")
+    return Reply(status, to_json(body))
+
+
+def fault_reply(fault: Fault, path: str, personality: Personality) -> Reply:
     """Return the answer of a `status`, `html` or `raw` fault."""
     if fault.kind == "html":
         page = _page(200, "A proxy's login page") if fault.body is None else str(fault.body)
@@ -212,18 +231,13 @@ def fault_reply(fault: Fault, path: str) -> Reply:
     if status in (502, 504):
         page = _page(status, HTTPStatus(status).phrase)
         return Reply(status, page.encode(), "text/html; charset=utf-8")
-    return Reply(status, to_json({"error": _usual_error(status, path)}))
+    return error_reply(_usual_error(status, path), personality)
 
 
-def _usual_error(status: int, path: str) -> dict[str, str | None]:
+def _usual_error(status: int, path: str) -> ApiError:
     blamed = "server_error" if status >= 500 else "invalid_request_error"
     message, kind, code = _USUAL_ERRORS.get(status, (_phrase(status), blamed, None))
-    return {
-        "message": message.replace("{path}", path),
-        "type": kind,
-        "param": None,
-        "code": code,
-    }
+    return ApiError(status, message.replace("{path}", path), kind=kind, code=code)
 
 
 _USUAL_ERRORS: dict[int, tuple[str, str, str | None]] = {

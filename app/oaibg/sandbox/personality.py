@@ -1,0 +1,163 @@
+"""Personalities: servers that speak the same API and differ in how. Standard library only."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .checks import ApiError, FieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .jobs import Job
+
+_RUNNING = ("queued", "in_progress")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Personality:
+    """How a server differs from OpenAI's. Raises `ValueError` when its fields make no sense.
+
+    The defaults are OpenAI's API. What is no field of this is alike on all: the life of a job,
+    what a create checks, the order of a stream's events, and the headers.
+    """
+
+    ids: str = "openai"
+    """`openai`: `resp_` and 50 hex characters; `uuid`; `long`: some 430 of base64."""
+    changing_ids: bool = False
+    """Whether every look at a job gives another id than its create; it is found by all of them."""
+    statuses: str = "usual"
+    """What a running job is said to be: `queued` until its end, or `in_progress` at once."""
+    sparse: bool = False
+    """Whether payloads have only `id` and `status`, and `output` at the end."""
+    null_output: bool = False
+    """Whether `output` is null while a job runs, and not an empty list."""
+    partial: bool = False
+    """Whether a job that is `in_progress` shows a part of its output."""
+    incomplete_reason: str = "max_output_tokens"
+    errors: str = "envelope"
+    """The shape of error bodies. `envelope`: OpenAI's; `number`: the same, with the HTTP status
+    for a code; `text`: `{"error": "…"}`; `detail`: `{"detail": "…"}`, and for the fields of a
+    create a list of objects with the status 422, as FastAPI has it; `plain`: text/plain."""
+    not_found: int = 404
+    """The status for a response that is unknown: 404 or 400."""
+    cancel: str = "usual"
+    """`refused`: with `cancel_status`, and the job goes on; `overtaken`: it is taken, and the job
+    ends all the same once its time is over."""
+    cancel_status: int = 400
+    """The status of a cancel that is `refused`: 400, 404, 409 or 501."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is not among a field's choices, with a message that names the field."""
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                listed = ", ".join(str(choice) for choice in choices)
+                raise ValueError(f"{name} must be one of {listed}, not {value!r}")
+
+    def new_id(self) -> str:
+        """Return a response id of this server's shape, never the same twice."""
+        return _NEW_IDS[self.ids]()
+
+    def payload(self, job: Job, status: str) -> dict[str, Any]:
+        """Return the response object as this server shows it while the job has `status`."""
+        running = status in _RUNNING
+        if running and self.statuses != "usual":
+            status = self.statuses
+        payload = job.payload_as(status)
+        if self.partial and status == "in_progress":
+            payload["output"] = job.partial_output()
+        elif self.null_output and running:
+            payload["output"] = None
+        if payload["incomplete_details"] is not None:
+            payload["incomplete_details"] = {"reason": self.incomplete_reason}
+        if self.sparse:
+            nothing_yet = running and payload["output"] == []
+            kept = ("id", "status") if nothing_yet else ("id", "status", "output")
+            payload = {key: payload[key] for key in kept}
+        return payload
+
+    def error(self, error: ApiError) -> tuple[int, dict[str, Any] | str]:
+        """Return an error's status and body as this server has them: JSON, or plain text."""
+        listed = self.errors == "detail" and isinstance(error, FieldError)
+        return 422 if listed else error.status, _ERRORS[self.errors](error)
+
+
+def find_personality(value: Personality | str) -> Personality:
+    """Return the personality of that name, or the one that is given itself.
+
+    Raises `ValueError` for a name that is not in `PERSONALITIES`.
+    """
+    if isinstance(value, Personality):
+        return value
+    if value not in PERSONALITIES:
+        raise ValueError(f"personality must be one of {', '.join(PERSONALITIES)}, not {value!r}")
+    return PERSONALITIES[value]
+
+
+def _long_id() -> str:
+    # As an encrypted token: a byte of version, so that it begins with a letter, then anything.
+    return base64.urlsafe_b64encode(b"\x80" + secrets.token_bytes(319)).decode()
+
+
+def _numbered(error: ApiError) -> dict[str, Any]:
+    return {"error": {**error.envelope()["error"], "code": error.status}}
+
+
+def _detail(error: ApiError) -> dict[str, Any]:
+    if not isinstance(error, FieldError):
+        return {"detail": error.message}
+    steps = re.findall(r"[^.\[\]]+", error.param or "")
+    place = [int(step) if step.isdecimal() else step for step in steps]
+    kind = error.code or "value_error"
+    return {"detail": [{"loc": ["body", *place], "msg": error.message, "type": kind}]}
+
+
+_NEW_IDS: Mapping[str, Callable[[], str]] = {
+    "openai": lambda: f"resp_{secrets.token_hex(25)}",
+    "uuid": lambda: str(uuid.uuid4()),
+    "long": _long_id,
+}
+
+_ERRORS: Mapping[str, Callable[[ApiError], dict[str, Any] | str]] = {
+    "envelope": ApiError.envelope,
+    "number": _numbered,
+    "text": lambda error: {"error": error.message},
+    "detail": _detail,
+    "plain": lambda error: error.message,
+}
+
+CHOICES: Mapping[str, tuple[str | int, ...]] = {
+    "ids": tuple(_NEW_IDS),
+    "statuses": ("usual", "queued", "in_progress"),
+    "errors": tuple(_ERRORS),
+    "not_found": (404, 400),
+    "cancel": ("usual", "refused", "overtaken"),
+    "cancel_status": (400, 404, 409, 501),
+}
+"""What the fields of a `Personality` may be, where that is not open."""
+
+PERSONALITIES: Mapping[str, Personality] = {
+    "openai": Personality(),
+    "gateway": Personality(ids="long", changing_ids=True, errors="text"),
+    "minimal": Personality(
+        ids="uuid",
+        sparse=True,
+        null_output=True,
+        statuses="queued",
+        errors="detail",
+        not_found=400,
+    ),
+    "eager": Personality(statuses="in_progress", partial=True, errors="number", cancel="overtaken"),
+    "stubborn": Personality(
+        errors="plain", cancel="refused", cancel_status=501, incomplete_reason="token_limit"
+    ),
+}
+"""Personalities by their names; the first is the default. Every difference is in one of them."""
+
+DEFAULT = PERSONALITIES["openai"]
