@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from forkserver import ForkServer
 from harness import OPENED, Command, Result, environment
+from ledger import COUNTS, report
 from oaibg.cli import main
 from oaibg.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker has counted to the one that prints."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["counts"] = dict(COUNTS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Take it over."""
+    COUNTS.update(getattr(node, "workeroutput", {}).get("counts", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was counted."""
+    if COUNTS:
+        terminalreporter.section("nothing lost, nothing paid twice")
+        for line in report():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +92,18 @@ def run(
     return run_it
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """One fork server for the session."""
+    server = ForkServer(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def command(sandbox: Sandbox, state: Path) -> Iterator[Command]:
+def command(sandbox: Sandbox, state: Path, forks: ForkServer) -> Iterator[Command]:
     """Run the command as a process, against the sandbox."""
-    command = Command(environment(sandbox.base_url, state))
+    command = Command(environment(sandbox.base_url, state), forks)
     yield command
     command.stop()
 

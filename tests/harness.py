@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forkserver import Forked
 from oaibg.errors import CallFailed
 from oaibg.payload import Payload
 from oaibg.start import SIGNALS
@@ -21,12 +27,15 @@ from oaibg.tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-    from pathlib import Path
 
+    from forkserver import ForkServer, IoFault
     from oaibg.events import Event
     from oaibg.statefile import StateError
 
 BASE_URL = "http://api.test/v1"
+
+Running = subprocess.Popen[bytes] | Forked
+"""A process that was started."""
 
 OPENED: list[Store] = []
 """Stores that were opened for a test, and are closed after it."""
@@ -110,22 +119,32 @@ def stable(line: dict[str, Any]) -> dict[str, Any]:
 class Command:
     """Runs the command in a process of its own."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], forks: ForkServer) -> None:
         self.environment = environment
-        self._started: list[subprocess.Popen[bytes]] = []
+        self.forks = forks
+        self._started: list[Running] = []
 
-    def start(self, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
-        """Start `oaibg ARGV`; stdout and stderr are pipes unless `options` say otherwise."""
-        streams = {
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-            "stdin": subprocess.DEVNULL,
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "oaibg", *argv],
-            env=self.environment | options.pop("env", {}),
-            **{"preexec_fn": default_signals, **streams, **options},
-        )
+    def start(self, *argv: str, fault: IoFault | None = None, **options: Any) -> Running:
+        """Start `oaibg ARGV`; stdout and stderr are pipes unless `options` say otherwise.
+
+        It is forked where that makes no difference: with `fresh`, or with an option that only a
+        new process can have, Python starts anew.
+        """
+        environment = self.environment | options.pop("env", {})
+        process: Running
+        if options.pop("fresh", False) or options.keys() - {"stdout", "stderr"}:
+            streams = {
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "stdin": subprocess.DEVNULL,
+            }
+            process = subprocess.Popen(
+                [sys.executable, "-m", "oaibg", *argv],
+                env=environment,
+                **{"preexec_fn": default_signals, **streams, **options},
+            )
+        else:
+            process = self.forks.start(argv, environment, fault=fault, **options)
         self._started.append(process)
         return process
 
@@ -134,9 +153,10 @@ class Command:
         return self.end(self.start(*argv, **options))
 
     @staticmethod
-    def end(process: subprocess.Popen[bytes], seconds: float = 60) -> Result:
+    def end(process: Running, seconds: float = 60) -> Result:
         """Wait for a process's end, and give what it left."""
         out, err = process.communicate(timeout=seconds)
+        assert process.returncode is not None
         return Result(process.returncode, out or b"", (err or b"").decode())
 
     def stop(self) -> None:
@@ -144,7 +164,7 @@ class Command:
         for process in self._started:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.communicate(timeout=10)
 
 
 def default_signals() -> None:
@@ -153,7 +173,7 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def await_line(process: subprocess.Popen[bytes], event: str) -> tuple[dict[str, Any], bytes]:
+def await_line(process: Running, event: str) -> tuple[dict[str, Any], bytes]:
     """Read stdout up to the first line of an event; gives the line, and all that was read."""
     assert process.stdout is not None
     read = b""
@@ -174,10 +194,11 @@ def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 class FakeClock:
-    """Time that passes only when someone sleeps."""
+    """Time that passes only when someone sleeps; `pace` times as fast as it is slept."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float = 1) -> None:
         self.time = 1000.0
+        self.pace = pace
 
     def now(self) -> float:
         """Unix time: as the monotonic one, from some day on."""
@@ -194,7 +215,7 @@ class FakeClock:
     async def sleep(self, seconds: float) -> None:
         """Pass time at once."""
         assert seconds >= 0
-        self.time += seconds
+        self.time += seconds * self.pace
         await asyncio.sleep(0)
 
 
@@ -211,6 +232,7 @@ class FakeClient:
     retrieves: list[Step] = field(default_factory=list)
     cancels: list[Step] = field(default_factory=list)
     calls: list[tuple[str, float]] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
 
     async def create(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
@@ -241,6 +263,7 @@ class FakeClient:
         return steps.pop(0) if len(steps) > 1 else steps[0]
 
     async def _answer(self, step: Step, timeout: float) -> Payload:
+        self.timeouts.append(timeout)
         if isinstance(step, float):
             await self.clock.sleep(min(step, timeout))
             raise CallFailed("timeout", "the request timed out")
@@ -315,4 +338,19 @@ def environment(base_url: str, state: Path) -> dict[str, str]:
         "OPENAI_API_KEY": "sk-test-0123456789",
         "OAIBG_STATE_DIR": str(state),
         "NO_PROXY": "127.0.0.1",
+        **_few_certificates(),
     }
+
+
+@cache
+def _few_certificates() -> dict[str, str]:
+    """A file with one certificate: to read a system's hundreds takes longer than a whole run."""
+    system = ssl.get_default_verify_paths().cafile
+    if system is None:
+        return {}
+    first, end, _ = Path(system).read_text().partition("-----END CERTIFICATE-----\n")
+    with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+        file.write(first + end)
+    atexit.register(os.unlink, file.name)
+    Path(file.name).chmod(0o644)  # also for the runs of an unprivileged user
+    return {"SSL_CERT_FILE": file.name} if end else {}

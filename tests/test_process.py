@@ -56,7 +56,7 @@ def test_signal_while_waiting(command: Command, sandbox: Sandbox, number: signal
 
 def test_signal_during_start_up(command: Command, sandbox: Sandbox) -> None:
     """Before anything is sent: nothing was created, and it is told."""
-    process = command.start("submit", "--prompt", "x", *LONG)
+    process = command.start("submit", "--prompt", "x", *LONG, fresh=True)
     _, read = await_line(process, "submit_start")
     process.send_signal(signal.SIGTERM)
     result = command.end(process)
@@ -69,7 +69,7 @@ def test_signal_during_start_up(command: Command, sandbox: Sandbox) -> None:
 def test_signal_while_importing(command: Command, number: signal.Signals) -> None:
     """From the first moments on a signal has its line and its code."""
     for delay in (0.05, 0.08, 0.12, 0.2):
-        process = command.start("submit", "--prompt", "x", *LONG)
+        process = command.start("submit", "--prompt", "x", *LONG, fresh=True)
         time.sleep(delay)
         process.send_signal(number)
         result = command.end(process)
@@ -83,7 +83,7 @@ def test_signal_while_importing(command: Command, number: signal.Signals) -> Non
 def test_signals_around_the_end(command: Command) -> None:
     """However many come, and whenever: one closing line, and its code is the process's."""
     for attempt in range(8):
-        process = command.start("submit", "--prompt", "x", "--dry-run")
+        process = command.start("submit", "--prompt", "x", "--dry-run", fresh=True)
         assert process.stdout is not None
         read = process.stdout.readline() if attempt % 2 else b""
         time.sleep(0.1 if not attempt % 2 else 0)
@@ -422,7 +422,7 @@ def test_kill_9_and_the_same_command_again(
 def test_kill_9_before_the_request(command: Command, sandbox: Sandbox) -> None:
     """Nothing was sent: the same key submits."""
     argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
-    process = command.start(*argv)
+    process = command.start(*argv, fresh=True)
     await_line(process, "submit_start")
     process.kill()
     process.wait()
@@ -464,6 +464,7 @@ def test_nothing_secret_is_kept(command: Command, state: Path) -> None:
         *("submit", "--prompt", "my private prompt", "--metadata", "sandbox_text=a"),
         *("--poll-seconds", "0.05"),
         env={"OPENAI_LOG": "debug"},
+        fresh=True,
     )
     assert result.code == 0
     seen = [

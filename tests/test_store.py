@@ -186,7 +186,7 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
                 other.execute("ROLLBACK")
             return await super().retrieve(response_id, timeout)
 
-    client = Locking(FakeClock(), creates=[response("queued")], retrieves=[with_text("ok")])
+    client = Locking(FakeClock(pace=30), creates=[response("queued")], retrieves=[with_text("ok")])
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", job_key="k")
     events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
@@ -233,7 +233,7 @@ def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
                 other.execute("ROLLBACK")
             return await super().create(body, on_sending, timeout=timeout)
 
-    client = Unlocking(FakeClock(), creates=[response("queued")])
+    client = Unlocking(FakeClock(pace=30), creates=[response("queued")])
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", detach=True)
     events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
