@@ -128,12 +128,19 @@ def test_retry_after_is_bounded_by_the_deadline() -> None:
 
 
 def test_request_that_hangs() -> None:
-    """Each request has its own timeout, longer after each; the deadline stays exact."""
+    """Each request has its own timeout, well under the deadline, which stays exact."""
     wait = Wait(max_wait_seconds=200.0)
     events, client = monitored([RUNNING, 1e9], wait=wait)
     assert isinstance(events[-1], Timeout)
     assert events[-1].elapsed_seconds == 200
-    assert client.times("retrieve") == [0, 10, 50, 130]
+    assert client.times("retrieve") == [0, 10, 50, 100, 170]
+
+
+def test_answer_that_takes_long() -> None:
+    """One that had begun when its time was over gets twice as much with each try."""
+    begun = CallFailed("timeout", "the request timed out", begun=True)
+    _, client = monitored([RUNNING, begun, begun, RUNNING, RESET, DONE])
+    assert client.timeouts == [30, 30, 60, 120, 30, 30]
 
 
 def test_blocked_network() -> None:

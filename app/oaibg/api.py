@@ -11,7 +11,8 @@ import asyncio
 import gc
 import json
 import logging
-from contextlib import contextmanager
+import re
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +33,47 @@ from oaibg.payload import Payload, is_response_id
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 CONNECT_TIMEOUT = 10.0
+REPLY_BYTES_MAX = 1 << 30
 
 _SECRET_LENGTH = 12
-"""Characters from which a key is a secret; the keys of local servers are words, as `any`."""
+"""Characters from which a key or a header's value is a secret; the keys of local servers are words,
+as `any`."""
+
+_TOLD_LENGTH = 1000
+"""Characters of a server's words that are handed on."""
 
 _ENVIRONMENT_HINT = (
     "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
     "and the proxy variables."
 )
 
-_on_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar(
-    "on_sending", default=None
-)
+_exchange: ContextVar[_Exchange] = ContextVar("exchange")
+
+
+class _Exchange:
+    """How far one call has come."""
+
+    def __init__(self, on_sending: Callable[[], Awaitable[None]] | None = None) -> None:
+        self.on_sending = on_sending
+        self.sent = on_sending is None
+        """Whether the request may have reached the server; of a create alone it matters."""
+        self.begun = False
+        """Whether the reply's head has arrived."""
+        self.stopped: Exception | None = None
+        """What `on_sending` raised, so that nothing was sent."""
+
+    async def send(self) -> None:
+        """The request's first byte is about to be written."""
+        if self.on_sending is not None:
+            try:
+                await self.on_sending()
+            except Exception as error:
+                self.stopped = error
+                raise
+        self.sent = True
 
 
 class Api:
@@ -65,6 +92,7 @@ class Api:
         logging.getLogger("httpcore2").setLevel(logging.WARNING)
         self._base_url = base_url
         self._api_key = api_key
+        self._secrets = [value for value in (api_key,) if len(value) >= _SECRET_LENGTH]
         self._tls: ssl.SSLContext | None = None
         self._creating: openai.AsyncOpenAI | None = None
         self._reading: openai.AsyncOpenAI | None = None
@@ -90,31 +118,20 @@ class Api:
             # goes out, and a POST that fails so can't be told from one that arrived. Redirects
             # are not followed: the second server might be another one.
             self._creating = self._client(keepalive_expiry=0, hooks=[_trace_sending])
-        client, sent = self._creating, False
-
-        async def noted() -> None:
-            nonlocal sent
-            await on_sending()
-            sent = True
-
-        token = _on_sending.set(noted)
-        try:
-            with self._translated(lambda: sent):
-                async with asyncio.timeout(timeout):
-                    reply = await client.responses.with_raw_response.create(extra_body=body)
-                payload = _payload(reply.http_response)
-                if payload.id is None or not is_response_id(payload.id):
-                    what = "no id" if payload.id is None else f"the unusable id {payload.id[:99]!a}"
-                    raise _failed(reply.http_response, "bad_reply", f"the reply has {what}")
-                return payload
-        finally:
-            _on_sending.reset(token)
+        client = self._creating
+        async with self._exchanging(timeout, on_sending):
+            reply = await client.responses.with_raw_response.create(extra_body=body)
+            payload = _payload(reply.http_response)
+            if payload.id is None or not is_response_id(payload.id):
+                what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
+                raise _failed(reply.http_response, "bad_reply", f"the reply has {what}")
+            return payload
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response; `timeout` seconds for all of it."""
-        with self._translated():
-            async with asyncio.timeout(timeout):
-                reply = await self._reader().responses.with_raw_response.retrieve(response_id)
+        client = self._reader()
+        async with self._exchanging(timeout):
+            reply = await client.responses.with_raw_response.retrieve(response_id)
             payload = _payload(reply.http_response)
             if payload.status is None:
                 raise _failed(reply.http_response, "bad_reply", "the reply has no status")
@@ -126,9 +143,9 @@ class Api:
         Returns:
             None where the server took it and its answer tells nothing of the job.
         """
-        with self._translated():
-            async with asyncio.timeout(timeout):
-                reply = await self._reader().responses.with_raw_response.cancel(response_id)
+        client = self._reader()
+        async with self._exchanging(timeout):
+            reply = await client.responses.with_raw_response.cancel(response_id)
             try:
                 payload = Payload(reply.http_response.content)
             except ValueError:
@@ -160,9 +177,9 @@ class Api:
                 timeout=timeouts,
                 limits=httpx2.Limits(keepalive_expiry=keepalive_expiry),
                 follow_redirects=False,
-                event_hooks={"request": hooks},
+                event_hooks={"request": hooks, "response": [_note_reply]},
             )
-            return openai.AsyncOpenAI(
+            client = openai.AsyncOpenAI(
                 api_key=self._api_key,
                 base_url=self._base_url,
                 timeout=timeouts,
@@ -173,55 +190,77 @@ class Api:
             raise AuthRefused(str(error), code="client", outcome="not_created") from error
         except (ImportError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
             # UnicodeError and ssl.SSLError are among these.
-            raise UsageError(
-                f"The client can't be set up: {_plain(error)} ({type(error).__name__}).",
-                hint=_ENVIRONMENT_HINT,
-                outcome="not_created",
-            ) from error
+            message = _without_credentials(_plain(error))
+            raise _unusable(f"{message} ({type(error).__name__})") from error
+        for name, value in client.default_headers.items():
+            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(str(value))):
+                raise _unusable(f"the header {name[:99]!a} can't be sent")
+            if len(str(value)) >= _SECRET_LENGTH and not name.lower().startswith(_PUBLIC_HEADERS):
+                self._secrets.append(str(value))
+        return client
 
-    @contextmanager
-    def _translated(self, sent: Callable[[], bool] = lambda: True) -> Iterator[None]:
-        """Whatever a call raises as `CallFailed`, without the key; `sent` tells how far it came."""
+    @asynccontextmanager
+    async def _exchanging(
+        self, timeout: float, on_sending: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncIterator[None]:
+        """One call; whatever it raises as `CallFailed`, without a secret."""
+        exchange = _Exchange(on_sending)
+        token = _exchange.set(exchange)
         try:
-            with _as_call_failed(sent):
+            async with asyncio.timeout(timeout):
                 yield
-        except CallFailed as failure:
-            if len(self._api_key) >= _SECRET_LENGTH:
-                failure.message = failure.message.replace(self._api_key, "***")
-            raise
+        except Exception as error:  # noqa: BLE001 - `_call_failed` says why none is let through
+            if exchange.stopped is not None:
+                raise exchange.stopped from None
+            failure = _call_failed(error, exchange)
+            failure.code = self._told(failure.code)
+            failure.message = self._told(failure.message)
+            if failure.request_id is not None:
+                failure.request_id = self._told(failure.request_id)
+            raise failure from error.__cause__
+        finally:
+            _exchange.reset(token)
+
+    def _told(self, text: str) -> str:
+        """A server's words as they may be handed on."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = _without_credentials(text)
+        return text if len(text) <= _TOLD_LENGTH else f"{text[:_TOLD_LENGTH]}…"
 
 
-@contextmanager
-def _as_call_failed(sent: Callable[[], bool]) -> Iterator[None]:
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise _status_failure(error) from error
-    except (openai.APITimeoutError, TimeoutError) as error:
-        code = "timeout" if sent() else "connect_timeout"
-        raise CallFailed(code, "the request timed out", sent=sent()) from error
-    except openai.APIConnectionError as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, httpx2.LocalProtocolError):
-            raise _unsendable(cause) from error
-        unconnected = isinstance(cause, httpx2.ConnectError)
-        code = "connect_error" if unconnected or not sent() else "connection_error"
-        message = f"{_plain(cause)} ({type(cause).__name__})"
-        raise CallFailed(code, message, sent=sent()) from error
-    except UnicodeError as error:
-        # Only headers are encoded in there, and before anything is sent.
-        raise _unsendable(error) from error
-    except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise CallFailed("client_error", _plain(error), sent=sent()) from error
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?|")
+_PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainless-")
 
 
-def _unsendable(error: Exception) -> UsageError:
-    """The error for a request that can't be put into HTTP: not a byte of it was written."""
+def _unusable(what: str) -> UsageError:
+    """The error for an environment that no request can be made with."""
     return UsageError(
-        f"The request's headers can't be sent ({type(error).__name__}).",
-        hint=_ENVIRONMENT_HINT,
-        outcome="not_created",
+        f"The client can't be set up: {what}.", hint=_ENVIRONMENT_HINT, outcome="not_created"
     )
+
+
+def _call_failed(error: Exception, exchange: _Exchange) -> CallFailed:
+    """What an exception tells of a call.
+
+    None is let through: whatever a server or a transport comes up with, a call that brought
+    nothing is no reason to end a monitor, and after a create has gone out its outcome is unknown.
+    """
+    sent = exchange.sent
+    if isinstance(error, CallFailed):
+        return error
+    if isinstance(error, openai.APIStatusError):
+        return _status_failure(error)
+    if isinstance(error, (openai.APITimeoutError, TimeoutError)):
+        code = "timeout" if sent else "connect_timeout"
+        return CallFailed(code, "the request timed out", sent=sent, begun=exchange.begun)
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+    if cause is None:
+        return CallFailed("client_error", f"{_plain(error)} ({type(error).__name__})", sent=sent)
+    unconnected = isinstance(cause, httpx2.ConnectError)
+    code = "connect_error" if unconnected or not sent else "connection_error"
+    return CallFailed(code, f"{_plain(cause)} ({type(cause).__name__})", sent=sent)
 
 
 async def _trace_sending(request: httpx2.Request) -> None:
@@ -230,17 +269,39 @@ async def _trace_sending(request: httpx2.Request) -> None:
     Refused connections, DNS, connect timeouts and TLS failures never come that far. A tunnel's
     CONNECT carries the same extension, and is not the request.
     """
-    noted = _on_sending.get()
+    exchange = _exchange.get()
 
     async def trace(name: str, info: dict[str, Any]) -> None:
-        if (
-            name.endswith("send_request_headers.started")
-            and info["request"].method != b"CONNECT"
-            and noted is not None
-        ):
-            await noted()
+        if name.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+            await exchange.send()
 
     request.extensions["trace"] = trace
+
+
+async def _note_reply(reply: httpx2.Response) -> None:
+    """Tell that a reply's head has arrived, and bound what follows."""
+    _exchange.get().begun = True
+    if isinstance(reply.stream, httpx2.AsyncByteStream):
+        reply.stream = _Bounded(reply.stream)
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A reply's body that must end somewhere: memory does."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = REPLY_BYTES_MAX
+        async for piece in self._stream:
+            left -= len(piece)
+            if left < 0:
+                raise CallFailed("reply_too_large", f"the reply is over {REPLY_BYTES_MAX:,} bytes")
+            yield piece
+
+    async def aclose(self) -> None:
+        """Close the connection, or give it back."""
+        await self._stream.aclose()
 
 
 def _status_failure(error: openai.APIStatusError) -> CallFailed:
@@ -252,11 +313,13 @@ def _status_failure(error: openai.APIStatusError) -> CallFailed:
         code = body.get("code")
     else:
         detail, code = body, None
+    if isinstance(detail, list | dict):
+        detail = _compact(detail)
     message = f"HTTP {response.status_code}"
     if isinstance(detail, str) and detail.strip() and not detail.lstrip().startswith("<"):
-        message = f"{message}: {' '.join(detail.split())[:1000]}"
+        message = f"{message}: {' '.join(detail.split())}"
     elif location := response.headers.get("location"):
-        message = f"{message}: redirected to {location[:200]}"
+        message = f"{message}: redirected to {location}"
     elif detail:
         message = f"{message}, with a page that is not the API's"
     if envelope and isinstance(body.get("param"), str) and body["param"] not in message:
@@ -292,10 +355,29 @@ def _failed(
         message,
         http_status=response.status_code,
         request_id=headers.get("x-request-id"),
-        retry_after=headers.get("retry-after"),
+        retry_after=_retry_after(headers),
         envelope=envelope,
     )
 
 
+def _compact(detail: list[Any] | dict[str, Any]) -> str | None:
+    try:
+        return json.dumps(detail, separators=(",", ":"))
+    except RecursionError:
+        return None
+
+
+def _retry_after(headers: httpx2.Headers) -> str | None:
+    """The `Retry-After` header; the API's own, in milliseconds, is more exact."""
+    milliseconds = headers.get("retry-after-ms", "").strip()
+    if milliseconds[:15].isdecimal():
+        return str(int(milliseconds[:15]) / 1000)
+    return headers.get("retry-after")
+
+
+def _without_credentials(text: str) -> str:
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
 def _plain(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -147,6 +147,7 @@ class CallFailed(Exception):
         request_id: the reply's `x-request-id`.
         retry_after: the reply's `Retry-After` header as it was sent.
         sent: whether the request may have reached the server.
+        begun: whether an answer had begun to arrive when its time was over.
         envelope: whether the reply had the API's own error envelope (a proxy's has not).
     """
 
@@ -159,6 +160,7 @@ class CallFailed(Exception):
         request_id: str | None = None,
         retry_after: str | None = None,
         sent: bool = True,
+        begun: bool = False,
         envelope: bool = False,
     ) -> None:
         super().__init__(message)
@@ -168,6 +170,7 @@ class CallFailed(Exception):
         self.request_id = request_id
         self.retry_after = retry_after
         self.sent = sent
+        self.begun = begun
         self.envelope = envelope
 
 

@@ -13,7 +13,7 @@ from oaibg.files import save
 from oaibg.payload import RUNNING
 from oaibg.text import has_surrogates, utf8
 from oaibg.tools import event_loop, local_copy, remember_seen
-from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth
+from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
         left = max(limit - clock.monotonic(), _LEAST_LOOK if attempt == 1 else 0.0)
         try:
             payload = await api.retrieve(
-                str(job.response_id), polling.request_timeout(faults.timeouts, left)
+                str(job.response_id), polling.request_timeout(faults.cut_short, left)
             )
         except CallFailed as failure:
             faults.count(failure, clock.monotonic())
@@ -117,7 +117,7 @@ class _Faults:
     """Failed polls in a row, and what they come to."""
 
     def __init__(self) -> None:
-        self.consecutive = self.timeouts = self.missing = self.refused = 0
+        self.consecutive = self.cut_short = self.missing = self.refused = 0
         self.last: CallFailed | None = None
         self._missing_since = 0.0
 
@@ -125,9 +125,9 @@ class _Faults:
         """Take one more; raises `AuthRefused` where the key is refused twice in a row."""
         self.consecutive += 1
         self.last = failure
-        self.timeouts = self.timeouts + 1 if failure.code == "timeout" else 0
+        self.cut_short = self.cut_short + 1 if failure.begun else 0
         self.refused = self.refused + 1 if is_auth(failure) else 0
-        if failure.http_status != 404:
+        if not is_missing(failure):
             self.missing = 0
         else:
             self.missing += 1

@@ -11,11 +11,10 @@ import sys
 from typing import Any
 
 from oaibg.errors import UsageError
+from oaibg.nesting import DEPTH, is_deep
 from oaibg.record import Record
 
 ROLES = ("system", "developer", "user", "assistant")
-
-_DEPTH = 200
 
 _EXAMPLE = '[{"role": "user", "content": "Hello"}]'
 
@@ -193,20 +192,9 @@ def read_json(path: str) -> Any:
         raise UsageError(f"{name}: nested too deeply.") from error
     except ValueError as error:
         raise UsageError(f"{name}: {error}.") from error
-    if isinstance(value, list | dict) and _is_deep(value):
-        raise UsageError(f"{name}: nested too deeply; {_DEPTH} levels are allowed.")
+    if isinstance(value, list | dict) and is_deep(value):
+        raise UsageError(f"{name}: nested too deeply; {DEPTH} levels are allowed.")
     return value
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether the nesting is deeper than every reader on the way can be trusted with."""
-    level = [value]
-    for _ in range(_DEPTH):
-        inner = (entry.values() if isinstance(entry, dict) else entry for entry in level)
-        level = [entry for entries in inner for entry in entries if isinstance(entry, list | dict)]
-        if not level:
-            return False
-    return True
 
 
 def _check_message(message: object, where: str) -> None:

@@ -34,7 +34,7 @@ from oaibg.tools import (
     state_error,
     state_warning,
 )
-from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth, is_passing
+from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth, is_missing, is_passing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -346,7 +346,7 @@ async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["
             return local, "local"
         if isinstance(failure, Unavailable):
             raise
-        if failure.http_status == 404:
+        if is_missing(failure):
             raise not_found(job, failure) from failure
         raise ApiRefused(
             failure.message,

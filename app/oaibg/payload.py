@@ -8,6 +8,7 @@ import re
 from functools import cached_property
 from typing import Any
 
+from oaibg.nesting import DEPTH, is_deep, pruned
 from oaibg.text import utf8
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
@@ -15,6 +16,8 @@ TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired
 
 RUNNING = frozenset({"queued", "in_progress"})
 
+_WORD_LENGTH = 1000
+"""Characters of a status or a model's name, and digits of a number."""
 
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
 
@@ -29,20 +32,19 @@ class Payload:
 
     Unknown keys and item types are kept: `raw` is what files hold, `data` what events show.
 
+    Numbers that are none (NaN, 1e999, more digits than Python reads) and what is nested deeper
+    than `oaibg.nesting.DEPTH` levels are null in `data`: oddities are no reason to lose a result.
+
     Args:
         raw: the body as it was received.
         request_id: the `x-request-id` of the reply.
 
     Raises:
-        ValueError: the body is not a JSON object (HTML, truncated, too deep, not UTF-8).
+        ValueError: the body is not a JSON object (HTML, truncated, not UTF-8).
     """
 
     def __init__(self, raw: bytes, request_id: str | None = None) -> None:
-        try:
-            # Some servers write NaN, Infinity or 1e999, which mean no number to anyone.
-            data = json.loads(raw, parse_constant=lambda _: None, parse_float=_finite)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        data = _read(raw)
         if not isinstance(data, dict):
             raise ValueError(f"a JSON {type(data).__name__}, not an object")  # noqa: TRY004
         self.raw = raw
@@ -57,7 +59,7 @@ class Payload:
     @property
     def status(self) -> str | None:
         """The response's status as the server spells it."""
-        return _text(self.data.get("status"))
+        return _word(self.data.get("status"))
 
     @property
     def ended(self) -> bool:
@@ -67,7 +69,7 @@ class Payload:
     @property
     def model(self) -> str | None:
         """The model that the server says it used."""
-        return _text(self.data.get("model"))
+        return _word(self.data.get("model"))
 
     def object(self, key: str) -> dict[str, Any] | None:
         """The object at `key`; None where there is none."""
@@ -88,13 +90,43 @@ class Payload:
         )
 
 
+def _read(raw: bytes) -> Any:
+    try:
+        data = _loads(raw)
+        deep = raw.count(b"[") + raw.count(b"{") > DEPTH and is_deep(data)
+    except RecursionError:
+        deep = True
+    return _loads(pruned(raw)) if deep else data
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return json.loads(raw, parse_constant=_nothing, parse_float=_finite)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer of thousands of digits, or not UTF-8
+        return json.loads(raw, parse_constant=_nothing, parse_float=_finite, parse_int=_whole)
+
+
 def _text(value: object) -> str | None:
     return utf8(value).decode() if isinstance(value, str) else None
+
+
+def _word(value: object) -> str | None:
+    return _text(value[:_WORD_LENGTH]) if isinstance(value, str) else None
+
+
+def _nothing(_: str) -> None:
+    return None
 
 
 def _finite(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _WORD_LENGTH else None
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

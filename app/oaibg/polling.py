@@ -16,6 +16,8 @@ and then: this many in a row, over at least this long, before it is believed."""
 REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX = 30.0, 600.0
 CREATE_TIMEOUT = 120.0
 
+_PATIENT_TIMEOUT = 10.0
+
 _BACKOFF_MAX = 60.0
 _RETRY_AFTER_MAX = 600.0
 
@@ -24,25 +26,30 @@ def retry_after(header: str | None, now: float) -> float | None:
     """The seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3).
 
     Args:
-        header: seconds, or an HTTP date; anything else counts as absent.
+        header: seconds, or an HTTP date in any of its three forms (which all are in UTC); anything
+            else counts as absent.
         now: Unix time in seconds.
 
     Returns:
-        At least 0 and at most ten minutes; None where it asks for nothing.
+        More than 0 and at most ten minutes; None where it asks for nothing.
     """
     if header is None:
         return None
-
-    from email.utils import parsedate_to_datetime
-
     text = header.strip()
     try:
-        seconds = (
-            float(text) if text[:1].isdigit() else parsedate_to_datetime(text).timestamp() - now
-        )
+        seconds = float(text) if text[:1].isdecimal() else _http_date(text) - now
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(seconds, _RETRY_AFTER_MAX) if seconds > 0 else None
+
+
+def _http_date(text: str) -> float:
+    """Unix seconds."""
+    from datetime import UTC
+    from email.utils import parsedate_to_datetime
+
+    date = parsedate_to_datetime(text)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def poll_delay(
@@ -69,7 +76,13 @@ def create_delay(attempt: int, asked: float | None = None, jitter: float = 0.5) 
     return max(grown * (0.75 + jitter / 2), asked or 0.0)
 
 
-def request_timeout(consecutive_timeouts: int, remaining: float) -> float:
-    """Seconds that one retrieve may take in all: more after each timeout, never past the end."""
-    grown = min(REQUEST_TIMEOUT * 2.0 ** min(consecutive_timeouts, 10), REQUEST_TIMEOUT_MAX)
-    return max(min(grown, remaining), 0.01)
+def request_timeout(cut_short: int, remaining: float) -> float:
+    """Seconds that one retrieve may take in all.
+
+    Args:
+        cut_short: answers in a row that had begun when their time was over: a large result on a
+            slow line needs more with each try.
+        remaining: seconds to the deadline; a request that hangs leaves time for another one.
+    """
+    grown = min(REQUEST_TIMEOUT * 2.0 ** min(cut_short, 10), REQUEST_TIMEOUT_MAX)
+    return max(min(grown, remaining, max(remaining / 2, _PATIENT_TIMEOUT)), 0.01)

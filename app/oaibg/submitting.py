@@ -9,6 +9,7 @@ from oaibg import polling
 from oaibg.errors import CallFailed, OaibgError, OutcomeUnknown, Unavailable, UsageError
 from oaibg.events import Submitted
 from oaibg.record import Record
+from oaibg.statefile import StateError
 from oaibg.store import Intent
 from oaibg.tools import insist, remember, store_id
 from oaibg.verdicts import CreateVerdict, create_error, judge_create
@@ -278,8 +279,21 @@ class _Draft:
         await self.begin()
         row, over = self._row, self._over
         if row is not None:
-            await self._write(lambda: self._tools.store.sending(row, over=over))
+            try:
+                await self._write(lambda: self._tools.store.sending(row, over=over))
+            except StateError as error:
+                await self._unsay(error)
+                raise
         self._job.outcome = "unknown"
+
+    async def _unsay(self, error: StateError) -> None:
+        """Take back a `sending` that failed: it may be on the disk all the same."""
+        row, over = self._row, self._over
+        assert row is not None  # noqa: S101 - of what failed
+        try:
+            await insist(lambda: self._tools.store.not_created(row, over=over), self._tools)
+        except StateError:
+            error.message += " Nothing was sent, but the job key may look as if something was."
 
     async def _landed_badly(self, error: BaseException | None) -> None:
         if isinstance(error, CallFailed) and judge_create(error) is not CreateVerdict.UNKNOWN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,20 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
 def is_auth(failure: CallFailed) -> bool:
     """Whether the API refused the key. A 403 without its envelope is a proxy's."""
     return failure.http_status == 401 or (failure.http_status == 403 and failure.envelope)
+
+
+def is_missing(failure: CallFailed) -> bool:
+    """Whether a server says that it has no such response; some say so with a 400."""
+    if failure.http_status == 400:
+        return _SAYS_MISSING.search(f"{failure.code} {failure.message}") is not None
+    return failure.http_status in (404, 410)
+
+
+_SAYS_MISSING = re.compile(
+    r"not.?found|no such|n[o']t exist|no .{0,20}found|unknown (response|id)|expired"
+    r"|invalid\W+(response\W?_?)?id\b",
+    re.IGNORECASE,
+)
 
 
 def create_error(failure: CallFailed) -> OaibgError:
