@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,12 +113,54 @@ def command(sandbox: Sandbox, state: Path, forks: ForkServer) -> Iterator[Comman
 
 @pytest.fixture
 def instant_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the real clock's waits take a hundredth of their time."""
+    """A real clock whose waits take a hundredth of their time at most, and count in full."""
     from asyncio import sleep
 
-    from oaibg.clock import RealClock
+    from oaibg import clock
 
-    async def briefly(_: RealClock, seconds: float) -> None:
-        await sleep(seconds / 100)
+    class Hurried(clock.RealClock):
+        def __init__(self) -> None:
+            self.skipped = 0.0
 
-    monkeypatch.setattr(RealClock, "sleep", briefly)
+        def now(self) -> float:
+            return super().now() + self.skipped
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.skipped
+
+        async def sleep(self, seconds: float) -> None:
+            await sleep(min(seconds / 100, 0.2))
+            self.skipped += seconds - min(seconds / 100, 0.2)
+
+    monkeypatch.setattr(clock, "RealClock", Hurried)
+
+
+@pytest.fixture
+def unprivileged(command: Command, tmp_path: Path) -> Callable[..., Result]:
+    """Run the command as nobody: root may write everywhere."""
+    if os.geteuid() != 0:
+        return command.run
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("root without setpriv can't drop its rights")
+    for folder in tmp_path.parents:
+        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
+            folder.chmod(0o755)
+    tmp_path.chmod(0o755)
+
+    def run_it(*argv: str) -> Result:
+        done = subprocess.Popen(
+            [
+                *(setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"),
+                *(sys.executable, "-m", "oaibg", *argv),
+            ],
+            env=command.environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        return command.end(done)
+
+    probe = run_it("--version")
+    if probe.code:
+        pytest.skip("this Python is not readable by other users")
+    return run_it

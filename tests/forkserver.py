@@ -21,6 +21,8 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from shutil import which
 from typing import IO, Any, NoReturn
@@ -191,8 +193,17 @@ def _compile(library: Path) -> bool:
 def _serve(path: str) -> NoReturn:
     import asyncio
 
+    import typer.main
+
     from oaibg.api import Api
+    from oaibg.cli import app
     from oaibg.errors import CallFailed
+
+    for name in ("following", "human", "inputs", "jobs", "request", "store", "submitting"):
+        import_module(f"oaibg.{name}")
+    make_command = cache(typer.main.get_command)
+    typer.main.get_command = make_command
+    make_command(app)
 
     async def warm_up() -> None:
         api = Api("http://127.0.0.1:9/v1", "none")

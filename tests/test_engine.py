@@ -96,74 +96,11 @@ def test_error_streaks_back_off_and_recover() -> None:
     assert len(client.calls) == 9
 
 
-@pytest.mark.parametrize(
-    ("header", "delay"),
-    [
-        ("30", 30),
-        ("0", 10),
-        ("-5", 10),
-        ("1e3", 600),
-        ("99999999999999", 600),
-        ("nonsense", 10),
-        ("", 10),
-        ("Tue, 14 Nov 2023 22:30:50 GMT", 40),
-        ("Tue, 14 Nov 2000 22:30:50 GMT", 10),
-    ],
-)
-def test_retry_after(header: str, delay: float) -> None:
-    """Seconds and dates are honoured up to ten minutes; anything else counts as absent."""
-    # The fake clock stands at 2023-11-14 22:30:10 UTC when the 429 comes.
-    events, _ = monitored([RUNNING, failed(429, retry_after=header), DONE])
-    error = next(event for event in events if isinstance(event, PollError))
-    assert error.retry_in_seconds == delay
-
-
-def test_retry_after_is_bounded_by_the_deadline() -> None:
-    """The deadline is exact, whatever a server asks for."""
-    wait = Wait(max_wait_seconds=45.0)
-    events, client = monitored([RUNNING, failed(503, retry_after="500")], wait=wait)
-    assert isinstance(events[-1], Timeout)
-    assert events[-1].elapsed_seconds == 45
-    assert client.times("retrieve") == [0, 10]
-
-
-def test_request_that_hangs() -> None:
-    """Each request has its own timeout, well under the deadline, which stays exact."""
-    wait = Wait(max_wait_seconds=200.0)
-    events, client = monitored([RUNNING, 1e9], wait=wait)
-    assert isinstance(events[-1], Timeout)
-    assert events[-1].elapsed_seconds == 200
-    assert client.times("retrieve") == [0, 10, 50, 100, 170]
-
-
 def test_answer_that_takes_long() -> None:
     """One that had begun when its time was over gets twice as much with each try."""
     begun = CallFailed("timeout", "the request timed out", begun=True)
     _, client = monitored([RUNNING, begun, begun, RUNNING, RESET, DONE])
     assert client.timeouts == [30, 30, 60, 120, 30, 30]
-
-
-def test_blocked_network() -> None:
-    """No successful answer in the first minute ends with 7, and with `next`."""
-    events, _ = monitored([REFUSED])
-    error = last_error(events)
-    assert (error.code, error.exit_code, error.retryable) == ("unavailable", 7, True)
-    assert error.next is not None
-    assert error.next[-2:] == ["monitor", "resp_1"]
-
-
-def test_blocked_network_behind_a_hanging_proxy() -> None:
-    """Also where requests hang instead of failing."""
-    client = FakeClient(FakeClock(), retrieves=[1e9])
-    tools = fake_tools(client)
-    events = collect(jobs.monitor(Target(response_id="r"), Job("r"), tools))
-    assert (last_error(events).exit_code, tools.elapsed()) == (7, 60)
-
-
-def test_after_one_success_only_the_deadline_ends() -> None:
-    """Hours of failures are not the job's failure."""
-    events, _ = monitored([RUNNING, *[RESET] * 500, DONE])
-    assert isinstance(events[-1], Final)
 
 
 def test_key_refused_twice_in_a_row() -> None:
@@ -276,15 +213,6 @@ def test_error_as_a_text() -> None:
     events, _ = monitored([response("failed", error="it broke")])
     assert isinstance(events[-1], Final)
     assert events[-1].error == {"code": None, "message": "it broke"}
-
-
-def test_create_refused_connections_are_tried_for_a_minute() -> None:
-    """Then exit 7, `not_created`, and the state forgets the intent."""
-    events, client, tools = submitted([REFUSED])
-    error = last_error(events)
-    assert (error.exit_code, error.outcome, error.next) == (7, "not_created", None)
-    assert client.times("create") == [0, 1, 3, 7, 15, 31]
-    assert list(tools.store.jobs()) == []
 
 
 def test_create_busy_is_tried_for_ten_minutes() -> None:

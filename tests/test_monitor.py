@@ -55,37 +55,6 @@ def test_monitor_whole_run(
     assert result.code == 0
 
 
-def test_poll_faults_never_end_a_monitor(
-    run: Callable[..., Result],
-    started: Callable[..., str],
-    sandbox: Sandbox,
-    instant_sleep: None,
-) -> None:
-    """Each is told as a poll_error, and polling goes on to the end."""
-    identifier = started()
-    faults = [
-        Fault(on="retrieve", kind="status", status=500),
-        Fault(on="retrieve", kind="status", status=429, headers={"retry-after": "1"}),
-        Fault(on="retrieve", kind="reset_before"),
-        Fault(on="retrieve", kind="truncate", after=20),
-        Fault(on="retrieve", kind="html"),
-        Fault(on="retrieve", kind="raw", body="null"),
-        Fault(on="retrieve", kind="raw", body="{}"),
-        Fault(on="retrieve", kind="status", status=404),
-        Fault(on="retrieve", kind="status", status=401),
-    ]
-    sandbox.script(*faults)
-    result = run("monitor", identifier, *FAST)
-    assert result.events == [*["poll_error"] * len(faults), "poll", "final"]
-    assert result.code == 0
-    errors = [line for line in result.lines if line["event"] == "poll_error"]
-    assert [error["consecutive"] for error in errors] == list(range(1, len(faults) + 1))
-    assert [error["error"]["http_status"] for error in errors] == [
-        *(500, 429, None, None, 200, 200, 200, 404, 401)
-    ]
-    assert errors[0]["error"].keys() == {"code", "message", "http_status", "request_id"}
-
-
 def test_monitor_of_an_unknown_id(run: Callable[..., Result], instant_sleep: None) -> None:
     """Exit 5 after the grace for an id that the API doesn't have."""
     result = run("monitor", "resp_unknown", *FAST, "--max-wait-seconds", "30")
@@ -251,30 +220,6 @@ def test_show_of_a_running_job(run: Callable[..., Result], started: Callable[...
     result = run("show", identifier)
     assert (result.code, result.last["source"], result.last["status"]) == (3, "api", "queued")
     assert result.last["next"][-2:] == ["monitor", identifier]
-
-
-def test_show_after_the_api_has_let_go(
-    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The local copy answers; without one it is not found."""
-    identifier = run("submit", "--prompt", "x", *FAST).id
-    sandbox.forget(identifier)
-    assert run("show", identifier).code == 0
-    monkeypatch.setenv("OAIBG_KEEP_DAYS", "0")
-    other = run("submit", "--prompt", "y", *FAST).id
-    sandbox.forget(other)
-    assert run("show", other).code == 5
-
-
-def test_monitor_after_the_api_has_let_go(
-    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
-) -> None:
-    """The end is told from the local copy, and that it is one."""
-    identifier = run("submit", "--prompt", "x", *FAST).id
-    sandbox.forget(identifier)
-    result = run("monitor", identifier, "--poll-seconds", "3")
-    assert result.events[-2:] == ["warning", "final"]
-    assert (result.code, result.lines[-2]["code"]) == (0, "local_copy")
 
 
 def test_show_output_text_alone(run: Callable[..., Result], started: Callable[..., str]) -> None:

@@ -83,29 +83,6 @@ def test_human_list_and_show(run: Callable[..., Result]) -> None:
     assert shown.err.endswith(": completed\n")
 
 
-def test_hostile_text_is_inert_for_people(run: Callable[..., Result]) -> None:
-    """No control sequence, markup or bidirectional mark reaches the terminal as such."""
-    text = HOSTILE.replace("\x00", "")
-    result = run(
-        *("submit", "--prompt", "x", "--metadata", f"sandbox_text={text}", "--human"),
-        *("--poll-seconds", "0.03"),
-    )
-    shown = result.out.decode()
-    assert result.code == 0
-    assert "[bold red]x[/]" in shown
-    assert "\\x1b]0;owned\\x07" in shown
-    assert not set(shown) & set("\x1b\x07\u202e\x9b\r\b")
-
-
-def test_hostile_errors_are_inert_for_people(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """Also what a server says in its errors."""
-    body = {"error": {"message": HOSTILE, "code": "[red]c[/]"}}
-    sandbox.script(Fault(on="create", kind="status", status=400, body=body))
-    result = run("submit", "--prompt", "x", "--human")
-    assert "[bold red]x[/]" in result.err
-    assert not set(result.err) & set("\x1b\x07\u202e\x9b\r\b\x00")
-
-
 @given(st.text(st.characters(exclude_categories=())))
 def test_every_text_is_one_json_line(text: str) -> None:
     """ASCII, one line, and the same text again."""

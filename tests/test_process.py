@@ -29,31 +29,6 @@ LONG = ("--metadata", "sandbox_seconds=600")
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-@pytest.mark.parametrize("number", CODES)
-def test_signal_while_waiting(command: Command, sandbox: Sandbox, number: signal.Signals) -> None:
-    """The wait ends within a second, told with `next`; the job goes on."""
-    process = command.start("submit", "--prompt", "x", *LONG)
-    submitted, read = await_line(process, "submitted")
-    sent = time.monotonic()
-    process.send_signal(number)
-    result = command.end(process)
-    assert time.monotonic() - sent < 1
-    assert result.code == CODES[number]
-    last = parsed(read + result.out)[-1]
-    assert last == last | {
-        "event": "interrupted",
-        "signal": number.name,
-        "status": "queued",
-        "job_cancelled": False,
-        "outcome": "created",
-        "exit_code": CODES[number],
-        "response_id": submitted["response_id"],
-    }
-    assert last["next"][-2:] == ["monitor", submitted["response_id"]]
-    assert result.err == ""
-    assert [request.path for request in sandbox.requests] == ["/v1/responses"]
-
-
 def test_signal_during_start_up(command: Command, sandbox: Sandbox) -> None:
     """Before anything is sent: nothing was created, and it is told."""
     process = command.start("submit", "--prompt", "x", *LONG, fresh=True)
@@ -199,64 +174,6 @@ def test_signal_while_the_id_is_being_stored(
     assert len(sandbox.posts) == 1
 
 
-def test_signal_while_the_creates_reply_is_on_its_way(command: Command, sandbox: Sandbox) -> None:
-    """The reply is waited for, so that the paid id is kept and told."""
-    sandbox.script(Fault(on="create", kind="delay", seconds=1.0))
-    process = command.start("submit", "--prompt", "x", *LONG)
-    wait_until(lambda: sandbox.posts)
-    process.send_signal(signal.SIGINT)
-    result = command.end(process)
-    (identifier,) = sandbox.jobs
-    assert (result.code, result.id, result.last["outcome"]) == (130, identifier, "created")
-    assert result.events == ["submit_start", "interrupted"]
-    assert command.run("show").id == identifier
-
-
-def test_second_signal_ends_at_once(command: Command, sandbox: Sandbox) -> None:
-    """Also while the create's reply is waited for: the outcome is unknown then, and kept so."""
-    sandbox.script(Fault(on="create", kind="hang_after"))
-    process = command.start("submit", "--prompt", "x", "--job-key", "k", *LONG)
-    wait_until(lambda: sandbox.jobs)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert process.poll() is None
-    sent = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    result = command.end(process)
-    assert time.monotonic() - sent < 1
-    assert (result.code, result.last["event"], result.last["outcome"]) == (
-        143,
-        "interrupted",
-        "unknown",
-    )
-    assert command.run("submit", "--prompt", "x", "--job-key", "k", *LONG).code == 6
-    assert len(sandbox.posts) == 1
-
-
-def test_signal_while_a_poll_hangs(command: Command, sandbox: Sandbox) -> None:
-    """A request under way does not hold the end up."""
-    identifier = command.run("submit", "--prompt", "x", "--detach", *LONG).id
-    sandbox.script(Fault(on="retrieve", kind="hang_before", times=0))
-    process = command.start("monitor", identifier)
-    wait_until(lambda: len(sandbox.requests) > 1)
-    sent = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    result = command.end(process)
-    assert time.monotonic() - sent < 1
-    assert (result.code, result.id, result.last["outcome"]) == (130, identifier, None)
-
-
-def test_cancel_on_interrupt(command: Command, sandbox: Sandbox) -> None:
-    """Only when it is asked for, a signal cancels the job, and the line says so."""
-    process = command.start("submit", "--prompt", "x", "--cancel-on-interrupt", *LONG)
-    submitted, read = await_line(process, "submitted")
-    process.send_signal(signal.SIGINT)
-    result = command.end(process)
-    last = parsed(read + result.out)[-1]
-    assert (result.code, last["job_cancelled"], last["status"]) == (130, True, "cancelled")
-    assert last["next"][-2:] == ["show", submitted["response_id"]]
-
-
 def test_refusal_that_arrives_after_a_signal(command: Command, sandbox: Sandbox) -> None:
     """What was certainly not created is told so, and leaves nothing in the state."""
     sandbox.script(Fault(on="create", kind="delay", seconds=1.0))
@@ -344,27 +261,6 @@ def test_nohup_stays(command: Command, sandbox: Sandbox) -> None:
     assert command.end(process).code == 0
 
 
-def test_stdout_closed_by_its_reader(command: Command, sandbox: Sandbox) -> None:
-    """`| head -1` ends the run quietly with 141, and the id is in the state."""
-    process = command.start("submit", "--prompt", "x", *LONG)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    process.wait(20)
-    assert process.stderr is not None
-    assert (process.returncode, process.stderr.read()) == (141, b"")
-    (identifier,) = sandbox.jobs
-    assert command.run("show").id == identifier
-
-
-def test_stdout_full(command: Command, sandbox: Sandbox) -> None:
-    """A full disk under stdout ends the run quietly with 9, before anything is sent."""
-    with open("/dev/full", "wb") as full:  # noqa: PTH123
-        result = command.run("submit", "--prompt", "x", stdout=full)
-    assert (result.code, result.err) == (9, "")
-    assert not sandbox.posts
-
-
 def test_standard_streams_closed(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     """No file of ours becomes stdout, and the run goes as ever."""
     out = tmp_path / "o.json"
@@ -393,60 +289,6 @@ def test_pipe_that_does_not_block(command: Command) -> None:
         (line,) = parsed(pipe.read())
     assert process.wait(20) == 0
     assert len(line["response"]["output"][1]["content"][0]["text"]) == 500_000
-
-
-@pytest.mark.parametrize(
-    ("fault", "posts", "code"),
-    [(Fault(on="create", kind="hang_before"), 1, 6), (None, 1, 0)],
-    ids=["before the reply", "after the id"],
-)
-def test_kill_9_and_the_same_command_again(
-    command: Command, sandbox: Sandbox, fault: Fault | None, posts: int, code: int
-) -> None:
-    """A lost reply is never paid twice; a job whose id was stored is taken up again."""
-    argv = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=1")
-    if fault is not None:
-        sandbox.script(fault)
-    process = command.start(*argv)
-    if fault is None:
-        await_line(process, "submitted")
-    else:
-        wait_until(lambda: sandbox.posts)
-    process.kill()
-    process.wait()
-    again = command.run(*argv, "--poll-seconds", "0.2")
-    assert again.code == code
-    assert len(sandbox.posts) == posts
-
-
-def test_kill_9_before_the_request(command: Command, sandbox: Sandbox) -> None:
-    """Nothing was sent: the same key submits."""
-    argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
-    process = command.start(*argv, fresh=True)
-    await_line(process, "submit_start")
-    process.kill()
-    process.wait()
-    assert command.run(*argv).code == 0
-    assert len(sandbox.posts) == 1
-
-
-def test_racers_for_one_job_key(command: Command, sandbox: Sandbox) -> None:
-    """Processes that submit one key at the same moment: one POST, and all follow the same id."""
-    sandbox.script(Fault(on="create", kind="delay", seconds=0.5))
-    argv = ("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.1")
-    racers = [command.start(*argv) for _ in range(6)]
-    results = [command.end(racer) for racer in racers]
-    assert [result.code for result in results] == [0] * 6
-    assert {result.id for result in results} == set(sandbox.jobs)
-    assert len(sandbox.posts) == 1
-
-
-def test_many_processes_on_one_state(command: Command, sandbox: Sandbox) -> None:
-    """They make it together, and none is refused."""
-    racers = [command.start("submit", "--prompt", f"{n}", "--detach") for n in range(8)]
-    results = [command.end(racer) for racer in racers]
-    assert [result.events for result in results] == [["submit_start", "submitted", "detached"]] * 8
-    assert command.run("show", "--list").last["counts"] == {"queued": 8}
 
 
 def test_state_is_private(command: Command, state: Path) -> None:

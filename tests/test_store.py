@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from harness import Command, Result
+    from harness import Result
     from oaibg.payload import Payload
-    from oaibg.sandbox import Sandbox
 
 URL = "http://api.test/v1"
 
@@ -107,38 +102,6 @@ def test_busy_is_told_apart(state: Path) -> None:
     other.close()
     store.intent(intent())
     store.close()
-
-
-def test_corrupt_file_is_set_aside(run: Callable[..., Result], state: Path) -> None:
-    """Kept under another name, told, and a new one begun."""
-    state.mkdir()
-    (state / FILE).write_bytes(b"this is no database, it is a text" * 100)
-    result = run("submit", "--prompt", "x", "--poll-seconds", "0.03")
-    assert result.events[:3] == ["submit_start", "warning", "submitted"]
-    assert (result.code, result.lines[1]["code"]) == (0, "state_corrupt")
-    (aside,) = state.glob(f"{FILE}.corrupt-*")
-    assert aside.read_bytes().startswith(b"this is no database")
-    assert run("show").code == 0
-
-
-def test_corrupt_file_and_a_job_key(
-    run: Callable[..., Result], state: Path, sandbox: Sandbox
-) -> None:
-    """Whether the key was submitted is unknown for as long as the lost file is there."""
-    argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
-    run(*argv)
-    (state / FILE).write_bytes(b"x" * 4096)
-    for _ in range(2):
-        result = run(*argv)
-        assert (result.code, result.last["outcome"]) == (6, "unknown")
-        assert f"{FILE}.corrupt-" in result.last["message"]
-    assert len(sandbox.posts) == 1
-    decided = run(*argv, "--resubmit-unknown")
-    assert (decided.code, len(sandbox.posts)) == (0, 2)
-    assert run(*argv).id == decided.id
-    (aside,) = state.glob(f"{FILE}.corrupt-*")
-    aside.unlink()
-    assert run(*argv[:-3], "--job-key", "other", "--detach").code == 0
 
 
 @pytest.mark.parametrize("page", [0, 1, 2])
@@ -243,82 +206,6 @@ def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
     assert (row.step, row.response_id) == ("submitted", "resp_1")
     store.close()
     other.close()
-
-
-def test_newer_file_is_refused(run: Callable[..., Result], state: Path, sandbox: Sandbox) -> None:
-    """Before the POST, and left as it is; monitoring an id goes on without it."""
-    identifier = run("submit", "--prompt", "x", "--detach").id
-    database = sqlite3.connect(state / FILE)
-    database.execute("PRAGMA user_version = 99")
-    database.close()
-    before = (state / FILE).read_bytes()
-    result = run("submit", "--prompt", "y")
-    assert (result.code, result.last["code"]) == (2, "state_newer")
-    assert len(sandbox.posts) == 1
-    monitored = run("monitor", identifier, "--poll-seconds", "0.03")
-    assert (monitored.code, monitored.events[0]) == (0, "warning")
-    assert (state / FILE).read_bytes() == before
-
-
-@pytest.fixture
-def unprivileged(command: Command) -> Callable[..., Result]:
-    """Run the command as nobody: root may write everywhere."""
-    if os.geteuid() != 0:
-        return command.run
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        pytest.skip("root without setpriv can't drop its rights")
-
-    def run_it(*argv: str) -> Result:
-        done = subprocess.Popen(
-            [
-                *(setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"),
-                *(sys.executable, "-m", "oaibg", *argv),
-            ],
-            env=command.environment | {"PYTHONDONTWRITEBYTECODE": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        return command.end(done)
-
-    probe = run_it("--version")
-    if probe.code:
-        pytest.skip("this Python is not readable by other users")
-    return run_it
-
-
-def test_state_that_cannot_be_written(
-    unprivileged: Callable[..., Result], command: Command, state: Path, sandbox: Sandbox
-) -> None:
-    """A warning that names OAIBG_STATE_DIR, and the run goes on; a job key ends it unsent."""
-    state.mkdir()
-    state.chmod(0o555)
-    for folder in state.parents:
-        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
-            folder.chmod(0o755)
-    result = unprivileged("submit", "--prompt", "x", "--poll-seconds", "0.05")
-    assert result.code == 0
-    assert result.events[:3] == ["submit_start", "warning", "submitted"]
-    assert result.lines[1]["code"] == "state_unwritable"
-    assert "OAIBG_STATE_DIR" in result.lines[1]["message"]
-    keyed = unprivileged("submit", "--prompt", "x", "--job-key", "k")
-    assert (keyed.code, keyed.last["code"], len(sandbox.posts)) == (2, "state_unwritable", 1)
-
-
-def test_reading_a_state_that_cannot_be_written(
-    unprivileged: Callable[..., Result], command: Command, state: Path
-) -> None:
-    """What is known stays known in a read-only folder."""
-    identifier = command.run("submit", "--prompt", "x", "--poll-seconds", "0.05").id
-    for path in (state, *state.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    for folder in state.parents:
-        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
-            folder.chmod(0o755)
-    result = unprivileged("show")
-    assert (result.code, result.id, result.last["source"]) == (0, identifier, "local")
-    monitored = unprivileged("monitor", identifier)
-    assert monitored.events == ["poll", "warning", "final"]
 
 
 def test_store_of_this_process_alone() -> None:

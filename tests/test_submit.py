@@ -186,61 +186,6 @@ def test_messages_are_sent_as_they_stand(
     assert sandbox.posts[0].body["input"] == messages
 
 
-@pytest.mark.parametrize(
-    ("outcome", "told"),
-    [
-        ("failed", {"error": {"code": "server_error"}, "incomplete_details": None}),
-        ("incomplete", {"error": None, "incomplete_details": {"reason": "max_output_tokens"}}),
-        ("cancelled", {"error": None, "incomplete_details": None}),
-        ("expired", {"error": None, "incomplete_details": None}),
-    ],
-)
-def test_unsuccessful_ends(
-    run: Callable[..., Result], tmp_path: Path, outcome: str, told: dict[str, Any]
-) -> None:
-    """Exit 4 with the reason, the payload saved, and `next` to look at it."""
-    out = tmp_path / "o.json"
-    result = run(
-        "submit",
-        *("--prompt", "x", "--metadata", f"sandbox_outcome={outcome}"),
-        *("--output-json-file", str(out), *FAST),
-    )
-    final = result.last
-    assert (result.code, final["status"], final["ok"]) == (4, outcome, False)
-    for key, expected in told.items():
-        if isinstance(expected, dict):
-            assert expected.items() <= final[key].items()
-        else:
-            assert final[key] is expected
-    assert json.loads(out.read_bytes())["status"] == outcome
-    assert final["next"][-4:] == ["show", "--output-json-file", str(out), result.id]
-    again = run(*final["next"][final["next"].index("show") :])
-    assert (again.code, again.last["status"]) == (4, outcome)
-
-
-def test_partial_text_of_an_incomplete_job_is_saved(
-    run: Callable[..., Result], tmp_path: Path
-) -> None:
-    """What was paid for is never dropped."""
-    text = tmp_path / "o.md"
-    setting = ("--metadata", "sandbox_outcome=incomplete")
-    result = run("submit", "--prompt", "x", *setting, "--output-text-file", str(text), *FAST)
-    assert result.code == 4
-    assert len(text.read_bytes()) == result.last["output_text_bytes"] > 0
-
-
-def test_completed_without_text(run: Callable[..., Result], tmp_path: Path) -> None:
-    """It is a success all the same, and is told; no file is made."""
-    text = tmp_path / "o.md"
-    result = run(
-        "submit",
-        *("--prompt", "x", "--metadata", "sandbox_empty=1", "--output-text-file", str(text)),
-        *FAST,
-    )
-    assert result.events[-2:] == ["output_text_missing", "final"]
-    assert (result.code, text.exists()) == (0, False)
-
-
 def test_payload_is_kept_to_the_byte(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -273,15 +218,6 @@ def test_detach_ends_at_once(run: Callable[..., Result]) -> None:
         *("--poll-seconds", "2", "--max-wait-seconds", "60", "--show-output-text"),
         result.id,
     ]
-
-
-def test_wait_budget(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """Exit 3 at the deadline, with the job untouched and `next` to follow it."""
-    setting = ("--metadata", "sandbox_seconds=600", "--max-wait-seconds", "0.3")
-    result = run("submit", "--prompt", "x", *setting, "--poll-seconds", "0.1")
-    assert (result.code, result.last["event"], result.last["status"]) == (3, "timeout", "queued")
-    assert result.last["next"][-1] == result.id
-    assert [request.method for request in sandbox.requests].count("POST") == 1
 
 
 def test_dry_run_sends_nothing(
@@ -328,15 +264,6 @@ def test_job_key_reattaches(run: Callable[..., Result], sandbox: Sandbox) -> Non
     assert (third.lines[2]["code"], third.code) == ("job_key_ended", 0)
 
 
-def test_job_key_with_another_request(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """It is a usage error, and nothing is sent."""
-    run("submit", "--prompt", "x", "--job-key", "k", "--detach")
-    result = run("submit", "--prompt", "y", "--job-key", "k")
-    assert (result.code, result.last["code"]) == (2, "job_key_reused")
-    assert result.last["outcome"] == "not_created"
-    assert len(sandbox.posts) == 1
-
-
 @pytest.mark.parametrize(
     ("fault", "code", "exit_code"),
     [
@@ -376,76 +303,6 @@ def test_refused_create(
     assert run("show", "--list").last["counts"] == {}
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(on="create", kind="reset_before"),
-        Fault(on="create", kind="reset_after"),
-        Fault(on="create", kind="status", status=408),
-        Fault(on="create", kind="status", status=500),
-        Fault(on="create", kind="status", status=502),
-        Fault(on="create", kind="status", status=503, body="no upstream"),
-        Fault(on="create", kind="status", status=504),
-        Fault(on="create", kind="html"),
-        Fault(on="create", kind="truncate"),
-        Fault(on="create", kind="raw", body="{}"),
-        Fault(on="create", kind="raw", body='{"id": ""}'),
-        Fault(on="create", kind="raw", body="[1]"),
-        Fault(on="create", kind="raw", body='{"id": "..", "status": "queued"}'),
-        Fault(on="create", kind="raw", body='{"id": "a/b", "status": "queued"}'),
-        Fault(on="create", kind="raw", body=r'{"id": "resp_\ud800", "status": "queued"}'),
-        Fault(on="create", kind="raw", body=""),
-    ],
-    ids=lambda fault: f"{fault.kind}-{fault.status}-{str(fault.body)[:12]}",
-)
-def test_lost_create(run: Callable[..., Result], sandbox: Sandbox, fault: Fault) -> None:
-    """After the request went out nothing is certain: one POST, exit 6, the intent is kept."""
-    sandbox.script(fault)
-    argv = ("submit", "--prompt", "x", "--job-key", "k")
-    result = run(*argv)
-    assert (result.code, result.last["outcome"], result.last["next"]) == (6, "unknown", None)
-    again = run(*argv)
-    assert (again.code, again.last["code"], again.last["outcome"]) == (
-        6,
-        "outcome_unknown",
-        "unknown",
-    )
-    assert len(sandbox.posts) == 1
-    assert run("show").code == 6
-    assert run("show", "--list").last["counts"] == {"outcome_unknown": 1}
-    decided = run(*argv, "--resubmit-unknown", "--detach")
-    assert (decided.code, len(sandbox.posts)) == (0, 2)
-    assert run("show", "--job-key", "k").id == decided.id
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(on="create", kind="status", status=429, headers={"retry-after": "0"}, times=2),
-        Fault(
-            on="create",
-            kind="status",
-            status=503,
-            body={"error": {"message": "overloaded", "code": "server_is_overloaded"}},
-        ),
-    ],
-)
-def test_busy_create_is_tried_again(
-    run: Callable[..., Result], sandbox: Sandbox, fault: Fault, instant_sleep: None
-) -> None:
-    """A server that says it is too busy has created nothing: one job in the end."""
-    sandbox.script(fault)
-    result = run("submit", "--prompt", "x", "--detach")
-    assert result.events == [
-        "submit_start",
-        *["submit_error"] * fault.times,
-        "submitted",
-        "detached",
-    ]
-    assert result.lines[1]["error"]["http_status"] == fault.status
-    assert len(sandbox.jobs) == 1
-
-
 def test_without_a_key(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,41 +323,6 @@ def test_a_key_that_no_header_can_carry(
     assert (result.code, result.last["code"]) == (8, "invalid_api_key")
     assert b"sk-" not in result.out
     assert not sandbox.requests
-
-
-def test_output_file_that_can_no_longer_be_written(
-    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Exit 9, the rest is done, and `next` fetches the result."""
-    folder = tmp_path / "gone"
-    folder.mkdir()
-    path = folder / "o.json"
-
-    def remove_folder(*_: object) -> None:
-        folder.rmdir()
-
-    with monkeypatch.context() as without_folder:
-        without_folder.setattr("tempfile.mkstemp", _after(remove_folder))
-        result = run("submit", "--prompt", "x", "--output-json-file", str(path), *FAST)
-    assert result.events[-2:] == ["warning", "final"]
-    assert (result.code, result.last["ok"], result.lines[-2]["code"]) == (9, True, "write_failed")
-    folder.mkdir()
-    command = result.last["next"]
-    assert run(*command[command.index("show") :]).code == 0
-    assert json.loads(path.read_bytes())["id"] == result.id
-
-
-def _after(first: Callable[..., None]) -> Callable[..., Any]:
-    import tempfile
-
-    real = tempfile.mkstemp
-
-    def mkstemp(*args: Any, **keywords: Any) -> Any:
-        if "state" not in str(keywords.get("dir")):
-            first()
-        return real(*args, **keywords)
-
-    return mkstemp
 
 
 def test_empty_base_url_is_openais_own(
@@ -648,15 +470,6 @@ def test_an_option_as_a_value(run: Callable[..., Result]) -> None:
     """`--human` as the text of a prompt chooses no renderer."""
     result = run("submit", "--prompt", "--human", "--messages-json-file", "x")
     assert (result.code, result.events) == (2, ["error"])
-
-
-def test_unknown_outcome_and_another_request(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """The key still belongs to the request that was sent."""
-    sandbox.script(Fault(on="create", kind="reset_after"))
-    assert run("submit", "--prompt", "x", "--job-key", "k").code == 6
-    result = run("submit", "--prompt", "y", "--job-key", "k", "--resubmit-unknown")
-    assert (result.code, result.last["code"]) == (2, "job_key_reused")
-    assert len(sandbox.posts) == 1
 
 
 def test_credentials_in_the_base_url(

@@ -6,6 +6,9 @@ import os
 import stat
 from contextlib import suppress
 
+TEMPORARY = ".oaibg.*.tmp"
+"""The names of files that are being written; kill -9 leaves one behind."""
+
 
 def save(path: str, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` durably: a temporary file beside it, synced, then renamed over it.
@@ -34,7 +37,8 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)  # noqa: PTH120
-    descriptor, temporary = tempfile.mkstemp(prefix=".oaibg.", suffix=".tmp", dir=folder)
+    prefix, suffix = TEMPORARY.split("*")
+    descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123
             file.write(data)

@@ -14,6 +14,9 @@ from oaibg.errors import UsageError
 from oaibg.nesting import DEPTH, is_deep
 from oaibg.record import Record
 
+INPUT_BYTES_MAX = 256 << 20
+"""What one input file may have; many times what the API takes."""
+
 ROLES = ("system", "developer", "user", "assistant")
 
 _EXAMPLE = '[{"role": "user", "content": "Hello"}]'
@@ -235,14 +238,16 @@ def _decoded(path: str) -> str:
         if path == "-":
             if sys.stdin is None:
                 raise UsageError("stdin is closed; there is nothing to read.")
-            raw = sys.stdin.buffer.read()
+            raw = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
         else:
             with open(path, "rb") as file:  # noqa: PTH123 - pathlib would only wrap it
-                raw = file.read()
+                raw = file.read(INPUT_BYTES_MAX + 1)
     except OSError as error:
         raise UsageError(f"{name}: {os.strerror(error.errno or 0)}.") from error
     except ValueError as error:
         raise UsageError(f"{name!r}: no valid path ({error}).") from error
+    if len(raw) > INPUT_BYTES_MAX:
+        raise UsageError(f"{name}: larger than {INPUT_BYTES_MAX >> 20} MiB, the most that is read.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

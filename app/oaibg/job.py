@@ -77,6 +77,8 @@ class Job:
         """The reply to the create."""
         self.unstored_row: int | None = None
         """The state's row that the id still has to be written to."""
+        self.kept = not submitting
+        """Whether the id outlives this process: it is in the state, or the user's own."""
         self.write_failed = False
         self.state_warned = False
 
@@ -207,6 +209,15 @@ class Job:
             hint=error.hint,
             exit_code=error.exit_code,
             next=self.monitor_command() if error.resumable or outcome == "created" else None,
+        )
+
+    def last_words(self) -> str | None:
+        """What must be said where stdout takes nothing more: an id that is nowhere else."""
+        if self.kept or self.outcome != "created":
+            return None
+        return (
+            f"The job {self.response_id} was submitted; neither stdout nor the state took its id. "
+            f"Follow it with: oaibg monitor {self.response_id}"
         )
 
     def monitor_command(self) -> list[str] | None:

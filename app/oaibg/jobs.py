@@ -50,8 +50,10 @@ T = TypeVar("T")
 CANCEL_CONFIRMS = 5
 """Retrieves, one second apart, in which a server may confirm a cancel."""
 
-_CANCEL_SECONDS = 2.0
-"""Seconds for each request of a cancel that a signal asks for."""
+_CANCEL_SECONDS = 5.0
+"""Seconds in which a cancel that a signal asks for is made and confirmed."""
+
+_CANCEL_INTERVAL, _CANCEL_TIMEOUT = 0.5, 2.0
 
 _ASK_SECONDS = 20.0
 """Seconds after which a single look or a cancel is not tried again."""
@@ -118,17 +120,36 @@ async def _interrupted(job: Job, tools: Tools) -> Event:
     cancelled = False
     if job.wait.cancel_on_interrupt and job.response_id is not None:
         try:
-            api = await tools.connect()
-            payload = await api.cancel(job.response_id, _CANCEL_SECONDS)
-            if payload is None:
-                payload = await api.retrieve(job.response_id, _CANCEL_SECONDS)
-        except (CallFailed, OaibgError):
-            pass  # `job_cancelled` is false, which says it
-        else:
+            payload = await _cancel_now(job, tools)
+        except OaibgError:
+            payload = None  # `job_cancelled` is false, which says it
+        if payload is not None:
             job.status = payload.status
             cancelled = payload.status == "cancelled"
             await remember_seen(payload, job, tools)
     return job.interrupted(tools.signum(), cancelled=cancelled)
+
+
+async def _cancel_now(job: Job, tools: Tools) -> Payload | None:
+    """Cancel a job and look until it has ended; what was seen last when the time is over."""
+    api, clock, response_id = await tools.connect(), tools.clock, str(job.response_id)
+    give_up = clock.monotonic() + _CANCEL_SECONDS
+    call: Callable[[str, float], Awaitable[Payload | None]] = api.cancel
+    seen: Payload | None = None
+    refused = False
+    while True:
+        try:
+            seen = await call(response_id, _CANCEL_TIMEOUT) or seen
+            call = api.retrieve
+        except CallFailed as failure:
+            if not is_passing(failure):
+                # A refusal may mean that the job has ended already: the retrieve tells the truth.
+                call, refused = api.retrieve, True
+        if seen is not None and (seen.ended or refused):
+            return seen
+        if clock.monotonic() + _CANCEL_INTERVAL >= give_up:
+            return seen
+        await clock.sleep(_CANCEL_INTERVAL)
 
 
 async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
@@ -143,8 +164,11 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
         yield state_warning(job, problem)
     async for event in create_once(submission, job, tools):
         yield event
-    reattached = job.payload is None
-    ended = await local_copy(job, tools) if reattached else job.payload
+    reattached = local = job.payload is None
+    ended = job.payload
+    if reattached and (ended := await local_copy(job, tools)) and ended.status == "cancelled":
+        ended, source = await _glance(ended, job, tools)
+        local = source == "local"
     if ended is not None and ended.ended:
         if reattached:
             yield job.warning(
@@ -152,7 +176,7 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
                 f"The job of this job key has ended before, as {ended.status}; a new attempt needs "
                 "a new key.",
             )
-        events = finish(ended, job, tools, local=reattached)
+        events = finish(ended, job, tools, local=local)
     elif submission.detach:
         yield job.detached()
         return
@@ -348,6 +372,8 @@ async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["
             raise
         if is_missing(failure):
             raise not_found(job, failure) from failure
+        if failure.http_status in (403, 407):
+            raise _unasked(failure) from failure
         raise ApiRefused(
             failure.message,
             code=failure.code,
@@ -379,10 +405,14 @@ async def _ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tool
             asked = polling.retry_after(failure.retry_after, tools.clock.now())
             delay = polling.create_delay(attempt, asked, tools.clock.random())
             if tools.clock.monotonic() + delay >= give_up:
-                raise Unavailable(
-                    f"The API could not be asked: {failure.message}",
-                    http_status=failure.http_status,
-                    request_id=failure.request_id,
-                    hint=UNREACHABLE_HINT,
-                ) from failure
+                raise _unasked(failure) from failure
         await tools.clock.sleep(delay)
+
+
+def _unasked(failure: CallFailed) -> Unavailable:
+    return Unavailable(
+        f"The API could not be asked: {failure.message}",
+        http_status=failure.http_status,
+        request_id=failure.request_id,
+        hint=UNREACHABLE_HINT,
+    )

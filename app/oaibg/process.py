@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from oaibg.errors import ExitCode, StdoutGone
 from oaibg.events import exit_code_of
-from oaibg.output import JsonLines, RawText, Stdout
+from oaibg.output import JsonLines, RawText, Stdout, prose
 from oaibg.start import handle_signals
 from oaibg.text import timestamp
 
@@ -86,6 +86,8 @@ class Process:
                     code = code if ended is None else ended
             except StdoutGone as gone:
                 code = gone.exit_code
+                if (words := self.job.last_words()) is not None:
+                    prose(words)
             if self.owned:
                 self.end(code)
             await close()

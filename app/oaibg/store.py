@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oaibg.files import save
+from oaibg.files import TEMPORARY, save
 from oaibg.record import Record
 from oaibg.statefile import (
     StateBusyError,
@@ -119,6 +119,11 @@ class Store:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._db = open_file(self._folder, _SCHEMA)
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether it outlives this process."""
+        return self._folder is not None
+
     def intent(self, intent: Intent) -> int:
         """Note a job before it is submitted; gives the row's number.
 
@@ -150,11 +155,12 @@ class Store:
         with changing(self._db) as db:
             if over is not None:
                 db.execute("UPDATE jobs SET superseded = 1 WHERE id = ?", (over.id,))
-            db.execute(
+            cursor = db.execute(
                 "UPDATE jobs SET step = 'sending', updated_at = ?, job_key = coalesce(job_key, ?)"
                 " WHERE id = ?",
                 (self._now(), over and over.job_key, number),
             )
+            _check_found(cursor)
 
     def unsent(self, number: int, *, over: Row | None = None) -> None:
         """Step back to the intent: it is certain that nothing was created, and a try follows."""
@@ -174,11 +180,12 @@ class Store:
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
         """Note the id that the API gave."""
         with changing(self._db) as db:
-            db.execute(
+            cursor = db.execute(
                 "UPDATE jobs SET step = 'submitted', response_id = ?, status = ?, updated_at = ?"
                 " WHERE id = ?",
                 (response_id, status, self._now(), number),
             )
+            _check_found(cursor)
 
     def seen(self, base_url: str, response_id: str, status: str | None, model: str | None) -> None:
         """Note a job's status, as it was just read; of an unknown job, begin to keep one."""
@@ -202,15 +209,16 @@ class Store:
             return
         self._prune()
         name = hashlib.sha256(f"{base_url}\n{response_id}".encode(errors="replace")).hexdigest()
-        with translated():
-            results = self._folder / "results"
-            results.mkdir(mode=0o700, exist_ok=True)
-            save(str(results / f"{name}.json"), raw, private=True)
+        # The row comes first: a file that no row names would never be removed.
         with changing(self._db) as db:
             db.execute(
                 "UPDATE jobs SET result = ?, updated_at = ? WHERE base_url = ? AND response_id = ?",
                 (name, self._now(), base_url, response_id),
             )
+        with translated():
+            results = self._folder / "results"
+            results.mkdir(mode=0o700, exist_ok=True)
+            save(str(results / f"{name}.json"), raw, private=True)
 
     def result(self, row: Row) -> bytes | None:
         """The result that was kept of a job; None where there is none (any more)."""
@@ -294,17 +302,27 @@ class Store:
             return
         self._pruned = True
         before = self._now() - self._keep_days * DAY
-        with changing(self._db) as db:
-            old = db.execute(
+        results = self._folder / "results"
+        with translated():
+            old = self._db.execute(
                 "SELECT result FROM jobs WHERE result IS NOT NULL AND updated_at < ?", (before,)
             ).fetchall()
-            db.execute(
-                "UPDATE jobs SET result = NULL WHERE result IS NOT NULL AND updated_at < ?",
-                (before,),
-            )
-        for (name,) in old:
+        left = [path for path in results.glob(TEMPORARY) if self._is_left(path)]
+        for path in [*(results / f"{name}.json" for (name,) in old), *left]:
             with suppress(OSError):  # what can't be removed is no reason to keep nothing new
-                (self._folder / "results" / f"{name}.json").unlink()
+                path.unlink()
+        if old:
+            with changing(self._db) as db:
+                db.execute(
+                    "UPDATE jobs SET result = NULL WHERE result IS NOT NULL AND updated_at < ?",
+                    (before,),
+                )
+
+    def _is_left(self, path: Path) -> bool:
+        """Whether a half-written file is of a process that is gone."""
+        with suppress(OSError):
+            return path.stat().st_mtime < self._now() - 3600
+        return False
 
 
 def open_store(
@@ -329,6 +347,12 @@ def open_store(
                 return Store(None, now=now), error
             problem = error
         time.sleep(0.02)
+
+
+def _check_found(cursor: sqlite3.Cursor) -> None:
+    """Raise where a job's row is gone: what is written of it would be lost."""
+    if cursor.rowcount != 1:
+        raise StateError("state_unwritable", "The job's row in the state is gone.")
 
 
 def _marks(values: dict[str, Any]) -> str:

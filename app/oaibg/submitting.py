@@ -65,6 +65,7 @@ async def create_once(submission: Submission, job: Job, tools: Tools) -> AsyncIt
         if lock is not None:
             tools.store.unlock(lock)
     job.response_id, job.status, job.outcome = row.response_id, row.status, "created"
+    job.kept = True
     yield Submitted(
         response_id=job.response_id, status=job.status, request_id=None, reattached=True
     )

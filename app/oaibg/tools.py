@@ -140,7 +140,7 @@ def store_id(job: Job, store: Store) -> None:
     """Write a job's id to its row, where that has not been possible so far."""
     if job.unstored_row is not None:
         store.submitted(job.unstored_row, str(job.response_id), job.status)
-        job.unstored_row = None
+        job.unstored_row, job.kept = None, store.is_durable
 
 
 async def remember_seen(payload: Payload, job: Job, tools: Tools) -> WarningEvent | None:

@@ -141,7 +141,8 @@ def is_passing(failure: CallFailed) -> bool:
 def _refusal_hint(failure: CallFailed) -> str | None:
     if failure.code in SPENT:
         return "Waiting does not help: add credit or raise the limit in the account's billing."
-    if failure.code == "model_not_found":
+    unknown_model = failure.http_status == 404 and "model" in failure.message.lower()
+    if failure.code == "model_not_found" or unknown_model:
         return "Name a model that this key may use with --model (or OAIBG_MODEL)."
     if failure.http_status in (404, 405) and not failure.envelope:
         return "Does OPENAI_BASE_URL name a Responses API? It usually ends in /v1."
