@@ -16,7 +16,10 @@ from oaibg.errors import UsageError
 from oaibg.request import Settings, build_request, canonical_json, merge_patch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from harness import Result
 
 PLAIN = Settings(model="m", reasoning_effort="medium", verbosity="medium")
 JSON = st.recursive(
@@ -242,3 +245,14 @@ def test_bad_metadata(pairs: list[str]) -> None:
     """The API's limits hold before anything is sent."""
     with pytest.raises(UsageError, match="--metadata"):
         inputs.parse_metadata(pairs)
+
+
+def test_file_that_is_too_large(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Refused at the limit, also where it never ends."""
+    large = tmp_path / "large.json"
+    with large.open("wb") as file:
+        file.truncate(inputs.INPUT_BYTES_MAX + 1)
+    for path in (str(large), "/dev/zero"):
+        result = run("submit", "--messages-json-file", path)
+        assert (result.code, result.last["code"]) == (2, "usage")
+        assert result.last["message"] == f"{path}: larger than 256 MiB, the most that is read."

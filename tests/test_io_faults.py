@@ -11,6 +11,7 @@ import pytest
 
 from forkserver import IoFault
 from ledger import audit, count, rows_of
+from oaibg.statefile import FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,24 @@ def struck(at: int, log: Path) -> bool:
     steps = len(log.read_text().splitlines())
     count("io_faults", max(steps - at + 1, 0))
     return steps >= at
+
+
+def test_the_disk_has_it_first(faulty: Command, tmp_path: Path, state: Path) -> None:
+    """A power cut loses nothing: each commit is synced before the request goes out, and before the
+    id is told.
+    """
+    log = tmp_path / "log"
+    fault = IoFault(mode="count", below=str(state), log=str(log))
+    assert faulty.run("submit", "--prompt", "x", "--detach", fault=fault).code == 0
+    steps = log.read_text().splitlines()
+    told = [number for number, step in enumerate(steps) if step == "write stdout"]
+    database = state / FILE
+    for place in (steps.index("send socket"), told[1]):
+        assert steps[place - 3 : place] == [
+            f"sync {database}",
+            f"unlink {database}-journal",
+            f"sync {state}",
+        ]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

@@ -291,33 +291,6 @@ def test_pipe_that_does_not_block(command: Command) -> None:
     assert len(line["response"]["output"][1]["content"][0]["text"]) == 500_000
 
 
-def test_state_is_private(command: Command, state: Path) -> None:
-    """Folders 0700, files 0600."""
-    command.run("submit", "--prompt", "x", "--poll-seconds", "0.05", "--job-key", "k")
-    modes = {path: path.stat().st_mode & 0o777 for path in (state, *state.rglob("*"))}
-    assert len(modes) >= 6
-    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items())
-
-
-def test_nothing_secret_is_kept(command: Command, state: Path) -> None:
-    """Neither key nor prompt is in the state, in a line or in a log, also at level debug."""
-    secrets = (b"sk-test-0123456789", b"my private prompt")
-    result = command.run(
-        *("submit", "--prompt", "my private prompt", "--metadata", "sandbox_text=a"),
-        *("--poll-seconds", "0.05"),
-        env={"OPENAI_LOG": "debug"},
-        fresh=True,
-    )
-    assert result.code == 0
-    seen = [
-        result.out,
-        result.err.encode(),
-        *(p.read_bytes() for p in state.rglob("*") if p.is_file()),
-    ]
-    assert len(seen) > 3
-    assert not [secret for secret in secrets for text in seen if secret in text]
-
-
 @pytest.mark.parametrize(
     ("argv", "absent"),
     [

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import BASE_URL, FakeClient, FakeClock, collect, fake_tools, names, response, with_text
 from oaibg import jobs
+from oaibg.files import TEMPORARY
 from oaibg.job import Job
 from oaibg.request import Request
 from oaibg.statefile import FILE, StateBusyError, StateError
@@ -160,6 +163,34 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
     assert len(list(store.jobs())) == 1
     store.close()
     other.close()
+
+
+def test_what_kill_9_left_is_swept(state: Path) -> None:
+    """A half-written result goes after an hour; a younger one may still be written."""
+    store = Store(str(state))
+    results = state / "results"
+    results.mkdir()
+    for name, age in (("old", 7200), ("young", 60)):
+        path = results / TEMPORARY.replace("*", name)
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    store.seen(URL, "resp_1", "completed", "m")
+    store.keep(URL, "resp_1", b"{}")
+    assert {path.suffix for path in results.iterdir()} == {".tmp", ".json"}
+    assert [path.name for path in results.glob(TEMPORARY)] == [TEMPORARY.replace("*", "young")]
+    store.close()
+
+
+def test_row_that_is_gone(state: Path) -> None:
+    """What can't be noted is no success: nothing is sent, and a paid id is told as not kept."""
+    store = Store(str(state))
+    number = store.intent(intent(job_key="k"))
+    store.not_created(number)
+    with pytest.raises(StateError, match="gone"):
+        store.sending(number)
+    with pytest.raises(StateError, match="gone"):
+        store.submitted(number, "resp_1", "queued")
+    store.close()
 
 
 def test_result_that_cannot_be_removed(state: Path) -> None:

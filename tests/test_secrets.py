@@ -1,0 +1,122 @@
+"""Neither key nor header nor prompt is in an event, an error, a log or the state."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oaibg.sandbox import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Command, Result
+    from oaibg.sandbox import Sandbox
+
+KEY = "sk-test-0123456789"
+SECRETS = (KEY, "custom-header-secret", "url-password", "my private prompt")
+SUBMIT = ("submit", "--prompt", "my private prompt", "--poll-seconds", "0.05", "--job-key", "k")
+
+
+@pytest.fixture
+def secretive(command: Command, sandbox: Sandbox) -> Command:
+    """The command with secrets wherever they may be, and the SDK's log at level debug."""
+    command.environment |= {
+        "OPENAI_LOG": "debug",
+        "OPENAI_CUSTOM_HEADERS": "X-Gateway-Key: custom-header-secret",
+        "OPENAI_BASE_URL": sandbox.base_url.replace("://", "://user:url-password@"),
+    }
+    return command
+
+
+def told(secrets: tuple[str, ...], state: Path, *results: Result) -> list[str]:
+    """The secrets that stand in what runs have written."""
+    texts = [text for result in results for text in (result.out, result.err.encode())]
+    texts += [path.read_bytes() for path in state.rglob("*") if path.is_file()]
+    return [secret for secret in secrets if any(secret.encode() in text for text in texts)]
+
+
+def test_whole_run(secretive: Command, sandbox: Sandbox, state: Path) -> None:
+    """They are sent, and that is all that is done with them; `--metadata` keeps the echo short."""
+    run = secretive.run(*SUBMIT, "--metadata", "sandbox_text=a", fresh=True)
+    shown = secretive.run("show", "--list", fresh=True)
+    assert (run.code, shown.code) == (0, 0)
+    assert "HTTP Response" in run.err, "the log is on"
+    assert sandbox.posts[0].headers["x-gateway-key"] == "custom-header-secret"
+    assert told(SECRETS, state, run, shown) == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
+@pytest.mark.parametrize("place", ["message", "code", "param", "header", "text", "far"])
+def test_server_that_repeats_them(
+    secretive: Command, sandbox: Sandbox, state: Path, status: int, place: str
+) -> None:
+    """Wherever a server puts them, and also where what it says is cut in their middle."""
+    secrets = SECRETS[:3]
+    echo = f"Bearer {KEY} custom-header-secret {secretive.environment['OPENAI_BASE_URL']}"
+    error = {"message": "no", "code": "c", "param": "p"}
+    body: object = {"error": error}
+    headers = {}
+    if place in error:
+        error[place] = echo
+    elif place == "far":
+        error["message"] = f"{'x' * 985}{KEY}"
+    elif place == "header":
+        headers["x-request-id"] = echo
+    else:
+        body = echo
+    sandbox.script(Fault(kind="status", status=status, body=body, headers=headers, times=0))
+    results = [
+        secretive.run(*SUBMIT, "--max-wait-seconds", "0.4"),
+        secretive.run("monitor", "resp_1", "--max-wait-seconds", "0.2", "--poll-seconds", "0.1"),
+    ]
+    assert all(result.code for result in results)
+    assert told(secrets, state, *results) == []
+    assert b"sk-test-01" not in results[0].out, "nor a part of it"
+
+
+def test_proxy_with_credentials(secretive: Command, state: Path) -> None:
+    """Also where it can't be reached, or has no valid address."""
+    results = []
+    for proxy in ("http://user:url-password@127.0.0.1:9", "nonsense://user:url-password@x:9"):
+        secretive.environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": ""}
+        results.append(secretive.run(*SUBMIT, "--max-wait-seconds", "3", fresh=True))
+    assert [result.code for result in results] == [7, 2]
+    assert told(SECRETS, state, *results) == []
+
+
+def test_lost_reply(secretive: Command, sandbox: Sandbox, state: Path) -> None:
+    """An unknown outcome keeps the request's hash, and nothing of the request."""
+    sandbox.script(Fault(on="create", kind="reset_after"))
+    result = secretive.run(*SUBMIT, fresh=True)
+    assert result.code == 6
+    assert told(SECRETS, state, result) == []
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_modes(command: Command, state: Path, tmp_path: Path, mask: int) -> None:
+    """The state is its owner's alone, whatever the umask; output files are as the umask has it."""
+    out = tmp_path / "o.json"
+    result = command.run(
+        *(*SUBMIT, "--output-json-file", str(out)), preexec_fn=lambda: os.umask(mask) and None
+    )
+    assert result.code == 0
+    modes = {path: path.stat().st_mode & 0o777 for path in (state, *state.rglob("*"))}
+    assert len(modes) >= 6
+    assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items())
+    assert out.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_key_that_no_header_can_carry(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 8, and the key is in no line."""
+    for key in ("sk-\u00e9\u00e8", "sk-a\nb"):
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+        result = run("submit", "--prompt", "x")
+        assert (result.code, result.last["code"]) == (8, "invalid_api_key")
+        assert b"sk-" not in result.out
+    assert not sandbox.requests
