@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint type test bench check clean
+.PHONY: help install demo lint type test soak bench check clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +23,9 @@ type: $(READY) ## Check types, strictly
 
 test: $(READY) ## Run the tests, with branch coverage
 	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
+
+soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten minutes under faults
+	$(BIN)/pytest -n auto -m soak
 
 bench: $(READY) ## Measure start-up, whole runs and memory against a bare SDK script
 	$(BIN)/python tests/bench.py

@@ -350,3 +350,14 @@ def test_module_and_script_are_the_same(command: Command) -> None:
         timeout=30,
     )
     assert done.returncode == 0
+
+
+def test_a_key_at_another_base_url(command: Command, sandbox: Sandbox) -> None:
+    """It is another key, also while this one is being submitted."""
+    sandbox.script(Fault(on="create", kind="hang_after"))
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
+    command.start(*argv)
+    wait_until(lambda: sandbox.jobs)
+    url = sandbox.base_url.replace("127.0.0.1", "localhost")
+    other = command.run(*argv, env={"OPENAI_BASE_URL": url, "NO_PROXY": "localhost"})
+    assert (other.code, len(sandbox.posts)) == (0, 2)

@@ -468,3 +468,31 @@ def test_proxy_that_refuses_the_tunnel(
     assert "submit_error" in result.events
     assert listed.last["counts"] == {}
     assert not sandbox.posts
+
+
+def test_each_try_has_a_connection_of_its_own(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, instant_sleep: None
+) -> None:
+    """One that was kept alive may be closing as the request goes out: that could not be told."""
+    body = b'{"id":"resp_1","status":"queued"}'
+    replies = [(b"429 Busy", b"{}"), (b"200 OK", body)]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for status, content in replies:
+                connection, _ = server.accept()
+                connection.recv(65536)
+                head = b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(content))
+                connection.sendall(head + content)
+                if connection.recv(65536):  # a second request: the connection is "closing"
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0" * 2)
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+        result = run("submit", "--prompt", "x", "--detach", "--max-wait-seconds", "20")
+        thread.join(5)
+    assert (result.code, result.id) == (0, "resp_1")
+    assert "submit_error" in result.events

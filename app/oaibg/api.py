@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import logging
 import re
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -87,9 +86,6 @@ class Api:
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:
-        # The transport's loggers write whole URLs and headers; the SDK's own say what is needed.
-        logging.getLogger("httpx2").setLevel(logging.WARNING)
-        logging.getLogger("httpcore2").setLevel(logging.WARNING)
         self._base_url = base_url
         self._api_key = api_key
         self._secrets = [value for value in (api_key,) if len(value) >= _SECRET_LENGTH]
