@@ -57,7 +57,7 @@ def test_monitor_whole_run(
 
 def test_monitor_of_an_unknown_id(run: Callable[..., Result], instant_sleep: None) -> None:
     """Exit 5 after the grace for an id that the API doesn't have."""
-    result = run("monitor", "resp_unknown", *FAST, "--max-wait-seconds", "30")
+    result = run("monitor", "resp_unknown")
     assert (result.code, result.last["code"], result.last["http_status"]) == (5, "not_found", 404)
 
 

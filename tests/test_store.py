@@ -14,6 +14,7 @@ from harness import BASE_URL, FakeClient, FakeClock, collect, fake_tools, names,
 from oaibg import jobs
 from oaibg.files import TEMPORARY
 from oaibg.job import Job
+from oaibg.jobs import Target
 from oaibg.request import Request
 from oaibg.statefile import FILE, StateBusyError, StateError
 from oaibg.store import DAY, Intent, Store, open_store
@@ -190,6 +191,18 @@ def test_row_that_is_gone(state: Path) -> None:
         store.sending(number)
     with pytest.raises(StateError, match="gone"):
         store.submitted(number, "resp_1", "queued")
+    store.close()
+
+
+def test_state_that_breaks_under_a_monitor(state: Path) -> None:
+    """An id is enough to follow a job with: it is told, and the monitor goes on."""
+    store = Store(str(state))
+    (state / FILE).write_bytes(b"garbage" * 5000)
+    client = FakeClient(FakeClock(), retrieves=[response("queued"), with_text("ok")])
+    events = jobs.monitor(Target(response_id="resp_1"), Job("resp_1"), fake_tools(client, store))
+    told = collect(events)
+    assert names(told) == ["warning", "poll", "poll", "final"]
+    assert getattr(told[-1], "exit_code", None) == 0
     store.close()
 
 

@@ -30,7 +30,6 @@ from oaibg.tools import (
     is_cancellation,
     local_copy,
     remember_seen,
-    row_of,
     state_error,
     state_warning,
 )
@@ -292,16 +291,20 @@ async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
     response_id, job_key = target.response_id, target.job_key
     if response_id is not None:
         job.response_id = response_id
-        if problem is not None:
-            yield state_warning(job, problem)
-        elif await row_of(job, tools) is None:
-            other = await insist(lambda: store.elsewhere(base_url, response_id), tools)
-            if other is not None:
-                yield job.warning(
-                    "other_base_url",
-                    f"This id was submitted to {other.base_url}, and {base_url} is asked now. "
-                    "Set OPENAI_BASE_URL to the former.",
-                )
+        try:
+            if problem is not None:
+                raise problem
+            known = await insist(lambda: store.by_id(base_url, response_id), tools)
+            other = known or await insist(lambda: store.elsewhere(base_url, response_id), tools)
+        except StateError as error:
+            yield state_warning(job, error)  # an id is enough to go on with
+            return
+        if other is not None and other.base_url != base_url:
+            yield job.warning(
+                "other_base_url",
+                f"This id was submitted to {other.base_url}, and {base_url} is asked now. "
+                "Set OPENAI_BASE_URL to the former.",
+            )
         return
     if problem is not None:
         raise state_error(problem)
