@@ -12,13 +12,24 @@ import pytest
 
 from forkserver import ForkServer
 from harness import OPENED, Command, Result, environment
-from ledger import COUNTS, report
+from ledger import COUNTS, PASSED, report
 from oaibg.cli import main
 from oaibg.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note what has passed, for what counts only then."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

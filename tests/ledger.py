@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import sqlite3
 import tempfile
@@ -9,10 +10,16 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from oaibg.request import canonical_json
 from oaibg.statefile import FILE
 
 if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
+
+PASSED = pytest.StashKey[bool]()
+"""Whether a test's own part has passed."""
 
 COUNTS: Counter[str] = Counter()
 """What was counted so far in this process."""
@@ -52,26 +59,41 @@ def audit(sandbox: Sandbox, *states: Path, decided: int = 0) -> None:
         states: the folders of all states that its jobs were submitted from.
         decided: how many jobs were submitted again by decision (`--resubmit-unknown`).
     """
-    requests = list(sandbox.requests)
     created = [post for post in sandbox.posts if post.response_id is not None]
     duplicates = len(created) - len({post.raw_body for post in created}) - decided
-    rows = [row for state in states for row in rows_of(state)]
-    known = {identifier for _, identifier in rows}
-    unknown = sum(step == "sending" for step, _ in rows)
+    rows = [row for state in states for row in _rows(state)]
+    known = {identifier for _, identifier, _ in rows}
+    unknown = [sha256 for step, _, sha256 in rows if step == "sending"]
     missing = [post for post in created if post.response_id not in known]
-    lost = max(len(missing) - unknown, 0)
-    count("requests", len(requests))
-    count("faults", sum(request.fault is not None for request in requests))
+    lost = []
+    for post in missing:
+        sha256 = hashlib.sha256(canonical_json(post.body)).hexdigest()
+        if sha256 in unknown:
+            unknown.remove(sha256)
+        else:
+            lost.append(post.response_id)
     count("creates", len(created))
-    count("unknown", len(missing) - lost)
-    count("lost", lost)
+    count("unknown", len(missing) - len(lost))
+    count("lost", len(lost))
     count("duplicates", duplicates)
     assert not duplicates, f"{len(created)} jobs, {duplicates} of them twice"
-    assert not lost, f"nothing is known of {[post.response_id for post in missing]}"
+    assert not lost, f"nothing is known of {lost}"
+
+
+def tally(sandbox: Sandbox) -> None:
+    """Count a server's requests, once before it forgets them."""
+    requests = list(sandbox.requests)
+    count("requests", len(requests))
+    count("faults", sum(request.fault is not None for request in requests))
 
 
 def rows_of(state: Path) -> list[tuple[str, str | None]]:
-    """The step and id of each job in a state, read from a copy: recovery stays the tool's to do."""
+    """The step and id of each job in a state."""
+    return [(step, identifier) for step, identifier, _ in _rows(state)]
+
+
+def _rows(state: Path) -> list[tuple[str, str | None, str | None]]:
+    """With the request's hash; read from a copy, as recovery stays the tool's to do."""
     if not (state / FILE).exists():
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +103,6 @@ def rows_of(state: Path) -> list[tuple[str, str | None]]:
         try:
             if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
                 return []
-            return database.execute("SELECT step, response_id FROM jobs").fetchall()
+            return database.execute("SELECT step, response_id, request_sha256 FROM jobs").fetchall()
         finally:
             database.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import (
+    BASE_URL,
     FakeClient,
     FakeClock,
     Step,
@@ -23,11 +24,13 @@ from oaibg.events import CancelResult, Error, Event, Final, Poll, PollError, Sub
 from oaibg.job import Job, Wait
 from oaibg.jobs import Target
 from oaibg.request import Request
+from oaibg.store import Intent, Store
 from oaibg.submitting import Submission
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from oaibg.payload import Payload
-    from oaibg.store import Store
     from oaibg.tools import Tools
 
 RUNNING = response("in_progress")
@@ -275,3 +278,56 @@ def test_retried_create_is_an_intent_again() -> None:
     submission = Submission(request=request, model="m", detach=True)
     collect(jobs.submit(submission, Job(submitting=True), tools))
     assert steps == ["intent", "intent"]
+
+
+def test_racer_that_waited_for_its_turn_asks(tmp_path: Path) -> None:
+    """Minutes spent waiting for the process that submits the key are no blocked network."""
+    store = Store(str(tmp_path))
+    lock = store.lock(BASE_URL, "k")
+    assert lock is not None
+    client = FakeClient(FakeClock(pace=100), retrieves=[RUNNING, DONE])
+    other, release = client.clock.sleep, client.clock.time + 120
+
+    async def sleep(seconds: float) -> None:
+        await other(seconds)
+        if client.clock.time >= release and store.by_key(BASE_URL, "k") is None:
+            intent = Intent(base_url=BASE_URL, request_sha256="0" * 64, job_key="k")
+            store.submitted(store.intent(intent), "resp_1", "queued")
+
+    client.clock.sleep = sleep  # type: ignore[method-assign]
+    request = Request(body={"background": True}, sha256="0" * 64)
+    submission = Submission(request=request, model="m", job_key="k")
+    events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
+    store.unlock(lock)
+    store.close()
+    assert names(events) == ["submitted", "poll", "poll", "final"]
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Response with id 'resp_1' not found.", 5),
+        ("Invalid 'response_id': 'resp_1'.", 5),
+        ("No response found for resp_1", 5),
+        ("API key expired. Please renew the API key.", 3),
+        ("No API key found in request", 3),
+        ("The deployment was not found", 3),
+    ],
+)
+def test_which_400_is_not_found(message: str, code: int) -> None:
+    """One that speaks of a response; anything else is a fault that may pass."""
+    failure = CallFailed("http_400", f"HTTP 400: {message}", http_status=400)
+    events, _ = monitored([RUNNING, failure], wait=Wait(max_wait_seconds=300.0))
+    assert getattr(events[-1], "exit_code", None) == code
+
+
+def test_show_of_an_answer_that_takes_long() -> None:
+    """What has begun to arrive gets more time with each try, and is not given up for it."""
+    begun = CallFailed("timeout", "the request timed out", begun=True)
+    client = FakeClient(FakeClock(), retrieves=[begun, begun, DONE])
+    events = collect(jobs.show(Target(response_id="resp_1"), Job("resp_1"), fake_tools(client)))
+    assert names(events) == ["response"]
+    assert client.timeouts == [30, 60, 120]
+    client = FakeClient(FakeClock(), retrieves=[begun, begun, begun, begun, 1e9])
+    error = last_error(collect(jobs.show(Target(response_id="r"), Job("r"), fake_tools(client))))
+    assert (error.exit_code, client.timeouts) == (7, [30, 60, 120, 240, 480])

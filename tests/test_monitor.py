@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import with_text
+from oaibg.api import Api
+from oaibg.errors import CallFailed
 from oaibg.sandbox import Fault
+from oaibg.store import Intent, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -377,3 +382,61 @@ def test_model_from_the_environment(
     assert model("--model", "m2") == "m2"
     monkeypatch.setenv("OAIBG_MODEL", "")
     assert model() == "gpt-5.2"
+
+
+@pytest.mark.parametrize("command", ["show", "cancel"])
+@pytest.mark.parametrize("status", [403, 407])
+def test_proxy_that_refuses(
+    run: Callable[..., Result], sandbox: Sandbox, command: str, status: int
+) -> None:
+    """It is the network's word, and not the API's: exit 7."""
+    sandbox.script(Fault(kind="status", status=status, body="<html>no</html>", times=0))
+    result = run(command, "resp_1")
+    assert (result.code, result.last["code"], result.last["http_status"]) == (
+        7,
+        "unavailable",
+        status,
+    )
+
+
+@pytest.mark.parametrize(("kind", "begun"), [("drip", True), ("hang_before", False)])
+def test_what_a_timeout_tells(sandbox: Sandbox, kind: str, begun: bool) -> None:
+    """Whether an answer had begun to arrive: it may need more time, and nothing else does."""
+    sandbox.script(Fault(on="retrieve", kind=kind))
+
+    async def asked() -> CallFailed:
+        api = Api(sandbox.base_url, "key")
+        with pytest.raises(CallFailed) as caught:
+            await api.retrieve("resp_1", 0.4)
+        await api.close()
+        return caught.value
+
+    failure = asyncio.run(asked())
+    assert (failure.code, failure.begun) == ("timeout", begun)
+
+
+def test_show_while_it_is_being_submitted(
+    run: Callable[..., Result], state: Path, sandbox: Sandbox
+) -> None:
+    """A keyed submit that another process is at is no unknown outcome."""
+    run("submit", "--prompt", "x", "--detach", *LONG)
+    store = Store(str(state))
+    lock = store.lock(sandbox.base_url, "k")
+    assert lock is not None
+    intent = Intent(base_url=sandbox.base_url, request_sha256="h", job_key="k")
+    number = store.intent(intent)
+    store.sending(number)
+
+    def finish() -> None:
+        other = Store(str(state))
+        other.submitted(number, "resp_2", "queued")
+        other.close()
+
+    timer = threading.Timer(0.5, finish)
+    timer.start()
+    sandbox.script(Fault(on="retrieve", kind="raw", body='{"status":"queued"}'))
+    result = run("show")
+    timer.join()
+    store.unlock(lock)
+    store.close()
+    assert (result.code, result.id) == (3, "resp_2")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,7 @@ from oaibg.files import save
 from oaibg.job import Job, Output
 from oaibg.jobs import Target
 from oaibg.output import JsonLines, Stdout, json_line
+from oaibg.payload import Payload
 from oaibg.sandbox import Fault
 from oaibg.text import inert, utf8
 
@@ -123,6 +126,31 @@ def test_numbers_that_json_has_no_word_for(run: Callable[..., Result], sandbox: 
     sandbox.script(Fault(on="retrieve", kind="raw", body=body))
     result = run("show", identifier)
     assert result.last["response"]["x"] == [None, None, None, 1]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"status":"completed","x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"status":"completed","x":[{"y":' + b'{"z":' * 800 + b"1" + b"}" * 800 + b"}]}",
+        b'{"status":"completed","x":[[],"' + b"[" * 900 + b'\\"]"]}',
+        b'{"status":"completed","x":' + b"9" * 5000 + b"}",
+    ],
+    ids=["arrays", "objects", "brackets in a text", "digits"],
+)
+def test_odd_json_of_a_result(raw: bytes) -> None:
+    """It is read as far as it makes sense, can be told in a line, and is kept as it came."""
+    payload = Payload(raw)
+    assert (payload.status, payload.raw) == ("completed", raw)
+    assert json.loads(json_line(payload.data))["status"] == "completed"
+
+
+def test_broken_json_takes_no_time() -> None:
+    """A text that never ends, full of quotes, behind brackets that do not either."""
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match="line 1"):
+        Payload(b"[" * 3000 + b'"' + rb"\"" * 200_000)
+    assert time.monotonic() - begun < 5
 
 
 def test_save_is_old_or_new(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 KEY = "sk-test-0123456789"
-SECRETS = (KEY, "custom-header-secret", "url-password", "my private prompt")
-SUBMIT = ("submit", "--prompt", "my private prompt", "--poll-seconds", "0.05", "--job-key", "k")
+PROMPT = "my private prompt"
+SECRETS = (KEY, "custom-header-secret", "url-password", "dXNlcjp1cmwtcGFzc3dvcmQ=")
+"""The last is what a user and a password are in a header."""
+SUBMIT = ("submit", "--prompt", PROMPT, "--poll-seconds", "0.05", "--job-key", "k")
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def secretive(command: Command, sandbox: Sandbox) -> Command:
     """The command with secrets wherever they may be, and the SDK's log at level debug."""
     command.environment |= {
         "OPENAI_LOG": "debug",
-        "OPENAI_CUSTOM_HEADERS": "X-Gateway-Key: custom-header-secret",
+        "OPENAI_CUSTOM_HEADERS": "X-Gateway-Key: Token key=custom-header-secret",
         "OPENAI_BASE_URL": sandbox.base_url.replace("://", "://user:url-password@"),
     }
     return command
@@ -45,8 +47,8 @@ def test_whole_run(secretive: Command, sandbox: Sandbox, state: Path) -> None:
     shown = secretive.run("show", "--list", fresh=True)
     assert (run.code, shown.code) == (0, 0)
     assert "HTTP Response" in run.err, "the log is on"
-    assert sandbox.posts[0].headers["x-gateway-key"] == "custom-header-secret"
-    assert told(SECRETS, state, run, shown) == []
+    assert sandbox.posts[0].headers["x-gateway-key"] == "Token key=custom-header-secret"
+    assert told((*SECRETS, PROMPT), state, run, shown) == []
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
@@ -55,27 +57,48 @@ def test_server_that_repeats_them(
     secretive: Command, sandbox: Sandbox, state: Path, status: int, place: str
 ) -> None:
     """Wherever a server puts them, and also where what it says is cut in their middle."""
-    secrets = SECRETS[:3]
-    echo = f"Bearer {KEY} custom-header-secret {secretive.environment['OPENAI_BASE_URL']}"
+    echo = f"Bearer {KEY} custom-header-secret dXNlcjp1cmwtcGFzc3dvcmQ= url-password"
     error = {"message": "no", "code": "c", "param": "p"}
     body: object = {"error": error}
     headers = {}
     if place in error:
         error[place] = echo
     elif place == "far":
-        error["message"] = f"{'x' * 985}{KEY}"
+        error["message"] = f"{'x' * 979}{KEY}"
     elif place == "header":
         headers["x-request-id"] = echo
     else:
         body = echo
     sandbox.script(Fault(kind="status", status=status, body=body, headers=headers, times=0))
     results = [
-        secretive.run(*SUBMIT, "--max-wait-seconds", "0.4"),
+        # With its log only from a new process, as that is read when the SDK is imported.
+        secretive.run(*SUBMIT, "--max-wait-seconds", "5", fresh=True)
+        if status == 400
+        else secretive.run(*SUBMIT, "--max-wait-seconds", "0.4"),
         secretive.run("monitor", "resp_1", "--max-wait-seconds", "0.2", "--poll-seconds", "0.1"),
     ]
     assert all(result.code for result in results)
-    assert told(secrets, state, *results) == []
+    assert told(SECRETS, state, *results) == []
     assert b"sk-test-01" not in results[0].out, "nor a part of it"
+
+
+def test_reply_that_repeats_them(secretive: Command, sandbox: Sandbox, state: Path) -> None:
+    """Also beside a success: in the id of the request, and in the log of it."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=0, headers={"x-request-id": KEY}))
+    result = secretive.run(*SUBMIT, "--detach", fresh=True)
+    assert (result.code, result.lines[1]["request_id"]) == (0, "***")
+    assert "request_id: ***" in result.err
+    assert told(SECRETS, state, result) == []
+
+
+def test_key_with_a_word_before_it(secretive: Command, sandbox: Sandbox, state: Path) -> None:
+    """As it is pasted now and then: the key alone is secret, too."""
+    secretive.environment["OPENAI_API_KEY"] = f"Bearer {KEY}"
+    body = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
+    sandbox.script(Fault(on="create", kind="status", status=401, body=body))
+    result = secretive.run(*SUBMIT)
+    assert (result.code, result.last["message"][-4:]) == (8, " ***")
+    assert told(SECRETS, state, result) == []
 
 
 def test_proxy_with_credentials(secretive: Command, state: Path) -> None:
@@ -83,7 +106,7 @@ def test_proxy_with_credentials(secretive: Command, state: Path) -> None:
     results = []
     for proxy in ("http://user:url-password@127.0.0.1:9", "nonsense://user:url-password@x:9"):
         secretive.environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": ""}
-        results.append(secretive.run(*SUBMIT, "--max-wait-seconds", "3", fresh=True))
+        results.append(secretive.run(*SUBMIT, "--max-wait-seconds", "1.5"))
     assert [result.code for result in results] == [7, 2]
     assert told(SECRETS, state, *results) == []
 

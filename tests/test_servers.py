@@ -399,3 +399,15 @@ def test_errors_that_pass(
     assert "The server had an error while processing your request." in broken["message"]
     assert busy["code"] == code_of(errors, 429, "rate_limit_exceeded")
     assert broken["code"] == code_of(errors, 500)
+
+
+def test_job_key_of_an_overtaken_cancel(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """The local copy says cancelled; the API is asked again, and tells how it ended."""
+    sandbox.become(Personality(cancel="overtaken"))
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=600")
+    identifier = run(*argv, "--detach").id
+    assert run("cancel", identifier).last["status"] == "cancelled"
+    assert run(*argv).last["status"] == "cancelled"
+    let_end(sandbox, identifier)
+    result = run(*argv)
+    assert (result.code, result.last["status"], len(sandbox.posts)) == (0, "completed", 1)

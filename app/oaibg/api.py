@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import re
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -27,6 +28,7 @@ finally:
     gc.enable()
     gc.freeze()
 
+from oaibg import environment
 from oaibg.errors import AuthRefused, CallFailed, UsageError
 from oaibg.payload import Payload, is_response_id
 
@@ -38,8 +40,8 @@ CONNECT_TIMEOUT = 10.0
 REPLY_BYTES_MAX = 1 << 30
 
 _SECRET_LENGTH = 12
-"""Characters from which a key or a header's value is a secret; the keys of local servers are words,
-as `any`."""
+"""Characters from which a key, or a part of a header, is a secret; the keys of local servers are
+words, as `any`."""
 
 _TOLD_LENGTH = 1000
 """Characters of a server's words that are handed on."""
@@ -88,7 +90,10 @@ class Api:
     def __init__(self, base_url: str, api_key: str) -> None:
         self._base_url = base_url
         self._api_key = api_key
-        self._secrets = [value for value in (api_key,) if len(value) >= _SECRET_LENGTH]
+        self._secrets = {secret for secret in environment.credentials() if len(secret) >= 4}
+        self._hide(api_key)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._tell_of)  # `OPENAI_LOG=debug` writes what servers send
         self._tls: ssl.SSLContext | None = None
         self._creating: openai.AsyncOpenAI | None = None
         self._reading: openai.AsyncOpenAI | None = None
@@ -121,6 +126,8 @@ class Api:
             if payload.id is None or not is_response_id(payload.id):
                 what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
                 raise _failed(reply.http_response, "bad_reply", f"the reply has {what}")
+            if payload.request_id is not None:
+                payload.request_id = self._told(payload.request_id)
             return payload
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
@@ -191,9 +198,18 @@ class Api:
         for name, value in client.default_headers.items():
             if not (_NAME.fullmatch(name) and _VALUE.fullmatch(str(value))):
                 raise _unusable(f"the header {name[:99]!a} can't be sent")
-            if len(str(value)) >= _SECRET_LENGTH and not name.lower().startswith(_PUBLIC_HEADERS):
-                self._secrets.append(str(value))
+            if not name.lower().startswith(_PUBLIC_HEADERS):
+                self._hide(str(value))
         return client
+
+    def _hide(self, value: str) -> None:
+        """Take a header's value, and what it is made of, for secrets."""
+        parts = {value, *re.split(r"[\s;=,]+", value)}
+        self._secrets |= {part for part in parts if len(part) >= _SECRET_LENGTH}
+
+    def _tell_of(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._told(record.getMessage()), None
+        return True
 
     @asynccontextmanager
     async def _exchanging(
@@ -219,7 +235,7 @@ class Api:
 
     def _told(self, text: str) -> str:
         """A server's words as they may be handed on."""
-        for secret in self._secrets:
+        for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         text = _without_credentials(text)
         return text if len(text) <= _TOLD_LENGTH else f"{text[:_TOLD_LENGTH]}…"
@@ -247,7 +263,7 @@ def _call_failed(error: Exception, exchange: _Exchange) -> CallFailed:
     if isinstance(error, CallFailed):
         return error
     if isinstance(error, openai.APIStatusError):
-        return _status_failure(error)
+        return _status_failure(error.response)
     if isinstance(error, (openai.APITimeoutError, TimeoutError)):
         code = "timeout" if sent else "connect_timeout"
         return CallFailed(code, "the request timed out", sent=sent, begun=exchange.begun)
@@ -300,15 +316,23 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-def _status_failure(error: openai.APIStatusError) -> CallFailed:
-    response = error.response
-    body: Any = error.body
-    envelope = _has_envelope(response)
-    if isinstance(body, dict):
-        detail = body.get("message") or body.get("detail") or body.get("error")
-        code = body.get("code")
-    else:
-        detail, code = body, None
+def _status_failure(response: httpx2.Response) -> CallFailed:
+    """What an error reply tells, whatever its body is.
+
+    An envelope is the API's `{"error": {…}}`; others send `{"error": "…"}`, `{"detail": …}`, a text
+    or a page.
+    """
+    try:
+        document = json.loads(response.content)
+    except (ValueError, RecursionError):
+        document = response.text
+    error = document.get("error") if isinstance(document, dict) else None
+    envelope = isinstance(error, dict)
+    fields: Any = error if isinstance(error, dict) else document
+    detail, code, param = fields, None, None
+    if isinstance(fields, dict):
+        code, param = fields.get("code"), fields.get("param")
+        detail = fields.get("message") or fields.get("detail") or fields.get("error")
     if isinstance(detail, list | dict):
         detail = _compact(detail)
     message = f"HTTP {response.status_code}"
@@ -318,19 +342,10 @@ def _status_failure(error: openai.APIStatusError) -> CallFailed:
         message = f"{message}: redirected to {location}"
     elif detail:
         message = f"{message}, with a page that is not the API's"
-    if envelope and isinstance(body.get("param"), str) and body["param"] not in message:
-        message = f"{message} (field: {body['param']})"
-    named = str(code) if code not in (None, "") else f"http_{response.status_code}"
+    if envelope and isinstance(param, str) and param not in message:
+        message = f"{message} (field: {param})"
+    named = f"http_{response.status_code}" if code in (None, "") else str(code)
     return _failed(response, named, message, envelope=envelope)
-
-
-def _has_envelope(response: httpx2.Response) -> bool:
-    """Whether the body is `{"error": {…}}`: the SDK's `body` has the inner object already."""
-    try:
-        document = json.loads(response.content)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and isinstance(document.get("error"), dict)
 
 
 def _payload(response: httpx2.Response) -> Payload:

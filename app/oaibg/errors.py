@@ -141,7 +141,8 @@ class CallFailed(Exception):
 
     Args:
         code: the API's error code where it gave one, else `connect_error`, `connect_timeout`,
-            `connection_error`, `timeout`, `client_error`, `bad_reply` or `http_<status>`.
+            `connection_error`, `timeout`, `client_error`, `bad_reply`, `reply_too_large` or
+            `http_<status>`.
         message: for people; never holds the request or the key.
         http_status: of the reply, None where there was none.
         request_id: the reply's `x-request-id`.

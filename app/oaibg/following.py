@@ -28,6 +28,8 @@ HEARTBEAT = 60.0
 
 _MISSING_INTERVAL = 5.0
 _LEAST_LOOK = 1.0
+_LEAST_ASKING = 5.0
+"""Seconds of a start that count as asking."""
 _SAVE_GRACE = 0.8
 
 
@@ -37,8 +39,10 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
     clock, deadline = tools.clock, tools.deadline(job)
     faults, told = _Faults(), _Told(job)
     attempt, warned = 0, False
+    # From the start of the process; but who had to wait for its turn has not asked yet.
+    asking = max(tools.started, clock.monotonic() - _LEAST_ASKING)
     while True:
-        blocked = math.inf if job.answered else tools.started + polling.BLOCKED_AFTER
+        blocked = math.inf if job.answered else asking + polling.BLOCKED_AFTER
         limit = min(deadline, blocked)
         await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
         # A start that took the whole wait budget still leaves one look at a job.
@@ -73,8 +77,8 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
         faults, job.answered = _Faults(), True
         delay = max(min(job.wait.poll_seconds, deadline - clock.monotonic()), 0.0)
         changed, job.status = payload.status != job.status, payload.status
-        if changed and not payload.ended and (warning := await remember_seen(payload, job, tools)):
-            yield warning
+        if changed and not payload.ended:
+            await remember_seen(payload, job, tools)
         if told.is_due(payload, clock.monotonic()):
             yield Poll(
                 response_id=job.response_id,
@@ -188,8 +192,8 @@ async def finish(
     payload: Payload, job: Job, tools: Tools, *, local: bool = False
 ) -> AsyncIterator[Event]:
     """Keep the result, hand it out as asked, and tell the end. Partial output counts too."""
-    if not local and (warning := await remember_seen(payload, job, tools)):
-        yield warning
+    if not local:
+        await remember_seen(payload, job, tools)
     async for event in hand_out(payload, job):
         yield event
     yield job.final(payload, tools.elapsed())

@@ -81,6 +81,8 @@ class Job:
         """Whether the id outlives this process: it is in the state, or the user's own."""
         self.write_failed = False
         self.state_warned = False
+        self.untold: list[Warning] = []
+        """Warnings that are to be told before the next event."""
 
     def submit_start(self, request: Request, job_key: str | None) -> SubmitStart:
         """A submit was understood; nothing is sent yet."""
@@ -216,7 +218,7 @@ class Job:
         if self.kept or self.outcome != "created":
             return None
         return (
-            f"The job {self.response_id} was submitted; neither stdout nor the state took its id. "
+            f"The job {self.response_id} was submitted, and the state could not take its id. "
             f"Follow it with: oaibg monitor {self.response_id}"
         )
 

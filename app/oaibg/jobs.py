@@ -7,6 +7,8 @@ cancelled task (a signal) included.
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from oaibg import polling
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from oaibg.tools import Client, Tools
 
 T = TypeVar("T")
+Source = Literal["api", "local"]
 
 CANCEL_CONFIRMS = 5
 """Retrieves, one second apart, in which a server may confirm a cancel."""
@@ -59,6 +62,11 @@ _ASK_SECONDS = 20.0
 
 _GLANCE_SECONDS = 10.0
 """Seconds for asking the API where a local copy could answer as well."""
+
+_LEAST_SECONDS = 1.0
+
+_LONG_ANSWERS = 5
+"""Answers in a row that had begun when their time was over; each try gives twice as much."""
 
 _BARE_404S = 2
 """Answers of 404 without the API's envelope, as gateways give now and then, that are not believed
@@ -98,7 +106,14 @@ def show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator[Event]
 
 
 async def _told(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
-    """The events, and whatever breaks them off as the last one."""
+    """The events, whatever breaks them off as the last one, and before each its warnings."""
+    async for event in _ended(events, job, tools):
+        while job.untold:
+            yield job.untold.pop(0)
+        yield event
+
+
+async def _ended(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
     try:
         async for event in events:
             yield event
@@ -138,7 +153,8 @@ async def _cancel_now(job: Job, tools: Tools) -> Payload | None:
     refused = False
     while True:
         try:
-            seen = await call(response_id, _CANCEL_TIMEOUT) or seen
+            left = give_up - clock.monotonic()
+            seen = await call(response_id, min(_CANCEL_TIMEOUT, left)) or seen
             call = api.retrieve
         except CallFailed as failure:
             if not is_passing(failure):
@@ -163,11 +179,8 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
         yield state_warning(job, problem)
     async for event in create_once(submission, job, tools):
         yield event
-    reattached = local = job.payload is None
-    ended = job.payload
-    if reattached and (ended := await local_copy(job, tools)) and ended.status == "cancelled":
-        ended, source = await _glance(ended, job, tools)
-        local = source == "local"
+    reattached = job.payload is None
+    ended, source = (job.payload, "api") if not reattached else await _kept(job, tools)
     if ended is not None and ended.ended:
         if reattached:
             yield job.warning(
@@ -175,7 +188,7 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
                 f"The job of this job key has ended before, as {ended.status}; a new attempt needs "
                 "a new key.",
             )
-        events = finish(ended, job, tools, local=local)
+        events = finish(ended, job, tools, local=source == "local")
     elif submission.detach:
         yield job.detached()
         return
@@ -209,8 +222,7 @@ async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event
         await tools.clock.sleep(1.0)
         payload, _ = await _look(api, job, tools)
     job.status = payload.status
-    if (problem := await remember_seen(payload, job, tools)) is not None:
-        yield problem
+    await remember_seen(payload, job, tools)
     if payload.status == "cancelled":
         code = ExitCode.OK
     elif payload.ended:
@@ -226,15 +238,12 @@ async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event
 async def _show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
     async for warning in _resolve(target, job, tools):
         yield warning
-    source: Literal["api", "local"] = "local"
-    payload = await local_copy(job, tools)
+    payload, source = await _kept(job, tools)
     if payload is None:
         payload, source = await _look(await tools.connect(), job, tools)
-    elif payload.status == "cancelled":
-        payload, source = await _glance(payload, job, tools)
     job.status = payload.status
-    if source == "api" and (problem := await remember_seen(payload, job, tools)) is not None:
-        yield problem
+    if source == "api":
+        await remember_seen(payload, job, tools)
     async for event in hand_out(payload, job):
         yield event
     output = job.output
@@ -312,6 +321,8 @@ async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
         row = await _row_of_key(job_key, tools)
     else:
         row = await insist(lambda: store.newest(base_url), tools)
+        if row is not None and row.job_key is not None:
+            row = await _row_of_key(row.job_key, tools)
     job.response_id = _id_of(row, target, base_url)
     job.status = row.status if row is not None else None
 
@@ -352,18 +363,22 @@ def _id_of(row: Row | None, target: Target, base_url: str) -> str:
     return row.response_id
 
 
-async def _glance(
-    local: Payload, job: Job, tools: Tools
-) -> tuple[Payload, Literal["api", "local"]]:
-    """A cancelled job, which may still turn out to have completed; else what is known of it."""
-    try:
-        api = await tools.connect()
-        return await api.retrieve(str(job.response_id), _GLANCE_SECONDS), "api"
-    except (CallFailed, OaibgError):
-        return local, "local"
+async def _kept(job: Job, tools: Tools) -> tuple[Payload | None, Source]:
+    """What is kept of a job that has ended.
+
+    One that was cancelled may still turn out to have completed: the API is asked once more.
+    """
+    local = await local_copy(job, tools)
+    if local is not None and local.status == "cancelled":
+        left = tools.deadline(job) - tools.clock.monotonic()
+        with suppress(CallFailed, OaibgError):
+            api = await tools.connect()
+            seconds = min(_GLANCE_SECONDS, max(left, _LEAST_SECONDS))
+            return await api.retrieve(str(job.response_id), seconds), "api"
+    return local, "local"
 
 
-async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Literal["api", "local"]]:
+async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Source]:
     """A job as the API has it, or its local copy where the API can't or won't tell."""
     try:
         return await _ask(api.retrieve, job, tools), "api"
@@ -394,12 +409,13 @@ async def _ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tool
         CallFailed: the API answered, and says no.
     """
     give_up = tools.clock.monotonic() + _ASK_SECONDS
-    attempt = 0
+    attempt = cut_short = 0
     while True:
         attempt += 1
         try:
-            return await call(str(job.response_id), polling.REQUEST_TIMEOUT)
+            return await call(str(job.response_id), polling.request_timeout(cut_short, math.inf))
         except CallFailed as failure:
+            cut_short = cut_short + 1 if failure.begun else 0
             if is_auth(failure):
                 raise auth_error(failure) from failure
             bare = failure.http_status == 404 and not failure.envelope and attempt <= _BARE_404S
@@ -407,7 +423,8 @@ async def _ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tool
                 raise
             asked = polling.retry_after(failure.retry_after, tools.clock.now())
             delay = polling.create_delay(attempt, asked, tools.clock.random())
-            if tools.clock.monotonic() + delay >= give_up:
+            patient = 0 < cut_short < _LONG_ANSWERS
+            if tools.clock.monotonic() + delay >= give_up and not patient:
                 raise _unasked(failure) from failure
         await tools.clock.sleep(delay)
 

@@ -37,5 +37,5 @@ def pruned(raw: bytes) -> bytes:
     return b"".join([*kept, raw[start:]])
 
 
-_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
-"""Brackets, and the texts in which they are none."""
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
+"""Brackets, and the texts in which they are none; one that never ends is one to the end."""

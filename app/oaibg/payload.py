@@ -53,8 +53,9 @@ class Payload:
 
     @property
     def id(self) -> str | None:
-        """The response's id; None where it is absent or no text."""
-        return _text(self.data.get("id")) or None
+        """The response's id; None where it is absent, or neither a text nor a whole number."""
+        value = self.data.get("id")
+        return str(value) if type(value) is int else _text(value) or None
 
     @property
     def status(self) -> str | None:

@@ -16,7 +16,7 @@ and then: this many in a row, over at least this long, before it is believed."""
 REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX = 30.0, 600.0
 CREATE_TIMEOUT = 120.0
 
-_PATIENT_TIMEOUT = 10.0
+_LEAST_TIMEOUT = 5.0
 
 _BACKOFF_MAX = 60.0
 _RETRY_AFTER_MAX = 600.0
@@ -82,7 +82,8 @@ def request_timeout(cut_short: int, remaining: float) -> float:
     Args:
         cut_short: answers in a row that had begun when their time was over: a large result on a
             slow line needs more with each try.
-        remaining: seconds to the deadline; a request that hangs leaves time for another one.
+        remaining: seconds to the deadline; of more than 5 s, a request that hangs leaves some for
+            another one.
     """
     grown = min(REQUEST_TIMEOUT * 2.0 ** min(cut_short, 10), REQUEST_TIMEOUT_MAX)
-    return max(min(grown, remaining, max(remaining / 2, _PATIENT_TIMEOUT)), 0.01)
+    return max(min(grown, remaining, max(remaining / 2, _LEAST_TIMEOUT)), 0.01)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from oaibg.events import Event
-    from oaibg.events import Warning as WarningEvent
     from oaibg.job import Job
     from oaibg.payload import Payload
     from oaibg.request import Request
@@ -30,6 +29,8 @@ REPLY_GRACE = 5.0
 not thrown away."""
 
 _LOCK_INTERVAL = 0.03
+
+_LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
 
 
 class Submission(Record):
@@ -152,8 +153,6 @@ async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]
     """POST once, or again where it is certain that nothing was created; then note the id."""
     api = await tools.connect()
     await draft.begin()
-    if (warning := draft.take_warning()) is not None:
-        yield warning
     attempt = 0
     while True:
         attempt += 1
@@ -162,12 +161,8 @@ async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]
             break
         except CallFailed as failure:
             delay = await draft.judge(failure, attempt)
-            if (warning := draft.take_warning()) is not None:
-                yield warning
             yield job.submit_error(failure, attempt=attempt, elapsed=tools.elapsed(), delay=delay)
             await tools.clock.sleep(delay)
-    if (warning := draft.take_warning()) is not None:
-        yield warning
     yield Submitted(
         response_id=job.response_id,
         status=job.status,
@@ -189,12 +184,6 @@ class _Draft:
     def __init__(self, submission: Submission, over: Row | None, job: Job, tools: Tools) -> None:
         self._submission, self._over, self._job, self._tools = submission, over, job, tools
         self._row: int | None = None
-        self._warning: WarningEvent | None = None
-
-    def take_warning(self) -> WarningEvent | None:
-        """What there is to tell of the state, once."""
-        warning, self._warning = self._warning, None
-        return warning
 
     async def begin(self) -> None:
         """Write the intent down, where that has not been possible so far."""
@@ -219,12 +208,13 @@ class _Draft:
         tools = self._tools
         remaining = tools.deadline(self._job) - tools.clock.monotonic()
         if remaining <= 0:
-            await self._take_back()
-            raise Unavailable(
+            error = Unavailable(
                 "The wait budget was spent before anything was created.",
                 code="wait_spent",
                 outcome="not_created",
             )
+            await self._take_back(error)
+            raise error
         # Neither a signal nor the deadline cuts off a reply that may be on its way, and with it
         # a paid id.
         task = asyncio.ensure_future(self._send(api, remaining + REPLY_GRACE))
@@ -241,7 +231,7 @@ class _Draft:
 
     async def judge(self, failure: CallFailed, attempt: int) -> float:
         """Seconds until the next try; raises what ends the submit where there is none."""
-        tools, row, over = self._tools, self._row, self._over
+        tools = self._tools
         verdict = judge_create(failure)
         if verdict is CreateVerdict.UNKNOWN:
             raise create_error(failure)
@@ -252,22 +242,25 @@ class _Draft:
             busy = verdict is CreateVerdict.BUSY
             patience = polling.BUSY_PATIENCE if busy else polling.BLOCKED_AFTER
             end = min(tools.started + patience, tools.deadline(self._job))
-            if tools.clock.monotonic() + delay < end:
-                if row is not None:
-                    await self._write(lambda: tools.store.unsent(row, over=over))
+            left = end - tools.clock.monotonic()
+            if asked is None:
+                delay = min(delay, left)  # one more try at the very end
+            if 0 < left >= delay:
+                await self._step_back()
                 return delay
-        await self._take_back()
-        raise create_error(failure)
+        error = create_error(failure)
+        await self._take_back(error)
+        raise error
 
     async def _send(self, api: Client, seconds: float) -> Payload:
         job = self._job
         limit = min(polling.CREATE_TIMEOUT, seconds)
         try:
             payload = await api.create(self._submission.request.body, self._sending, timeout=limit)
-        except OaibgError:
+        except OaibgError as error:
             # The request could not even be put into words.
             job.outcome = "not_created"
-            await self._take_back()
+            await self._take_back(error)
             raise
         job.response_id, job.status, job.outcome = payload.id, payload.status, "created"
         job.answered, job.payload = True, payload
@@ -283,28 +276,33 @@ class _Draft:
             try:
                 await self._write(lambda: self._tools.store.sending(row, over=over))
             except StateError as error:
-                await self._unsay(error)
+                # It may be on the disk all the same, and would look like a request that was sent.
+                await self._take_back(error)
                 raise
         self._job.outcome = "unknown"
-
-    async def _unsay(self, error: StateError) -> None:
-        """Take back a `sending` that failed: it may be on the disk all the same."""
-        row, over = self._row, self._over
-        assert row is not None  # noqa: S101 - of what failed
-        try:
-            await insist(lambda: self._tools.store.not_created(row, over=over), self._tools)
-        except StateError:
-            error.message += " Nothing was sent, but the job key may look as if something was."
 
     async def _landed_badly(self, error: BaseException | None) -> None:
         if isinstance(error, CallFailed) and judge_create(error) is not CreateVerdict.UNKNOWN:
             self._job.outcome = "not_created"
             await self._take_back()
 
-    async def _take_back(self) -> None:
-        row, over = self._row, self._over
+    async def _step_back(self) -> None:
+        """To the intent: another try follows."""
+        row, over, store = self._row, self._over, self._tools.store
         if row is not None:
-            await self._remember(lambda: self._tools.store.not_created(row, over=over))
+            try:
+                await self._write(lambda: store.unsent(row, over=over))
+            except StateError as error:
+                error.message += _LOOKS_SENT
+                raise
+
+    async def _take_back(self, error: OaibgError | StateError | None = None) -> None:
+        """Forget the intent; where that fails, the error that ends the submit says so."""
+        row, over, store = self._row, self._over, self._tools.store
+        if row is None or await self._remember(lambda: store.not_created(row, over=over)):
+            return
+        if error is not None and self._submission.job_key is not None:
+            error.message += _LOOKS_SENT
 
     async def _write(self, write: Callable[[], None]) -> None:
         """Write to the state; with a job key, what can't be written ends the submit."""
@@ -313,6 +311,5 @@ class _Draft:
         else:
             await insist(write, self._tools)
 
-    async def _remember(self, write: Callable[[], None]) -> None:
-        warning = await remember(write, self._job, self._tools)
-        self._warning = self._warning or warning
+    async def _remember(self, write: Callable[[], None]) -> bool:
+        return await remember(write, self._job, self._tools)

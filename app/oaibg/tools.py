@@ -126,14 +126,19 @@ async def insist(call: Callable[[], T], tools: Tools) -> T:
         await tools.clock.sleep(_STATE_INTERVAL)
 
 
-async def remember(write: Callable[[], None], job: Job, tools: Tools) -> WarningEvent | None:
-    """Write to the state, and go on where that is impossible: a warning then, once a run."""
+async def remember(write: Callable[[], None], job: Job, tools: Tools) -> bool:
+    """Write to the state, and go on where that is impossible: a warning then, once a run.
+
+    Returns:
+        Whether it is written.
+    """
     try:
         await insist(write, tools)
     except StateError as error:
         if not job.state_warned:
-            return state_warning(job, error)
-    return None
+            job.untold.append(state_warning(job, error))
+        return False
+    return True
 
 
 def store_id(job: Job, store: Store) -> None:
@@ -143,17 +148,18 @@ def store_id(job: Job, store: Store) -> None:
         job.unstored_row, job.kept = None, store.is_durable
 
 
-async def remember_seen(payload: Payload, job: Job, tools: Tools) -> WarningEvent | None:
+async def remember_seen(payload: Payload, job: Job, tools: Tools) -> None:
     """Note a job's status, and keep its result where it has ended."""
 
     def write() -> None:
         store, response_id = tools.store, str(job.response_id)
         store_id(job, store)
         store.seen(tools.base_url, response_id, payload.status, payload.model)
+        job.kept = job.kept or store.is_durable
         if payload.ended:
             store.keep(tools.base_url, response_id, payload.raw)
 
-    return await remember(write, job, tools)
+    await remember(write, job, tools)
 
 
 async def row_of(job: Job, tools: Tools) -> Row | None:

@@ -43,8 +43,8 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
     status = failure.http_status
     if not failure.sent:
         return CreateVerdict.UNREACHABLE
-    if status is None or status < 300 or status == 408:
-        return CreateVerdict.UNKNOWN
+    if status is None or status < 300 or status in (303, 408):
+        return CreateVerdict.UNKNOWN  # a 303 is how a server answers what it has accepted
     if status == 429:
         return CreateVerdict.REFUSED if failure.code in SPENT else CreateVerdict.BUSY
     if status == 503 and failure.code == "server_is_overloaded":
@@ -62,16 +62,19 @@ def is_auth(failure: CallFailed) -> bool:
 
 
 def is_missing(failure: CallFailed) -> bool:
-    """Whether a server says that it has no such response; some say so with a 400."""
+    """Whether a server says that it has no such response; some say so with a 400.
+
+    Of a 400 only words about a response count: a key or a deployment may be not found, too.
+    """
     if failure.http_status == 400:
         return _SAYS_MISSING.search(f"{failure.code} {failure.message}") is not None
     return failure.http_status in (404, 410)
 
 
 _SAYS_MISSING = re.compile(
-    r"not.?found|no such|n[o']t exist|no .{0,20}found|unknown (response|id)|expired"
-    r"|invalid\W+(response\W?_?)?id\b",
-    re.IGNORECASE,
+    r"\bresponse.*(not.?found|n[o']t exist|unknown|expired)"
+    r"|(no such|no|unknown|invalid)\W+(response|id\b)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
