@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import re
+import zlib
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 10.0
 REPLY_BYTES_MAX = 1 << 30
+
+_PIECE_BYTES = 1 << 20
 
 _SECRET_LENGTH = 12
 """Characters from which a key, or a part of a header, is a secret; the keys of local servers are
@@ -179,6 +182,7 @@ class Api:
                 verify=self._tls,
                 timeout=timeouts,
                 limits=httpx2.Limits(keepalive_expiry=keepalive_expiry),
+                headers={"accept-encoding": "gzip"},
                 follow_redirects=False,
                 event_hooks={"request": hooks, "response": [_note_reply]},
             )
@@ -204,7 +208,7 @@ class Api:
 
     def _hide(self, value: str) -> None:
         """Take a header's value, and what it is made of, for secrets."""
-        parts = {value, *re.split(r"[\s;=,]+", value)}
+        parts = {value, *re.split(r"[^A-Za-z0-9_.+/~-]+", value)}
         self._secrets |= {part for part in parts if len(part) >= _SECRET_LENGTH}
 
     def _tell_of(self, record: logging.LogRecord) -> bool:
@@ -294,18 +298,24 @@ async def _note_reply(reply: httpx2.Response) -> None:
     """Tell that a reply's head has arrived, and bound what follows."""
     _exchange.get().begun = True
     if isinstance(reply.stream, httpx2.AsyncByteStream):
-        reply.stream = _Bounded(reply.stream)
+        encodings = reply.headers.pop("content-encoding", "").lower().replace(",", " ").split()
+        reply.stream = _Bounded(reply.stream, encodings)
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """A reply's body that must end somewhere: memory does."""
+    """A reply's body, unpacked, which must end somewhere: memory does."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream, encodings: list[str]) -> None:
         self._stream = stream
+        self._encodings = encodings
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = REPLY_BYTES_MAX
-        async for piece in self._stream:
+        pieces = aiter(self._stream)
+        for encoding in reversed(self._encodings):
+            if encoding != "identity":
+                pieces = _unpacked(pieces, encoding)
+        async for piece in pieces:
             left -= len(piece)
             if left < 0:
                 raise CallFailed("reply_too_large", f"the reply is over {REPLY_BYTES_MAX:,} bytes")
@@ -314,6 +324,21 @@ class _Bounded(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the connection, or give it back."""
         await self._stream.aclose()
+
+
+async def _unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """A body piece by piece: one small piece of a packed one may be a large one."""
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise CallFailed(
+            "bad_reply", f"the reply is packed as {encoding!a}, which nobody asked for"
+        )
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    async for packed in pieces:
+        rest = packed
+        while rest:
+            yield inflate.decompress(rest, _PIECE_BYTES)
+            rest = inflate.unconsumed_tail
+    yield inflate.flush()
 
 
 def _status_failure(response: httpx2.Response) -> CallFailed:

@@ -374,7 +374,9 @@ async def _kept(job: Job, tools: Tools) -> tuple[Payload | None, Source]:
         with suppress(CallFailed, OaibgError):
             api = await tools.connect()
             seconds = min(_GLANCE_SECONDS, max(left, _LEAST_SECONDS))
-            return await api.retrieve(str(job.response_id), seconds), "api"
+            payload = await api.retrieve(str(job.response_id), seconds)
+            job.answered = True
+            return payload, "api"
     return local, "local"
 
 
