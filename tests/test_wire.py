@@ -1,0 +1,551 @@
+"""Hostile bytes on the wire: the real client over raw sockets, and answers of any kind."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import os
+import socket
+import struct
+import threading
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from harness import environment
+from ledger import count
+from oaibg import api
+from oaibg.api import Api
+from oaibg.errors import CallFailed
+from oaibg.payload import Payload, is_response_id
+from oaibg.verdicts import CreateVerdict, judge_create
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+KEY = "sk-proj-0123456789abcdefghij"
+HEADER_VALUE = "gateway-token-98765"
+SLACK = 5.0
+"""Seconds that a busy machine may take longer."""
+
+slow = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+# --- a server of bytes ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes out, and what becomes of the connection then."""
+
+    data: bytes
+    then: Literal["close", "reset", "hold"] = "close"
+    """`hold` keeps it open until the client goes."""
+    again: bytes = b""
+    """What is sent over and over, until the client goes."""
+    pause: float = 0.0
+    """Seconds between these."""
+    early: bool = False
+    """Whether it does not wait for the request."""
+
+
+class Wire:
+    """A server on loopback that answers every request with the same bytes, whatever they are."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.base_url = f"http://{self.address}/v1"
+        self.answer: Answer | Callable[[bytes], Answer] = Answer(b"")
+        self.requests: list[bytes] = []
+        """Those that have arrived whole."""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                link, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        with link, suppress(OSError):
+            link.settimeout(20)
+            answer = self.answer
+            if not isinstance(answer, Answer) or not answer.early:
+                request = _request(link)
+                self.requests.append(request)
+                answer = answer if isinstance(answer, Answer) else answer(request)
+            link.sendall(answer.data)
+            while answer.again:
+                link.sendall(answer.again)
+                time.sleep(answer.pause)
+            if answer.then == "hold":
+                while link.recv(65536):
+                    pass
+            if answer.then == "reset":
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _request(link: socket.socket) -> bytes:
+    """A whole request."""
+    data = b""
+    while True:
+        head, end, body = data.partition(b"\r\n\r\n")
+        lengths = [
+            int(line.partition(b":")[2])
+            for line in head.lower().split(b"\r\n")
+            if line.startswith(b"content-length:")
+        ]
+        if end and len(body) >= sum(lengths):
+            return data
+        piece = link.recv(65536)
+        if not piece:
+            raise ConnectionResetError
+        data += piece
+
+
+@pytest.fixture(scope="module")
+def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
+    """The server, and an environment with nothing else in it."""
+    wire = Wire()
+    ours = environment(wire.base_url, tmp_path_factory.mktemp("state"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - ours.keys():
+            patch.delenv(name)
+        for name, value in ours.items():
+            patch.setenv(name, value)
+        patch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Gateway: {HEADER_VALUE}")
+        yield wire
+    wire.close()
+
+
+@dataclass
+class Outcome:
+    """What one call came to."""
+
+    creates: bool
+    result: Payload | CallFailed | None = None
+    seconds: float = 0.0
+    sending: bool = False
+    """Whether the client said that the request goes out."""
+    requests: list[bytes] = field(default_factory=list)
+    """Those that the server got whole."""
+
+
+def ask(
+    wire: Wire,
+    name: str,
+    answer: Answer | Callable[[bytes], Answer],
+    *,
+    timeout: float = 30.0,
+) -> Outcome:
+    """Make one call of the real client; whatever else it raises is raised here."""
+    count("fuzzed")
+    wire.answer, wire.requests = answer, []
+    outcome = Outcome(creates=name == "create")
+
+    async def sending() -> None:
+        outcome.sending = True
+
+    async def call() -> None:
+        client = Api(os.environ["OPENAI_BASE_URL"], KEY)
+        begun = time.monotonic()
+        try:
+            if name == "create":
+                body = {"model": "m", "input": "x", "background": True}
+                outcome.result = await client.create(body, sending, timeout=timeout)
+            elif name == "retrieve":
+                outcome.result = await client.retrieve("resp_1", timeout)
+            else:
+                outcome.result = await client.cancel("resp_1", timeout)
+        except CallFailed as failure:
+            outcome.result = failure
+        finally:
+            outcome.seconds = time.monotonic() - begun
+            await client.close()
+
+    asyncio.run(call())
+    outcome.requests = list(wire.requests)
+    check(outcome, timeout)
+    return outcome
+
+
+def check(outcome: Outcome, timeout: float) -> None:
+    """What holds for every call: it ends in time, knows what was sent, and tells no secret."""
+    assert outcome.seconds <= timeout + SLACK
+    result = outcome.result
+    if isinstance(result, CallFailed):
+        assert result.sent == outcome.sending or not outcome.creates
+        assert result.sent or not outcome.requests
+        assert not any(secret in text for secret in (KEY, HEADER_VALUE) for text in words(result))
+        assert all(len(text) <= 1001 for text in words(result))
+        assert result.message
+    elif result is not None:
+        json.dumps(result.data, allow_nan=False)
+        for text in (result.id, result.status, result.model):
+            assert text is None or isinstance(text.encode(), bytes)
+        assert isinstance(result.text, str)
+
+
+def words(failure: CallFailed) -> list[str]:
+    """All that a failure hands on of a server's words."""
+    return [failure.code, failure.message, failure.request_id or ""]
+
+
+# --- answers --------------------------------------------------------------------------------
+
+
+def reply(body: bytes | str, status: str = "200 OK", *headers: str | bytes) -> bytes:
+    """A right answer with such a body."""
+    body = body if isinstance(body, bytes) else body.encode()
+    return _head(status, *headers, f"Content-Length: {len(body)}") + body
+
+
+def _head(status: str, *headers: str | bytes) -> bytes:
+    lines: list[str | bytes] = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
+    raw = [line if isinstance(line, bytes) else line.encode("latin-1") for line in lines]
+    return b"\r\n".join(raw) + b"\r\n\r\n"
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    """A body in chunks."""
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def completed(more: str = "") -> str:
+    """A completed response with a text, and with more keys before its output."""
+    output = '[{"type":"message","content":[{"type":"output_text","text":"The text."}]}]'
+    return f'{{"id":"resp_1","status":"completed",{more}"output":{output}}}'
+
+
+def nested(opening: str, closing: str, levels: int = 100_000) -> str:
+    """So many levels of a bracket."""
+    return opening * levels + closing * levels
+
+
+RIGHT = completed().encode()
+ODD_PAYLOADS: dict[str, bytes] = {
+    "plain": RIGHT,
+    "nan": completed('"x":[NaN,Infinity,-Infinity,1e999],').encode(),
+    "digits": completed(f'"x":{"9" * 10_000},"y":-{"1" * 5000},').encode(),
+    "deep array": completed(f'"x":{nested("[", "]")},').encode(),
+    "deep object": completed('"x":{},'.format(nested('{"a":[', "]}", 50_000))).encode(),
+    "surrogates": completed('"model":"\\ud800","error":{"code":"\\udfff"},').encode(),
+    "twice": completed('"id":"other","id":"resp_1",').encode(),
+    "mark": b"\xef\xbb\xbf" + RIGHT,
+    "utf-16": completed().encode("utf-16"),
+    "utf-32": completed().encode("utf-32"),
+    "space": b"\r\n\t " + RIGHT + b" " * 10_000,
+}
+NO_PAYLOADS: list[bytes] = [
+    b"",
+    b"null",
+    b"NaN",
+    b"[]",
+    b"5",
+    b'"text"',
+    b"{}",
+    b'{"id":null,"status":null}',
+    b'{"id":5,"status":["queued"]}',
+    b'{"id":"","status":""}',
+    b'{"id":"../x","status":"queued"}',
+    b'{"id":"\\ud800","status":"\\udfff"}',
+    b'{"id":"resp_1","status":"queued"',
+    b'{"id":"resp_1","status":"\xff"}',
+    b'{"error":"an error with 200"}',
+    b'{"error":{"message":null,"code":{"a":[1]},"param":["x"],"type":5}}',
+    b'{"error":{"message":"\\ud800","code":"\\udfff","param":"\\ud800"}}',
+    b'{"error":{"message":{"a":NaN},"code":[1,{}]}}',
+    b'{"error":{"message":"m","code":%b}}' % (b"9" * 10_000),
+    b'{"error":%b}' % nested("[", "]").encode(),
+    b'{"detail":[{"loc":["body"],"msg":"m"}]}',
+    nested("[", "").encode(),
+    nested('{"a":', "").encode(),
+    b"<html><body>A proxy's page</body></html>",
+    b"\x00\xff\xfe",
+]
+BODIES = st.sampled_from([*ODD_PAYLOADS.values(), *NO_PAYLOADS]) | st.binary(max_size=20)
+STATUSES = st.one_of(
+    st.sampled_from(["200 OK", "200", "201 \xe9", "202 x"]),
+    st.sampled_from(["400 x", "401 x", "403 x", "404 x", "408 x", "429 x", "500 x", "503 x"]),
+    st.sampled_from(["000 x", "099 x", "101 x", "199 x", "204 x", "205 x", "299 x", "304 x"]),
+    st.sampled_from(["307 x", "600 x", "999 x", "1000 x", "-1 x", "2e2 x", "two x", ""]),
+)
+HEADERS = st.sampled_from(
+    [
+        *("Content-Encoding: gzip", "Content-Encoding: deflate, gzip", "Content-Encoding: odd"),
+        *("Content-Type: text/html; charset=hex", "Content-Type: \xff", "Content-Type:"),
+        *("Retry-After: 5", "Retry-After: \xff\xfe", "Retry-After-Ms: " + "9" * 5000),
+        *("Location: http://[::1", "Location: /\xff", "Location: //u:p@h", "Location:"),
+        *("X-Request-Id: " + "y" * 60_000, "X-Request-Id: \xff", "X: " + "y" * 200_000),
+        *("Connection: close", "Transfer-Encoding: gzip, chunked", "Content-Length: -5"),
+        *("Content-Length: " + "9" * 30, "Content-Length: 3", "no colon", ": no name", " folded"),
+        *("Upgrade: h2c", "Set-Cookie: a=b; expires=x", "Transfer-Encoding: chunked"),
+    ]
+)
+
+
+def framed(status: str, headers: list[str], body: bytes, framing: str) -> bytes:
+    """An answer whose head and body agree or not."""
+    if framing == "chunked":
+        return _head(status, *headers, "Transfer-Encoding: chunked") + chunked(body, 7000)
+    if framing == "broken chunks":
+        return _head(status, *headers, "Transfer-Encoding: chunked") + b"5\r\n" + body + b"zz\r\n"
+    if framing == "gzip":
+        return reply(gzip.compress(body, 1), status, *headers, "Content-Encoding: gzip")
+    if framing == "deflate":
+        return reply(zlib.compress(body, 1)[:-3], status, *headers, "Content-Encoding: deflate")
+    if framing == "none":
+        return _head(status, *headers) + body
+    length = max(len(body) + {"right": 0, "short": -1, "long": 10}[framing], 0)
+    return _head(status, *headers, f"Content-Length: {length}") + body
+
+
+FRAMINGS = [
+    "right",
+    "right",
+    "short",
+    "long",
+    "none",
+    "chunked",
+    "broken chunks",
+    "gzip",
+    "deflate",
+]
+FRAMED = st.builds(
+    framed, STATUSES, st.lists(HEADERS, max_size=2), BODIES, st.sampled_from(FRAMINGS)
+)
+
+
+def mutated(raw: bytes, at: int, cut: int, piece: bytes) -> bytes:
+    """Some bytes, mostly of the head, replaced by others."""
+    at %= min(len(raw) + 1, 200)
+    return raw[:at] + piece + raw[at + cut :]
+
+
+def after_others(raw: bytes, status: int, times: int) -> bytes:
+    """An answer after some that are not final."""
+    return b"HTTP/1.1 %d x\r\n\r\n" % status * times + raw
+
+
+DATA = st.one_of(
+    FRAMED,
+    st.builds(mutated, FRAMED, st.integers(0, 200), st.integers(0, 9), st.binary(max_size=3)),
+    st.builds(lambda raw, end: raw[:end], FRAMED, st.integers(0, 150)),
+    st.builds(after_others, FRAMED, st.integers(100, 104), st.sampled_from([1, 3, 500])),
+    st.binary(max_size=60),
+)
+ODD_CHARSET = Answer(reply(b'{"error":{"message":"m"}}', "400 x", "Content-Type: a; charset=hex"))
+ANSWERS = st.builds(
+    Answer,
+    DATA,
+    then=st.sampled_from(["close"] * 12 + ["reset"] * 2 + ["hold"]),
+    early=st.sampled_from([False] * 5 + [True]),
+)
+
+
+# --- tests ----------------------------------------------------------------------------------
+
+
+@slow(max_examples=80)
+@given(answer=ANSWERS, name=st.sampled_from(["retrieve", "cancel"]))
+@example(answer=ODD_CHARSET, name="retrieve")
+def test_any_answer_to_a_read(wire: Wire, answer: Answer, name: str) -> None:
+    """It brings a payload with a status, or it is a failed call; a cancel may bring nothing."""
+    result = ask(wire, name, answer, timeout=0.3).result
+    if isinstance(result, Payload):
+        assert result.status is not None
+    else:
+        assert isinstance(result, CallFailed) or name == "cancel"
+
+
+@slow(max_examples=80)
+@given(answer=ANSWERS)
+@example(answer=ODD_CHARSET)
+def test_any_answer_to_a_create(wire: Wire, answer: Answer) -> None:
+    """It brings a usable id, or the outcome is unknown, unless the status says that it is not."""
+    result = ask(wire, "create", answer, timeout=0.3).result
+    if isinstance(result, Payload):
+        assert is_response_id(result.id or "")
+        return
+    assert isinstance(result, CallFailed)
+    status = result.http_status
+    refused = status is not None and 300 <= status < 500 and status not in (303, 408)
+    refused = refused or (status == 503 and result.code == "server_is_overloaded")
+    assert (judge_create(result) is CreateVerdict.UNKNOWN) == (result.sent and not refused)
+
+
+@pytest.mark.parametrize("name", ["create", "retrieve"])
+@pytest.mark.parametrize("body", ODD_PAYLOADS.values(), ids=ODD_PAYLOADS)
+def test_odd_payloads(wire: Wire, name: str, body: bytes) -> None:
+    """Oddities are no reason to lose a result: id, status and text are there, and the bytes."""
+    result = ask(wire, name, Answer(reply(body))).result
+    assert isinstance(result, Payload)
+    assert (result.id, result.status, result.text) == ("resp_1", "completed", "The text.")
+    assert result.raw == body
+
+
+FLOODS = {
+    "silence": Answer(b"", "hold"),
+    "head that stops": Answer(b"HTTP/1.1 200 OK\r\nContent-Le", "hold"),
+    "body that stops": Answer(_head("200 OK", "Content-Length: 500") + b'{"id"', "hold"),
+    "informational": Answer(b"", again=b"HTTP/1.1 100 Continue\r\n\r\n" * 50),
+    "headers": Answer(b"HTTP/1.1 200 OK\r\n", again=b"A: b\r\n" * 500),
+    "one header": Answer(b"HTTP/1.1 200 OK\r\nA: ", again=b"b" * 4000),
+    "status line": Answer(b"HTTP/1.1 200 ", again=b"x" * 4000),
+    "body": Answer(_head("200 OK"), again=b" " * 50_000),
+    "long body": Answer(_head("200 OK", f"Content-Length: {10**15}"), again=b" " * 50_000),
+    "chunks": Answer(_head("200 OK", "Transfer-Encoding: chunked"), again=b"1\r\n \r\n" * 500),
+    "chunk's size": Answer(_head("200 OK", "Transfer-Encoding: chunked"), again=b"0" * 500),
+    "trailers": Answer(
+        _head("200 OK", "Transfer-Encoding: chunked") + b"0\r\n", again=b"A: b\r\n" * 500
+    ),
+    "drops": Answer(_head("200 OK"), again=b" ", pause=0.01),
+    "error": Answer(_head("500 x"), again=b" " * 50_000),
+}
+
+
+@pytest.mark.parametrize("name", ["create", "retrieve", "cancel"])
+@pytest.mark.parametrize("answer", FLOODS.values(), ids=FLOODS)
+def test_answers_without_an_end(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, answer: Answer
+) -> None:
+    """They are cut, by what one may hold or by the timeout, and a create's outcome is unknown."""
+    # A constant, and the only way to the limit that does not take a gigabyte.
+    monkeypatch.setattr(api, "REPLY_BYTES_MAX", 1 << 20)
+    result = ask(wire, name, answer, timeout=0.2).result
+    assert isinstance(result, CallFailed)
+    assert (judge_create(result) is CreateVerdict.UNKNOWN) == result.sent
+
+
+def test_what_a_reply_may_hold(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the limit, to the byte."""
+    monkeypatch.setattr(api, "REPLY_BYTES_MAX", 5000)
+    within, over = (RIGHT + b" " * (size - len(RIGHT)) for size in (5000, 5001))
+    assert isinstance(ask(wire, "retrieve", Answer(reply(within))).result, Payload)
+    result = ask(wire, "retrieve", Answer(reply(over))).result
+    assert isinstance(result, CallFailed)
+    assert (result.code, result.http_status) == ("reply_too_large", None)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_compressed_reply_is_held_to_the_limit(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, layers: int
+) -> None:
+    """A small answer that unfolds to a large one is as large as that."""
+    monkeypatch.setattr(api, "REPLY_BYTES_MAX", 1 << 20)
+    body = RIGHT + b" " * (32 << 20)
+    for _ in range(layers):
+        body = gzip.compress(body, 9)
+    encodings = ", ".join(["gzip"] * layers)
+    answer = Answer(reply(body, "200 OK", f"Content-Encoding: {encodings}"))
+    result = ask(wire, "retrieve", answer).result
+    assert isinstance(result, CallFailed)
+    assert result.code == "reply_too_large"
+
+
+# --- secrets --------------------------------------------------------------------------------
+
+
+def error_body(**inner: object) -> str:
+    """An error in the API's envelope."""
+    return json.dumps({"error": inner})
+
+
+PLACES: dict[str, Callable[[str], bytes]] = {
+    "message": lambda text: reply(error_body(message=text), "400 x"),
+    "code": lambda text: reply(error_body(message="m", code=text), "400 x"),
+    "code's key": lambda text: reply(error_body(message="m", code={text: [text]}), "400 x"),
+    "field": lambda text: reply(error_body(message="m", param=text), "400 x"),
+    "inner message": lambda text: reply(error_body(message={"a": [text]}), "500 x"),
+    "detail": lambda text: reply(json.dumps({"detail": [{text: text}]}), "422 x"),
+    "plain error": lambda text: reply(json.dumps({"error": text}), "429 x"),
+    "plain text": lambda text: reply(text, "403 x"),
+    "broken JSON": lambda text: reply(f'{{"error":{{"message":"{text}"', "401 x"),
+    "page": lambda text: reply(f"<html>{text}</html>", "502 x"),
+    "request id": lambda text: reply(error_body(message="m"), "400 x", f"X-Request-Id: {text}"),
+    "location": lambda text: reply("", "307 x", f"Location: http://h/?key={text}"),
+    "reason": lambda text: reply("", f"400 {text}"),
+    "status line": lambda text: f"{text} 200 OK\r\n\r\n".encode(),
+    "header's line": lambda text: f"HTTP/1.1 200 OK\r\n{text}\r\n\r\n".encode(),
+    "chunk's size": lambda text: (
+        _head("200 OK", "Transfer-Encoding: chunked") + f"{text}\r\n".encode()
+    ),
+    "length": lambda text: _head("200 OK", f"Content-Length: {text}"),
+    "transfer encoding": lambda text: _head("200 OK", f"Transfer-Encoding: {text}"),
+    "charset": lambda text: _head("400 x", f"Content-Type: text/plain; charset={text}"),
+    "unusable id": lambda text: reply(json.dumps({"id": f"/{text}", "status": "queued"})),
+    "no JSON": reply,
+}
+
+
+@slow(max_examples=80)
+@given(
+    place=st.sampled_from(sorted(PLACES)),
+    secret=st.sampled_from([KEY, HEADER_VALUE]),
+    before=st.sampled_from([0, 1]) | st.integers(940, 1010),
+    after=st.sampled_from([0, 1, 2000]),
+)
+def test_echoed_secrets(wire: Wire, place: str, secret: str, before: int, after: int) -> None:
+    """Wherever a server echoes the key or a header's value, whole, nothing of it is handed on."""
+    text = "x" * before + secret + "y" * after
+    result = ask(wire, "create", Answer(PLACES[place](text))).result
+    assert isinstance(result, CallFailed)
+    # A cut in its middle would leave its beginning.
+    assert not any(secret[:8] in told for told in words(result))
+
+
+def test_echoed_key_in_the_request_id_of_a_payload(wire: Wire) -> None:
+    """The id of a create's request goes into a line; the key does not, whatever a server does."""
+    result = ask(wire, "create", Answer(reply(RIGHT, "200 OK", f"X-Request-Id: {KEY}"))).result
+    assert isinstance(result, Payload)
+    assert KEY not in (result.request_id or "")
+
+
+PASSWORD = "hunter2-and-more"
+CREDENTIALS = {
+    "url": f"http://user:{PASSWORD}@h/v1",
+    "url without a scheme": f"//user:{PASSWORD}@h/v1",
+    "header": base64.b64encode(f"user:{PASSWORD}".encode()).decode(),
+    "password": f"the password {PASSWORD} is wrong",
+}
+
+
+@pytest.mark.parametrize("place", ["message", "code", "location", "request id"])
+@pytest.mark.parametrize("text", CREDENTIALS.values(), ids=CREDENTIALS)
+def test_credentials_of_the_base_url(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, text: str, place: str
+) -> None:
+    """The user and password of `OPENAI_BASE_URL` are no more handed on than the key."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:{PASSWORD}@{wire.address}/v1")
+    outcome = ask(wire, "create", Answer(PLACES[place](text)))
+    assert isinstance(outcome.result, CallFailed)
+    assert CREDENTIALS["header"].encode() in outcome.requests[0]
+    for secret in (PASSWORD, CREDENTIALS["header"]):
+        assert not any(secret in told for told in words(outcome.result))
+
+
+def test_echoed_header_that_is_json(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways take their settings as JSON in a header; echoed within JSON it is escaped."""
+    value = '{"provider":"p","api_key":"gateway-secret-1"}'
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Config: {value}")
+    body = json.dumps({"detail": {"headers": {"x-config": value}}})
+    result = ask(wire, "create", Answer(reply(body, "400 x"))).result
+    assert isinstance(result, CallFailed)
+    assert not any("gateway-secret-1" in told for told in words(result))
