@@ -22,10 +22,10 @@ type: $(READY) ## Check types, strictly
 	$(BIN)/mypy
 
 test: $(READY) ## Run the tests, with branch coverage
-	$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 3 --cov --cov-report=term:skip-covered
 
 soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten minutes under faults
-	$(BIN)/pytest -n auto -m soak
+	$(BIN)/pytest -n 3 -m soak
 
 bench: $(READY) ## Measure start-up, whole runs and memory against a bare SDK script
 	$(BIN)/python tests/bench.py
