@@ -231,6 +231,7 @@ class Api:
             failure = _call_failed(error, exchange)
             failure.code = self._told(failure.code)
             failure.message = self._told(failure.message)
+            failure.args = (failure.message,)
             if failure.request_id is not None:
                 failure.request_id = self._told(failure.request_id)
             raise failure from error.__cause__
