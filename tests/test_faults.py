@@ -719,7 +719,10 @@ def test_cancel_on_interrupt(
     assert last["next"][-1] == poll["response_id"]
 
 
-@row("no answer at all in the first 60 s", "7 with `next`, instead of hanging on a blocked network")
+@row(
+    "no successful answer in the first 60 s of a monitor or a rerun",
+    "7 with `next`, instead of hanging on a blocked network",
+)
 @pytest.mark.parametrize("step", [1e9, CallFailed("connect_error", "refused", sent=False)])
 def test_blocked_network(step: Step) -> None:
     events, client = monitored([step])

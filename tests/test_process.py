@@ -117,6 +117,14 @@ def test_help_into_a_closed_pipe(command: Command, argv: tuple[str, ...]) -> Non
     assert (result.code, result.err) == (141, "")
 
 
+@pytest.mark.parametrize("argv", [("--help",), ("show", "--help"), ("--event-schema",)])
+def test_help_into_a_full_disk(command: Command, argv: tuple[str, ...]) -> None:
+    """As for every other output: 9, and no word."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        result = command.run(*argv, stdout=full)
+    assert (result.code, result.err) == (9, "")
+
+
 def test_output_file_that_is_stdout(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
     """Refused before anything is sent: it has the lines."""
     out = tmp_path / "log"

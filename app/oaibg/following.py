@@ -13,7 +13,7 @@ from oaibg.files import save
 from oaibg.payload import RUNNING
 from oaibg.text import has_surrogates, utf8
 from oaibg.tools import event_loop, local_copy, remember_seen
-from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth, is_missing
+from oaibg.verdicts import auth_error, is_auth, is_missing, passing_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -161,7 +161,7 @@ def _blocked(failure: CallFailed | None) -> Unavailable:
         "The job is not affected.",
         http_status=failure.http_status if failure else None,
         request_id=failure.request_id if failure else None,
-        hint=UNREACHABLE_HINT,
+        hint=passing_hint(failure),
         resumable=True,
     )
 

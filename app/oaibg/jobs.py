@@ -35,11 +35,12 @@ from oaibg.tools import (
     state_error,
     state_warning,
 )
-from oaibg.verdicts import UNREACHABLE_HINT, auth_error, is_auth, is_missing, is_passing
+from oaibg.verdicts import auth_error, is_auth, is_missing, is_passing, passing_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from oaibg.events import Warning  # noqa: A004 - the contract's name
     from oaibg.job import Job
     from oaibg.payload import Payload
     from oaibg.store import Row
@@ -150,7 +151,7 @@ async def _cancel_now(job: Job, tools: Tools) -> Payload | None:
     give_up = clock.monotonic() + _CANCEL_SECONDS
     call: Callable[[str, float], Awaitable[Payload | None]] = api.cancel
     seen: Payload | None = None
-    refused = False
+    refusal: CallFailed | None = None
     while True:
         try:
             left = give_up - clock.monotonic()
@@ -159,8 +160,11 @@ async def _cancel_now(job: Job, tools: Tools) -> Payload | None:
         except CallFailed as failure:
             if not is_passing(failure):
                 # A refusal may mean that the job has ended already: the retrieve tells the truth.
-                call, refused = api.retrieve, True
-        if seen is not None and (seen.ended or refused):
+                call, refusal = api.retrieve, failure
+        if seen is not None and refusal is not None and not seen.ended:
+            job.untold.append(_refused(job, refusal))
+            return seen
+        if seen is not None and seen.ended:
             return seen
         if clock.monotonic() + _CANCEL_INTERVAL >= give_up:
             return seen
@@ -229,10 +233,15 @@ async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event
         code = ExitCode.UNSUCCESSFUL
     elif refusal is not None:
         code = ExitCode.ERROR
-        yield job.warning("cancel_refused", f"The server refuses to cancel: {refusal.message}.")
+        yield _refused(job, refusal)
     else:
         code = ExitCode.STILL_RUNNING
     yield job.cancel_result(code)
+
+
+def _refused(job: Job, refusal: CallFailed) -> Warning:
+    words = refusal.message.rstrip(".")
+    return job.warning("cancel_refused", f"The server refuses to cancel: {words}.")
 
 
 async def _show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
@@ -436,5 +445,5 @@ def _unasked(failure: CallFailed) -> Unavailable:
         f"The API could not be asked: {failure.message}",
         http_status=failure.http_status,
         request_id=failure.request_id,
-        hint=UNREACHABLE_HINT,
+        hint=passing_hint(failure),
     )

@@ -219,7 +219,7 @@ MaxWaitSeconds = Annotated[
         "--max-wait-seconds",
         metavar="SECONDS",
         callback=_seconds,
-        help="Stop waiting (exit 3) this long after the start; the job goes on.",
+        help="Stop waiting (exit 3) this long after the start, else never; the job goes on.",
     ),
 ]
 Detach = Annotated[

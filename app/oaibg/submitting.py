@@ -211,6 +211,7 @@ class _Draft:
             error = Unavailable(
                 "The wait budget was spent before anything was created.",
                 code="wait_spent",
+                hint="Give it more time with --max-wait-seconds, or run the same command again.",
                 outcome="not_created",
             )
             await self._take_back(error)

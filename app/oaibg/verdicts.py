@@ -83,7 +83,7 @@ def create_error(failure: CallFailed) -> OaibgError:
     match judge_create(failure):
         case CreateVerdict.UNKNOWN:
             return OutcomeUnknown(
-                f"The request was sent, but its answer was lost ({failure.message}). "
+                f"The request was sent, but its answer was lost ({failure.message.rstrip('.')}). "
                 "The job may be running and may be billed.",
                 hint="Do not blindly submit again: that may pay twice. "
                 "With --job-key, --resubmit-unknown decides for another submit.",
@@ -116,6 +116,13 @@ UNREACHABLE_HINT = (
     "Is outbound HTTPS to the API's host allowed here? Check OPENAI_BASE_URL and the proxy "
     "variables; in a sandbox, ask for network access."
 )
+
+
+def passing_hint(failure: CallFailed | None) -> str:
+    """What to do about a call that was not answered as it should be."""
+    if failure is None or failure.http_status in (None, 403, 407):
+        return UNREACHABLE_HINT
+    return "The API is there, but busy or broken: run the same command again later."
 
 
 def auth_error(
