@@ -27,7 +27,6 @@ HEARTBEAT = 60.0
 """Seconds between poll lines with `--events changes` while nothing changes."""
 
 _MISSING_INTERVAL = 5.0
-_LEAST_LOOK = 1.0
 _LEAST_ASKING = 5.0
 """Seconds of a start that count as asking."""
 _SAVE_GRACE = 0.8
@@ -52,7 +51,7 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
         if clock.monotonic() >= blocked:
             raise _blocked(faults.last)
         attempt += 1
-        left = max(limit - clock.monotonic(), _LEAST_LOOK if attempt == 1 else 0.0)
+        left = max(limit - clock.monotonic(), polling.LEAST_LOOK if attempt == 1 else 0.0)
         try:
             payload = await api.retrieve(
                 str(job.response_id), polling.request_timeout(faults.cut_short, left)

@@ -64,8 +64,6 @@ _ASK_SECONDS = 20.0
 _GLANCE_SECONDS = 10.0
 """Seconds for asking the API where a local copy could answer as well."""
 
-_LEAST_SECONDS = 1.0
-
 _LONG_ANSWERS = 4
 """Answers in a row that had begun when their time was over; each try gives twice as much."""
 
@@ -161,10 +159,10 @@ async def _cancel_now(job: Job, tools: Tools) -> Payload | None:
             if not is_passing(failure):
                 # A refusal may mean that the job has ended already: the retrieve tells the truth.
                 call, refusal = api.retrieve, failure
-        if seen is not None and refusal is not None and not seen.ended:
-            job.untold.append(_refused(job, refusal))
-            return seen
         if seen is not None and seen.ended:
+            return seen
+        if seen is not None and refusal is not None:
+            job.untold.append(_refused(job, refusal))
             return seen
         if clock.monotonic() + _CANCEL_INTERVAL >= give_up:
             return seen
@@ -382,7 +380,7 @@ async def _kept(job: Job, tools: Tools) -> tuple[Payload | None, Source]:
         left = tools.deadline(job) - tools.clock.monotonic()
         with suppress(CallFailed, OaibgError):
             api = await tools.connect()
-            seconds = min(_GLANCE_SECONDS, max(left, _LEAST_SECONDS))
+            seconds = min(_GLANCE_SECONDS, max(left, polling.LEAST_LOOK))
             payload = await api.retrieve(str(job.response_id), seconds)
             job.answered, job.status = True, payload.status
             return payload, "api"

@@ -16,6 +16,9 @@ and then: this many in a row, over at least this long, before it is believed."""
 REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX = 30.0, 600.0
 CREATE_TIMEOUT = 120.0
 
+LEAST_LOOK = 1.0
+"""Seconds that a look takes at least, also where the wait was over before it began."""
+
 _LEAST_TIMEOUT = 5.0
 
 _BACKOFF_MAX = 60.0
