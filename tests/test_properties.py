@@ -995,7 +995,7 @@ def check_end(played: Played, response_id: str) -> None:
     elif isinstance(last, Response):
         following = None if last.status in TERMINAL else "monitor"
     elif isinstance(last, CancelResult):
-        following = {0: None, 4: "show"}.get(last.exit_code, "monitor")
+        following = {0: None, 4: "show"}.get(code or 0, "monitor")
         assert last.cancelled == (last.status == "cancelled") == (code == 0)
     elif isinstance(last, Interrupted):
         known = last.response_id is not None

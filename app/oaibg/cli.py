@@ -14,7 +14,7 @@ from oaibg import __version__, environment
 from oaibg import options as o
 from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 from oaibg.job import Job, Output, Wait
-from oaibg.process import Process
+from oaibg.process import Process, allow_connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oaibg.api import Api
     from oaibg.events import Event
     from oaibg.request import Request
-    from oaibg.tools import Tools
+    from oaibg.tools import Client, Clock, Tools
 
 DEFAULT_MODEL = "gpt-5.2"
 
@@ -42,13 +42,13 @@ def run_process(argv: list[str], started: float) -> NoReturn:
         argv: what follows the program's name.
         started: `time.monotonic()` at the process's start, from which waits count.
     """
-    process = Process(owned=True, started=started, job=_job_of(argv))
+    process = Process(owned=True, started=started, job=_job_of(argv), argv=argv)
     process.end(_run(argv, process))
 
 
 def main(argv: list[str]) -> int:
     """Run a command in a process that goes on afterwards; gives the exit code."""
-    process = Process(owned=False, started=time.monotonic(), job=_job_of(argv))
+    process = Process(owned=False, started=time.monotonic(), job=_job_of(argv), argv=argv)
     return _run(argv, process)
 
 
@@ -231,7 +231,7 @@ def submit(
 @app.command()
 def monitor(
     context: typer.Context,
-    response_id: o.ResponseId = None,
+    response_ids: o.ResponseIds = None,
     job_key: o.KeyOfJob = None,
     poll_seconds: o.PollSeconds = Wait.poll_seconds,
     max_wait_seconds: o.MaxWaitSeconds = None,
@@ -242,39 +242,63 @@ def monitor(
     output_text_file: o.OutputTextFile = None,
     human: o.HumanFlag = False,
 ) -> int:
-    """Follow a job that was submitted before, to its end."""
+    """Follow jobs that were submitted before, to their end."""
     process: Process = context.obj
-    process.render(human=human)
+    ids = response_ids or []
+    several = _is_several(ids, process)
+    process.render(human=human, several=several)
     job = process.job = Job(
-        response_id,
+        ids[0] if ids and not several else None,
         wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
         output=_output(output_json_file, output_text_file, show_output_text, human),
     )
-    _check_one(response_id, job_key)
+    _check_one(ids, job_key)
+    if several and (output_json_file or output_text_file):
+        raise UsageError(
+            "--output-json-file and --output-text-file are for one job.",
+            hint="`oaibg show ID --output-text-file PATH` saves each; the results are kept.",
+        )
+    base_url = environment.base_url()
+    if several:
+        from oaibg import many
+
+        rate = len(ids) / poll_seconds
+        return _run_job(process, base_url, lambda tools: many.monitor(job, ids, tools), rate)
 
     from oaibg import jobs
 
-    target = jobs.Target(response_id=response_id, job_key=job_key)
-    return _run_job(process, environment.base_url(), lambda tools: jobs.monitor(target, job, tools))
+    target = jobs.Target(response_id=job.response_id, job_key=job_key)
+    return _run_job(process, base_url, lambda tools: jobs.monitor(target, job, tools))
 
 
 @app.command()
 def cancel(
     context: typer.Context,
-    response_id: o.ResponseId = None,
+    response_ids: o.ResponseIds = None,
     job_key: o.KeyOfJob = None,
     human: o.HumanFlag = False,
 ) -> int:
-    """Cancel a job that is queued or running."""
+    """Cancel jobs that are queued or running."""
     process: Process = context.obj
-    process.render(human=human)
-    job = process.job = Job(response_id, output=_output(None, None, False, human))
-    _check_one(response_id, job_key)
+    ids = response_ids or []
+    several = _is_several(ids, process)
+    process.render(human=human, several=several)
+    job = process.job = Job(
+        ids[0] if ids and not several else None, output=_output(None, None, False, human)
+    )
+    _check_one(ids, job_key)
+    base_url = environment.base_url()
+    if several:
+        from oaibg import many
+
+        return _run_job(
+            process, base_url, lambda tools: many.cancel(job, ids, tools), float(len(ids))
+        )
 
     from oaibg import jobs
 
-    target = jobs.Target(response_id=response_id, job_key=job_key)
-    return _run_job(process, environment.base_url(), lambda tools: jobs.cancel(target, job, tools))
+    target = jobs.Target(response_id=job.response_id, job_key=job_key)
+    return _run_job(process, base_url, lambda tools: jobs.cancel(target, job, tools))
 
 
 @app.command()
@@ -291,14 +315,14 @@ def show(
 ) -> int:
     """Look once at a response: of an id, or the newest one submitted here."""
     process: Process = context.obj
-    process.render(human=human, raw=output_text)
+    process.render(human=human, raw=output_text, several=list_)
     if human and output_text:
         raise UsageError("--human and --output-text exclude each other.")
     job = process.job = Job(
         response_id, output=_output(output_json_file, output_text_file, output_text, human)
     )
     if response_id is not None and job_key is not None:
-        _check_one(response_id, job_key)
+        _check_one([response_id], job_key)
     single = response_id or job_key or output_text or output_json_file or output_text_file
     if list_ and single:
         raise UsageError("--list is of all jobs; it goes with --limit and --human alone.")
@@ -336,9 +360,14 @@ def _output(
     )
 
 
-def _check_one(response_id: str | None, job_key: str | None) -> None:
-    if (response_id is None) == (job_key is None):
+def _check_one(response_ids: list[str], job_key: str | None) -> None:
+    if bool(response_ids) == (job_key is not None):
         raise UsageError("Give either a RESPONSE_ID or --job-key KEY.")
+
+
+def _is_several(response_ids: list[str], process: Process) -> bool:
+    """Whether the run is over several jobs; ids from stdin are, however many there are."""
+    return len(response_ids) > 1 or "-" in process.argv
 
 
 def _dry_run(request: Request, base_url: str, process: Process) -> int:
@@ -353,22 +382,34 @@ def _dry_run(request: Request, base_url: str, process: Process) -> int:
         exit_code=0,
     )
     process.write(event)
-    return event.exit_code
+    return ExitCode.OK
 
 
 def _run_job(
-    process: Process, base_url: str, function: Callable[[Tools], AsyncIterator[Event]]
+    process: Process,
+    base_url: str,
+    function: Callable[[Tools], AsyncIterator[Event]],
+    rate: float | None = None,
 ) -> int:
-    """Run a job function with the real clock, client and store."""
+    """Run a job function with the real clock, client and store.
+
+    Args:
+        process: the process that it runs in.
+        base_url: where the API is.
+        function: gives the events.
+        rate: in a run over several jobs, the reads a second that it is going to make.
+    """
     from oaibg.clock import RealClock
     from oaibg.store import open_store
     from oaibg.tools import Tools, event_loop
 
     store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
+    clock = RealClock()
     clients: list[Api] = []
+    shared: list[Client] = []
 
-    async def connect() -> Api:
-        if not clients:
+    async def connect() -> Client:
+        if not shared:
             key = environment.api_key()
             await event_loop()
 
@@ -377,7 +418,8 @@ def _run_job(
             # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
             # may allocate and free a chunk of it with every call, and an import makes many.
             clients.append(await asyncio.to_thread(_load_api, base_url, key))
-        return clients[0]
+            shared.append(_paced(clients[0], clock, rate) if rate is not None else clients[0])
+        return shared[0]
 
     async def close() -> None:
         for client in clients:
@@ -389,11 +431,18 @@ def _run_job(
         store=store,
         state_problem=problem,
         base_url=environment.without_credentials(base_url),
-        clock=RealClock(),
+        clock=clock,
         started=process.started,
         signum=lambda: process.signum,
     )
     return process.run(function(tools), close)
+
+
+def _paced(api: Api, clock: Clock, rate: float) -> Client:
+    from oaibg.pace import Paced
+
+    allow_connections()
+    return Paced(api, clock, rate)
 
 
 def _load_api(base_url: str, key: str) -> Api:

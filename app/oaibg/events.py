@@ -6,7 +6,7 @@ Times are seconds; every key that is listed is on every line of its event, null 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from oaibg.record import Record
 
@@ -19,15 +19,40 @@ class Event(Record):
     """One line on stdout. `ts` and `v` are the writer's to add."""
 
     event: ClassVar[str]
+    of: ClassVar[str | None] = None
+    """The job's name in a run over several jobs, where `custom_id` is a common key."""
     response_id: str | None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         EVENTS[cls.event] = cls
 
-    def to_dict(self, ts: str) -> dict[str, Any]:
-        """The line's object: the common keys first, then the event's own."""
-        return {"ts": ts, "v": V, "event": self.event, **self.values()}
+    def of_many(self, custom_id: str | None) -> Self:
+        """The same event as that of one job in a run over several: it has no exit code of its own.
+
+        Args:
+            custom_id: the job's name in its jobs file; None where it has none.
+        """
+        event = self.but(exit_code=None) if exit_code_of(self) is not None else self.but()
+        event.__dict__["of"] = custom_id
+        return event
+
+    def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:
+        """The line's object: the common keys first, then the event's own.
+
+        Args:
+            ts: when the line is written.
+            several: whether the run is over several jobs, so that `custom_id` is a common key.
+        """
+        common: dict[str, Any] = {
+            "ts": ts,
+            "v": V,
+            "event": self.event,
+            "response_id": self.response_id,
+        }
+        if several:
+            common["custom_id"] = self.of
+        return common | self.values()
 
 
 class CallError(Record):
@@ -144,7 +169,7 @@ class Final(Event):
     error: dict[str, Any] | None
     incomplete_details: dict[str, Any] | None
     output_text_bytes: int
-    exit_code: int
+    exit_code: int | None
     next: list[str] | None
 
 
@@ -154,7 +179,7 @@ class Timeout(Event):
     event = "timeout"
     status: str | None
     elapsed_seconds: float
-    exit_code: Literal[3]
+    exit_code: Literal[3] | None
     next: list[str] | None
 
 
@@ -166,7 +191,7 @@ class Interrupted(Event):
     status: str | None
     job_cancelled: bool
     outcome: Literal["not_created", "unknown", "created"] | None
-    exit_code: int
+    exit_code: int | None
     next: list[str] | None
 
 
@@ -181,7 +206,7 @@ class Error(Event):
     retryable: bool
     outcome: Literal["not_created", "unknown", "created"] | None
     hint: str | None
-    exit_code: int
+    exit_code: int | None
     next: list[str] | None
 
 
@@ -190,7 +215,7 @@ class Detached(Event):
 
     event = "detached"
     status: str | None
-    exit_code: Literal[0]
+    exit_code: Literal[0] | None
     next: list[str] | None
 
 
@@ -200,7 +225,7 @@ class CancelResult(Event):
     event = "cancel_result"
     status: str | None
     cancelled: bool
-    exit_code: int
+    exit_code: int | None
     next: list[str] | None
 
 
@@ -211,7 +236,7 @@ class Response(Event):
     status: str | None
     source: Literal["api", "local"]
     response: dict[str, Any] | None
-    exit_code: int
+    exit_code: int | None
     next: list[str] | None
 
 
@@ -246,7 +271,7 @@ class DryRun(Event):
     url: str
     body: dict[str, Any]
     request_sha256: str
-    exit_code: Literal[0]
+    exit_code: Literal[0] | None
 
 
 def exit_code_of(event: Event) -> int | None:

@@ -41,7 +41,7 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
     # From the start of the process; but who had to wait for its turn has not asked yet.
     asking = max(tools.started, clock.monotonic() - _LEAST_ASKING)
     while True:
-        blocked = math.inf if job.answered else asking + polling.BLOCKED_AFTER
+        blocked = math.inf if job.run.answered else asking + polling.BLOCKED_AFTER
         limit = min(deadline, blocked)
         await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
         # A start that took the whole wait budget still leaves one look at a job.
@@ -50,7 +50,7 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
             return
         if clock.monotonic() >= blocked:
             raise _blocked(faults.last)
-        attempt += 1
+        attempt, began = attempt + 1, clock.monotonic()
         left = max(limit - clock.monotonic(), polling.LEAST_LOOK if attempt == 1 else 0.0)
         try:
             payload = await api.retrieve(
@@ -74,7 +74,8 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
             )
             continue
         faults, job.answered = _Faults(), True
-        delay = max(min(job.wait.poll_seconds, deadline - clock.monotonic()), 0.0)
+        due = job.next_poll(began, clock.monotonic())
+        delay = max(min(due, deadline) - clock.monotonic(), 0.0)
         changed, job.status = payload.status != job.status, payload.status
         if changed and not payload.ended:
             await remember_seen(payload, job, tools)

@@ -48,6 +48,15 @@ class Output(Record):
     human: bool = False
 
 
+class Run:
+    """What the jobs of one process have in common."""
+
+    def __init__(self) -> None:
+        self.answered = False
+        """Whether the API has answered anything."""
+        self.state_warned = False
+
+
 class Job:
     """One job: what the lines so far have told, kept for the line that ends the run.
 
@@ -56,6 +65,10 @@ class Job:
         wait: this run's wait options, which `next` repeats.
         output: this run's output options, likewise.
         submitting: whether this run submits the job, so that an outcome is told.
+        custom_id: its name in a jobs file.
+        run: what it shares with the other jobs of the process.
+        spread: in a run over several jobs, after which part of an interval the first regular poll
+            comes, so that they lie evenly in it.
     """
 
     def __init__(
@@ -65,14 +78,19 @@ class Job:
         wait: Wait | None = None,
         output: Output | None = None,
         submitting: bool = False,
+        custom_id: str | None = None,
+        run: Run | None = None,
+        spread: float | None = None,
     ) -> None:
         self.response_id = response_id
+        self.custom_id = custom_id
+        self.run = run or Run()
+        self._spread = spread
         self.wait = wait or Wait()
         self.output = output or Output()
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
-        self.answered = False
-        """Whether the API has answered anything in this run."""
+        self._answered = False
         self.payload: Payload | None = None
         """The reply to the create."""
         self.unstored_row: int | None = None
@@ -80,9 +98,28 @@ class Job:
         self.kept = not submitting
         """Whether the id outlives this process: it is in the state, or the user's own."""
         self.write_failed = False
-        self.state_warned = False
         self.untold: list[Warning] = []
         """Warnings that are to be told before the next event."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the API has answered anything about the job in this run."""
+        return self._answered
+
+    @answered.setter
+    def answered(self, answered: bool) -> None:
+        self._answered = answered
+        self.run.answered |= answered
+
+    def next_poll(self, began: float, now: float) -> float:
+        """When to poll again, after a poll that began at one time and was answered at another."""
+        interval = self.wait.poll_seconds
+        if self._spread is None:
+            return now + interval
+        # From the last poll's beginning, or the polls of many jobs would drift together.
+        due = began + interval * self._spread
+        self._spread = 1.0
+        return max(due, now + interval / 2) if due < now else due
 
     def submit_start(self, request: Request, job_key: str | None) -> SubmitStart:
         """A submit was understood; nothing is sent yet."""
@@ -222,8 +259,8 @@ class Job:
             f"Follow it with: oaibg monitor {self.response_id}"
         )
 
-    def monitor_command(self) -> list[str] | None:
-        """The argv that follows the job further; None while its id is unknown."""
+    def monitor_command(self, *response_ids: str) -> list[str] | None:
+        """The argv that follows the job further, or those jobs; None while its id is unknown."""
         wait = self.wait
         options: list[str] = []
         if wait.poll_seconds != Wait.poll_seconds:
@@ -236,14 +273,15 @@ class Job:
             options.append("--cancel-on-interrupt")
         if self.output.show_output_text:
             options.append("--show-output-text")
-        return self._command("monitor", options)
+        return self._command("monitor", options, *response_ids)
 
     def show_command(self) -> list[str] | None:
         """The argv that shows the job's payload; None while its id is unknown."""
         return self._command("show", [])
 
-    def _command(self, name: str, options: list[str]) -> list[str] | None:
-        if self.response_id is None:
+    def _command(self, name: str, options: list[str], *response_ids: str) -> list[str] | None:
+        ids = response_ids or ((self.response_id,) if self.response_id is not None else ())
+        if not ids:
             return None
         output = self.output
         for flag, path in (
@@ -255,8 +293,8 @@ class Job:
         if output.human:
             options.append("--human")
         # An id may begin with a hyphen, and would be read as an option.
-        guard = ["--"] if self.response_id.startswith("-") else []
-        return [*_program(), name, *options, *guard, self.response_id]
+        guard = ["--"] if any(one.startswith("-") for one in ids) else []
+        return [*_program(), name, *options, *guard, *ids]
 
 
 def _program() -> list[str]:

@@ -81,30 +81,30 @@ class Target(Record):
 
 def submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """Submit a job and follow it to its end (or not, with `detach`)."""
-    return _told(_submit(submission, job, tools), job, tools)
+    return told(_submit(submission, job, tools), job, tools)
 
 
 def monitor(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """Follow a job that was submitted before, to its end."""
-    return _told(_monitor(target, job, tools), job, tools)
+    return told(_monitor(target, job, tools), job, tools)
 
 
 def cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """Cancel a job and tell its true status."""
-    return _told(_cancel(target, job, tools), job, tools)
+    return told(_cancel(target, job, tools), job, tools)
 
 
 def show(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """One look at a job, from the local copy where it is kept."""
-    return _told(_show(target, job, tools), job, tools)
+    return told(_show(target, job, tools), job, tools)
 
 
 def show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator[Event]:
     """The jobs that the local state knows, newest first."""
-    return _told(_show_list(limit, job, tools), job, tools)
+    return told(_show_list(limit, job, tools), job, tools)
 
 
-async def _told(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
+async def told(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
     """The events, whatever breaks them off as the last one, and before each its warnings."""
     async for event in _ended(events, job, tools):
         while job.untold:
@@ -195,7 +195,9 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
         yield job.detached()
         return
     else:
-        events = follow(job, tools, delay=0.0 if reattached else job.wait.poll_seconds)
+        now = tools.clock.monotonic()
+        delay = 0.0 if reattached else job.next_poll(now, now) - now
+        events = follow(job, tools, delay=delay)
     async for event in events:
         yield event
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from typing import Annotated, Literal
 
 import typer
 
 from oaibg.payload import is_response_id
+
+_ID = "one is 1 to 1,024 of letters, digits and _ - = . : + ~"
+_STDIN_MAX = 64 << 20
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
 Verbosity = Literal["low", "medium", "high", "omit"]
@@ -24,10 +28,34 @@ def _seconds(value: float | None) -> float | None:
 
 def _response_id(value: str | None) -> str | None:
     if value is not None and not is_response_id(value):
-        raise typer.BadParameter(
-            "no response id; one is 1 to 1,024 of letters, digits and _ - = . : + ~"
-        )
+        raise typer.BadParameter(f"no response id; {_ID}")
     return value
+
+
+def _response_ids(values: list[str] | None) -> list[str] | None:
+    """The ids, each once; `-` stands for what stdin has, which is read here."""
+    found: dict[str, None] = {}
+    for value in values or []:
+        if value == "-":
+            for number, line in enumerate(_stdin_lines(), 1):
+                for word in line.split():
+                    if not is_response_id(word):
+                        raise typer.BadParameter(f"stdin, line {number}: no response id; {_ID}")
+                    found[word] = None
+        else:
+            found[str(_response_id(value))] = None
+    if values and not found:
+        raise typer.BadParameter("there is no id on stdin.")
+    return list(found) or None
+
+
+def _stdin_lines() -> list[str]:
+    if sys.stdin is None:
+        raise typer.BadParameter("stdin is closed; there are no ids to read.")
+    try:
+        return sys.stdin.read(_STDIN_MAX).splitlines()
+    except (OSError, UnicodeError) as error:
+        raise typer.BadParameter(f"stdin can't be read: {error}.") from error
 
 
 def _job_key(value: str | None) -> str | None:
@@ -201,6 +229,16 @@ ResponseId = Annotated[
         metavar="[RESPONSE_ID]",
         callback=_response_id,
         help="The response's id; after -- where it begins with a hyphen.",
+        show_default=False,
+    ),
+]
+
+ResponseIds = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RESPONSE_ID]...",
+        callback=_response_ids,
+        help="The responses' ids; - is stdin; after -- where one begins with a hyphen.",
         show_default=False,
     ),
 ]

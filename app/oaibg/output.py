@@ -75,16 +75,22 @@ class Stdout:
 
 
 class JsonLines:
-    """One compact ASCII JSON object a line; an error is told on stderr, too, for people."""
+    """One compact ASCII JSON object a line; an error is told on stderr, too, for people.
 
-    def __init__(self, stdout: Stdout, now: Callable[[], str]) -> None:
-        self._stdout, self._now = stdout, now
+    Args:
+        stdout: where the lines go.
+        now: the time as the lines have it.
+        several: whether the run is over several jobs, so that each line has a `custom_id`.
+    """
+
+    def __init__(self, stdout: Stdout, now: Callable[[], str], *, several: bool = False) -> None:
+        self._stdout, self._now, self._several = stdout, now, several
 
     def write(self, event: Event) -> None:
         """Write the event's line."""
-        if isinstance(event, Error):
+        if isinstance(event, Error) and event.exit_code is not None:
             _tell(event)
-        self._stdout.write(json_line(event.to_dict(self._now())))
+        self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
 
 
 class RawText:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OPEN_FILES = 65_536
+
 
 class Process:
     """One run: what it knows of its job, and the one line with an exit code that ends it.
@@ -34,14 +36,16 @@ class Process:
         owned: whether the process is ours to end (the console command), or a caller's (a test).
         started: `time.monotonic()` at the process's start.
         job: what is known of the job; the command puts its own here.
+        argv: what follows the program's name.
     """
 
-    def __init__(self, *, owned: bool, started: float, job: Job) -> None:
+    def __init__(self, *, owned: bool, started: float, job: Job, argv: list[str]) -> None:
+        self.argv = argv
         self.owned = owned
         self.started = started
         self.job = job
         self.stdout = Stdout()
-        self.renderer: Renderer = JsonLines(self.stdout, lambda: timestamp(time.time()))
+        self.renderer: Renderer = JsonLines(self.stdout, _now)
         self.rendering = False
         """Whether the command has chosen its renderer."""
         self.signum = signal.SIGTERM
@@ -50,8 +54,14 @@ class Process:
         if owned:
             handle_signals(self._on_signal)
 
-    def render(self, *, human: bool = False, raw: bool = False) -> None:
-        """Choose the renderer: for people, or the raw text alone; else JSON lines."""
+    def render(self, *, human: bool = False, raw: bool = False, several: bool = False) -> None:
+        """Choose the renderer: for people, or the raw text alone; else JSON lines.
+
+        Args:
+            human: for people.
+            raw: the answer's text alone.
+            several: the run is over several jobs.
+        """
         self.rendering = True
         if human:
             from oaibg.human import Human
@@ -59,6 +69,8 @@ class Process:
             self.renderer = Human(self.stdout)
         elif raw:
             self.renderer = RawText(self.stdout)
+        elif several:
+            self.renderer = JsonLines(self.stdout, _now, several=True)
 
     def write(self, event: Event) -> int | None:
         """Show one event; gives the exit code of the one that ends the run.
@@ -163,3 +175,18 @@ class Process:
         with suppress(BaseException):
             self.write(self.job.interrupted(signum))
         os._exit(128 + signum)
+
+
+def allow_connections() -> None:
+    """Let the process open as many files and connections as the system allows it to."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _now() -> str:
+    return timestamp(time.time())

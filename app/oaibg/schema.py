@@ -16,6 +16,12 @@ _COMMON = {
     },
     "v": {"const": events.V},
 }
+_SEVERAL = {
+    "custom_id": {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "in a run over several jobs: the job's name, null where it has none",
+    }
+}
 _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
@@ -36,20 +42,22 @@ def event_schema() -> dict[str, Any]:
         "title": "oaibg event line",
         "type": "object",
         "oneOf": [
-            _object(event, {**_COMMON, "event": {"const": name}})
+            _object(event, {**_COMMON, "event": {"const": name}}, _SEVERAL)
             for name, event in events.EVENTS.items()
         ],
     }
 
 
-def _object(record: type[Record], first: dict[str, Any]) -> dict[str, Any]:
+def _object(
+    record: type[Record], first: dict[str, Any], optional: dict[str, Any]
+) -> dict[str, Any]:
     hints = get_type_hints(record)
-    properties = first | {name: _of(hints[name]) for name in record.fields}
+    required = first | {name: _of(hints[name]) for name in record.fields}
     return {
         "description": (record.__doc__ or "").strip(),
         "type": "object",
-        "properties": properties,
-        "required": list(properties),
+        "properties": optional | required,
+        "required": list(required),
     }
 
 
@@ -66,5 +74,5 @@ def _of(hint: Any) -> dict[str, Any]:
     if origin is dict:
         return {"type": "object", "additionalProperties": _of(args[1]) or True}
     if isinstance(hint, type) and issubclass(hint, Record):
-        return _object(hint, {})
+        return _object(hint, {}, {})
     raise TypeError(f"no JSON Schema for {hint!r}")

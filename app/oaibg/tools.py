@@ -135,7 +135,7 @@ async def remember(write: Callable[[], None], job: Job, tools: Tools) -> bool:
     try:
         await insist(write, tools)
     except StateError as error:
-        if not job.state_warned:
+        if not job.run.state_warned:
             job.untold.append(state_warning(job, error))
         return False
     return True
@@ -183,7 +183,7 @@ async def local_copy(job: Job, tools: Tools) -> Payload | None:
 
 def state_warning(job: Job, error: StateError) -> WarningEvent:
     """The warning that says what the state can't do for this run."""
-    job.state_warned = True
+    job.run.state_warned = True
     return job.warning(error.code, f"{error.message} {_STATE_ADVICE[error.code]}")
 
 

@@ -45,15 +45,22 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
         return CreateVerdict.UNREACHABLE
     if status is None or status < 300 or status in (303, 408):
         return CreateVerdict.UNKNOWN  # a 303 is how a server answers what it has accepted
-    if status == 429:
-        return CreateVerdict.REFUSED if failure.code in SPENT else CreateVerdict.BUSY
-    if status == 503 and failure.code == "server_is_overloaded":
+    if is_busy(failure):
         return CreateVerdict.BUSY
+    if status == 429:
+        return CreateVerdict.REFUSED
     if status >= 500:
         return CreateVerdict.UNKNOWN
     if is_auth(failure):
         return CreateVerdict.AUTH
     return CreateVerdict.BLOCKED if status in (403, 407) else CreateVerdict.REFUSED
+
+
+def is_busy(failure: CallFailed) -> bool:
+    """Whether the API says that it is too busy for now: what was asked for did not happen."""
+    if failure.http_status == 429:
+        return failure.code not in SPENT
+    return failure.http_status == 503 and failure.code == "server_is_overloaded"
 
 
 def is_auth(failure: CallFailed) -> bool:

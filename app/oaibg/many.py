@@ -1,0 +1,212 @@
+"""Many jobs in one run: side by side in one process, their events merged, and one summary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from oaibg import jobs
+from oaibg.errors import ExitCode
+from oaibg.events import Detached, Error, Interrupted, Summary, exit_code_of
+from oaibg.job import Job
+from oaibg.jobs import Target, told
+from oaibg.tools import event_loop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from typing import Any
+
+    from oaibg.events import Event
+    from oaibg.tools import Tools
+
+WORST = (6, 8, 7, 1, 3, 9, 5, 4, 0)
+"""Exit codes of single jobs, the worst first: it is the run's. A signal comes before all."""
+
+AT_ONCE = 100_000
+"""Jobs that are followed at the same time where nobody asks for fewer."""
+
+_GOLDEN = 0.6180339887498949
+
+_NEXT_BYTES = 1 << 20
+"""What a command line takes on every system."""
+
+
+def spread(number: int) -> float:
+    """A part of an interval for the job of that number: any row of them lies evenly in (0, 1]."""
+    return 1.0 - number * _GOLDEN % 1
+
+
+def monitor(own: Job, response_ids: list[str], tools: Tools) -> AsyncIterator[Event]:
+    """Follow jobs that were submitted before, each to its end.
+
+    Args:
+        own: what is known of the run itself, with the options of all its jobs.
+        response_ids: each once.
+        tools: what it works with.
+    """
+    return told(_each(own, response_ids, jobs.monitor, tools), own, tools)
+
+
+def cancel(own: Job, response_ids: list[str], tools: Tools) -> AsyncIterator[Event]:
+    """Cancel jobs, and tell the true status of each."""
+    return told(_each(own, response_ids, jobs.cancel, tools), own, tools)
+
+
+async def _each(
+    own: Job,
+    response_ids: list[str],
+    function: Callable[[Target, Job, Tools], AsyncIterator[Event]],
+    tools: Tools,
+) -> AsyncIterator[Event]:
+    tally = Tally()
+
+    def members() -> Iterator[Member]:
+        for number, response_id in enumerate(response_ids):
+            job = Job(
+                response_id,
+                wait=own.wait,
+                output=own.output,
+                run=own.run,
+                spread=spread(number),
+            )
+            yield job, function(Target(response_id=response_id), job, tools)
+
+    async for event in side_by_side(members(), tally, at_once=AT_ONCE):
+        yield event
+    yield tally.summary(tools, next_=_monitor_rest(own, tally))
+
+
+def _monitor_rest(own: Job, tally: Tally) -> list[str] | None:
+    """The command that follows what goes on; None where it would be too long."""
+    rest = tally.going_on
+    if not rest or sum(len(one) + 1 for one in rest) > _NEXT_BYTES:
+        return None
+    return own.monitor_command(*rest)
+
+
+Member = tuple[Job, "AsyncIterator[Event]"]
+"""A job, and its job function."""
+
+
+class Tally:
+    """What has become of the jobs of a run."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.going_on: list[str] = []
+        """The ids of jobs that go on at the API."""
+        self.interrupted = False
+        """Whether a signal ended the run."""
+        self._codes: set[int] = set()
+
+    def count(self, status: str, code: int) -> None:
+        """Take one more job that has come to its end in this run."""
+        self.counts[status] += 1
+        self._codes.add(code)
+
+    def take(self, event: Event) -> None:
+        """Take the event that ended a job's part of the run."""
+        code = exit_code_of(event)
+        assert code is not None  # noqa: S101 - the caller has looked
+        self.count(_status(event), code)
+        if event.response_id is not None and _goes_on(event):
+            self.going_on.append(event.response_id)
+
+    def summary(self, tools: Tools, *, next_: list[str] | None) -> Summary:
+        """The line that ends the run."""
+        if self.interrupted:
+            code = 128 + tools.signum()
+        else:
+            code = next((code for code in WORST if code in self._codes), ExitCode.OK)
+        return Summary(
+            response_id=None,
+            counts=dict(self.counts),
+            elapsed_seconds=tools.elapsed(),
+            exit_code=code,
+            next=next_,
+        )
+
+
+def _status(event: Event) -> str:
+    """What a job counts as."""
+    if isinstance(event, Error):
+        if event.outcome == "unknown":
+            return "outcome_unknown"
+        if event.exit_code == ExitCode.NOT_FOUND:
+            return "not_found"
+        if event.outcome == "not_created":
+            return "refused" if event.exit_code == ExitCode.ERROR else "not_submitted"
+        return "unknown"
+    if isinstance(event, Interrupted) and event.response_id is None:
+        return "outcome_unknown" if event.outcome == "unknown" else "not_submitted"
+    status: str | None = getattr(event, "status", None)
+    return status or "unknown"
+
+
+def _goes_on(event: Event) -> bool:
+    """Whether the job is still alive at the API, as far as is known."""
+    if isinstance(event, Interrupted):
+        return not event.job_cancelled
+    if isinstance(event, Error):
+        return event.next is not None
+    return isinstance(event, Detached) or exit_code_of(event) == ExitCode.STILL_RUNNING
+
+
+async def side_by_side(
+    members: Iterator[Member], tally: Tally, *, at_once: int
+) -> AsyncIterator[Event]:
+    """The events of many job functions, as they come; `tally` has what became of each job.
+
+    A cancelled task (a signal) ends the wait of all of them.
+
+    Args:
+        members: asked for the next one when there is room for it.
+        tally: told of each job's end.
+        at_once: how many may run at a time.
+    """
+    await event_loop()
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    slots = asyncio.Semaphore(at_once)
+    running: set[asyncio.Task[None]] = set()
+
+    async def run(job: Job, function: AsyncIterator[Event]) -> None:
+        try:
+            async for event in function:
+                if exit_code_of(event) is not None:
+                    tally.take(event)
+                events.put_nowait(event.of_many(job.custom_id))
+        finally:
+            slots.release()
+
+    async def feed() -> None:
+        while True:
+            await slots.acquire()
+            member = next(members, None)
+            if member is None:
+                return
+            start(run(*member))
+
+    def start(steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(steps)
+        running.add(task)
+        task.add_done_callback(ended)
+        return task
+
+    def ended(task: asyncio.Task[None]) -> None:
+        running.discard(task)
+        events.put_nowait(None)
+
+    feeding = start(feed())
+    while running or not events.empty():
+        try:
+            event = await events.get()
+        except asyncio.CancelledError:
+            tally.interrupted = True
+            for task in list(running):
+                task.cancel()
+            continue
+        if event is not None:
+            yield event
+    if not feeding.cancelled():
+        feeding.result()
