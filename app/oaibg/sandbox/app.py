@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from starlette.applications import Starlette
@@ -13,14 +14,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
+from . import batch_api
+from .batches import WINDOW, Batch
 from .checks import ApiError, FieldError, check_create, not_found, refused_key
 from .faults import FaultScript, parse_faults
 from .jobs import Job, input_items, new_job
+from .pages import page_of, whole_number
 from .personality import DEFAULT, Personality
 from .wire import Link, Reply, Wire, error_reply, fault_reply, to_json
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from .files import StoredFile
 
 _SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
 
@@ -36,14 +42,15 @@ class LoggedRequest:
     headers: dict[str, str]
     """Names in lower case; keys are masked."""
     body: Any
-    """The parsed JSON; None without a body, or where it is not JSON."""
+    """The parsed JSON; None without a body, or where it is not JSON. Of an upload that was read:
+    its `purpose`, `filename` and `bytes`."""
     raw_body: bytes
     at: float
     """Unix seconds."""
     status: int | None = None
     """None while it is unanswered, and when its connection was aborted without an answer."""
     response_id: str | None = None
-    """The job that it created or named."""
+    """The job, the batch or the file that it created or named."""
     fault: str | None = None
     """The kind of the scripted fault that struck, if any."""
 
@@ -55,11 +62,17 @@ class State:
     seconds: float
     usual: Personality = DEFAULT
     """What `clear` goes back to."""
+    usual_window: float = WINDOW
+    """Likewise."""
+    batch_window: float = field(init=False)
+    """How many seconds the batches that are made have until they expire."""
     personality: Personality = field(init=False)
     jobs: dict[str, Job] = field(default_factory=dict)
     """By the ids that their creates gave."""
     other_ids: dict[str, str] = field(default_factory=dict)
     """From the ids that jobs were given later to those of their creates."""
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
     requests: list[LoggedRequest] = field(default_factory=list)
     faults: FaultScript = field(default_factory=FaultScript)
     link: Callable[[tuple[str, int]], Link | None] = lambda _client: None
@@ -68,8 +81,9 @@ class State:
     """Told of every exchange that is over."""
 
     def __post_init__(self) -> None:
-        """Begin with the usual personality."""
+        """Begin with what is usual."""
         self.personality = self.usual
+        self.batch_window = self.usual_window
 
     def find(self, response_id: str) -> Job | None:
         """Return the job that was ever given this id; None where it is unknown or forgotten."""
@@ -89,12 +103,15 @@ class State:
         return payload
 
     def clear(self) -> None:
-        """Forget jobs, requests and faults, and be as at the start."""
+        """Forget jobs, batches, files, requests and faults, and be as at the start."""
         self.faults.clear()
+        self.batches.clear()
+        self.files.clear()
         self.jobs.clear()
         self.other_ids.clear()
         self.requests.clear()
         self.personality = self.usual
+        self.batch_window = self.usual_window
 
 
 def build_app(state: State) -> Starlette:
@@ -109,6 +126,7 @@ def build_app(state: State) -> Starlette:
         api("/v1/responses/{id}", "DELETE", _delete),
         api("/v1/responses/{id}/cancel", "POST", _cancel, "cancel"),
         api("/v1/responses/{id}/input_items", "GET", _input_items),
+        *(api(path, method, _batch_api(act), name) for path, method, act, name in _BATCH_ROUTES),
     ]
     unknown = Route("/{path:path}", _Endpoint(state, _refuse_by(routes)))
     return Starlette(routes=[*_steering(state), *routes, unknown])
@@ -225,7 +243,7 @@ def _retrieve(call: _Call) -> Reply:
     return Reply(
         media_type="text/event-stream; charset=utf-8",
         events_of=job,
-        starting_after=_whole(call.log.query, "starting_after", -1),
+        starting_after=whole_number(call.log.query, "starting_after", -1),
     )
 
 
@@ -252,20 +270,32 @@ def _input_items(call: _Call) -> Reply:
     items = input_items(call.job())
     if query.get("order", "desc") != "asc":
         items.reverse()
-    if "after" in query:
-        ids = [item["id"] for item in items]
-        if query["after"] not in ids:
-            raise ApiError(400, f"Item with id '{query['after']}' not found.", param="after")
-        items = items[ids.index(query["after"]) + 1 :]
-    page = items[: min(max(_whole(query, "limit", 20), 1), 100)]
-    listed = {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else "",
-        "last_id": page[-1]["id"] if page else "",
-        "has_more": len(items) > len(page),
-    }
-    return Reply(body=to_json(listed))
+    return page_of([(one["id"], partial(dict, one)) for one in items], query, 20, 100)
+
+
+def _batch_api(act: batch_api.Act) -> _Act:
+    """Return an operation that is there only on servers with a Batch API."""
+
+    def run(call: _Call) -> Reply:
+        log = call.log
+        if not call.state.personality.batches:
+            raise ApiError(404, f"Invalid URL ({log.method} {log.path})")
+        return act(call.state, log)
+
+    return run
+
+
+_BATCH_ROUTES: tuple[tuple[str, str, batch_api.Act, str | None], ...] = (
+    ("/v1/files", "POST", batch_api.create_file, "file_create"),
+    ("/v1/files", "GET", batch_api.list_files, None),
+    ("/v1/files/{id}", "GET", batch_api.retrieve_file, None),
+    ("/v1/files/{id}", "DELETE", batch_api.delete_file, None),
+    ("/v1/files/{id}/content", "GET", batch_api.file_content, "file_content"),
+    ("/v1/batches", "POST", batch_api.create_batch, "batch_create"),
+    ("/v1/batches", "GET", batch_api.list_batches, "batch_list"),
+    ("/v1/batches/{id}", "GET", batch_api.retrieve_batch, "batch_retrieve"),
+    ("/v1/batches/{id}/cancel", "POST", batch_api.cancel_batch, "batch_cancel"),
+)
 
 
 def _refuse_by(routes: list[Route]) -> _Act:
@@ -319,6 +349,7 @@ def _to_dict(log: LoggedRequest) -> dict[str, Any]:
 
 def _log(request: Request, raw_body: bytes) -> LoggedRequest:
     headers = dict(request.headers)
+    sent = headers.get("content-type", "")
     for name in _SECRET_HEADERS:
         if name in headers:
             headers[name] = "Bearer ***" if name == "authorization" else "***"
@@ -327,7 +358,7 @@ def _log(request: Request, raw_body: bytes) -> LoggedRequest:
         path=request.scope["path"],
         query=dict(request.query_params),
         headers=headers,
-        body=_parse(raw_body),
+        body=None if sent.startswith("multipart/") else _parse(raw_body),
         raw_body=raw_body,
         at=time.time(),
         response_id=request.path_params.get("id"),
@@ -372,13 +403,3 @@ def _check_key(scope: Scope) -> None:
             key = value.decode("latin-1").removeprefix("Bearer ").strip()
             if key.startswith("invalid"):
                 raise refused_key(key)
-
-
-def _whole(query: Mapping[str, str], key: str, default: int) -> int:
-    value = query.get(key)
-    if value is None:
-        return default
-    if not (value.isascii() and value.isdigit() and len(value) < 16):
-        message = f"Invalid type for '{key}': expected an integer, but got '{value[:64]}' instead."
-        raise ApiError(400, message, param=key, code="invalid_type")
-    return int(value)

@@ -1,4 +1,4 @@
-"""What the API refuses: the checks of a create, and the error envelope they end in."""
+"""What the API refuses: the checks of creates, and the error envelope they end in."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ KNOWN_PARAMETERS = frozenset({
 })
 # fmt: on
 MISSING_MODEL = "missing-model"
+BATCH_ENDPOINT = "/v1/responses"
+
+_BATCH_PARAMETERS = (
+    "completion_window",
+    "endpoint",
+    "input_file_id",
+    "metadata",
+    "output_expires_after",
+)
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _VERBOSITIES = ("low", "medium", "high")
@@ -110,6 +119,51 @@ def check_create(body: object, find: Callable[[str], object]) -> dict[str, Any]:
         message = f"Previous response with id '{previous}' not found."
         raise _bad(message, "previous_response_id", "previous_response_not_found")
     return body
+
+
+def check_batch(body: object, purpose_of: Callable[[str], str | None]) -> dict[str, Any]:
+    """Return the body of a batch's create if the API would take it, else raise `ApiError`.
+
+    `purpose_of` gives the purpose of the file that `input_file_id` names, or None.
+    """
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body of the request must be a JSON object.")
+    for key in body:
+        if key not in _BATCH_PARAMETERS:
+            raise _bad(f"Unknown parameter: '{key}'.", key, "unknown_parameter")
+    for key in ("input_file_id", "endpoint", "completion_window"):
+        if body.get(key) is None:
+            raise _bad(f"Missing required parameter: '{key}'.", key, "missing_required_parameter")
+        _check_type(body[key], str, "a string", key)
+    for key, only in (("endpoint", BATCH_ENDPOINT), ("completion_window", "24h")):
+        if body[key] != only:
+            message = f"Invalid value: '{body[key]}'. Value must be '{only}'."
+            raise _bad(message, key, "invalid_value")
+    _check_type(body.get("metadata"), dict, "an object", "metadata")
+    _check_metadata(body)
+    _check_type(body.get("output_expires_after"), dict, "an object", "output_expires_after")
+    if (expires := body.get("output_expires_after")) is not None:
+        check_expiry(expires.get("anchor"), expires.get("seconds"), "output_expires_after")
+    file_id = body["input_file_id"]
+    purpose = purpose_of(file_id)
+    if purpose is None:
+        raise _bad(f"File with id '{file_id}' not found.", "input_file_id", "file_not_found")
+    if purpose != "batch":
+        message = f"The purpose of file '{file_id}' must be 'batch', but it is '{purpose}'."
+        raise _bad(message, "input_file_id", "invalid_file_purpose")
+    return body
+
+
+def check_expiry(anchor: object, seconds: object, param: str) -> int:
+    """Return after how many seconds a file expires; raise `ApiError` for what the API refuses."""
+    if anchor != "created_at":
+        message = f"Invalid value: '{anchor}'. Value must be 'created_at'."
+        raise _bad(message, f"{param}.anchor", "invalid_value")
+    _check_type(seconds, int, "an integer", f"{param}.seconds", nullable=False)
+    if not (isinstance(seconds, int) and 3600 <= seconds <= 2592000):
+        message = f"Invalid '{param}.seconds': expected a value from 3600 to 2592000."
+        raise _bad(message, f"{param}.seconds", "integer_out_of_range")
+    return seconds
 
 
 def not_found(response_id: str, status: int = 404) -> ApiError:

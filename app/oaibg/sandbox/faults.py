@@ -9,7 +9,19 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-OPERATIONS = ("create", "retrieve", "cancel", "stream", "any")
+OPERATIONS = (
+    "create",
+    "retrieve",
+    "cancel",
+    "stream",
+    "file_create",
+    "file_content",
+    "batch_create",
+    "batch_retrieve",
+    "batch_list",
+    "batch_cancel",
+    "any",
+)
 KINDS = (
     "status",
     "reset_before",
@@ -35,8 +47,9 @@ class Fault:
     """One thing that goes wrong. Raises `ValueError` when its fields make no sense.
 
     `on` says which requests it may hit. A create with `stream=true` counts as `create` and as
-    `stream`; a retrieve with `stream=true` as `stream` alone; deletes, input items and unknown
-    paths only as `any`. A key that the API refuses is refused after the fault had its turn.
+    `stream`; a retrieve with `stream=true` as `stream` alone; deletes, input items, the other
+    operations on files and unknown paths only as `any`. A key that the API refuses is refused
+    after the fault had its turn.
 
     Kinds, where "took effect" means that the job was created, cancelled, and so on:
 
@@ -63,7 +76,7 @@ class Fault:
     skip: int = 0
     """How many matching requests it lets pass first (to the faults after it)."""
     response_id: str | None = None
-    """Hits only requests that name this id in their path; never a create."""
+    """Hits only requests that name this id, of whatever it is, in their path; never a create."""
     status: int | None = None
     body: object = None
     """A string is sent as it is, anything else as JSON; `None` is the kind's default."""

@@ -110,7 +110,7 @@ class Job:
             "output": self._output(status, self.text) if done or partial else [],
             "presence_penalty": 0.0,
             "service_tier": "default" if tier == "auto" and not running else tier,
-            "usage": self._usage if done or partial else None,
+            "usage": self.usage if done or partial else None,
             "metadata": self.request.get("metadata") or {},
         }
 
@@ -140,7 +140,8 @@ class Job:
         return settings(self.request)
 
     @cached_property
-    def _usage(self) -> dict[str, Any]:
+    def usage(self) -> dict[str, Any]:
+        """The tokens that it will have used."""
         source = json.dumps([self.request.get("instructions"), self.request.get("input")])
         tokens_in = max(1, len(source) // 4)
         tokens_out = _REASONING_TOKENS + math.ceil(len(self.text or "") / 4)
@@ -234,7 +235,7 @@ def new_job(
     if outcome not in OUTCOMES:
         raise ValueError(f"sandbox_outcome must be one of {', '.join(OUTCOMES)}")
     if "sandbox_seconds" in metadata:
-        seconds = _number(metadata["sandbox_seconds"], "sandbox_seconds", math.inf)
+        seconds = as_number(metadata["sandbox_seconds"], "sandbox_seconds", math.inf)
     return Job(
         id=personality.new_id(),
         request=request,
@@ -295,6 +296,17 @@ def item_id(prefix: str, seed: str) -> str:
     return f"{prefix}_{hashlib.sha256(seed.encode()).hexdigest()[:50]}"
 
 
+def as_number(value: str, name: str, highest: float) -> float:
+    """Read a number of the metadata; raise `ValueError` that names it where it is none."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (0 <= number <= highest and number < math.inf):
+        raise ValueError(f"{name} must be a number, 0 or more")
+    return number
+
+
 _FAILURE = {"code": "server_error", "message": "The model failed to generate a response."}
 
 
@@ -317,7 +329,7 @@ def _text(request: Mapping[str, Any], metadata: Mapping[str, str], outcome: str)
         return None
     text = metadata.get("sandbox_text")
     if "sandbox_bytes" in metadata:
-        size = int(_number(metadata["sandbox_bytes"], "sandbox_bytes", _MOST_BYTES))
+        size = int(as_number(metadata["sandbox_bytes"], "sandbox_bytes", _MOST_BYTES))
         text = (_FILLER * (size // len(_FILLER) + 1))[:size]
     elif text is None:
         text = _answer(request)
@@ -347,16 +359,6 @@ def _last_user_text(given: object) -> str:
             parts = [part for part in content or [] if isinstance(part, dict)]
             return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     return ""
-
-
-def _number(value: str, name: str, highest: float) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (0 <= number <= highest and number < math.inf):
-        raise ValueError(f"{name} must be a number, 0 or more")
-    return number
 
 
 def _format(given: Mapping[str, Any] | None) -> dict[str, Any]:

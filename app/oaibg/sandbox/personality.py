@@ -51,6 +51,8 @@ class Personality:
     ends all the same once its time is over."""
     cancel_status: int = 400
     """The status of a cancel that is `refused`: 400, 404, 409 or 501."""
+    batches: bool = True
+    """Whether it has the Files and the Batch API; their paths are unknown where not."""
 
     def __post_init__(self) -> None:
         """Refuse what is not among a field's choices, with a message that names the field."""
@@ -152,6 +154,7 @@ PERSONALITIES: Mapping[str, Personality] = {
         statuses="queued",
         errors="detail",
         not_found=400,
+        batches=False,
     ),
     "eager": Personality(statuses="in_progress", partial=True, errors="number", cancel="overtaken"),
     "stubborn": Personality(

@@ -7,18 +7,23 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import LoggedRequest, State, build_app
+from .batch_api import settle
+from .batches import WINDOW
 from .personality import DEFAULT, Personality, find_personality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from .batches import Batch
     from .faults import Fault
+    from .files import StoredFile
     from .jobs import Job
     from .wire import Link
 
@@ -46,16 +51,19 @@ class Sandbox:
         seconds: float = 0.05,
         on_done: Callable[[LoggedRequest], None] | None = None,
         personality: Personality | str = DEFAULT,
+        batch_window: float = WINDOW,
     ) -> Iterator[Sandbox]:
         """Run a sandbox for the time of a `with` block, in a daemon thread.
 
         `port` 0 takes a free one; `seconds` is how long a job takes unless its metadata says
         otherwise; `on_done` is told of every exchange that is over, in the server's thread;
-        `personality` is one, or the name of one in `PERSONALITIES`.
+        `personality` is one, or the name of one in `PERSONALITIES`; `batch_window` is in how many
+        seconds a batch expires.
         Open connections are aborted at the end. Raises `OSError` where the port is taken, and
         `ValueError` for a name that is unknown.
         """
-        state = State(seconds=seconds, on_done=on_done, usual=find_personality(personality))
+        usual = find_personality(personality)
+        state = State(seconds, usual=usual, usual_window=batch_window, on_done=on_done)
         listener = _listen(port)
         server = _Server(state)
         thread = threading.Thread(
@@ -78,16 +86,42 @@ class Sandbox:
     @property
     def posts(self) -> list[LoggedRequest]:
         """Those of them that tried to create a response."""
-        return [
-            one
-            for one in list(self._state.requests)
-            if one.method == "POST" and one.path == "/v1/responses"
-        ]
+        return self._posts_to("/v1/responses")
+
+    @property
+    def file_posts(self) -> list[LoggedRequest]:
+        """Those of them that tried to upload a file."""
+        return self._posts_to("/v1/files")
+
+    @property
+    def batch_posts(self) -> list[LoggedRequest]:
+        """Those of them that tried to create a batch."""
+        return self._posts_to("/v1/batches")
 
     @property
     def jobs(self) -> dict[str, Job]:
         """The jobs by the ids that their creates gave."""
         return self._state.jobs
+
+    @property
+    def files(self) -> dict[str, StoredFile]:
+        """The files by their ids, with those of batches that have ended."""
+        settle(self._state, time.time())
+        return self._state.files
+
+    @property
+    def batches(self) -> dict[str, Batch]:
+        """The batches by their ids, in the order of their creates."""
+        return self._state.batches
+
+    @property
+    def batch_window(self) -> float:
+        """How many seconds a batch has until it expires; for batches that are made from now on."""
+        return self._state.batch_window
+
+    @batch_window.setter
+    def batch_window(self, seconds: float) -> None:
+        self._state.batch_window = seconds
 
     def script(self, *faults: Fault) -> None:
         """Append faults to those that are still to come."""
@@ -106,8 +140,12 @@ class Sandbox:
         self._state.forget(response_id)
 
     def clear(self) -> None:
-        """Forget jobs, requests and faults, and go back to the personality of the start."""
+        """Forget jobs, batches, files, requests and faults, and be as at the start."""
         self._state.clear()
+
+    def _posts_to(self, path: str) -> list[LoggedRequest]:
+        requests = list(self._state.requests)
+        return [one for one in requests if one.method == "POST" and one.path == path]
 
 
 class _Server(uvicorn.Server):

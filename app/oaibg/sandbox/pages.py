@@ -1,0 +1,48 @@
+"""Lists in pages, as the API has them: `after`, `limit`, and whether there is more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .checks import ApiError
+from .wire import Reply, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+def page_of(
+    items: Sequence[tuple[str, Callable[[], dict[str, Any]]]],
+    query: Mapping[str, str],
+    usual: int,
+    most: int,
+) -> Reply:
+    """Return the page of a list that the query asks for.
+
+    Items are ids with what shows them; `usual` and `most` are limits of a page.
+    """
+    if "after" in query:
+        ids = [item_id for item_id, _ in items]
+        if query["after"] not in ids:
+            raise ApiError(400, f"Item with id '{query['after']}' not found.", param="after")
+        items = items[ids.index(query["after"]) + 1 :]
+    page = items[: min(max(whole_number(query, "limit", usual), 1), most)]
+    listed = {
+        "object": "list",
+        "data": [show() for _, show in page],
+        "first_id": page[0][0] if page else "",
+        "last_id": page[-1][0] if page else "",
+        "has_more": len(items) > len(page),
+    }
+    return Reply(body=to_json(listed))
+
+
+def whole_number(query: Mapping[str, str], key: str, default: int) -> int:
+    """Read a number of a query; raise the API's error where it is none."""
+    value = query.get(key)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 16):
+        message = f"Invalid type for '{key}': expected an integer, but got '{value[:64]}' instead."
+        raise ApiError(400, message, param=key, code="invalid_type")
+    return int(value)
