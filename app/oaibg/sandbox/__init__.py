@@ -1,4 +1,4 @@
-"""A local server with the Responses API's background mode, for trying, demos and tests.
+"""A local server with background responses and batches, for trying, demos and tests.
 
 It runs on loopback, needs no key, costs nothing and does what it is told: jobs that take
 milliseconds or minutes, that end in any way, faults that are scripted in advance, and
@@ -9,7 +9,9 @@ personalities of other servers with the same API.
         client = OpenAI(base_url=sandbox.base_url, api_key="sandbox")
 
 `python -m oaibg.sandbox` runs the same server on its own. What a job does can be chosen by the
-request's `metadata`: see `oaibg.sandbox.jobs`. Needs the extra `oaibg[sandbox]`.
+request's `metadata`: see `oaibg.sandbox.jobs`. It has the Files API and the Batch API as well:
+what a batch does is chosen by its metadata and by those of its lines, see `oaibg.sandbox.batches`.
+Needs the extra `oaibg[sandbox]`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,29 @@ from .personality import PERSONALITIES, Personality
 
 if TYPE_CHECKING:
     from .app import LoggedRequest
+    from .batches import Batch
+    from .files import StoredFile
     from .jobs import Job
     from .server import Sandbox
 
-__all__ = ["PERSONALITIES", "Fault", "Job", "LoggedRequest", "Personality", "Sandbox"]
+__all__ = [
+    "PERSONALITIES",
+    "Batch",
+    "Fault",
+    "Job",
+    "LoggedRequest",
+    "Personality",
+    "Sandbox",
+    "StoredFile",
+]
 
-_HOMES = {"Sandbox": "server", "LoggedRequest": "app", "Job": "jobs"}
+_HOMES = {
+    "Batch": "batches",
+    "Job": "jobs",
+    "LoggedRequest": "app",
+    "Sandbox": "server",
+    "StoredFile": "files",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import zlib
 from bisect import bisect_right
@@ -13,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .checks import BATCH_ENDPOINT, MISSING_MODEL, ApiError, FieldError, check_create
-from .jobs import item_id, new_job
+from .jobs import as_number, item_id, new_job
 from .wire import to_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ MOST_LINES = 50_000
 MOST_BYTES = 200_000_000
 
 _MOST_ERRORS = 100
+_USUAL = -1.0
+"""The end of a line that has no time of its own, before it is given one."""
+
+Tokens = tuple[int, int, int]
+"""In, out, and how many of the latter were for reasoning."""
 
 
 @dataclass(slots=True)
@@ -35,12 +41,11 @@ class Line:
     start: int
     """Where it is in the input, in bytes."""
     stop: int
+    ends: float
+    """Seconds after the create of the batch; infinite for a stuck one."""
     refusal: ApiError | None = None
     """Why the API does not run it."""
-    ends: float = 0.0
-    """Seconds after the create of the batch; infinite for a stuck one."""
-    tokens: tuple[int, int] = (0, 0)
-    """In and out."""
+    tokens: Tokens = (0, 0, 0)
 
     def body(self, source: bytes) -> dict[str, Any]:
         """Return the body of its request."""
@@ -54,17 +59,18 @@ class Done:
 
     lines: int = 0
     completed: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
+    tokens: Tokens = (0, 0, 0)
 
     def plus(self, line: Line) -> Done:
         """Return what has ended once this line has, too."""
-        taken = line.refusal is None
         return Done(
             self.lines + 1,
-            self.completed + taken,
-            self.tokens_in + line.tokens[0] * taken,
-            self.tokens_out + line.tokens[1] * taken,
+            self.completed + (line.refusal is None),
+            (
+                self.tokens[0] + line.tokens[0],
+                self.tokens[1] + line.tokens[1],
+                self.tokens[2] + line.tokens[2],
+            ),
         )
 
 
@@ -102,7 +108,6 @@ def read_plan(source: bytes, starts: float, seconds: float, find: Callable[[str]
     errors: list[dict[str, Any]] = []
     seen: set[str] = set()
     model: str | None = None
-    own: dict[str, float] = {}
     for number, (start, stop) in enumerate(_places(source), 1):
         try:
             request = _check_line(source[start:stop], seen)
@@ -112,24 +117,13 @@ def read_plan(source: bytes, starts: float, seconds: float, find: Callable[[str]
             if len(errors) == _MOST_ERRORS:
                 break
             continue
-        line = Line(request["custom_id"], start, stop)
-        try:
-            job = _job_of(request["body"], find)
-        except ApiError as error:
-            line.refusal = error
-        else:
-            if job.outcome in ("completed", "incomplete"):
-                line.tokens = (job.usage["input_tokens"], job.usage["output_tokens"])
-            if job.ended >= 0:
-                own[line.custom_id] = job.ended
-        lines.append(line)
+        lines.append(_plan_line(request, start, stop, find))
     if errors:
         return Plan(errors=errors)
     lines.sort(key=lambda line: zlib.crc32(line.custom_id.encode("utf-8", "surrogatepass")))
     for place, line in enumerate(lines, 1):
-        line.ends = starts + seconds * place / len(lines)
-        if line.custom_id in own:
-            line.ends = max(starts, own[line.custom_id])
+        usual = starts + seconds * place / len(lines)
+        line.ends = usual if line.ends == _USUAL else max(starts, line.ends)
     lines.sort(key=lambda line: line.ends)
     return Plan(lines, [], model)
 
@@ -213,11 +207,36 @@ def _check_model(body: Mapping[str, Any], model: str | None) -> str | None:
     return given
 
 
-def _job_of(body: dict[str, Any], find: Callable[[str], object]) -> Job:
-    """Return what a line runs as; it ends before 0 where its metadata does not say when.
+def _plan_line(
+    request: Mapping[str, Any], start: int, stop: int, find: Callable[[str], object]
+) -> Line:
+    line = Line(request["custom_id"], start, stop, _own_end(request["body"].get("metadata")))
+    try:
+        job = _job_of(request["body"], find)
+    except ApiError as error:
+        line.refusal = error
+        return line
+    if job.outcome == "stuck":
+        line.ends = math.inf
+    if job.outcome in ("completed", "incomplete"):
+        thought = job.usage["output_tokens_details"]["reasoning_tokens"]
+        line.tokens = (job.usage["input_tokens"], job.usage["output_tokens"], thought)
+    return line
 
-    Raises the API's error where the line is refused.
-    """
+
+def _own_end(metadata: object) -> float:
+    """Return when a line ends by its metadata, of which a refused line may have any."""
+    seconds = metadata.get("sandbox_seconds") if isinstance(metadata, dict) else None
+    if not isinstance(seconds, str):
+        return _USUAL
+    try:
+        return as_number(seconds, "sandbox_seconds", math.inf)
+    except ValueError:
+        return _USUAL
+
+
+def _job_of(body: dict[str, Any], find: Callable[[str], object]) -> Job:
+    """Return what a line runs as; raise the API's error where it is refused."""
     for key in ("background", "stream"):
         if body.get(key):
             message = f"'{key}' is not supported in a batch."
@@ -227,7 +246,7 @@ def _job_of(body: dict[str, Any], find: Callable[[str], object]) -> Job:
     try:
         if status is not None:
             raise _wanted_error(status)
-        return new_job(body, 0.0, -1.0)
+        return new_job(body, 0.0, 0.0)
     except ValueError as error:
         raise FieldError(400, str(error), param="metadata", code="invalid_value") from None
 
@@ -240,10 +259,14 @@ def _wanted_error(status: str) -> ApiError:
 
 
 def _parse(raw: bytes) -> Any:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
+    return _DECODER.decode(raw.decode())
 
-    return json.loads(raw, parse_constant=refuse)
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _listed(error: ApiError, number: int) -> dict[str, Any]:

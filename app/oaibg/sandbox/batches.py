@@ -26,7 +26,7 @@ from .jobs import as_number, new_job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .batch_lines import Line
+    from .batch_lines import Line, Tokens
     from .personality import Personality
 
 WINDOW = 86400.0
@@ -118,7 +118,7 @@ class Batch:
                 "completed": done.completed,
                 "failed": failed,
             },
-            "usage": _usage(done.tokens_in, done.tokens_out) if ended else _usage(0, 0),
+            "usage": _usage(done.tokens if ended else (0, 0, 0)),
             "metadata": self.request.get("metadata"),
         }
 
@@ -260,11 +260,12 @@ def _unordered(lines: list[Line]) -> Iterable[Line]:
     return reversed(lines) if starts == sorted(starts) else lines
 
 
-def _usage(tokens_in: int, tokens_out: int) -> dict[str, Any]:
+def _usage(tokens: Tokens) -> dict[str, Any]:
+    tokens_in, tokens_out, thought = tokens
     return {
         "input_tokens": tokens_in,
         "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": tokens_out,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": thought},
         "total_tokens": tokens_in + tokens_out,
     }
