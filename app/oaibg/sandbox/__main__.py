@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     on_done = None if options.quiet else _print_request
     with ExitStack() as stack:
         try:
-            running = Sandbox.running(options.port, options.seconds, on_done, options.personality)
+            running = Sandbox.running(
+                options.port, options.seconds, on_done, options.personality, log=not options.no_log
+            )
             sandbox = stack.enter_context(running)
         except OSError as error:
             print(f"oaibg.sandbox: port {options.port}: {error.strerror or error}", file=sys.stderr)
@@ -73,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
         help="which kind of server it is (default: %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="no line a request")
+    parser.add_argument(
+        "--no-log", action="store_true", help="keep no requests for GET /sandbox/requests"
+    )
     return parser
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import parse_qsl
 
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, Router
 
 from . import batch_api
 from .batches import WINDOW, Batch
@@ -24,6 +24,7 @@ from .personality import DEFAULT, Personality
 from .wire import Link, Reply, Wire, error_reply, fault_reply, to_json
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from .files import StoredFile
@@ -74,6 +75,8 @@ class State:
     files: dict[str, StoredFile] = field(default_factory=dict)
     batches: dict[str, Batch] = field(default_factory=dict)
     requests: list[LoggedRequest] = field(default_factory=list)
+    keep_requests: bool = True
+    """Whether they are kept there."""
     faults: FaultScript = field(default_factory=FaultScript)
     link: Callable[[tuple[str, int]], Link | None] = lambda _client: None
     """Finds the connection of a client's address."""
@@ -114,7 +117,7 @@ class State:
         self.batch_window = self.usual_window
 
 
-def build_app(state: State) -> Starlette:
+def build_app(state: State) -> Router:
     """Return the ASGI app over this state."""
 
     def api(path: str, method: str, act: _Act, operation: str | None = None) -> Route:
@@ -129,7 +132,7 @@ def build_app(state: State) -> Starlette:
         *(api(path, method, _batch_api(act), name) for path, method, act, name in _BATCH_ROUTES),
     ]
     unknown = Route("/{path:path}", _Endpoint(state, _refuse_by(routes)))
-    return Starlette(routes=[*_steering(state), *routes, unknown])
+    return Router(routes=[*routes, *_steering(state), unknown])
 
 
 @dataclass(slots=True)
@@ -163,13 +166,12 @@ class _Endpoint:
         self._operation = operation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        try:
-            raw_body = await request.body()
-        except ClientDisconnect:
+        raw_body = await _body(receive)
+        if raw_body is None:
             return
-        log = _log(request, raw_body)
-        self._state.requests.append(log)
+        log = _log(scope, raw_body)
+        if self._state.keep_requests:
+            self._state.requests.append(log)
         try:
             await self._exchange(log, scope, receive, send)
         finally:
@@ -192,7 +194,7 @@ class _Endpoint:
             return
         if fault and kind == "hang_before" and await wire.gone_after(fault.seconds):
             return
-        streams = stream and kind != "plain"
+        streams = stream and kind != "plain" and state.personality.stream != "ignored"
         reply = self._reply(_Call(state, log, scope, log.response_id, streams))
         if kind == "reset_after":
             await wire.reset()
@@ -220,6 +222,7 @@ def _create(call: _Call) -> Reply:
         raise ApiError(400, "We could not parse the JSON body of your request.")
     state = call.state
     request = check_create(call.log.body, state.find)
+    _check_stream(call)
     try:
         job = new_job(request, time.time(), state.seconds, state.personality)
     except ValueError as error:
@@ -227,7 +230,7 @@ def _create(call: _Call) -> Reply:
     state.jobs[job.id] = job
     call.log.response_id = job.id
     if call.stream:
-        return Reply(media_type="text/event-stream; charset=utf-8", events_of=job)
+        return _stream(call, job)
     if not job.background:
         return Reply(wait_for=job)
     return Reply(body=to_json(state.personality.payload(job, "queued")))
@@ -237,13 +240,27 @@ def _retrieve(call: _Call) -> Reply:
     job = call.job()
     if not call.stream:
         return Reply(body=to_json(call.state.show(job, job.status(time.time()))))
+    _check_stream(call)
     if not job.streamable:
         message = "This response cannot be streamed because it was not created with stream=true."
         raise ApiError(400, message, param="stream")
+    if call.state.personality.stream == "resume_refused":
+        message = "This response can no longer be streamed because it is too old."
+        raise ApiError(400, message, param="stream")
+    return _stream(call, job, whole_number(call.log.query, "starting_after", -1))
+
+
+def _check_stream(call: _Call) -> None:
+    if call.stream and call.state.personality.stream == "refused":
+        raise ApiError(400, "This server does not stream responses.", param="stream")
+
+
+def _stream(call: _Call, job: Job, starting_after: int = -1) -> Reply:
     return Reply(
         media_type="text/event-stream; charset=utf-8",
         events_of=job,
-        starting_after=whole_number(call.log.query, "starting_after", -1),
+        starting_after=starting_after,
+        manner=call.state.personality.stream,
     )
 
 
@@ -347,21 +364,40 @@ def _to_dict(log: LoggedRequest) -> dict[str, Any]:
     return {**asdict(log), "raw_body": log.raw_body.decode("utf-8", "replace")}
 
 
-def _log(request: Request, raw_body: bytes) -> LoggedRequest:
-    headers = dict(request.headers)
-    sent = headers.get("content-type", "")
+async def _body(receive: Receive) -> bytes | None:
+    """Return the body of a request; None when the client has gone before it had sent all."""
+    pieces = []
+    while (message := await receive())["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+    return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _decoded(raw: bytes) -> str:
+    # Cached for the memory's sake: a client's headers are the same in all of its requests.
+    return raw.decode("latin-1")
+
+
+def _log(scope: Scope, raw_body: bytes) -> LoggedRequest:
+    headers: dict[str, str] = {}
+    for key, value in scope["headers"]:
+        headers.setdefault(_decoded(key), _decoded(value))
+    query = scope["query_string"].decode("latin-1")
+    uploads = headers.get("content-type", "").startswith("multipart/")
     for name in _SECRET_HEADERS:
         if name in headers:
             headers[name] = "Bearer ***" if name == "authorization" else "***"
     return LoggedRequest(
-        method=request.method,
-        path=request.scope["path"],
-        query=dict(request.query_params),
+        method=scope["method"],
+        path=scope["path"],
+        query=dict(parse_qsl(query, keep_blank_values=True)) if query else {},
         headers=headers,
-        body=None if sent.startswith("multipart/") else _parse(raw_body),
+        body=None if uploads else _parse(raw_body),
         raw_body=raw_body,
         at=time.time(),
-        response_id=request.path_params.get("id"),
+        response_id=scope["path_params"].get("id"),
     )
 
 

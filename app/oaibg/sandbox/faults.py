@@ -36,8 +36,11 @@ KINDS = (
     "cut",
     "plain",
     "silent",
+    "gap",
+    "keepalive",
+    "error_event",
 )
-STREAM_KINDS = ("cut", "plain", "silent")
+STREAM_KINDS = ("cut", "plain", "silent", "gap", "keepalive", "error_event")
 
 _FRAMING = ("content-length", "transfer-encoding", "connection")
 
@@ -67,6 +70,12 @@ class Fault:
     - `plain`: `stream=true` is ignored, and plain JSON answered
     - `silent`: a stream that stops after `after` events (0), and stays open for `seconds`
       (default: until the client gives up)
+    - `gap`: a stream that leaves out one event, whichever it is, after `after` events (0), and
+      goes on
+    - `keepalive`: a stream that sends, after `after` events (0), an event of the unknown type
+      `keepalive`, which has no number, and an SSE comment, and goes on
+    - `error_event`: a stream that ends, after `after` events (0), with an event of the type
+      `error`, which has the next number; the job goes on
     """
 
     kind: str
@@ -84,7 +93,7 @@ class Fault:
     """Added to the answer, of every kind that gives one; they replace those of the same name."""
     seconds: float | None = None
     after: int | None = None
-    """Bytes (`truncate`) or events (`cut`, `silent`) that are sent before it strikes."""
+    """Bytes (`truncate`) or events (of a stream) that are sent before it strikes."""
 
     def __post_init__(self) -> None:
         """Refuse what could never work, with a message that names the field."""

@@ -8,6 +8,7 @@ time it is queued, then in progress, then it has ended. The request's `metadata`
 - `sandbox_text`: the exact output text
 - `sandbox_bytes`: an output text of that many bytes
 - `sandbox_empty`: any value but "false": it completes without an output text
+- `sandbox_tools`: how often it searches the web before it answers, such as "3" (default: never)
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,10 @@ OUTCOMES = ("completed", "failed", "incomplete", "cancelled", "expired", "stuck"
 
 Event = dict[str, Any]
 
+_Show = Callable[[str], dict[str, Any]]
+
 _MOST_BYTES = 1_000_000_000
+_MOST_TOOLS = 1000
 _LONGEST_DELTA = 65_536
 _REASONING_TOKENS = 64
 _FILLER = "The sandbox repeats this line until the text is as long as was asked.\n"
@@ -48,10 +53,22 @@ class Job:
     outcome: str
     text: str | None
     """The whole output text, even while it is not out yet; None where there will be none."""
+    searches: int = 0
+    """How many web searches come before the answer."""
+    unstreamed: bool = False
+    """Whether the server took no notice of `stream=true`."""
     cancelled: float | None = None
     """When it was cancelled, in unix seconds."""
     overtaken: bool = False
     """Whether the cancel does not hold: it ends all the same once its time is over."""
+    watchers: set[Callable[[], None]] = field(default_factory=set, repr=False, compare=False)
+    """Called after every change of a field, in the thread that made it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a field, and tell those who wait for the job."""
+        super().__setattr__(name, value)
+        for changed in tuple(self.__dict__.get("watchers", ())):
+            changed()
 
     @property
     def background(self) -> bool:
@@ -61,7 +78,7 @@ class Job:
     @property
     def streamable(self) -> bool:
         """Whether its events can be read again later."""
-        return self.background and self.request.get("stream") is True
+        return self.background and self.request.get("stream") is True and not self.unstreamed
 
     @property
     def started(self) -> float:
@@ -86,7 +103,8 @@ class Job:
         """Cancel it; False where it has ended otherwise, and stays as it is."""
         status = self.status(now)
         if status in ("queued", "in_progress"):
-            self.cancelled, self.overtaken = now, overtaken
+            self.overtaken = overtaken
+            self.cancelled = now
         return status in ("queued", "in_progress", "cancelled")
 
     def payload_as(self, status: str) -> dict[str, Any]:
@@ -119,16 +137,19 @@ class Job:
         text = self.text and self.text[: math.ceil(len(self.text) / 2)]
         return self._output("in_progress", text)
 
-    def timeline(self) -> list[tuple[float, Event]]:
+    def timeline(self, show: _Show | None = None) -> list[tuple[float, Event]]:
         """Return all its stream events with their time (unix seconds), in order.
+
+        `show` gives the response of an event by its status, in place of `payload_as`.
 
         `sequence_number` counts from 0. A cancelled job's events end at the cancel, with a
         `response.failed`: the API has no event of its own for it.
         """
-        steps = self._steps()
+        show = show or self.payload_as
+        steps = self._steps(show)
         if self.cancelled is not None:
             steps = [step for step in steps if step[0] <= self.cancelled]
-            failed = _event("response.failed", response=self.payload_as("cancelled"))
+            failed = _event("response.failed", response=show("cancelled"))
             steps.append((self.cancelled, failed))
         for number, (_, event) in enumerate(steps):
             event["sequence_number"] = number
@@ -154,13 +175,22 @@ class Job:
         }
 
     def _output(self, status: str, text: str | None) -> list[dict[str, Any]]:
-        items = [self._reasoning()]
+        items = [self._reasoning(), *(self._search(place) for place in range(self.searches))]
         if text is not None:
             items.append(self._message(status, [_part(text)]))
         return items
 
     def _reasoning(self) -> dict[str, Any]:
         return {"id": item_id("rs", self.id), "type": "reasoning", "summary": []}
+
+    def _search(self, place: int, status: str = "completed") -> dict[str, Any]:
+        query = f"sandbox {place + 1}"
+        return {
+            "id": item_id("ws", f"{self.id}{place}"),
+            "type": "web_search_call",
+            "status": status,
+            "action": {"type": "search", "query": query, "queries": [query]},
+        }
 
     def _message(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -171,13 +201,13 @@ class Job:
             "role": "assistant",
         }
 
-    def _steps(self) -> list[tuple[float, Event]]:
+    def _steps(self, show: _Show) -> list[tuple[float, Event]]:
         """Return the events of an undisturbed life, with their times."""
         first = "queued" if self.background else "in_progress"
-        steps = [(self.created, _event("response.created", response=self.payload_as(first)))]
+        steps = [(self.created, _event("response.created", response=show(first)))]
         if self.background:
-            steps.append((self.created, _event("response.queued", response=self.payload_as(first))))
-        progress = _event("response.in_progress", response=self.payload_as("in_progress"))
+            steps.append((self.created, _event("response.queued", response=show(first))))
+        progress = _event("response.in_progress", response=show("in_progress"))
         steps.append((self.started, progress))
         if self.outcome == "stuck":
             return steps
@@ -186,7 +216,7 @@ class Job:
         steps += [(self.started + gap * place, event) for place, event in enumerate(items, 1)]
         known = self.outcome in ("completed", "incomplete")
         name = f"response.{self.outcome}" if known else "response.failed"
-        steps.append((self.ended, _event(name, response=self.payload_as(self.outcome))))
+        steps.append((self.ended, _event(name, response=show(self.outcome))))
         return steps
 
     def _item_events(self) -> list[Event]:
@@ -195,15 +225,18 @@ class Job:
             _event("response.output_item.added", output_index=0, item=thought),
             _event("response.output_item.done", output_index=0, item=thought),
         ]
+        for place in range(self.searches):
+            events += self._search_events(place)
         if self.text is None:
             return events
-        where = {"item_id": item_id("msg", self.id), "output_index": 1, "content_index": 0}
+        index = 1 + self.searches
+        where = {"item_id": item_id("msg", self.id), "output_index": index, "content_index": 0}
         begun, whole = _part(""), _part(self.text)
         return [
             *events,
             _event(
                 "response.output_item.added",
-                output_index=1,
+                output_index=index,
                 item=self._message("in_progress", []),
             ),
             _event("response.content_part.added", **where, part=begun),
@@ -215,9 +248,21 @@ class Job:
             _event("response.content_part.done", **where, part=whole),
             _event(
                 "response.output_item.done",
-                output_index=1,
+                output_index=index,
                 item=self._message(self.outcome, [whole]),
             ),
+        ]
+
+    def _search_events(self, place: int) -> list[Event]:
+        begun, done = self._search(place, "in_progress"), self._search(place)
+        index = 1 + place
+        return [
+            _event("response.output_item.added", output_index=index, item=begun),
+            *(
+                _event(f"response.web_search_call.{step}", output_index=index, item_id=done["id"])
+                for step in ("in_progress", "searching", "completed")
+            ),
+            _event("response.output_item.done", output_index=index, item=done),
         ]
 
 
@@ -226,7 +271,7 @@ def new_job(
 ) -> Job:
     """Make the job of a valid create; `seconds` is how long it takes unless metadata says so.
 
-    Its id is of the personality's shape.
+    Its id is of the personality's shape, and where that ignores `stream`, so does the job.
 
     Raises `ValueError` where a `sandbox_` entry of the metadata makes no sense.
     """
@@ -243,6 +288,8 @@ def new_job(
         seconds=seconds,
         outcome=outcome,
         text=_text(request, metadata, outcome),
+        searches=_count(metadata.get("sandbox_tools", "0"), "sandbox_tools", _MOST_TOOLS),
+        unstreamed=personality.stream == "ignored",
     )
 
 
@@ -359,6 +406,12 @@ def _last_user_text(given: object) -> str:
             parts = [part for part in content or [] if isinstance(part, dict)]
             return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
     return ""
+
+
+def _count(value: str, name: str, highest: int) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 16 and int(value) <= highest):
+        raise ValueError(f"{name} must be a whole number, 0 to {highest}")
+    return int(value)
 
 
 def _format(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -39,6 +39,13 @@ class Personality:
     """Whether `output` is null while a job runs, and not an empty list."""
     partial: bool = False
     """Whether a job that is `in_progress` shows a part of its output."""
+    stream: str = "usual"
+    """What becomes of `stream=true`. `refused`: with 400, at a create, which makes no job, and at
+    a retrieve; `ignored`: it is answered as if it had not been there; `resume_refused`: a create
+    streams, a retrieve gives 400; `cut`: every stream ends, without any error, after 3 events;
+    `mute`: once a job is cancelled its streams stay open, and their end never comes; `gaps`: one
+    with `starting_after` repeats the last 2 events before it, and leaves out the 2 after them,
+    but never the one that tells the end."""
     incomplete_reason: str = "max_output_tokens"
     errors: str = "envelope"
     """The shape of error bodies. `envelope`: OpenAI's; `number`: the same, with the HTTP status
@@ -137,6 +144,7 @@ _ERRORS: Mapping[str, Callable[[ApiError], dict[str, Any] | str]] = {
 CHOICES: Mapping[str, tuple[str | int, ...]] = {
     "ids": tuple(_NEW_IDS),
     "statuses": ("usual", "queued", "in_progress"),
+    "stream": ("usual", "refused", "ignored", "resume_refused", "cut", "mute", "gaps"),
     "errors": tuple(_ERRORS),
     "not_found": (404, 400),
     "cancel": ("usual", "refused", "overtaken"),
@@ -146,9 +154,10 @@ CHOICES: Mapping[str, tuple[str | int, ...]] = {
 
 PERSONALITIES: Mapping[str, Personality] = {
     "openai": Personality(),
-    "gateway": Personality(ids="long", changing_ids=True, errors="text"),
+    "gateway": Personality(ids="long", changing_ids=True, errors="text", stream="ignored"),
     "minimal": Personality(
         ids="uuid",
+        stream="refused",
         sparse=True,
         null_output=True,
         statuses="queued",
@@ -156,10 +165,18 @@ PERSONALITIES: Mapping[str, Personality] = {
         not_found=400,
         batches=False,
     ),
-    "eager": Personality(statuses="in_progress", partial=True, errors="number", cancel="overtaken"),
-    "stubborn": Personality(
-        errors="plain", cancel="refused", cancel_status=501, incomplete_reason="token_limit"
+    "eager": Personality(
+        statuses="in_progress", partial=True, errors="number", cancel="overtaken", stream="gaps"
     ),
+    "stubborn": Personality(
+        errors="plain",
+        cancel="refused",
+        cancel_status=501,
+        incomplete_reason="token_limit",
+        stream="cut",
+    ),
+    "forgetful": Personality(stream="resume_refused"),
+    "mute": Personality(stream="mute"),
 }
 """Personalities by their names; the first is the default. Every difference is in one of them."""
 

@@ -52,18 +52,25 @@ class Sandbox:
         on_done: Callable[[LoggedRequest], None] | None = None,
         personality: Personality | str = DEFAULT,
         batch_window: float = WINDOW,
+        log: bool = True,
     ) -> Iterator[Sandbox]:
         """Run a sandbox for the time of a `with` block, in a daemon thread.
 
         `port` 0 takes a free one; `seconds` is how long a job takes unless its metadata says
         otherwise; `on_done` is told of every exchange that is over, in the server's thread;
         `personality` is one, or the name of one in `PERSONALITIES`; `batch_window` is in how many
-        seconds a batch expires.
+        seconds a batch expires; without `log`, `requests` and `posts` stay empty, for as many
+        requests as would fill the memory.
         Open connections are aborted at the end. Raises `OSError` where the port is taken, and
         `ValueError` for a name that is unknown.
         """
-        usual = find_personality(personality)
-        state = State(seconds, usual=usual, usual_window=batch_window, on_done=on_done)
+        state = State(
+            seconds=seconds,
+            on_done=on_done,
+            usual=find_personality(personality),
+            usual_window=batch_window,
+            keep_requests=log,
+        )
         listener = _listen(port)
         server = _Server(state)
         thread = threading.Thread(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import secrets
 import socket
 import struct
@@ -11,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .checks import ApiError
 
@@ -24,10 +26,22 @@ if TYPE_CHECKING:
     from .jobs import Event, Job
     from .personality import Personality
 
-_LOOK_AGAIN = 0.05
-"""Seconds between two looks at a job that is streamed: a cancel shows within that time."""
+_LONGEST_WAIT = 3600.0
+"""Seconds after which the clock is looked at again, which may have been set."""
 _STREAM_PREFIX = 1024
 """Bytes of a stream that a `truncate` without `after` lets through."""
+_CUT_AFTER = 3
+"""Events of a stream that a server lets through which cuts all of them."""
+_ENDS = ("response.completed", "response.failed", "response.incomplete")
+_STRIKES = ("cut", "silent", "gap", "keepalive", "error_event")
+"""Faults that strike after a number of events."""
+_KEEPALIVE = b'event: keepalive\ndata: {"type":"keepalive"}\n\n: ping\n\n'
+_STREAM_ERROR = {
+    "type": "error",
+    "code": "server_error",
+    "message": "The server had an error while processing your request. Sorry about that!",
+    "param": None,
+}
 
 
 class Link(Protocol):
@@ -48,8 +62,81 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     events_of: Job | None = None
     starting_after: int = -1
+    """The number after which the events are told; -1 where none was named."""
+    manner: str = "usual"
+    """How they are told: `Personality.stream`."""
     wait_for: Job | None = None
     """A job without background mode: its end is awaited, and its payload is the body."""
+
+
+class _Reading:
+    """How far a stream of a job's events has come."""
+
+    def __init__(self, job: Job, manner: str, starting_after: int, watch: _Watch) -> None:
+        self.job = job
+        resumed = manner == "gaps" and starting_after >= 0
+        self.next = starting_after + 1
+        """The number of the event that comes next."""
+        self._gap = range(self.next, self.next + 2) if resumed else range(0)
+        if resumed:
+            self.next = max(0, self.next - 2)
+        self._mute = manner == "mute"
+        self.limit = _CUT_AFTER if manner == "cut" else None
+        """How many events it may tell; None for all."""
+        self.sent = 0
+        self.leaves_out_next = False
+        self.watch = watch
+        self._version = _version(job)
+        self._timeline = job.timeline(_status)
+
+    def early(self, now: float) -> float | None:
+        """Return the seconds until something may come; None where nothing will any more."""
+        job = self.job
+        if self._version != (version := _version(job)):
+            self._timeline, self._version = job.timeline(_status), version
+        if self._mute and job.cancelled is not None and self.next >= len(self._timeline) - 1:
+            return math.inf
+        if self.next < len(self._timeline):
+            return self._timeline[self.next][0] - now
+        return job.ended - now if job.status(now) in ("queued", "in_progress") else None
+
+    def take(self) -> Event | None:
+        """Go past the next event and return it; None where it is left out."""
+        event = self._timeline[self.next][1]
+        in_gap = self.next in self._gap and event["type"] not in _ENDS
+        left_out, self.leaves_out_next = in_gap or self.leaves_out_next, False
+        self.next += 1
+        self.sent += not left_out
+        return None if left_out else event
+
+
+class _Watch:
+    """Cuts waits short when the job that is waited for is changed, by whichever thread.
+
+    While it is entered. Who looks at the job and then waits misses nothing: a change is told in
+    the loop after it was made, and so is either seen by that look, or cuts that wait short.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.limit: asyncio.Timeout | None = None
+        """That of the wait, while there is one."""
+        self._job = job
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> Self:
+        self._job.watchers.add(self._changed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._job.watchers.discard(self._changed)
+
+    def _changed(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cut_short)
+
+    def _cut_short(self) -> None:
+        if self.limit is not None and not self.limit.expired():
+            self.limit.reschedule(0)
 
 
 @dataclass(slots=True)
@@ -68,14 +155,23 @@ class Wire:
     _left: int | None = None
     """Bytes of the body that may still go out; None for all."""
 
-    async def gone_after(self, seconds: float | None) -> bool:
-        """Wait that many seconds (None: for ever); True as soon as the client has gone."""
+    async def gone_after(self, seconds: float | None, watch: _Watch | None = None) -> bool:
+        """Wait that many seconds (None: for ever); True as soon as the client has gone.
+
+        A change of the job that is watched ends the wait, too.
+        """
+        limit = asyncio.timeout(seconds)
+        if watch:
+            watch.limit = limit
         try:
-            async with asyncio.timeout(seconds):
+            async with limit:
                 while (await self._receive())["type"] != "http.disconnect":
                     pass
         except TimeoutError:
             return False
+        finally:
+            if watch:
+                watch.limit = None
         return True
 
     async def reset(self) -> None:
@@ -101,35 +197,59 @@ class Wire:
         length = str(len(reply.body))
         self._left = self._allowance(len(reply.body) // 2)
         await self._start(reply, (b"content-length", length.encode()))
-        if await self._write(reply.body):
+        if self._fault is None:
+            await self._finish(reply.body)
+        elif await self._write(reply.body):
             await self._finish()
 
     async def _send_events(self, job: Job, reply: Reply) -> None:
-        fault = self._fault
-        stops = fault.after or 0 if fault and fault.kind in ("cut", "silent") else None
         self._left = self._allowance(_STREAM_PREFIX)
         await self._start(reply, (b"cache-control", b"no-cache"))
-        next_number = reply.starting_after + 1
-        sent = 0
-        timeline, version = job.timeline(), job.cancelled
-        while stops is None or sent < stops:
-            if job.cancelled != version:
-                timeline, version = job.timeline(), job.cancelled
-            over = next_number >= len(timeline)
-            if over and job.status(time.time()) not in ("queued", "in_progress"):
-                break
-            early = _LOOK_AGAIN if over else timeline[next_number][0] - time.time()
-            if early > 0:
-                if await self.gone_after(min(early, _LOOK_AGAIN)):
-                    return
-                continue
-            if not await self._write(to_sse(self._shown(timeline[next_number][1], job))):
+        with _Watch(job) as watch:
+            reading = _Reading(job, reply.manner, reply.starting_after, watch)
+            if not await self._tell_all(reading):
                 return
-            next_number += 1
-            sent += 1
-        if fault and fault.kind == "silent" and await self.gone_after(fault.seconds):
-            return
         await self._finish()
+
+    async def _tell_all(self, reading: _Reading) -> bool:
+        """Send a job's events and what a fault makes of them; False when the client has gone."""
+        fault = self._fault
+        if fault is None or fault.kind not in _STRIKES:
+            return await self._tell(reading)
+        after = fault.after or 0
+        if not await self._tell(reading, after):
+            return False
+        if reading.sent < after and fault.kind != "silent":
+            return True
+        return await self._strike(fault, reading)
+
+    async def _strike(self, fault: Fault, reading: _Reading) -> bool:
+        match fault.kind:
+            case "silent":
+                return not await self.gone_after(fault.seconds)
+            case "error_event":
+                return await self._write(to_sse({**_STREAM_ERROR, "sequence_number": reading.next}))
+            case "keepalive":
+                return await self._write(_KEEPALIVE) and await self._tell(reading)
+            case "gap":
+                reading.leaves_out_next = True
+                return await self._tell(reading)
+        return True
+
+    async def _tell(self, reading: _Reading, until: int | None = None) -> bool:
+        """Send events as they come, `until` so many are sent; False when the client has gone."""
+        while reading.sent not in (until, reading.limit):
+            early = reading.early(time.time())
+            if early is None:
+                break
+            if early > 0:
+                if await self.gone_after(min(early, _LONGEST_WAIT), reading.watch):
+                    return False
+                continue
+            event = reading.take()
+            if event and not await self._write(to_sse(self._shown(event, reading.job))):
+                return False
+        return True
 
     def _shown(self, event: Event, job: Job) -> Event:
         if "response" not in event:
@@ -175,8 +295,8 @@ class Wire:
             await self._send({"type": "http.response.body", "body": drop, "more_body": True})
         return True
 
-    async def _finish(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _finish(self, rest: bytes = b"") -> None:
+        await self._send({"type": "http.response.body", "body": rest, "more_body": False})
 
     async def _hang_up(self) -> None:
         """Close the connection in the middle of an answer, once what was written is out."""
@@ -191,16 +311,30 @@ class Wire:
         return default if fault.after is None else fault.after
 
     async def _gone_until_end(self, job: Job) -> bool:
-        while job.status(now := time.time()) in ("queued", "in_progress"):
-            if await self.gone_after(min(job.ended - now, 3600)):
-                return True
+        with _Watch(job) as watch:
+            while job.status(now := time.time()) in ("queued", "in_progress"):
+                if await self.gone_after(min(job.ended - now, _LONGEST_WAIT), watch):
+                    return True
         return False
+
+
+def _status(status: str) -> dict[str, Any]:
+    """Stand in for a response in an event that waits: the whole of it is made when it is sent."""
+    return {"status": status}
+
+
+def _version(job: Job) -> tuple[object, ...]:
+    """Return all that a job's events depend on."""
+    return job.created, job.seconds, job.outcome, job.text, job.cancelled
+
+
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def to_json(value: object) -> bytes:
     """Encode as the API does: UTF-8, or escapes where the text has lone surrogates."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _TO_JSON(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
