@@ -5,6 +5,7 @@ Importing this must stay cheap: the SDK, SQLite, asyncio and Rich are imported w
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,18 +14,20 @@ import typer
 from oaibg import __version__, environment
 from oaibg import options as o
 from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
-from oaibg.job import Job, Output, Wait
+from oaibg.job import Job, Output, Wait, program
 from oaibg.process import Process, allow_connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from oaibg.api import Api
-    from oaibg.events import Event
-    from oaibg.request import Request
+    from oaibg.events import DryRun, Event
+    from oaibg.jobsfile import JobsFile
+    from oaibg.request import Request, Settings
     from oaibg.tools import Client, Clock, Tools
 
 DEFAULT_MODEL = "gpt-5.2"
+MAX_IN_FLIGHT = 50
 
 app = typer.Typer(
     name="oaibg",
@@ -148,6 +151,8 @@ def submit(
     developer_prompt: o.DeveloperPrompt = None,
     messages_json_file: o.MessagesFile = None,
     input_json_file: o.InputFile = None,
+    jobs_file: o.JobsFilePath = None,
+    results_file: o.ResultsFilePath = None,
     model: o.Model = DEFAULT_MODEL,
     reasoning_effort: o.ReasoningEffort = "medium",
     verbosity: o.TextVerbosity = "medium",
@@ -162,24 +167,30 @@ def submit(
     dry_run: o.DryRunFlag = False,
     job_key: o.JobKey = None,
     resubmit_unknown: o.ResubmitUnknown = False,
+    max_in_flight: o.MaxInFlight = None,
     poll_seconds: o.PollSeconds = Wait.poll_seconds,
     max_wait_seconds: o.MaxWaitSeconds = None,
     detach: o.Detach = False,
     cancel_on_interrupt: o.CancelOnInterrupt = False,
-    events: o.EventsChoice = "all",
+    events: o.EventsChoice = None,
     show_output_text: o.ShowOutputText = False,
     output_json_file: o.OutputJsonFile = None,
     output_text_file: o.OutputTextFile = None,
     human: o.HumanFlag = False,
 ) -> int:
-    """Submit a background response and follow it to its end."""
+    """Submit a background response, or a file of them, and follow it to its end."""
     from oaibg import inputs
     from oaibg.request import Settings, build_request
 
     process: Process = context.obj
-    process.render(human=human)
+    process.render(human=human, several=jobs_file is not None)
     job = process.job = Job(
-        wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
+        wait=_wait(
+            poll_seconds,
+            max_wait_seconds,
+            cancel_on_interrupt,
+            events or (Wait.events if jobs_file is None else "changes"),
+        ),
         output=_output(output_json_file, output_text_file, show_output_text, human),
         submitting=True,
     )
@@ -191,27 +202,55 @@ def submit(
         developer_prompt=developer_prompt,
         messages_json_file=messages_json_file,
         input_json_file=input_json_file,
+        jobs_file=jobs_file,
         others=(tools_json_file, json_schema_file, body_json_file),
     )
     given = inputs.read_sources(sources)
+    batch = completion_window == "24h"
     settings = Settings(
         model=model,
         reasoning_effort=reasoning_effort,
         verbosity=verbosity,
         instructions=instructions,
         max_output_tokens=max_output_tokens,
-        completion_window=completion_window,
+        completion_window=None if batch else completion_window,
         previous_response_id=previous_response_id,
         tools=inputs.read_tools(tools_json_file) if tools_json_file else None,
         text_format=inputs.read_json_schema(json_schema_file) if json_schema_file else None,
         metadata=inputs.parse_metadata(metadata or []),
         body=inputs.read_object(body_json_file) if body_json_file else None,
     )
-    request = build_request(given, settings)
-    if resubmit_unknown and job_key is None:
+    if resubmit_unknown and job_key is None and jobs_file is None:
         raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
+    if jobs_file is not None:
+        if (results_file is None and not dry_run) or output_json_file or output_text_file:
+            raise UsageError("--jobs-file needs --results-file: there all results go.")
+        if detach and not batch:
+            raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
+        file = _read_jobs(jobs_file, settings, batch=batch)
+        if dry_run:
+            return _dry_run_jobs(file, base_url, process)
+        _go_on_with(job, process)
+        from oaibg import runs
+
+        plan = runs.Plan(
+            file=file,
+            key=job_key or jobs_file,
+            results_path=str(results_file),
+            max_in_flight=max_in_flight or MAX_IN_FLIGHT,
+            completion_window=completion_window,
+            resubmit_unknown=resubmit_unknown,
+        )
+        rate = plan.max_in_flight / poll_seconds
+        return _run_job(process, base_url, lambda tools: runs.submit_file(plan, job, tools), rate)
+    if results_file is not None or max_in_flight is not None or batch:
+        raise UsageError(
+            "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
+        )
+    request = build_request(given, settings)
     if dry_run:
-        return _dry_run(request, base_url, process)
+        process.write(_dry_run(request, base_url))
+        return ExitCode.OK
     process.write(job.submit_start(request, job_key))
 
     from oaibg import jobs
@@ -236,7 +275,7 @@ def monitor(
     poll_seconds: o.PollSeconds = Wait.poll_seconds,
     max_wait_seconds: o.MaxWaitSeconds = None,
     cancel_on_interrupt: o.CancelOnInterrupt = False,
-    events: o.EventsChoice = "all",
+    events: o.EventsChoice = None,
     show_output_text: o.ShowOutputText = False,
     output_json_file: o.OutputJsonFile = None,
     output_text_file: o.OutputTextFile = None,
@@ -340,13 +379,16 @@ def show(
 
 
 def _wait(
-    poll_seconds: float, max_wait_seconds: float | None, cancel_on_interrupt: bool, events: o.Events
+    poll_seconds: float,
+    max_wait_seconds: float | None,
+    cancel_on_interrupt: bool,
+    events: o.Events | None,
 ) -> Wait:
     return Wait(
         poll_seconds=poll_seconds,
         max_wait_seconds=max_wait_seconds,
         cancel_on_interrupt=cancel_on_interrupt,
-        events=events,
+        events=events or Wait.events,
     )
 
 
@@ -370,10 +412,10 @@ def _is_several(response_ids: list[str], process: Process) -> bool:
     return len(response_ids) > 1 or "-" in process.argv
 
 
-def _dry_run(request: Request, base_url: str, process: Process) -> int:
+def _dry_run(request: Request, base_url: str) -> DryRun:
     from oaibg.events import DryRun
 
-    event = DryRun(
+    return DryRun(
         response_id=None,
         method="POST",
         url=f"{environment.without_credentials(base_url)}/responses",
@@ -381,7 +423,43 @@ def _dry_run(request: Request, base_url: str, process: Process) -> int:
         request_sha256=request.sha256,
         exit_code=0,
     )
-    process.write(event)
+
+
+def _read_jobs(path: str, settings: Settings, *, batch: bool) -> JobsFile:
+    from oaibg.jobsfile import JobsFile
+
+    return JobsFile(path, settings, background=not batch)
+
+
+def _go_on_with(job: Job, process: Process) -> None:
+    """Note the command that goes on with a run: the same, with absolute paths."""
+    again: list[str] = []
+    argv = iter(process.argv)
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if flag not in o.PATHS:
+            again.append(word)
+            continue
+        path = value if equals else next(argv)
+        if path == "-":
+            return  # what stdin had is gone
+        again += [flag, os.path.abspath(path)]  # noqa: PTH100
+    job.again = [*program(), *again]
+
+
+def _dry_run_jobs(file: JobsFile, base_url: str, process: Process) -> int:
+    from oaibg.events import Summary
+
+    for line in file.lines:
+        process.write(_dry_run(file.request(line), base_url).of_many(line.custom_id))
+    summary = Summary(
+        response_id=None,
+        counts={"valid": len(file.lines)},
+        elapsed_seconds=round(time.monotonic() - process.started, 3),
+        exit_code=ExitCode.OK,
+        next=None,
+    )
+    process.write(summary)
     return ExitCode.OK
 
 

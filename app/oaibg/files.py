@@ -51,7 +51,7 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
         with suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def _umask() -> int:
@@ -60,7 +60,7 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Make the rename itself durable; some file systems can't, and the file is whole anyway."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -12,14 +12,14 @@ from oaibg.events import OutputText, OutputTextMissing, Poll, WroteJson, WroteTe
 from oaibg.files import save
 from oaibg.payload import RUNNING
 from oaibg.text import has_surrogates, utf8
-from oaibg.tools import event_loop, local_copy, remember_seen
+from oaibg.tools import in_thread, local_copy, remember_seen
 from oaibg.verdicts import auth_error, is_auth, is_missing, passing_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oaibg.events import Event
-    from oaibg.job import Job
+    from oaibg.job import Job, Results
     from oaibg.payload import Payload
     from oaibg.tools import Tools
 
@@ -29,7 +29,6 @@ HEARTBEAT = 60.0
 _MISSING_INTERVAL = 5.0
 _LEAST_ASKING = 5.0
 """Seconds of a start that count as asking."""
-_SAVE_GRACE = 0.8
 
 
 async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event]:
@@ -202,6 +201,9 @@ async def finish(
 async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
     """Write the files that were asked for and tell the text; what fails is a warning."""
     output = job.output
+    if job.results is not None:
+        async for warning in _add_result(job.results, payload, job):
+            yield warning
     if output.json_file is not None:
         yield await _write_file(output.json_file, payload.raw, WroteJson, job)
     shown = output.show_output_text or output.human
@@ -222,23 +224,20 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
         yield OutputText(response_id=job.response_id, text=text, bytes=len(data))
 
 
+async def _add_result(results: Results, payload: Payload, job: Job) -> AsyncIterator[Event]:
+    try:
+        await results.add_payload(str(job.custom_id), payload)
+    except OSError as error:
+        yield job.not_written(results.path, error)
+
+
 async def _write_file(
     path: str, data: bytes, wrote: type[WroteJson | WroteText], job: Job
 ) -> Event:
-    await event_loop()
-
-    import asyncio
-
-    saving = asyncio.ensure_future(asyncio.to_thread(save, path, data))
     try:
-        await asyncio.shield(saving)
-    except asyncio.CancelledError:
-        # Ending in the middle would leave a part of it beside the file.
-        await asyncio.wait({saving}, timeout=_SAVE_GRACE)
-        raise
+        await in_thread(save, path, data)
     except OSError as error:
-        job.write_failed = True
-        return job.warning("write_failed", f"{path} could not be written: {error.strerror}.")
+        return job.not_written(path, error)
     return wrote(
         response_id=job.response_id,
         path=path,

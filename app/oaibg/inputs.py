@@ -23,12 +23,13 @@ _EXAMPLE = '[{"role": "user", "content": "Hello"}]'
 
 
 class Sources(Record):
-    """Where the input comes from, as the options name it; exactly one of four is given."""
+    """Where the input comes from, as the options name it; exactly one of five is given."""
 
     prompt: str | None = None
     prompt_file: str | None = None
     messages_json_file: str | None = None
     input_json_file: str | None = None
+    jobs_file: str | None = None
     system_prompt: str | None = None
     developer_prompt: str | None = None
     others: tuple[str | None, ...] = ()
@@ -36,8 +37,8 @@ class Sources(Record):
 
 
 def read_sources(sources: Sources) -> str | list[Any]:
-    """The `input` field of the request."""
-    choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file")
+    """The `input` field of the request; of a jobs file nothing, as its lines have it."""
+    choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
     given = [name for name in choices if getattr(sources, name) is not None]
     flags = [f"--{name.replace('_', '-')}" for name in given or choices]
     if len(given) != 1:
@@ -47,7 +48,7 @@ def read_sources(sources: Sources) -> str | list[Any]:
     files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
     if files.count("-") > 1:
         raise UsageError("stdin (-) can be read only once; name a file for the other options.")
-    if sources.messages_json_file is not None or sources.input_json_file is not None:
+    if sources.prompt is None and sources.prompt_file is None:
         if sources.system_prompt is not None or sources.developer_prompt is not None:
             raise UsageError(
                 f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
@@ -55,7 +56,7 @@ def read_sources(sources: Sources) -> str | list[Any]:
             )
         if sources.messages_json_file is not None:
             return read_messages(sources.messages_json_file)
-        return read_input(str(sources.input_json_file))
+        return read_input(sources.input_json_file) if sources.input_json_file is not None else []
     if sources.prompt is not None and not sources.prompt.strip():
         raise UsageError("--prompt: the prompt is empty.")
     prompt = sources.prompt or read_prompt(str(sources.prompt_file))
@@ -91,7 +92,7 @@ def read_messages(path: str) -> list[Any]:
         )
     if not isinstance(value, list):
         raise UsageError(
-            f"{name}: expected an array of messages, as {_EXAMPLE}, found {_kind(value)}."
+            f"{name}: expected an array of messages, as {_EXAMPLE}, found {kind_of(value)}."
         )
     if not value:
         raise UsageError(f"{name}: the array of messages is empty.")
@@ -108,10 +109,12 @@ def read_input(path: str) -> str | list[Any]:
     if isinstance(value, list) and value:
         for index, item in enumerate(value):
             if not isinstance(item, dict):
-                raise UsageError(f"{name}: item {index}: expected an object, found {_kind(item)}.")
+                raise UsageError(
+                    f"{name}: item {index}: expected an object, found {kind_of(item)}."
+                )
         return value
     raise UsageError(
-        f"{name}: expected a text or an array of input items, found {_kind(value)}"
+        f"{name}: expected a text or an array of input items, found {kind_of(value)}"
         f"{'' if value else ', empty'}."
     )
 
@@ -121,7 +124,9 @@ def read_tools(path: str) -> list[Any]:
     value, name = read_json(path), _name(path)
     if not isinstance(value, list):
         example = '[{"type": "web_search"}]'
-        raise UsageError(f"{name}: expected an array of tools, as {example}, found {_kind(value)}.")
+        raise UsageError(
+            f"{name}: expected an array of tools, as {example}, found {kind_of(value)}."
+        )
     for index, tool in enumerate(value):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             raise UsageError(f"{name}: tool {index}: expected an object with a `type`.")
@@ -135,7 +140,7 @@ def read_json_schema(path: str) -> dict[str, Any]:
     """
     value, name = read_json(path), _name(path)
     if not isinstance(value, dict):
-        raise UsageError(f"{name}: expected a JSON Schema, found {_kind(value)}.")
+        raise UsageError(f"{name}: expected a JSON Schema, found {kind_of(value)}.")
     if isinstance(value.get("schema"), dict):
         if not isinstance(value.get("name"), str):
             raise UsageError(f'{name}: `schema` needs a `name` beside it, as "name": "answer".')
@@ -154,7 +159,7 @@ def read_object(path: str) -> dict[str, Any]:
     """A JSON object."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise UsageError(f"{_name(path)}: expected an object, found {_kind(value)}.")
+        raise UsageError(f"{_name(path)}: expected an object, found {kind_of(value)}.")
     return value
 
 
@@ -186,23 +191,32 @@ def read_json(path: str) -> Any:
     if not text.strip():
         raise UsageError(f"{name}: the file is empty.")
     try:
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise UsageError(
-            f"{name}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
-        ) from error
-    except RecursionError as error:
-        raise UsageError(f"{name}: nested too deeply.") from error
+        return parse_json(text)
     except ValueError as error:
         raise UsageError(f"{name}: {error}.") from error
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value of a text, as strictly as `read_json`.
+
+    Raises:
+        ValueError: its message says what is wrong, and where.
+    """
+    try:
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        row = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        raise ValueError(f"{row}column {error.colno}: not JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if isinstance(value, list | dict) and is_deep(value):
-        raise UsageError(f"{name}: nested too deeply; {DEPTH} levels are allowed.")
+        raise ValueError(f"nested too deeply; {DEPTH} levels are allowed")
     return value
 
 
 def _check_message(message: object, where: str) -> None:
     if not isinstance(message, dict):
-        raise UsageError(f"{where}: expected an object, found {_kind(message)}.")
+        raise UsageError(f"{where}: expected an object, found {kind_of(message)}.")
     kind = message.get("type", "message")
     if kind != "message":
         raise UsageError(
@@ -216,14 +230,14 @@ def _check_message(message: object, where: str) -> None:
     if isinstance(content, str):
         return
     if not isinstance(content, list):
-        found = "no content" if "content" not in message else f"content is {_kind(content)}"
+        found = "no content" if "content" not in message else f"content is {kind_of(content)}"
         raise UsageError(f"{where}: {found}; expected a text or an array of parts.")
     if not content:
         raise UsageError(f"{where}: content is an empty array.")
     for index, part in enumerate(content):
         if not isinstance(part, dict):
             raise UsageError(
-                f"{where}, content part {index}: expected an object, found {_kind(part)}."
+                f"{where}, content part {index}: expected an object, found {kind_of(part)}."
             )
         if not isinstance(part.get("type"), str):
             raise UsageError(
@@ -258,7 +272,8 @@ def _name(path: str) -> str:
     return "stdin" if path == "-" else path
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What a JSON value is, in words."""
     names = {dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
     return names.get(type(value), "null" if value is None else "a number")
 

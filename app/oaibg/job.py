@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from oaibg.errors import ExitCode
 from oaibg.events import (
@@ -48,6 +48,16 @@ class Output(Record):
     human: bool = False
 
 
+class Results(Protocol):
+    """Where the results of several jobs go; `oaibg.results.ResultsFile` is the real one."""
+
+    path: str
+
+    async def add_payload(self, custom_id: str, payload: Payload) -> None:
+        """Add a response that has ended; raises `OSError`."""
+        ...
+
+
 class Run:
     """What the jobs of one process have in common."""
 
@@ -69,6 +79,7 @@ class Job:
         run: what it shares with the other jobs of the process.
         spread: in a run over several jobs, after which part of an interval the first regular poll
             comes, so that they lie evenly in it.
+        results: where its result goes as a line.
     """
 
     def __init__(
@@ -81,6 +92,7 @@ class Job:
         custom_id: str | None = None,
         run: Run | None = None,
         spread: float | None = None,
+        results: Results | None = None,
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
@@ -88,6 +100,8 @@ class Job:
         self._spread = spread
         self.wait = wait or Wait()
         self.output = output or Output()
+        self.again: list[str] | None = None
+        """For the job that stands for a run over several: the argv that goes on with the run."""
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
         self._answered = False
@@ -97,6 +111,7 @@ class Job:
         """The state's row that the id still has to be written to."""
         self.kept = not submitting
         """Whether the id outlives this process: it is in the state, or the user's own."""
+        self.results = results
         self.write_failed = False
         self.untold: list[Warning] = []
         """Warnings that are to be told before the next event."""
@@ -136,6 +151,11 @@ class Job:
     def warning(self, code: str, message: str) -> Warning:
         """Something to know that does not end the run."""
         return Warning(response_id=self.response_id, code=code, message=message)
+
+    def not_written(self, path: str, error: OSError) -> Warning:
+        """A file could not be written: the run goes on, and its code tells."""
+        self.write_failed = True
+        return self.warning("write_failed", f"{path} could not be written: {error.strerror}.")
 
     def submit_error(
         self, failure: CallFailed, *, attempt: int, elapsed: float, delay: float
@@ -229,7 +249,7 @@ class Job:
             job_cancelled=cancelled,
             outcome=self.outcome,
             exit_code=128 + signum,
-            next=self.show_command() if cancelled else self.monitor_command(),
+            next=self.again or (self.show_command() if cancelled else self.monitor_command()),
         )
 
     def error(self, error: OaibgError) -> Error:
@@ -247,8 +267,13 @@ class Job:
             outcome=outcome,
             hint=error.hint,
             exit_code=error.exit_code,
-            next=self.monitor_command() if error.resumable or outcome == "created" else None,
+            next=self._after(error, outcome),
         )
+
+    def _after(self, error: OaibgError, outcome: Outcome | None) -> list[str] | None:
+        if self.again is not None:
+            return self.again if error.exit_code == ExitCode.UNAVAILABLE else None
+        return self.monitor_command() if error.resumable or outcome == "created" else None
 
     def last_words(self) -> str | None:
         """What must be said where stdout takes nothing more: an id that is nowhere else."""
@@ -294,10 +319,10 @@ class Job:
             options.append("--human")
         # An id may begin with a hyphen, and would be read as an option.
         guard = ["--"] if any(one.startswith("-") for one in ids) else []
-        return [*_program(), name, *options, *guard, *ids]
+        return [*program(), name, *options, *guard, *ids]
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """How this program was started, so that `next` can be run as it stands."""
     started = sys.argv[0] if sys.argv else ""
     if os.path.basename(started) == "__main__.py":  # noqa: PTH119

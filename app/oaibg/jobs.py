@@ -181,17 +181,26 @@ async def _submit(submission: Submission, job: Job, tools: Tools) -> AsyncIterat
         yield state_warning(job, problem)
     async for event in create_once(submission, job, tools):
         yield event
+    async for event in see_through(job, tools, detach=submission.detach):
+        yield event
+
+
+async def see_through(
+    job: Job, tools: Tools, *, detach: bool = False, one_of_many: bool = False
+) -> AsyncIterator[Event]:
+    """From the id of a job that was submitted to its end, or no further with `detach`."""
     reattached = job.payload is None
     ended, source = (job.payload, "api") if not reattached else await _kept(job, tools)
+    job.payload = None  # the job may take hours
     if ended is not None and ended.ended:
-        if reattached:
+        if reattached and not one_of_many:
             yield job.warning(
                 "job_key_ended",
                 f"The job of this job key has ended before, as {ended.status}; a new attempt needs "
                 "a new key.",
             )
         events = finish(ended, job, tools, local=source == "local")
-    elif submission.detach:
+    elif detach:
         yield job.detached()
         return
     else:
@@ -281,7 +290,7 @@ async def _show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator
         yield ListedJob(
             response_id=row.response_id,
             custom_id=row.custom_id,
-            job_key=row.job_key,
+            job_key=row.job_key and row.job_key.partition("\n")[0],
             model=row.model,
             status=status,
             created_at=timestamp(row.created_at),

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from oaibg.events import Event
     from oaibg.tools import Tools
 
-WORST = (6, 8, 7, 1, 3, 9, 5, 4, 0)
-"""Exit codes of single jobs, the worst first: it is the run's. A signal comes before all."""
+WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 0)
+"""Exit codes of single jobs, the worst first: it is the run's. A signal comes before all.
+
+A single job has 2 where the state can't take it any more."""
 
 AT_ONCE = 100_000
 """Jobs that are followed at the same time where nobody asks for fewer."""

@@ -14,9 +14,18 @@ from oaibg.payload import is_response_id
 _ID = "one is 1 to 1,024 of letters, digits and _ - = . : + ~"
 _STDIN_MAX = 64 << 20
 
+PATHS = (
+    "--jobs-file",
+    "--results-file",
+    "--tools-json-file",
+    "--json-schema-file",
+    "--body-json-file",
+)
+"""The options of a run over a jobs file whose values are paths."""
+
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
 Verbosity = Literal["low", "medium", "high", "omit"]
-Window = Literal["soonest", "2h", "8h"]
+Window = Literal["soonest", "2h", "8h", "24h"]
 Events = Literal["all", "changes"]
 
 
@@ -68,6 +77,16 @@ def _named(value: str | None) -> str | None:
     if value is not None and not value.strip():
         raise typer.BadParameter("it is empty.")
     return value
+
+
+def _input_path(value: str | None) -> str | None:
+    """The absolute path of a file that is read more than once."""
+    if value == "-":
+        raise typer.BadParameter("it is read more than once; a file's path is needed.")
+    try:
+        return value and os.path.abspath(value)  # noqa: PTH100
+    except OSError as error:
+        raise typer.BadParameter(f"the working directory is gone ({error.strerror}).") from error
 
 
 def _output_path(value: str | None) -> str | None:
@@ -132,6 +151,36 @@ InputFile = Annotated[
         "--input-json-file",
         metavar="PATH",
         help="The whole `input` field: a JSON text or array of input items; - is stdin.",
+    ),
+]
+
+JobsFilePath = Annotated[
+    str | None,
+    typer.Option(
+        "--jobs-file",
+        metavar="PATH",
+        callback=_input_path,
+        help="Many jobs: JSON Lines in the Batch API's request format.",
+    ),
+]
+ResultsFilePath = Annotated[
+    str | None,
+    typer.Option(
+        "--results-file",
+        metavar="PATH",
+        callback=_output_path,
+        help="Where their results go: JSON Lines in the Batch API's output format.",
+    ),
+]
+MaxInFlight = Annotated[
+    int | None,
+    typer.Option(
+        "--max-in-flight",
+        metavar="N",
+        min=1,
+        max=100_000,
+        help="With --jobs-file: jobs alive at the API at a time (default: 50).",
+        show_default=False,
     ),
 ]
 
@@ -267,7 +316,12 @@ CancelOnInterrupt = Annotated[
     bool, typer.Option("--cancel-on-interrupt", help="Cancel the job where a signal ends the wait.")
 ]
 EventsChoice = Annotated[
-    Events, typer.Option("--events", help="Every poll, or changes and a heartbeat a minute.")
+    Events | None,
+    typer.Option(
+        "--events",
+        help="Every poll (all, the default), or changes and a heartbeat a minute (changes; the "
+        "default of a jobs file).",
+    ),
 ]
 
 # Output

@@ -56,15 +56,34 @@ def build_request(given: str | list[Any], settings: Settings) -> Request:
     Raises:
         UsageError: the body file sets what this tool decides, or something can't be sent as JSON.
     """
+    return _request({"input": given}, settings)
+
+
+def fill_request(body: dict[str, Any], settings: Settings, *, background: bool = True) -> Request:
+    """The request that a line of a jobs file is.
+
+    Args:
+        body: what stands in the line. It goes out as it stands, but for `background`.
+        settings: fill what it lacks, also inside of `text`, `reasoning` and `metadata`.
+        background: whether it is to run in background mode; a batch's lines are not.
+
+    Raises:
+        UsageError: as `build_request`, for either of the two bodies.
+    """
+    _check_ours(body, "body", allowed=("background", True))
+    return _request({key: body[key] for key in body if key not in _OURS}, settings, background)
+
+
+def _request(body: dict[str, Any], settings: Settings, background: bool = True) -> Request:
     text: dict[str, Any] = {"format": settings.text_format or {"type": "text"}}
     if settings.verbosity != OMIT:
         text["verbosity"] = settings.verbosity
-    body: dict[str, Any] = {"model": settings.model, "input": given, "text": text}
+    fill: dict[str, Any] = {"model": settings.model, "text": text}
     if settings.reasoning_effort != OMIT:
-        body["reasoning"] = {"effort": settings.reasoning_effort}
-    body["background"] = True
+        fill["reasoning"] = {"effort": settings.reasoning_effort}
     window = settings.completion_window
     optional = {
+        "background": background or None,
         "instructions": settings.instructions,
         "max_output_tokens": settings.max_output_tokens,
         "background_options": window and {"completion_window": window},
@@ -72,14 +91,30 @@ def build_request(given: str | list[Any], settings: Settings) -> Request:
         "tools": settings.tools,
         "metadata": settings.metadata or None,
     }
-    body |= {key: value for key, value in optional.items() if value is not None}
-    for key in _OURS:
-        if settings.body is not None and key in settings.body:
-            raise UsageError(
-                f"--body-json-file: `{key}` can't be set there: every job runs in background mode."
-            )
-    body = merge_patch(body, settings.body or {})
+    fill |= {key: value for key, value in optional.items() if value is not None}
+    patch = settings.body or {}
+    _check_ours(patch, "--body-json-file")
+    body = merge_patch(_filled(body, fill), patch)
     return Request(body=body, sha256=hashlib.sha256(canonical_json(body)).hexdigest())
+
+
+def _filled(body: dict[str, Any], fill: dict[str, Any]) -> dict[str, Any]:
+    """`body` with what it lacks; a null stays one."""
+    filled = fill | body
+    for key in ("text", "reasoning", "metadata"):
+        if isinstance(body.get(key), dict) and key in fill:
+            filled[key] = fill[key] | body[key]
+    return filled
+
+
+def _check_ours(
+    body: dict[str, Any], where: str, *, allowed: tuple[str, Any] | None = None
+) -> None:
+    for key in _OURS:
+        if key in body and (key, body[key]) != allowed:
+            raise UsageError(
+                f"{where}: `{key}` can't be set there: every job runs in background mode."
+            )
 
 
 def merge_patch(target: Any, patch: Any) -> Any:

@@ -60,6 +60,11 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
+def line_key(run_key: str, custom_id: str) -> str:
+    """The job key of a line of a jobs file: no key of the user's own has a line end."""
+    return f"{run_key}\n{custom_id}"
+
+
 class Row(Record):
     """A job as the state knows it. Times are Unix seconds."""
 
@@ -232,6 +237,13 @@ class Store:
     def by_key(self, base_url: str, job_key: str) -> Row | None:
         """The job of a job key."""
         return self._one("base_url = ? AND job_key = ? AND NOT superseded", base_url, job_key)
+
+    def of_run(self, base_url: str, run_key: str) -> dict[str, Row]:
+        """The jobs of a run over a jobs file, by their custom_ids."""
+        first, last = line_key(run_key, ""), f"{run_key}\n\U0010ffff"
+        where = "base_url = ? AND job_key BETWEEN ? AND ? AND NOT superseded"
+        rows = self._rows(where, base_url, first, last, limit=-1)
+        return {row.custom_id or "": row for row in rows}
 
     def by_id(self, base_url: str, response_id: str) -> Row | None:
         """The job of an id at one base URL."""

@@ -42,6 +42,7 @@ class Submission(Record):
     job_key: str | None = None
     resubmit_unknown: bool = False
     detach: bool = False
+    custom_id: str | None = None
 
 
 async def create_once(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
@@ -58,13 +59,32 @@ async def create_once(submission: Submission, job: Job, tools: Tools) -> AsyncIt
         return
     row, lock = await _claim(submission, submission.job_key, job, tools)
     try:
-        if row is None or row.response_id is None:
-            async for event in _create(_Draft(submission, row, job, tools), job, tools):
-                yield event
-            return
+        async for event in _create_claimed(submission, row, job, tools):
+            yield event
     finally:
         if lock is not None:
             tools.store.unlock(lock)
+
+
+async def create_locked(
+    submission: Submission, row: Row | None, job: Job, tools: Tools
+) -> AsyncIterator[Event]:
+    """As `create_once`, by a caller that holds a lock over the key, and has read its job."""
+    if row is None or row.step != "submitted":
+        row = _unsubmitted(row, submission, tools.store)
+    else:
+        _same_request(row, submission)
+    async for event in _create_claimed(submission, row, job, tools):
+        yield event
+
+
+async def _create_claimed(
+    submission: Submission, row: Row | None, job: Job, tools: Tools
+) -> AsyncIterator[Event]:
+    if row is None or row.response_id is None:
+        async for event in _create(_Draft(submission, row, job, tools), job, tools):
+            yield event
+        return
     job.response_id, job.status, job.outcome = row.response_id, row.status, "created"
     job.kept = True
     yield Submitted(
@@ -119,15 +139,19 @@ def _unsubmitted(row: Row | None, submission: Submission, store: Store) -> Row |
     if submission.resubmit_unknown:
         return row if sent else None
     if sent:
-        raise _unknown(
-            f"The job key {submission.job_key!r} was submitted before, and its answer was lost."
-        )
+        raise _unknown(f"{_named(submission)} was submitted before, and its answer was lost.")
     if lost is not None:
         raise _unknown(
-            f"The job key {submission.job_key!r} may have been submitted before: the state was "
-            f"damaged, and is now {lost}. Removing that file frees all keys."
+            f"{_named(submission)} may have been submitted before: the state was damaged, and is "
+            f"now {lost}. Removing that file frees all keys."
         )
     return None
+
+
+def _named(submission: Submission) -> str:
+    if submission.custom_id is not None:
+        return f"The job {submission.custom_id!r}"
+    return f"The job key {submission.job_key!r}"
 
 
 def _unknown(what: str) -> OutcomeUnknown:
@@ -184,6 +208,7 @@ class _Draft:
     def __init__(self, submission: Submission, over: Row | None, job: Job, tools: Tools) -> None:
         self._submission, self._over, self._job, self._tools = submission, over, job, tools
         self._row: int | None = None
+        self._began: float | None = None
 
     async def begin(self) -> None:
         """Write the intent down, where that has not been possible so far."""
@@ -194,6 +219,7 @@ class _Draft:
             base_url=tools.base_url,
             request_sha256=submission.request.sha256,
             job_key=submission.job_key if self._over is None else None,
+            custom_id=submission.custom_id,
             model=submission.model,
             completion_window=submission.completion_window,
         )
@@ -206,7 +232,10 @@ class _Draft:
     async def post(self, api: Client) -> Payload:
         """One POST, and its reply's id noted before anything else is done with it."""
         tools = self._tools
-        remaining = tools.deadline(self._job) - tools.clock.monotonic()
+        now = tools.clock.monotonic()
+        remaining = tools.deadline(self._job) - now
+        if self._began is None:
+            self._began = now
         if remaining <= 0:
             error = Unavailable(
                 "The wait budget was spent before anything was created.",
@@ -242,7 +271,7 @@ class _Draft:
             delay = polling.create_delay(attempt, asked, tools.clock.random())
             busy = verdict is CreateVerdict.BUSY
             patience = polling.BUSY_PATIENCE if busy else polling.BLOCKED_AFTER
-            end = min(tools.started + patience, tools.deadline(self._job))
+            end = min((self._began or 0.0) + patience, tools.deadline(self._job))
             left = end - tools.clock.monotonic()
             if asked is None:
                 delay = min(delay, left)  # one more try at the very end

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _STATE_PATIENCE = 5.0
 _STATE_INTERVAL = 0.03
+_WORK_GRACE = 0.8
 
 
 class Clock(Protocol):
@@ -108,6 +109,23 @@ def is_cancellation(error: BaseException) -> bool:
     """Whether an exception is asyncio's; it can't be where asyncio was never imported."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+async def in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Do what may take long in a thread; a cancelled task (a signal) leaves it a moment to end.
+
+    Ending in the middle of a file would leave a part of it.
+    """
+    await event_loop()
+
+    import asyncio
+
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working}, timeout=_WORK_GRACE)
+        raise
 
 
 async def insist(call: Callable[[], T], tools: Tools) -> T:

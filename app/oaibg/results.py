@@ -1,0 +1,151 @@
+"""A results file: JSON Lines in the Batch API's output format, appended durably as they come.
+
+A line is `{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}`, with
+one of the last two null (https://platform.openai.com/docs/guides/batch). The file is an export:
+what it lacks is written again from the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from oaibg.errors import UsageError
+from oaibg.files import sync_folder
+from oaibg.output import json_line
+from oaibg.tools import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from oaibg.errors import OaibgError
+    from oaibg.payload import Payload
+
+
+REFUSED = "refused"
+"""What a job counts as that the API refused to create."""
+
+
+class ResultsFile:
+    """The results of a run; each custom_id has one line.
+
+    Args:
+        path: absolute. A last line that was cut off (by kill -9, or a full disk) is removed.
+        scope: what the custom_ids are unique in; the lines' `id` is made of both.
+        known: the custom_ids that may be there: a file with others is somebody else's.
+
+    Raises:
+        UsageError: it can't be used, or is no results file of this run.
+    """
+
+    def __init__(self, path: str, scope: str, known: Collection[str]) -> None:
+        self.path = path
+        self._scope = scope
+        self.statuses: dict[str, str] = {}
+        """What the jobs that are there ended as; `REFUSED` for those that the API refused."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(path, flags, 0o666)
+            self._size = self._read(known)
+            os.ftruncate(self._descriptor, self._size)
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}.") from error
+        sync_folder(os.path.dirname(path))  # noqa: PTH120
+        self._lock = asyncio.Lock()
+        self._gathering: dict[str, tuple[str, bytes]] = {}
+
+    async def add(self, custom_id: str, status: str, line: bytes) -> None:
+        """Append a line, and return when it is on the disk; nothing where there is one already.
+
+        Lines that come while others are being written go out together.
+
+        Raises:
+            OSError: it is not there, nor a part of it.
+        """
+        gathered = self._gathering
+        gathered.setdefault(custom_id, (status, line))
+        async with self._lock:
+            if custom_id in self.statuses:
+                return  # it went out with another one
+            if gathered is self._gathering:
+                self._gathering = {}
+            new = {key: gathered[key] for key in gathered if key not in self.statuses}
+            await in_thread(self._append, b"".join(line for _, line in new.values()))
+            self.statuses |= {key: status for key, (status, _) in new.items()}
+
+    async def add_payload(self, custom_id: str, payload: Payload) -> None:
+        """Append the response of a job that has ended; raises as `add`."""
+        response = {"status_code": 200, "request_id": payload.request_id, "body": payload.data}
+        await self.add(custom_id, str(payload.status), self._line(custom_id, response))
+
+    async def add_refusal(self, custom_id: str, refusal: OaibgError) -> None:
+        """Append that the API refused a request; raises as `add`."""
+        error = {"message": refusal.message, "type": None, "param": None, "code": refusal.code}
+        response = {
+            "status_code": refusal.http_status,
+            "request_id": refusal.request_id,
+            "body": {"error": error},
+        }
+        await self.add(custom_id, REFUSED, self._line(custom_id, response))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _line(self, custom_id: str, response: dict[str, Any]) -> bytes:
+        name = f"{self._scope}\n{custom_id}".encode(errors="replace")
+        line = {
+            "id": f"batch_req_{hashlib.sha256(name).hexdigest()[:32]}",
+            "custom_id": custom_id,
+            "response": response,
+            "error": None,
+        }
+        return json_line(line)
+
+    def _append(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            os.fsync(self._descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(data)
+
+    def _read(self, known: Collection[str]) -> int:
+        """Note what is there; gives the bytes of its whole lines."""
+        size = number = 0
+        with open(self._descriptor, "rb", closefd=False) as file:
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    break
+                number += 1
+                size += len(raw)
+                custom_id, status = _seen(raw)
+                if custom_id is None or custom_id not in known:
+                    raise UsageError(
+                        f"{self.path}: line {number} is no result of this jobs file; nothing is "
+                        "overwritten.",
+                        hint="Name another --results-file, or move this one away.",
+                    )
+                self.statuses[custom_id] = status
+        return size
+
+
+def _seen(raw: bytes) -> tuple[str | None, str]:
+    """The custom_id of a line, and what its job ended as."""
+    try:
+        line = json.loads(raw)
+        custom_id, response, error = line["custom_id"], line["response"], line["error"]
+        if response is None:
+            return custom_id, str(error["code"]).removeprefix("batch_")
+        status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
+        return custom_id, str(status)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, ""

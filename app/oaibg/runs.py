@@ -1,0 +1,232 @@
+"""A jobs file's run: each of its jobs once, in background mode, however often the run is begun."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from oaibg.errors import ApiRefused, AuthRefused, ExitCode, Unavailable, UsageError
+from oaibg.job import Job
+from oaibg.jobs import see_through, told
+from oaibg.many import Tally, side_by_side, spread
+from oaibg.record import Record
+from oaibg.results import REFUSED, ResultsFile
+from oaibg.statefile import StateError
+from oaibg.store import line_key
+from oaibg.submitting import Submission, create_locked
+from oaibg.tools import insist, state_error
+from oaibg.verdicts import SPENT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from oaibg.events import Event
+    from oaibg.jobsfile import JobsFile, Line
+    from oaibg.many import Member
+    from oaibg.store import Row
+    from oaibg.tools import Tools
+
+
+class Plan(Record):
+    """What a run is to do.
+
+    Args:
+        file: the jobs.
+        key: what the run is known by when it is begun again.
+        results_path: where the results go.
+        max_in_flight: how many jobs may be alive at the API.
+        completion_window: what the jobs ask for.
+        resubmit_unknown: whether to submit again what may have been submitted.
+    """
+
+    file: JobsFile
+    key: str
+    results_path: str
+    max_in_flight: int
+    completion_window: str | None
+    resubmit_unknown: bool
+
+
+def submit_file(plan: Plan, own: Job, tools: Tools) -> AsyncIterator[Event]:
+    """Submit the jobs of a file and follow each to its end.
+
+    What has ended, by the results file or the state, is not submitted again; what runs is followed.
+
+    Args:
+        plan: what to do.
+        own: what is known of the run itself, with the options of all its jobs.
+        tools: what it works with.
+    """
+    return told(_submit_file(plan, own, tools), own, tools)
+
+
+async def _submit_file(plan: Plan, own: Job, tools: Tools) -> AsyncIterator[Event]:
+    with locked_run(plan.key, tools):
+        rows = await insist(lambda: tools.store.of_run(tools.base_url, plan.key), tools)
+        check_begun(plan.file, rows, batch=False)
+        known = {line.custom_id for line in plan.file.lines}
+        results = ResultsFile(plan.results_path, f"{tools.base_url}\n{plan.key}", known)
+        run = _FileRun(plan, own, rows, results, tools)
+        own.outcome = None  # from here on each job has its own
+        async for event in side_by_side(run.members(), run.tally, at_once=plan.max_in_flight):
+            yield event
+        yield run.tally.summary(tools, next_=own.again if run.is_unfinished else None)
+
+
+@contextmanager
+def locked_run(key: str, tools: Tools) -> Iterator[None]:
+    """Hold a run's lock.
+
+    Raises:
+        UsageError: the state can't be used, without which a run can't be taken up again.
+        Unavailable: another process is at this run.
+    """
+    problem = tools.state_problem
+    if problem is not None and problem.code != "state_corrupt":
+        raise state_error(problem)
+    lock = tools.store.lock(tools.base_url, line_key(key, ""))
+    if lock is None:
+        raise Unavailable(
+            f"Another process is running the jobs of {key!r} right now.",
+            code="job_key_busy",
+            outcome="not_created",
+        )
+    try:
+        yield
+    finally:
+        tools.store.unlock(lock)
+
+
+def check_begun(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
+    """Refuse a file that is not the one that the run was begun with.
+
+    Raises:
+        UsageError: a body was changed, or the run was begun the other way.
+    """
+    if rows and batch != ("" in rows):
+        way = "as a batch (--completion-window 24h)" if "" in rows else "in background mode"
+        raise UsageError(
+            f"{file.path}: this run was begun {way}, and goes on that way.",
+            code="job_key_reused",
+            hint="--job-key KEY begins another run of the same file, which is paid for again.",
+        )
+    changed = [
+        line
+        for line in file.lines
+        if line.custom_id in rows and rows[line.custom_id].request_sha256 != line.sha256
+    ]
+    if changed:
+        named = ", ".join(f"{line.custom_id!r} (line {line.number})" for line in changed[:5])
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise UsageError(
+            f"{file.path}: another request was submitted under the same custom_id: {named}{more}.",
+            code="job_key_reused",
+            hint="Give a changed request a new custom_id, or begin another run with --job-key KEY. "
+            "The options that fill the bodies count, too.",
+        )
+
+
+class _FileRun:
+    """What a run's jobs share."""
+
+    def __init__(
+        self, plan: Plan, own: Job, rows: dict[str, Row], results: ResultsFile, tools: Tools
+    ) -> None:
+        self.tally = Tally()
+        self._plan, self._own, self._tools = plan, own, tools
+        self._rows, self._results = rows, results
+        self._stopped = False
+        """Whether nothing more is submitted: it would fail, too."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the same command has something left to do."""
+        lines, done = self._plan.file.lines, self._results.statuses
+        left = sum(line.custom_id not in done for line in lines)
+        return left > self.tally.counts["outcome_unknown"]
+
+    def members(self) -> Iterator[Member]:
+        """The jobs that are not done: those first that are alive at the API."""
+        todo = []
+        for line in self._plan.file.lines:
+            ended = self._results.statuses.get(line.custom_id)
+            if ended is not None:
+                self.tally.count(ended, _code_of(ended))
+            else:
+                todo.append(line)
+        todo.sort(key=self._is_new)
+        for number, line in enumerate(todo):
+            if self._is_new(line) and self._is_over():
+                self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
+                continue
+            yield self._member(line, number)
+
+    def _is_new(self, line: Line) -> bool:
+        row = self._rows.get(line.custom_id)
+        return row is None or row.step == "intent"
+
+    def _is_over(self) -> bool:
+        return (
+            self._stopped
+            or self.tally.interrupted
+            or self._tools.clock.monotonic() >= self._tools.deadline(self._own)
+        )
+
+    def _member(self, line: Line, number: int) -> Member:
+        own = self._own
+        job = Job(
+            wait=own.wait,
+            output=own.output,
+            submitting=True,
+            custom_id=line.custom_id,
+            run=own.run,
+            spread=spread(number),
+            results=self._results,
+        )
+        return job, told(self._submit(line, job), job, self._tools)
+
+    async def _submit(self, line: Line, job: Job) -> AsyncIterator[Event]:
+        async for event in self._create(line, job):
+            yield event
+        async for event in see_through(job, self._tools, one_of_many=True):
+            yield event
+
+    async def _create(self, line: Line, job: Job) -> AsyncIterator[Event]:
+        plan = self._plan
+        request = plan.file.request(line)
+        yield job.submit_start(request, plan.key)
+        submission = Submission(
+            request=request,
+            model=line.model,
+            completion_window=plan.completion_window,
+            job_key=line_key(plan.key, line.custom_id),
+            resubmit_unknown=plan.resubmit_unknown,
+            custom_id=line.custom_id,
+        )
+        row = self._rows.get(line.custom_id)
+        try:
+            async for event in create_locked(submission, row, job, self._tools):
+                yield event
+        except ApiRefused as refusal:
+            if refusal.code in SPENT:
+                self._stopped = True
+            else:
+                await self._note(line, refusal, job)
+            raise
+        except (AuthRefused, Unavailable, StateError):
+            self._stopped = True
+            raise
+
+    async def _note(self, line: Line, refusal: ApiRefused, job: Job) -> None:
+        """A refusal is a result, too."""
+        try:
+            await self._results.add_refusal(line.custom_id, refusal)
+        except OSError as error:
+            job.untold.append(job.not_written(self._results.path, error))
+
+
+def _code_of(status: str) -> ExitCode:
+    """The exit code of a job whose result is there."""
+    if status == REFUSED:
+        return ExitCode.ERROR
+    return ExitCode.OK if status == "completed" else ExitCode.UNSUCCESSFUL
