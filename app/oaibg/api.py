@@ -11,11 +11,12 @@ import asyncio
 import gc
 import json
 import logging
+import math
 import re
 import zlib
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 # The import makes some hundred thousand objects that all stay: collecting while it runs finds
 # nothing, and freezing them afterwards keeps them out of every later collection. The resource
@@ -31,7 +32,7 @@ finally:
 
 from oaibg import environment
 from oaibg.errors import AuthRefused, CallFailed, UsageError
-from oaibg.payload import Payload, is_response_id
+from oaibg.payload import Payload, is_batch_id, is_response_id, objects
 
 if TYPE_CHECKING:
     import ssl
@@ -60,8 +61,12 @@ _exchange: ContextVar[_Exchange] = ContextVar("exchange")
 class _Exchange:
     """How far one call has come."""
 
-    def __init__(self, on_sending: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, on_sending: Callable[[], Awaitable[None]] | None = None, *, bounded: bool = True
+    ) -> None:
         self.on_sending = on_sending
+        self.bounded = bounded
+        """Whether the reply is read into memory, and must end somewhere."""
         self.sent = on_sending is None
         """Whether the request may have reached the server; of a create alone it matters."""
         self.begun = False
@@ -117,27 +122,17 @@ class Api:
                 to be written. Raising in it sends nothing.
             timeout: seconds for all of it.
         """
-        if self._creating is None:
-            # A client of its own: a connection that was kept alive may be closing as the request
-            # goes out, and a POST that fails so can't be told from one that arrived. Redirects
-            # are not followed: the second server might be another one.
-            self._creating = self._client(keepalive_expiry=0, hooks=[_trace_sending])
-        client = self._creating
+        client = self._creator()
         async with self._exchanging(timeout, on_sending):
             reply = await client.responses.with_raw_response.create(extra_body=body)
-            payload = _payload(reply.http_response)
-            if payload.id is None or not is_response_id(payload.id):
-                what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
-                raise _failed(reply.http_response, "bad_reply", f"the reply has {what}")
-            if payload.request_id is not None:
-                payload.request_id = self._told(payload.request_id)
-            return payload
+            return self._created(reply.http_response)
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
-        """GET a response; `timeout` seconds for all of it."""
+        """GET a response or a batch; `timeout` seconds for all of it."""
         client = self._reader()
+        asked = client.batches if is_batch_id(response_id) else client.responses
         async with self._exchanging(timeout):
-            reply = await client.responses.with_raw_response.retrieve(response_id)
+            reply = await asked.with_raw_response.retrieve(response_id)
             payload = _payload(reply.http_response)
             if payload.status is None:
                 raise _failed(reply.http_response, "bad_reply", "the reply has no status")
@@ -150,19 +145,89 @@ class Api:
             None where the server took it and its answer tells nothing of the job.
         """
         client = self._reader()
+        asked = client.batches if is_batch_id(response_id) else client.responses
         async with self._exchanging(timeout):
-            reply = await client.responses.with_raw_response.cancel(response_id)
+            reply = await asked.with_raw_response.cancel(response_id)
             try:
                 payload = Payload(reply.http_response.content)
             except ValueError:
                 return None
             return payload if payload.status is not None else None
 
+    async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
+        """POST a file for a batch; gives its id. `timeout` seconds for all of it."""
+        client = self._reader()
+        async with self._exchanging(timeout):
+            reply = await client.files.with_raw_response.create(
+                file=(name, file, "application/jsonl"), purpose="batch"
+            )
+            payload = _payload(reply.http_response)
+            if payload.id is None:
+                raise _failed(reply.http_response, "bad_reply", "the reply has no id")
+            return payload.id
+
+    async def create_batch(
+        self,
+        file_id: str,
+        metadata: dict[str, str],
+        on_sending: Callable[[], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> Payload:
+        """POST a batch of responses once; else as `create`."""
+        client = self._creator()
+        async with self._exchanging(timeout, on_sending):
+            reply = await client.batches.with_raw_response.create(
+                completion_window="24h",
+                endpoint="/v1/responses",
+                input_file_id=file_id,
+                metadata=metadata,
+            )
+            return self._created(reply.http_response)
+
+    async def batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
+        """GET a page of the batches, the newest first; `timeout` seconds for all of it.
+
+        Args:
+            after: the id of the last batch on the page before.
+            timeout: seconds.
+        """
+        client = self._reader()
+        async with self._exchanging(timeout):
+            page: Any = {"limit": 100} if after is None else {"limit": 100, "after": after}
+            reply = await client.batches.with_raw_response.list(**page)
+            return objects(_payload(reply.http_response).data.get("data"))
+
+    async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
+        """GET a file's content, and write it; `timeout` seconds for all of it."""
+        client = self._reader()
+        getting = client.files.with_streaming_response.content(file_id)
+        async with self._exchanging(timeout, bounded=False), getting as reply:
+            async for piece in reply.iter_bytes(_PIECE_BYTES):
+                into.write(piece)
+
     async def close(self) -> None:
         """Close the connections."""
         for client in (self._creating, self._reading):
             if client is not None:
                 await client.close()
+
+    def _creator(self) -> openai.AsyncOpenAI:
+        if self._creating is None:
+            # A client of its own: a connection that was kept alive may be closing as the request
+            # goes out, and a POST that fails so can't be told from one that arrived. Redirects
+            # are not followed: the second server might be another one.
+            self._creating = self._client(keepalive_expiry=0, hooks=[_trace_sending])
+        return self._creating
+
+    def _created(self, reply: httpx2.Response) -> Payload:
+        payload = _payload(reply)
+        if payload.id is None or not is_response_id(payload.id):
+            what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
+            raise _failed(reply, "bad_reply", f"the reply has {what}")
+        if payload.request_id is not None:
+            payload.request_id = self._told(payload.request_id)
+        return payload
 
     def _reader(self) -> openai.AsyncOpenAI:
         if self._reading is None:
@@ -217,10 +282,14 @@ class Api:
 
     @asynccontextmanager
     async def _exchanging(
-        self, timeout: float, on_sending: Callable[[], Awaitable[None]] | None = None
+        self,
+        timeout: float,
+        on_sending: Callable[[], Awaitable[None]] | None = None,
+        *,
+        bounded: bool = True,
     ) -> AsyncIterator[None]:
         """One call; whatever it raises as `CallFailed`, without a secret."""
-        exchange = _Exchange(on_sending)
+        exchange = _Exchange(on_sending, bounded=bounded)
         token = _exchange.set(exchange)
         try:
             async with asyncio.timeout(timeout):
@@ -297,21 +366,25 @@ async def _trace_sending(request: httpx2.Request) -> None:
 
 async def _note_reply(reply: httpx2.Response) -> None:
     """Tell that a reply's head has arrived, and bound what follows."""
-    _exchange.get().begun = True
+    exchange = _exchange.get()
+    exchange.begun = True
     if isinstance(reply.stream, httpx2.AsyncByteStream):
         encodings = reply.headers.pop("content-encoding", "").lower().replace(",", " ").split()
-        reply.stream = _Bounded(reply.stream, encodings)
+        reply.stream = _Bounded(reply.stream, encodings, bounded=exchange.bounded)
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """A reply's body, unpacked, which must end somewhere: memory does."""
+    """A reply's body, unpacked, which must end somewhere where memory takes it."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, encodings: list[str]) -> None:
+    def __init__(
+        self, stream: httpx2.AsyncByteStream, encodings: list[str], *, bounded: bool
+    ) -> None:
         self._stream = stream
+        self._left = REPLY_BYTES_MAX if bounded else math.inf
         self._encodings = encodings
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = REPLY_BYTES_MAX
+        left = self._left
         pieces = aiter(self._stream)
         for encoding in reversed(self._encodings):
             if encoding != "identity":

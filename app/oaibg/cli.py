@@ -15,6 +15,7 @@ from oaibg import __version__, environment
 from oaibg import options as o
 from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 from oaibg.job import Job, Output, Wait, program
+from oaibg.payload import is_batch_id
 from oaibg.process import Process, allow_connections
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def submit(
         if dry_run:
             return _dry_run_jobs(file, base_url, process)
         _go_on_with(job, process)
-        from oaibg import runs
+        from oaibg import batches, runs
 
         plan = runs.Plan(
             file=file,
@@ -241,6 +242,12 @@ def submit(
             completion_window=completion_window,
             resubmit_unknown=resubmit_unknown,
         )
+        if batch:
+            return _run_job(
+                process,
+                base_url,
+                lambda tools: batches.submit_batch(plan, job, tools, detach=detach),
+            )
         rate = plan.max_in_flight / poll_seconds
         return _run_job(process, base_url, lambda tools: runs.submit_file(plan, job, tools), rate)
     if results_file is not None or max_in_flight is not None or batch:
@@ -279,13 +286,14 @@ def monitor(
     show_output_text: o.ShowOutputText = False,
     output_json_file: o.OutputJsonFile = None,
     output_text_file: o.OutputTextFile = None,
+    results_file: o.ResultsFilePath = None,
     human: o.HumanFlag = False,
 ) -> int:
     """Follow jobs that were submitted before, to their end."""
     process: Process = context.obj
     ids = response_ids or []
     several = _is_several(ids, process)
-    process.render(human=human, several=several)
+    process.render(human=human, several=several or results_file is not None)
     job = process.job = Job(
         ids[0] if ids and not several else None,
         wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
@@ -298,6 +306,18 @@ def monitor(
             hint="`oaibg show ID --output-text-file PATH` saves each; the results are kept.",
         )
     base_url = environment.base_url()
+    if results_file is not None:
+        if len(ids) != 1 or not is_batch_id(ids[0]) or output_json_file or output_text_file:
+            raise UsageError("--results-file is for the results of one batch: give its id alone.")
+        _go_on_with(job, process)
+
+        from oaibg import batches
+
+        return _run_job(
+            process,
+            base_url,
+            lambda tools: batches.monitor_batch(ids[0], results_file, job, tools),
+        )
     if several:
         from oaibg import many
 
@@ -437,6 +457,8 @@ def _go_on_with(job: Job, process: Process) -> None:
     argv = iter(process.argv)
     for word in argv:
         flag, equals, value = word.partition("=")
+        if word == "--detach":
+            continue  # what is left to do is to wait
         if flag not in o.PATHS:
             again.append(word)
             continue

@@ -193,6 +193,7 @@ async def finish(
     """Keep the result, hand it out as asked, and tell the end. Partial output counts too."""
     if not local:
         await remember_seen(payload, job, tools)
+    job.payload = payload
     async for event in hand_out(payload, job):
         yield event
     yield job.final(payload, tools.elapsed())

@@ -196,8 +196,12 @@ def read_json(path: str) -> Any:
         raise UsageError(f"{name}: {error}.") from error
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, one_line: bool = False) -> Any:
     """The JSON value of a text, as strictly as `read_json`.
+
+    Args:
+        text: the JSON.
+        one_line: whether it is a line of a file, so that its own lines are not told.
 
     Raises:
         ValueError: its message says what is wrong, and where.
@@ -205,7 +209,7 @@ def parse_json(text: str) -> Any:
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        row = f"line {error.lineno}, " if "\n" in text.strip() else ""
+        row = "" if one_line else f"line {error.lineno}, "
         raise ValueError(f"{row}column {error.colno}: not JSON: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

@@ -18,6 +18,7 @@ from oaibg.events import (
     PollError,
     SubmitError,
     SubmitStart,
+    Submitted,
     Timeout,
     Warning,  # noqa: A004 - the contract's name
 )
@@ -106,7 +107,7 @@ class Job:
         self.outcome: Outcome | None = "not_created" if submitting else None
         self._answered = False
         self.payload: Payload | None = None
-        """The reply to the create."""
+        """The reply to the create, while that is the newest that is known; then the end."""
         self.unstored_row: int | None = None
         """The state's row that the id still has to be written to."""
         self.kept = not submitting
@@ -169,6 +170,12 @@ class Job:
             retry_in_seconds=round(delay, 3),
         )
 
+    def reattached(self) -> Submitted:
+        """The job was found to be submitted already."""
+        return Submitted(
+            response_id=self.response_id, status=self.status, request_id=None, reattached=True
+        )
+
     def poll_error(
         self, failure: CallFailed, *, attempt: int, elapsed: float, consecutive: int, delay: float
     ) -> PollError:
@@ -188,7 +195,7 @@ class Job:
         return Final(
             response_id=self.response_id,
             status=str(payload.status),
-            ok=payload.status == "completed",
+            ok=payload.succeeded,
             elapsed_seconds=elapsed,
             model=payload.model,
             usage=payload.object("usage"),
@@ -201,7 +208,7 @@ class Job:
 
     def end_code(self, payload: Payload) -> ExitCode:
         """The exit code for a job that has ended."""
-        if payload.status != "completed":
+        if not payload.succeeded:
             return ExitCode.UNSUCCESSFUL
         return ExitCode.LOCAL_IO if self.write_failed else ExitCode.OK
 

@@ -26,6 +26,7 @@ from oaibg.events import Event, ListedJob, Response, Summary
 from oaibg.following import finish, follow, hand_out, not_found
 from oaibg.record import Record
 from oaibg.statefile import StateError
+from oaibg.store import line_key
 from oaibg.text import timestamp
 from oaibg.tools import (
     insist,
@@ -224,7 +225,7 @@ async def _cancel(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event
     api = await tools.connect()
     refusal: CallFailed | None = None
     try:
-        taken = await _ask(api.cancel, job, tools)
+        taken = await ask(api.cancel, job, tools)
     except CallFailed as failure:
         # A refusal may mean that the job has ended already: the retrieve tells the truth.
         refusal, taken = failure, None
@@ -351,7 +352,9 @@ async def _row_of_key(job_key: str, tools: Tools) -> Row | None:
     give_up = tools.clock.monotonic() + _GLANCE_SECONDS
     while True:
         row = await insist(lambda: store.by_key(base_url, job_key), tools)
-        if row is None or row.step != "sending":
+        if row is None:  # a run's batch, perhaps
+            return await insist(lambda: store.by_key(base_url, line_key(job_key, "")), tools)
+        if row.step != "sending":
             return row
         lock = store.lock(base_url, job_key)
         if lock is not None:
@@ -401,7 +404,7 @@ async def _kept(job: Job, tools: Tools) -> tuple[Payload | None, Source]:
 async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Source]:
     """A job as the API has it, or its local copy where the API can't or won't tell."""
     try:
-        return await _ask(api.retrieve, job, tools), "api"
+        return await ask(api.retrieve, job, tools), "api"
     except (CallFailed, Unavailable) as failure:
         local = await local_copy(job, tools)
         if local is not None:
@@ -420,7 +423,7 @@ async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Source]:
         ) from failure
 
 
-async def _ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tools) -> T:
+async def ask(call: Callable[[str, float], Awaitable[T]], job: Job, tools: Tools) -> T:
     """A call that may be repeated, until it is answered or patience ends.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.errors import OaibgError, UsageError
 from oaibg.inputs import INPUT_BYTES_MAX, kind_of, parse_json
+from oaibg.output import json_line
 from oaibg.request import Request, Settings, fill_request
 from oaibg.text import has_surrogates
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 URL = "/v1/responses"
+BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
 
 _KEYS = ("custom_id", "method", "url", "body")
 _ID_LENGTH = 512
@@ -55,7 +57,11 @@ class JobsFile:
         self._settings = settings
         self._background = background
         self._file = _opened(path)
+        self.bytes = 0
+        """The bytes of the file that a batch is made of; 0 in background mode."""
         self.lines = list(self._validated())
+        if not background:
+            self._check_batch()
 
     def request(self, line: Line) -> Request:
         """The request of a line.
@@ -78,6 +84,33 @@ class JobsFile:
             )
         return request
 
+    def requests(self) -> Iterator[bytes]:
+        """The lines of the file that a batch is made of."""
+        for line in self.lines:
+            yield _batch_line(line.custom_id, self.request(line))
+
+    def _check_batch(self) -> None:
+        """Check what the Batch API allows (https://platform.openai.com/docs/guides/batch)."""
+        split = "Split the file, and run each part with a results file of its own."
+        if len(self.lines) > BATCH_LINES_MAX:
+            raise UsageError(
+                f"{self.path}: {len(self.lines):,} jobs; a batch may have {BATCH_LINES_MAX:,}.",
+                hint=split,
+            )
+        if self.bytes > BATCH_BYTES_MAX:
+            raise UsageError(
+                f"{self.path}: {self.bytes:,} bytes to upload; a batch may have "
+                f"{BATCH_BYTES_MAX:,}.",
+                hint=split,
+            )
+        other = next((line for line in self.lines if line.model != self.lines[0].model), None)
+        if other is not None:
+            raise UsageError(
+                f"{self.path}: line {other.number}: the model is {other.model!r}, and in line "
+                f"{self.lines[0].number} {self.lines[0].model!r}; a batch has one.",
+                hint=split,
+            )
+
     def _validated(self) -> Iterator[Line]:
         first: dict[str, int] = {}
         bad: list[str] = []
@@ -95,6 +128,8 @@ class JobsFile:
                 bad.append(f"line {number}: {str(error).rstrip('.')}")
                 continue
             first[custom_id] = number
+            if not self._background:
+                self.bytes += len(_batch_line(custom_id, request))
             model = request.text_of("model")
             yield Line(number, custom_id, request.sha256, model, offset, len(raw))
         if bad:
@@ -102,6 +137,10 @@ class JobsFile:
             raise UsageError(f"{self.path}: {'; '.join(bad[:_TOLD])}{more}.")
         if not first:
             raise UsageError(f"{self.path}: there are no jobs in it.")
+
+
+def _batch_line(custom_id: str, request: Request) -> bytes:
+    return json_line({"custom_id": custom_id, "method": "POST", "url": URL, "body": request.body})
 
 
 def _opened(path: str) -> IO[bytes]:
@@ -135,7 +174,7 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start}: not UTF-8 ({error.reason})") from error
-    line = parse_json(text)
+    line = parse_json(text, one_line=True)
     if not isinstance(line, dict):
         raise ValueError(f"expected an object, found {kind_of(line)}")  # noqa: TRY004
     for key in _KEYS:

@@ -100,6 +100,8 @@ class Tally:
         """The ids of jobs that go on at the API."""
         self.interrupted = False
         """Whether a signal ended the run."""
+        self.each = 1
+        """How many jobs an event stands for: a batch's for all of its jobs."""
         self._codes: set[int] = set()
 
     def count(self, status: str, code: int) -> None:
@@ -111,7 +113,8 @@ class Tally:
         """Take the event that ended a job's part of the run."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - the caller has looked
-        self.count(_status(event), code)
+        self.counts[_status(event)] += self.each
+        self._codes.add(code)
         if event.response_id is not None and _goes_on(event):
             self.going_on.append(event.response_id)
 
@@ -177,7 +180,7 @@ async def side_by_side(
             async for event in function:
                 if exit_code_of(event) is not None:
                     tally.take(event)
-                events.put_nowait(event.of_many(job.custom_id))
+                events.put_nowait(event if event.of else event.of_many(job.custom_id))
         finally:
             slots.release()
 

@@ -31,7 +31,7 @@ _RECOVERY = 0.97
 
 
 class Paced:
-    """A client that all jobs of a run share; `Client` like the one it asks.
+    """A client that all jobs of a run share: as the one it asks, but for these three calls.
 
     Reads are bounded in number; both reads and creates slow down together when the API says that
     there are too many, each kind for itself, as the API has limits of its own for each.
@@ -65,6 +65,9 @@ class Paced:
         """POST a cancel, when its turn has come."""
         async with self._admitted(timeout):
             return await self._client.cancel(response_id, timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
     @asynccontextmanager
     async def _admitted(self, timeout: float) -> AsyncIterator[None]:

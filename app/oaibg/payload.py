@@ -6,7 +6,7 @@ import json
 import math
 import re
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from oaibg.nesting import DEPTH, is_deep, pruned
 from oaibg.text import utf8
@@ -14,12 +14,18 @@ from oaibg.text import utf8
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
 """The statuses at which a response stays. `expired` is a batch's, and other servers'."""
 
-RUNNING = frozenset({"queued", "in_progress"})
+RUNNING = frozenset({"queued", "in_progress", "validating", "finalizing", "cancelling"})
+"""The statuses of what goes on; the last three are a batch's."""
 
 _WORD_LENGTH = 1000
 """Characters of a status or a model's name, and digits of a number."""
 
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
+
+
+def is_batch_id(text: str) -> bool:
+    """Whether an id is that of a batch, which has a life of its own at the API."""
+    return text.startswith("batch_")
 
 
 def is_response_id(text: str) -> bool:
@@ -51,6 +57,11 @@ class Payload:
         self.data: dict[str, Any] = data
         self.request_id = request_id
 
+    @classmethod
+    def of(cls, data: dict[str, Any], request_id: str | None = None) -> Self:
+        """The payload of an object that was parsed already; `raw` is made anew."""
+        return cls(json.dumps(data).encode(), request_id)
+
     @property
     def id(self) -> str | None:
         """The response's id; None where it is absent, or neither a text nor a whole number."""
@@ -68,6 +79,12 @@ class Payload:
         return self.status in TERMINAL
 
     @property
+    def succeeded(self) -> bool:
+        """Whether it ended as was asked: completed, and of a batch every request."""
+        counts = self.object("request_counts") or {}
+        return self.status == "completed" and not counts.get("failed")
+
+    @property
     def model(self) -> str | None:
         """The model that the server says it used."""
         return _word(self.data.get("model"))
@@ -75,6 +92,9 @@ class Payload:
     def object(self, key: str) -> dict[str, Any] | None:
         """The object at `key`; None where there is none."""
         value = self.data.get(key)
+        if key == "error" and value is None:
+            # A batch that could not begin has a list of them.
+            value = next(iter(objects((self.object("errors") or {}).get("data"))), None)
         if isinstance(value, str) and key == "error":
             return {"code": None, "message": value}
         return value if isinstance(value, dict) else None
@@ -84,9 +104,9 @@ class Payload:
         """All `output_text` parts of all messages joined, as the SDK's `output_text` does."""
         return "".join(
             part["text"]
-            for item in _objects(self.data.get("output"))
+            for item in objects(self.data.get("output"))
             if item.get("type") == "message"
-            for part in _objects(item.get("content"))
+            for part in objects(item.get("content"))
             if part.get("type") == "output_text" and isinstance(part.get("text"), str)
         )
 
@@ -130,5 +150,6 @@ def _whole(digits: str) -> int | None:
     return int(digits) if len(digits) <= _WORD_LENGTH else None
 
 
-def _objects(value: object) -> list[dict[str, Any]]:
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects of a JSON array; nothing where there is none."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -14,7 +14,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from oaibg.errors import UsageError
+from oaibg.errors import ExitCode, UsageError
 from oaibg.files import sync_folder
 from oaibg.output import json_line
 from oaibg.tools import in_thread
@@ -36,13 +36,14 @@ class ResultsFile:
     Args:
         path: absolute. A last line that was cut off (by kill -9, or a full disk) is removed.
         scope: what the custom_ids are unique in; the lines' `id` is made of both.
-        known: the custom_ids that may be there: a file with others is somebody else's.
+        known: the custom_ids that may be there: a file with others is somebody else's. None where
+            it can't be known.
 
     Raises:
         UsageError: it can't be used, or is no results file of this run.
     """
 
-    def __init__(self, path: str, scope: str, known: Collection[str]) -> None:
+    def __init__(self, path: str, scope: str, known: Collection[str] | None = None) -> None:
         self.path = path
         self._scope = scope
         self.statuses: dict[str, str] = {}
@@ -58,29 +59,31 @@ class ResultsFile:
         self._lock = asyncio.Lock()
         self._gathering: dict[str, tuple[str, bytes]] = {}
 
-    async def add(self, custom_id: str, status: str, line: bytes) -> None:
-        """Append a line, and return when it is on the disk; nothing where there is one already.
+    async def add(self, lines: dict[str, tuple[str, bytes]]) -> None:
+        """Append lines, and return when they are on the disk; but those that are there already.
 
         Lines that come while others are being written go out together.
 
+        Args:
+            lines: by their custom_ids: what the job ended as, and the line.
+
         Raises:
-            OSError: it is not there, nor a part of it.
+            OSError: they are not there, nor a part of them.
         """
         gathered = self._gathering
-        gathered.setdefault(custom_id, (status, line))
+        gathered |= lines
         async with self._lock:
-            if custom_id in self.statuses:
-                return  # it went out with another one
             if gathered is self._gathering:
                 self._gathering = {}
             new = {key: gathered[key] for key in gathered if key not in self.statuses}
-            await in_thread(self._append, b"".join(line for _, line in new.values()))
-            self.statuses |= {key: status for key, (status, _) in new.items()}
+            if new:
+                await in_thread(self._append, b"".join(line for _, line in new.values()))
+                self.statuses |= {key: status for key, (status, _) in new.items()}
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that has ended; raises as `add`."""
         response = {"status_code": 200, "request_id": payload.request_id, "body": payload.data}
-        await self.add(custom_id, str(payload.status), self._line(custom_id, response))
+        await self.add({custom_id: (str(payload.status), self._line(custom_id, response))})
 
     async def add_refusal(self, custom_id: str, refusal: OaibgError) -> None:
         """Append that the API refused a request; raises as `add`."""
@@ -90,7 +93,7 @@ class ResultsFile:
             "request_id": refusal.request_id,
             "body": {"error": error},
         }
-        await self.add(custom_id, REFUSED, self._line(custom_id, response))
+        await self.add({custom_id: (REFUSED, self._line(custom_id, response))})
 
     def close(self) -> None:
         """Close the file."""
@@ -118,7 +121,7 @@ class ResultsFile:
             raise
         self._size += len(data)
 
-    def _read(self, known: Collection[str]) -> int:
+    def _read(self, known: Collection[str] | None) -> int:
         """Note what is there; gives the bytes of its whole lines."""
         size = number = 0
         with open(self._descriptor, "rb", closefd=False) as file:
@@ -127,8 +130,8 @@ class ResultsFile:
                     break
                 number += 1
                 size += len(raw)
-                custom_id, status = _seen(raw)
-                if custom_id is None or custom_id not in known:
+                custom_id, status = seen(raw)
+                if custom_id is None or (known is not None and custom_id not in known):
                     raise UsageError(
                         f"{self.path}: line {number} is no result of this jobs file; nothing is "
                         "overwritten.",
@@ -138,14 +141,21 @@ class ResultsFile:
         return size
 
 
-def _seen(raw: bytes) -> tuple[str | None, str]:
-    """The custom_id of a line, and what its job ended as."""
+def seen(raw: bytes) -> tuple[str | None, str]:
+    """The custom_id of a line, and what its job ended as; None where it is no such line."""
     try:
         line = json.loads(raw)
-        custom_id, response, error = line["custom_id"], line["response"], line["error"]
+        custom_id, response, error = str(line["custom_id"]), line["response"], line["error"]
         if response is None:
             return custom_id, str(error["code"]).removeprefix("batch_")
         status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
         return custom_id, str(status)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, ""
+
+
+def code_of(status: str) -> ExitCode:
+    """The exit code of a job whose result is there."""
+    if status == REFUSED:
+        return ExitCode.ERROR
+    return ExitCode.OK if status == "completed" else ExitCode.UNSUCCESSFUL

@@ -10,7 +10,7 @@ from oaibg.job import Job
 from oaibg.jobs import see_through, told
 from oaibg.many import Tally, side_by_side, spread
 from oaibg.record import Record
-from oaibg.results import REFUSED, ResultsFile
+from oaibg.results import ResultsFile, code_of
 from oaibg.statefile import StateError
 from oaibg.store import line_key
 from oaibg.submitting import Submission, create_locked
@@ -151,7 +151,7 @@ class _FileRun:
         for line in self._plan.file.lines:
             ended = self._results.statuses.get(line.custom_id)
             if ended is not None:
-                self.tally.count(ended, _code_of(ended))
+                self.tally.count(ended, code_of(ended))
             else:
                 todo.append(line)
         todo.sort(key=self._is_new)
@@ -223,10 +223,3 @@ class _FileRun:
             await self._results.add_refusal(line.custom_id, refusal)
         except OSError as error:
             job.untold.append(job.not_written(self._results.path, error))
-
-
-def _code_of(status: str) -> ExitCode:
-    """The exit code of a job whose result is there."""
-    if status == REFUSED:
-        return ExitCode.ERROR
-    return ExitCode.OK if status == "completed" else ExitCode.UNSUCCESSFUL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from oaibg import polling
@@ -15,7 +16,7 @@ from oaibg.tools import insist, remember, store_id
 from oaibg.verdicts import CreateVerdict, create_error, judge_create
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from oaibg.events import Event
     from oaibg.job import Job
@@ -33,6 +34,10 @@ _LOCK_INTERVAL = 0.03
 _LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
 
 
+Create = Callable[["Client", Callable[[], Awaitable[None]], float], Awaitable["Payload"]]
+"""A create by other means than the request's body: the client, `on_sending`, and the timeout."""
+
+
 class Submission(Record):
     """A job to submit."""
 
@@ -43,6 +48,7 @@ class Submission(Record):
     resubmit_unknown: bool = False
     detach: bool = False
     custom_id: str | None = None
+    create: Create | None = None
 
 
 async def create_once(submission: Submission, job: Job, tools: Tools) -> AsyncIterator[Event]:
@@ -87,9 +93,7 @@ async def _create_claimed(
         return
     job.response_id, job.status, job.outcome = row.response_id, row.status, "created"
     job.kept = True
-    yield Submitted(
-        response_id=job.response_id, status=job.status, request_id=None, reattached=True
-    )
+    yield job.reattached()
 
 
 async def _claim(
@@ -151,7 +155,7 @@ def _unsubmitted(row: Row | None, submission: Submission, store: Store) -> Row |
 def _named(submission: Submission) -> str:
     if submission.custom_id is not None:
         return f"The job {submission.custom_id!r}"
-    return f"The job key {submission.job_key!r}"
+    return f"The job key {str(submission.job_key).partition(chr(10))[0]!r}"
 
 
 def _unknown(what: str) -> OutcomeUnknown:
@@ -285,8 +289,12 @@ class _Draft:
     async def _send(self, api: Client, seconds: float) -> Payload:
         job = self._job
         limit = min(polling.CREATE_TIMEOUT, seconds)
+        create, body = self._submission.create, self._submission.request.body
         try:
-            payload = await api.create(self._submission.request.body, self._sending, timeout=limit)
+            if create is not None:
+                payload = await create(api, self._sending, limit)
+            else:
+                payload = await api.create(body, self._sending, timeout=limit)
         except OaibgError as error:
             # The request could not even be put into words.
             job.outcome = "not_created"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from oaibg.errors import OaibgError, Unavailable, UsageError
 from oaibg.payload import Payload
@@ -61,6 +61,33 @@ class Client(Protocol):
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST a cancel; None where it was taken, and the answer tells nothing."""
+        ...
+
+
+class BatchClient(Client, Protocol):
+    """The calls of the Batch API; `oaibg.api.Api` has them, too."""
+
+    async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
+        """POST a file; gives its id."""
+        ...
+
+    async def create_batch(
+        self,
+        file_id: str,
+        metadata: dict[str, str],
+        on_sending: Callable[[], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> Payload:
+        """POST a batch once; else as `create`."""
+        ...
+
+    async def batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
+        """GET a page of the batches, the newest first."""
+        ...
+
+    async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
+        """GET a file's content, and write it."""
         ...
 
 
