@@ -24,7 +24,7 @@ from oaibg.runs import check_begun, locked_run
 from oaibg.store import line_key
 from oaibg.submitting import Submission, create_locked
 from oaibg.text import utf8
-from oaibg.tools import event_loop, in_thread, insist, remember, store_id
+from oaibg.tools import event_loop, in_thread, insist, remember_id
 from oaibg.verdicts import CreateVerdict, judge_create
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Submitting:
                 )
                 job.response_id, job.status = found["id"], found["status"]
                 job.outcome, job.unstored_row = "created", rows[""].id
-                await remember(lambda: store_id(job, tools.store), job, tools)
+                await remember_id(job, tools)
                 return True
         return False
 

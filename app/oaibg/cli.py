@@ -248,8 +248,9 @@ def submit(
                 base_url,
                 lambda tools: batches.submit_batch(plan, job, tools, detach=detach),
             )
-        rate = plan.max_in_flight / poll_seconds
-        return _run_job(process, base_url, lambda tools: runs.submit_file(plan, job, tools), rate)
+        return _run_job(
+            process, base_url, lambda tools: runs.submit_file(plan, job, tools), several=True
+        )
     if results_file is not None or max_in_flight is not None or batch:
         raise UsageError(
             "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
@@ -321,8 +322,9 @@ def monitor(
     if several:
         from oaibg import many
 
-        rate = len(ids) / poll_seconds
-        return _run_job(process, base_url, lambda tools: many.monitor(job, ids, tools), rate)
+        return _run_job(
+            process, base_url, lambda tools: many.monitor(job, ids, tools), several=True
+        )
 
     from oaibg import jobs
 
@@ -350,9 +352,7 @@ def cancel(
     if several:
         from oaibg import many
 
-        return _run_job(
-            process, base_url, lambda tools: many.cancel(job, ids, tools), float(len(ids))
-        )
+        return _run_job(process, base_url, lambda tools: many.cancel(job, ids, tools), several=True)
 
     from oaibg import jobs
 
@@ -489,7 +489,8 @@ def _run_job(
     process: Process,
     base_url: str,
     function: Callable[[Tools], AsyncIterator[Event]],
-    rate: float | None = None,
+    *,
+    several: bool = False,
 ) -> int:
     """Run a job function with the real clock, client and store.
 
@@ -497,11 +498,11 @@ def _run_job(
         process: the process that it runs in.
         base_url: where the API is.
         function: gives the events.
-        rate: in a run over several jobs, the reads a second that it is going to make.
+        several: whether it is a run over several jobs, which share what they work with.
     """
     from oaibg.clock import RealClock
     from oaibg.store import open_store
-    from oaibg.tools import Tools, event_loop
+    from oaibg.tools import Commits, Tools, event_loop
 
     store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
     clock = RealClock()
@@ -518,7 +519,7 @@ def _run_job(
             # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
             # may allocate and free a chunk of it with every call, and an import makes many.
             clients.append(await asyncio.to_thread(_load_api, base_url, key))
-            shared.append(_paced(clients[0], clock, rate) if rate is not None else clients[0])
+            shared.append(_paced(clients[0], clock) if several else clients[0])
         return shared[0]
 
     async def close() -> None:
@@ -534,15 +535,16 @@ def _run_job(
         clock=clock,
         started=process.started,
         signum=lambda: process.signum,
+        commits=Commits() if several else None,
     )
     return process.run(function(tools), close)
 
 
-def _paced(api: Api, clock: Clock, rate: float) -> Client:
+def _paced(api: Api, clock: Clock) -> Client:
     from oaibg.pace import Paced
 
     allow_connections()
-    return Paced(api, clock, rate)
+    return Paced(api, clock)
 
 
 def _load_api(base_url: str, key: str) -> Api:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ A single job has 2 where the state can't take it any more."""
 
 AT_ONCE = 100_000
 """Jobs that are followed at the same time where nobody asks for fewer."""
+
+_COLLECTIONS = 50_000, 20, 100
+"""Objects, and younger collections, between two collections of garbage."""
 
 _GOLDEN = 0.6180339887498949
 
@@ -202,6 +206,8 @@ async def side_by_side(
         running.discard(task)
         events.put_nowait(None)
 
+    # Thousands of jobs are objects that stay: to look through them again and again finds nothing.
+    gc.set_threshold(*_COLLECTIONS)
     feeding = start(feed())
     while running or not events.empty():
         try:

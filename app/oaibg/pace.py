@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from oaibg.payload import Payload
     from oaibg.tools import Client, Clock
 
-CONNECTIONS = 8, 64
-"""The fewest and the most requests at a time. Every open connection makes each request dearer, so
-that there are as many as the rate takes; the most leaves room below 256 open files."""
+CONNECTIONS = 4, 200
+"""The requests at a time that a run begins with, and the most. Every open connection makes each
+request dearer, so that there are no more than it takes."""
+
+_AT_ONCE = 0.005
+"""Seconds in which who is let in gets to run where the process has time to spare."""
 
 _RATE_WINDOW = 20
 """Requests over which the rate is measured."""
@@ -39,14 +42,13 @@ class Paced:
     Args:
         client: what makes the calls.
         clock: the time.
-        rate: reads a second that the run is going to make.
     """
 
-    def __init__(self, client: Client, clock: Clock, rate: float) -> None:
+    def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         self._creating, self._reading = Pace(clock), Pace(clock)
-        self._gate = Gate(rate)
+        self._gate = Gate(clock)
 
     async def create(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
@@ -72,12 +74,10 @@ class Paced:
     @asynccontextmanager
     async def _admitted(self, timeout: float) -> AsyncIterator[None]:
         await self._gate.enter(timeout)
-        began = self._clock.monotonic()
         try:
             await self._reading.turn(timeout)
             with self._reading.learning():
                 yield
-            self._gate.took(self._clock.monotonic() - began)
         finally:
             self._gate.leave()
 
@@ -145,25 +145,20 @@ class Pace:
 
 
 class Gate:
-    """Bounds the requests at a time to what the rate takes.
+    """Bounds the requests at a time: few at first, and more while that is what the run waits for.
 
-    By Little's law that is the rate times the time of a request; twice as many are let through.
-
-    Args:
-        rate: requests a second.
+    It is not where the process itself is short of time: who is let in then runs late, and more
+    requests would only make it later.
     """
 
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._seconds = 0.0
-        self._inside = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @property
-    def limit(self) -> int:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._inside = self._passed = 0
+        self._late = 0.0
+        """Seconds by which who is let in runs late, on average."""
+        self._waiting: deque[asyncio.Future[float]] = deque()
+        self.limit, self._most = CONNECTIONS
         """How many may be inside."""
-        fewest, most = CONNECTIONS
-        return min(max(math.ceil(2 * self._rate * self._seconds), fewest), most)
 
     async def enter(self, seconds: float) -> None:
         """Wait until there is room, and be inside until `leave`.
@@ -181,7 +176,7 @@ class Gate:
         self._waiting.append(place)
         try:
             async with asyncio.timeout(seconds):
-                await place
+                let_in = await place
         except BaseException as error:
             if place.done() and not place.cancelled():
                 self.leave()  # it was let in, and does not come
@@ -189,6 +184,7 @@ class Gate:
             if isinstance(error, TimeoutError):
                 raise _out_of_turn() from None
             raise
+        self._learn(self._clock.monotonic() - let_in)
 
     def leave(self) -> None:
         """Make room for the next."""
@@ -197,11 +193,15 @@ class Gate:
             place = self._waiting.popleft()
             if not place.done():
                 self._inside += 1
-                place.set_result(None)
+                place.set_result(self._clock.monotonic())
 
-    def took(self, seconds: float) -> None:
-        """Learn how long a request takes."""
-        self._seconds += (seconds - self._seconds) / 16
+    def _learn(self, late: float) -> None:
+        self._late += (late - self._late) / 8
+        self._passed += 1
+        if self._passed >= self.limit:
+            self._passed = 0
+            if self._late < _AT_ONCE and self._waiting:
+                self.limit = min(self.limit + max(self.limit // 4, 1), self._most)
 
 
 def _out_of_turn() -> CallFailed:

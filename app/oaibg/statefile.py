@@ -84,8 +84,14 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int | None:
 
 @contextmanager
 def changing(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A transaction; raises `StateError`, and changes nothing then."""
+    """A transaction, or a part of the one that is under way.
+
+    Raises `StateError`, and changes nothing then.
+    """
     with translated():
+        if db.in_transaction:
+            yield db
+            return
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db

@@ -208,21 +208,49 @@ class Store:
                     (base_url, response_id, status, model, now, now),
                 )
 
+    def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
+        """Write several things in one transaction.
+
+        Returns:
+            What each write gave, or the `StateError` for which it alone was not done.
+        """
+        outcomes: list[Any] = []
+        with changing(self._db) as db:
+            for write in writes:
+                db.execute("SAVEPOINT one")
+                try:
+                    outcomes.append(write())
+                except StateError as error:
+                    db.execute("ROLLBACK TO one")
+                    outcomes.append(error)
+                db.execute("RELEASE one")
+        return outcomes
+
     def keep(self, base_url: str, response_id: str, raw: bytes) -> None:
         """Keep a result, as the API sent it; the job must have been seen."""
+        # The row comes first: a file that no row names would never be removed.
+        self.note_result(base_url, response_id)
+        self.save_result(base_url, response_id, raw)
+
+    def note_result(self, base_url: str, response_id: str) -> None:
+        """The first half of `keep`: the row."""
         if self._folder is None or not self._keep_days:
             return
         self._prune()
-        name = hashlib.sha256(f"{base_url}\n{response_id}".encode(errors="replace")).hexdigest()
-        # The row comes first: a file that no row names would never be removed.
         with changing(self._db) as db:
             db.execute(
                 "UPDATE jobs SET result = ?, updated_at = ? WHERE base_url = ? AND response_id = ?",
-                (name, self._now(), base_url, response_id),
+                (_result_name(base_url, response_id), self._now(), base_url, response_id),
             )
+
+    def save_result(self, base_url: str, response_id: str, raw: bytes) -> None:
+        """The second half of `keep`: the file; may be called in any thread."""
+        if self._folder is None or not self._keep_days:
+            return
         with translated():
             results = self._folder / "results"
             results.mkdir(mode=0o700, exist_ok=True)
+            name = _result_name(base_url, response_id)
             save(str(results / f"{name}.json"), raw, private=True)
 
     def result(self, row: Row) -> bytes | None:
@@ -365,6 +393,10 @@ def _check_found(cursor: sqlite3.Cursor) -> None:
     """Raise where a job's row is gone: what is written of it would be lost."""
     if cursor.rowcount != 1:
         raise StateError("state_unwritable", "The job's row in the state is gone.")
+
+
+def _result_name(base_url: str, response_id: str) -> str:
+    return hashlib.sha256(f"{base_url}\n{response_id}".encode(errors="replace")).hexdigest()
 
 
 def _marks(values: dict[str, Any]) -> str:

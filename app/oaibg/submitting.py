@@ -12,7 +12,7 @@ from oaibg.events import Submitted
 from oaibg.record import Record
 from oaibg.statefile import StateError
 from oaibg.store import Intent
-from oaibg.tools import insist, remember, store_id
+from oaibg.tools import commit, insist, remember, remember_id, warn_of_state
 from oaibg.verdicts import CreateVerdict, create_error, judge_create
 
 if TYPE_CHECKING:
@@ -228,10 +228,10 @@ class _Draft:
             completion_window=submission.completion_window,
         )
 
-        def write() -> None:
-            self._row = tools.store.intent(intent)
-
-        await self._write(write)
+        try:
+            self._row = await commit(lambda: tools.store.intent(intent), tools)
+        except StateError as error:
+            self._unwritten(error)
 
     async def post(self, api: Client) -> Payload:
         """One POST, and its reply's id noted before anything else is done with it."""
@@ -304,7 +304,7 @@ class _Draft:
         job.answered, job.payload = True, payload
         await self.begin()
         job.unstored_row = self._row
-        await self._remember(lambda: store_id(job, self._tools.store))
+        await remember_id(job, self._tools)
         return payload
 
     async def _sending(self) -> None:
@@ -344,10 +344,16 @@ class _Draft:
 
     async def _write(self, write: Callable[[], None]) -> None:
         """Write to the state; with a job key, what can't be written ends the submit."""
-        if self._submission.job_key is None or self._job.outcome == "created":
-            await self._remember(write)
-        else:
-            await insist(write, self._tools)
+        try:
+            await commit(write, self._tools)
+        except StateError as error:
+            self._unwritten(error)
+
+    def _unwritten(self, error: StateError) -> None:
+        job = self._job
+        if self._submission.job_key is not None and job.outcome != "created":
+            raise error
+        warn_of_state(error, job)
 
     async def _remember(self, write: Callable[[], None]) -> bool:
         return await remember(write, self._job, self._tools)

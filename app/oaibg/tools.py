@@ -13,6 +13,7 @@ from oaibg.record import Record
 from oaibg.statefile import StateBusyError, StateError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Generator
 
     from oaibg.events import Warning as WarningEvent
@@ -24,6 +25,7 @@ T = TypeVar("T")
 _STATE_PATIENCE = 5.0
 _STATE_INTERVAL = 0.03
 _WORK_GRACE = 0.8
+_COMMIT_INTERVAL = 0.02
 
 
 class Clock(Protocol):
@@ -102,6 +104,7 @@ class Tools(Record):
         clock: the time.
         started: `clock.monotonic()` at the process's start, from which waits count.
         signum: the signal that cancelled the task.
+        commits: in a run over several jobs, what writes to the state for all of them.
     """
 
     connect: Callable[[], Awaitable[Client]]
@@ -111,6 +114,7 @@ class Tools(Record):
     clock: Clock
     started: float
     signum: Callable[[], int]
+    commits: Commits | None = None
 
     def elapsed(self) -> float:
         """Seconds since the process's start, to the millisecond."""
@@ -120,6 +124,54 @@ class Tools(Record):
         """When the job's wait is over, on the monotonic clock."""
         limit = job.wait.max_wait_seconds
         return math.inf if limit is None else self.started + limit
+
+
+class Commits:
+    """Writes of many jobs to the state, which go out as few transactions.
+
+    Each takes a sync of the disk. What comes within a moment of the last one waits for its end,
+    and all that has come until then goes out together; whoever writes is told when it is there.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._last = -math.inf
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def run(self, write: Callable[[], Any], tools: Tools) -> Any:
+        """Do a write, perhaps with others; gives what it gives.
+
+        It may be done although its outcome is an error, or the caller is cancelled: what it
+        changes elsewhere than in the state has to wait for the outcome.
+
+        Raises:
+            StateError: it is not written.
+        """
+        import asyncio
+
+        told = asyncio.get_running_loop().create_future()
+        self._waiting.append((write, told))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush(tools))
+        return await told
+
+    async def _flush(self, tools: Tools) -> None:
+        clock = tools.clock
+        await clock.sleep(max(self._last + _COMMIT_INTERVAL - clock.monotonic(), 0.0))
+        waiting, self._waiting, self._flushing = self._waiting, [], None
+        writes = [write for write, _ in waiting]
+        try:
+            outcomes = await insist(lambda: tools.store.together(writes), tools)
+        except StateError as error:
+            outcomes = [error] * len(waiting)
+        self._last = clock.monotonic()
+        for (_, told), outcome in zip(waiting, outcomes, strict=True):
+            if told.done():
+                continue  # cancelled
+            if isinstance(outcome, StateError):
+                told.set_exception(outcome)
+            else:
+                told.set_result(outcome)
 
 
 @coroutine
@@ -171,40 +223,65 @@ async def insist(call: Callable[[], T], tools: Tools) -> T:
         await tools.clock.sleep(_STATE_INTERVAL)
 
 
-async def remember(write: Callable[[], None], job: Job, tools: Tools) -> bool:
+async def commit(write: Callable[[], T], tools: Tools) -> T:
+    """Write to the state; together with other jobs' writes in a run over several.
+
+    Raises:
+        StateError: it is not written.
+    """
+    if tools.commits is None:
+        return await insist(write, tools)
+    outcome: T = await tools.commits.run(write, tools)
+    return outcome
+
+
+async def remember(write: Callable[[], object], job: Job, tools: Tools) -> bool:
     """Write to the state, and go on where that is impossible: a warning then, once a run.
 
     Returns:
         Whether it is written.
     """
     try:
-        await insist(write, tools)
+        await commit(write, tools)
     except StateError as error:
-        if not job.run.state_warned:
-            job.untold.append(state_warning(job, error))
+        warn_of_state(error, job)
         return False
     return True
 
 
-def store_id(job: Job, store: Store) -> None:
+async def remember_id(job: Job, tools: Tools) -> None:
     """Write a job's id to its row, where that has not been possible so far."""
-    if job.unstored_row is not None:
-        store.submitted(job.unstored_row, str(job.response_id), job.status)
+    row, store = job.unstored_row, tools.store
+    if row is not None and await remember(
+        lambda: store.submitted(row, str(job.response_id), job.status), job, tools
+    ):
         job.unstored_row, job.kept = None, store.is_durable
 
 
 async def remember_seen(payload: Payload, job: Job, tools: Tools) -> None:
     """Note a job's status, and keep its result where it has ended."""
+    await remember_id(job, tools)
+    store, base_url, response_id = tools.store, tools.base_url, str(job.response_id)
 
     def write() -> None:
-        store, response_id = tools.store, str(job.response_id)
-        store_id(job, store)
-        store.seen(tools.base_url, response_id, payload.status, payload.model)
-        job.kept = job.kept or store.is_durable
+        store.seen(base_url, response_id, payload.status, payload.model)
         if payload.ended:
-            store.keep(tools.base_url, response_id, payload.raw)
+            store.note_result(base_url, response_id)
 
-    await remember(write, job, tools)
+    if not await remember(write, job, tools):
+        return
+    job.kept = job.kept or store.is_durable
+    if payload.ended:
+        try:
+            await in_thread(store.save_result, base_url, response_id, payload.raw)
+        except StateError as error:
+            warn_of_state(error, job)
+
+
+def warn_of_state(error: StateError, job: Job) -> None:
+    """Have it told what the state could not take, once a run."""
+    if not job.run.state_warned:
+        job.untold.append(state_warning(job, error))
 
 
 async def row_of(job: Job, tools: Tools) -> Row | None:
