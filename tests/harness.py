@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from forkserver import ForkServer, IoFault
     from oaibg.events import Event
     from oaibg.statefile import StateError
+    from oaibg.tools import Stream
 
 BASE_URL = "http://api.test/v1"
 
@@ -243,6 +244,20 @@ class FakeClient:
         if not isinstance(step, CallFailed) or step.sent:
             await on_sending()
         return await self._answer(step, timeout)
+
+    async def create_stream(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> tuple[Payload, Stream | None]:
+        """POST, answered without a stream."""
+        assert body["stream"] is True
+        return await self.create(body, on_sending, timeout=timeout), None
+
+    async def stream(
+        self, response_id: str, starting_after: int | None, timeout: float
+    ) -> Stream | Payload:
+        """GET, answered without a stream."""
+        assert starting_after is None or starting_after >= 0
+        return await self.retrieve(response_id, timeout)
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET."""

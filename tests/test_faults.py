@@ -41,7 +41,7 @@ from oaibg.events import Error, Event
 from oaibg.job import Job, Wait
 from oaibg.jobs import Target
 from oaibg.request import Request
-from oaibg.sandbox import Fault
+from oaibg.sandbox import Fault, Personality
 from oaibg.statefile import FILE
 from oaibg.submitting import Submission
 
@@ -527,6 +527,154 @@ def test_poll_that_holds_nothing_up(
     sandbox.script(Fault(on="retrieve", kind=kind, times=0))
     result = run("monitor", identifier, "--max-wait-seconds", "1.2")
     assert (result.code, result.last["elapsed_seconds"]) == (3, pytest.approx(1.2, abs=0.5))
+
+
+STREAMED = ("submit", "--prompt", "x", "--stream-text", "--metadata", "sandbox_text=ok, as told")
+
+
+def assert_streamed(result: Result, *warnings: str) -> None:
+    """A run that told the whole text and every number once, and those warnings."""
+    lines = result.lines
+    assert (result.code, result.last["output_text_bytes"]) == (0, 11)
+    assert [line["code"] for line in lines if line["event"] == "warning"] == list(warnings)
+    assert "".join(line.get("delta", "") for line in lines) == "ok, as told"
+    numbers = [line["sequence_number"] for line in lines if "sequence_number" in line]
+    assert numbers == sorted(set(numbers))
+
+
+@row(
+    "`--stream`: the stream is cut, reset or truncated",
+    "taken up after its last event; nothing is lost or told twice",
+)
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Fault(on="create", kind="cut", after=2)],
+        [Fault(on="stream", kind="cut", after=1, times=9)],
+        [Fault(on="create", kind="cut", after=4), Fault(on="stream", kind="reset_before")],
+        [Fault(on="create", kind="truncate", after=4000)],
+    ],
+    ids=lambda faults: faults[-1].kind,
+)
+def test_broken_stream(run: Callable[..., Result], sandbox: Sandbox, faults: list[Fault]) -> None:
+    sandbox.script(*faults)
+    result = run(*STREAMED, "--metadata", "sandbox_seconds=0.3")
+    assert_streamed(result)
+    assert len(sandbox.posts) == 1
+
+
+@row(
+    "`--stream`: connections that bring nothing",
+    "a look after each, after three `stream_lost`, and polled to `final`",
+)
+@pytest.mark.parametrize("kind", ["cut", "reset_before", "html"])
+def test_fruitless_streams(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, kind: str
+) -> None:
+    identifier = run(*STREAMED, "--detach", *LONG).id
+    sandbox.script(Fault(on="stream", kind=kind, times=0))
+    waits = ("--max-wait-seconds", "60", "--poll-seconds", "9")
+    result = run("monitor", identifier, "--stream", *waits)
+    asked = ["stream" in one.query for one in sandbox.requests if one.method == "GET"]
+    assert (result.code, asked[:7]) == (3, [False, True, False, True, False, True, False])
+    assert (sum(asked), result.events.count("warning")) == (3, 1)
+    assert result.events.count("poll") > 5
+
+
+@row(
+    "`--stream`: the stream is silent, for a while or for ever",
+    "polled after each interval, and listened to meanwhile; `stream_lost` where the job ends first",
+)
+@pytest.mark.parametrize("silence", [0.5, None])
+def test_silent_stream(run: Callable[..., Result], sandbox: Sandbox, silence: float | None) -> None:
+    sandbox.script(Fault(on="create", kind="silent", after=4, seconds=silence))
+    seconds = ("--metadata", "sandbox_seconds=0.8")
+    result = run(*STREAMED, "--poll-seconds", "0.2", *seconds)
+    assert result.events.count("poll") >= 2
+    if silence is not None:
+        assert_streamed(result)
+    lost = [line.get("code") for line in result.lines if line["event"] == "warning"]
+    assert lost == ([] if silence else ["stream_lost"])
+    assert (result.code, result.last["output_text_bytes"]) == (0, 11)
+
+
+@row(
+    "`--stream`: the server takes no notice of it, and answers plain JSON",
+    "`stream_unavailable`, the answer counts, polled to `final`",
+)
+@pytest.mark.parametrize("on", ["create", "stream"])
+def test_ignored_stream(run: Callable[..., Result], sandbox: Sandbox, on: str) -> None:
+    if on == "stream":
+        sandbox.script(Fault(on="create", kind="cut", after=2))
+    sandbox.script(Fault(on="stream", kind="plain", times=0))
+    result = run(*STREAMED, *FAST)
+    assert (result.code, len(sandbox.posts), len(sandbox.jobs)) == (0, 1, 1)
+    assert [line.get("code") for line in result.lines if line["event"] == "warning"] == [
+        "stream_unavailable"
+    ]
+    polls = [line["attempt"] for line in result.lines if line["event"] == "poll"]
+    assert polls == list(range(1, len(sandbox.requests)))
+
+
+@row(
+    "`--stream`: refused, at the create or later",
+    "`stream_unavailable`, the same job without it; one job, polled to `final`",
+)
+@pytest.mark.parametrize("on", ["create", "stream"])
+def test_refused_stream(run: Callable[..., Result], sandbox: Sandbox, state: Path, on: str) -> None:
+    if on == "stream":
+        sandbox.script(Fault(on="create", kind="cut", after=2))
+    refusal = {"error": {"message": "Unsupported.", "param": "stream"}}
+    sandbox.script(Fault(on="stream", kind="status", status=400, body=refusal, times=0))
+    result = run(*STREAMED, "--job-key", "k", *FAST)
+    assert (result.code, len(sandbox.jobs), result.events.count("warning")) == (0, 1, 1)
+    assert [post.status for post in sandbox.posts] == ([400, 200] if on == "create" else [200])
+    audit(sandbox, state)
+
+
+@row(
+    "`--stream`: events repeated or left out",
+    "repeats are not told; a gap is asked for again, then `stream_gap`, and the result is read "
+    "whole",
+)
+def test_gaps(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    sandbox.script(Fault(on="create", kind="gap", after=5))
+    assert_streamed(run(*STREAMED))
+    sandbox.become(Personality(stream="gaps"))
+    sandbox.script(Fault(on="create", kind="cut", after=4))
+    assert_streamed(run(*STREAMED), "stream_gap")
+    assert "stream" not in sandbox.requests[-1].query
+
+
+@row(
+    "`--stream`: events that can't be read, `error`, `keepalive`, unknown ones",
+    "passed over; the job is looked at where they end the stream",
+)
+@pytest.mark.parametrize("kind", ["error_event", "keepalive", "raw"])
+def test_odd_events(run: Callable[..., Result], sandbox: Sandbox, kind: str) -> None:
+    sandbox.script(Fault(on="create", kind="cut", after=2))
+    body = 'data: {\n\ndata: []\n\nevent: new\ndata: {"type":"new","sequence_number":7}\n\n'
+    headers = {"content-type": "text/event-stream"} if kind == "raw" else {}
+    sandbox.script(Fault(on="stream", kind=kind, body=body, headers=headers, after=3))
+    result = run(*STREAMED, "--metadata", "sandbox_seconds=0.3")
+    assert_streamed(result)
+    assert result.events.count("poll") == (kind == "error_event")
+
+
+@row(
+    "reset, cut or garbage before the first event of a create with `--stream`",
+    "one POST, 6, the intent is kept",
+)
+@pytest.mark.parametrize("kind", ["reset_after", "cut", "error_event", "html"])
+def test_stream_without_an_id(
+    run: Callable[..., Result], sandbox: Sandbox, state: Path, kind: str
+) -> None:
+    sandbox.script(Fault(on="create", kind=kind))
+    for _ in range(2):
+        result = run(*STREAMED, "--job-key", "k")
+        assert (result.code, result.last["outcome"]) == (6, "unknown")
+    assert len(sandbox.posts) == 1
+    audit(sandbox, state)
 
 
 @row(

@@ -37,7 +37,7 @@ class Victim:
         self.folder = folder
         self.state = folder / "state"
         self.answer = folder / "answer.md"
-        self.argv = (
+        self.argv: tuple[str, ...] = (
             *("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.02"),
             *("--metadata", f"sandbox_text={TEXT}", "--metadata", "sandbox_seconds=0.01"),
             *("--output-text-file", str(self.answer)),
@@ -125,6 +125,12 @@ def test_kill_9_at_every_step(victim: Victim, part: int) -> None:
 def test_kill_9_at_random_moments(victim: Victim) -> None:
     """Fifty moments of the run, whichever they are."""
     killed_at_random_moments(victim, 50)
+
+
+def test_kill_9_at_random_moments_of_a_stream(victim: Victim) -> None:
+    """As above."""
+    victim.argv = (*victim.argv, "--stream-text")
+    killed_at_random_moments(victim, 20)
 
 
 @pytest.mark.soak

@@ -14,7 +14,7 @@ import logging
 import math
 import re
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ from oaibg.payload import Payload, is_batch_id, is_response_id, objects
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from oaibg.sse import EventStream
 
 CONNECT_TIMEOUT = 10.0
 REPLY_BYTES_MAX = 1 << 30
@@ -105,6 +107,7 @@ class Api:
         self._tls: ssl.SSLContext | None = None
         self._creating: openai.AsyncOpenAI | None = None
         self._reading: openai.AsyncOpenAI | None = None
+        self._listening: openai.AsyncOpenAI | None = None
 
     async def create(
         self,
@@ -125,7 +128,45 @@ class Api:
         client = self._creator()
         async with self._exchanging(timeout, on_sending):
             reply = await client.responses.with_raw_response.create(extra_body=body)
-            return self._created(reply.http_response)
+            return self._created(_payload(reply.http_response), reply.http_response)
+
+    async def create_stream(
+        self,
+        body: dict[str, Any],
+        on_sending: Callable[[], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> tuple[Payload, EventStream | None]:
+        """POST a response once, as `create` does, and go on listening to it.
+
+        Args:
+            body: the request, which asks for a stream.
+            on_sending: as of `create`.
+            timeout: seconds up to the first event that tells the id.
+
+        Returns:
+            The response as that event has it, and the stream from that event on; or the whole
+            reply, where the server takes no notice of `stream`.
+        """
+        client = self._creator()
+        async with AsyncExitStack() as opening, self._exchanging(timeout, on_sending):
+            call = client.responses.with_streaming_response.create(
+                extra_body=body, extra_headers=_UNPACKED
+            )
+            http = (await opening.enter_async_context(call)).http_response
+            if not _is_stream(http):
+                await http.aread()
+                return self._created(_payload(http), http), None
+            stream = self._stream(http)
+            while (event := await stream.next()) is not None:
+                payload = event.payload
+                if payload is not None and payload.id is not None:
+                    payload.request_id = http.headers.get("x-request-id")
+                    stream.give_back(event)
+                    created = self._created(payload, http)
+                    opening.pop_all()
+                    return created, stream
+            raise _failed(http, "bad_reply", "the stream ended before it told the id")
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response or a batch; `timeout` seconds for all of it."""
@@ -136,6 +177,37 @@ class Api:
             payload = _payload(reply.http_response)
             if payload.status is None:
                 raise _failed(reply.http_response, "bad_reply", "the reply has no status")
+            return payload
+
+    async def stream(
+        self, response_id: str, starting_after: int | None, timeout: float
+    ) -> EventStream | Payload:
+        """GET a response's events, from its first or from what comes after a number.
+
+        Args:
+            response_id: of a job that was created with `stream`.
+            starting_after: a `sequence_number`.
+            timeout: seconds until the reply begins.
+
+        Returns:
+            The open stream; or the response, where the server takes no notice of `stream`.
+        """
+        if self._listening is None:
+            # A client of its own: a stream takes a connection for as long as its job runs.
+            self._listening = self._client(keepalive_expiry=75, hooks=[])
+        after = openai.omit if starting_after is None else starting_after
+        async with AsyncExitStack() as opening, self._exchanging(timeout):
+            call = self._listening.responses.with_streaming_response.retrieve(
+                response_id, stream=True, starting_after=after, extra_headers=_UNPACKED
+            )
+            http = (await opening.enter_async_context(call)).http_response
+            if _is_stream(http):
+                opening.pop_all()
+                return self._stream(http)
+            await http.aread()
+            payload = _payload(http)
+            if payload.status is None:
+                raise _failed(http, "bad_reply", "the reply is neither a stream nor a response")
             return payload
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
@@ -183,7 +255,7 @@ class Api:
                 input_file_id=file_id,
                 metadata=metadata,
             )
-            return self._created(reply.http_response)
+            return self._created(_payload(reply.http_response), reply.http_response)
 
     async def batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
         """GET a page of the batches, the newest first; `timeout` seconds for all of it.
@@ -208,9 +280,23 @@ class Api:
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in (self._creating, self._reading):
+        for client in (self._creating, self._reading, self._listening):
             if client is not None:
                 await client.close()
+
+    def _created(self, payload: Payload, reply: httpx2.Response) -> Payload:
+        """The answer to a create, if it tells a usable id."""
+        if payload.id is None or not is_response_id(payload.id):
+            what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
+            raise _failed(reply, "bad_reply", f"the reply has {what}")
+        if payload.request_id is not None:
+            payload.request_id = self._told(payload.request_id)
+        return payload
+
+    def _stream(self, reply: httpx2.Response) -> EventStream:
+        from oaibg.sse import EventStream
+
+        return EventStream(reply, lambda: self._exchanging(None))
 
     def _creator(self) -> openai.AsyncOpenAI:
         if self._creating is None:
@@ -219,15 +305,6 @@ class Api:
             # are not followed: the second server might be another one.
             self._creating = self._client(keepalive_expiry=0, hooks=[_trace_sending])
         return self._creating
-
-    def _created(self, reply: httpx2.Response) -> Payload:
-        payload = _payload(reply)
-        if payload.id is None or not is_response_id(payload.id):
-            what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
-            raise _failed(reply, "bad_reply", f"the reply has {what}")
-        if payload.request_id is not None:
-            payload.request_id = self._told(payload.request_id)
-        return payload
 
     def _reader(self) -> openai.AsyncOpenAI:
         if self._reading is None:
@@ -283,7 +360,7 @@ class Api:
     @asynccontextmanager
     async def _exchanging(
         self,
-        timeout: float,
+        timeout: float | None,
         on_sending: Callable[[], Awaitable[None]] | None = None,
         *,
         bounded: bool = True,
@@ -315,6 +392,9 @@ class Api:
         return text if len(text) <= _TOLD_LENGTH else f"{text[:_TOLD_LENGTH]}…"
 
 
+_UNPACKED = {"accept-encoding": "identity"}
+"""Headers of a stream: who packs may keep what is small until there is more."""
+
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?|")
 _PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainless-")
@@ -342,6 +422,8 @@ def _call_failed(error: Exception, exchange: _Exchange) -> CallFailed:
         code = "timeout" if sent else "connect_timeout"
         return CallFailed(code, "the request timed out", sent=sent, begun=exchange.begun)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+    if isinstance(error, httpx2.TransportError):
+        cause = error  # of a body that the SDK leaves to be read
     if cause is None:
         return CallFailed("client_error", f"{_plain(error)} ({type(error).__name__})", sent=sent)
     unconnected = isinstance(cause, httpx2.ConnectError)
@@ -413,6 +495,11 @@ async def _unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterato
             yield inflate.decompress(rest, _PIECE_BYTES)
             rest = inflate.unconsumed_tail
     yield inflate.flush()
+
+
+def _is_stream(reply: httpx2.Response) -> bool:
+    kind: str = reply.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "text/event-stream"
 
 
 def _status_failure(response: httpx2.Response) -> CallFailed:

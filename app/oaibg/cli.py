@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "gpt-5.2"
 MAX_IN_FLIGHT = 50
 
+_NO_STREAM = "--stream is not possible for a job that may take its time (--completion-window)."
+
 app = typer.Typer(
     name="oaibg",
     help="Run OpenAI Responses API jobs in background mode: submit, follow, cancel, show.",
@@ -174,6 +176,9 @@ def submit(
     detach: o.Detach = False,
     cancel_on_interrupt: o.CancelOnInterrupt = False,
     events: o.EventsChoice = None,
+    stream: o.Stream = False,
+    stream_text: o.StreamText = False,
+    starting_after: o.StartingAfter = None,
     show_output_text: o.ShowOutputText = False,
     output_json_file: o.OutputJsonFile = None,
     output_text_file: o.OutputTextFile = None,
@@ -186,11 +191,16 @@ def submit(
     process: Process = context.obj
     process.render(human=human, several=jobs_file is not None)
     job = process.job = Job(
-        wait=_wait(
-            poll_seconds,
-            max_wait_seconds,
-            cancel_on_interrupt,
-            events or (Wait.events if jobs_file is None else "changes"),
+        wait=_streamed(
+            _wait(
+                poll_seconds,
+                max_wait_seconds,
+                cancel_on_interrupt,
+                events or (Wait.events if jobs_file is None else "changes"),
+            ),
+            stream,
+            stream_text,
+            starting_after,
         ),
         output=_output(output_json_file, output_text_file, show_output_text, human),
         submitting=True,
@@ -228,9 +238,11 @@ def submit(
             raise UsageError("--jobs-file needs --results-file: there all results go.")
         if detach and not batch:
             raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
+        if job.wait.stream and completion_window is not None:
+            raise UsageError(_NO_STREAM)
         file = _read_jobs(jobs_file, settings, batch=batch)
         if dry_run:
-            return _dry_run_jobs(file, base_url, process)
+            return _dry_run_jobs(file, base_url, process, stream=job.wait.stream)
         _go_on_with(job, process)
         from oaibg import batches, runs
 
@@ -256,8 +268,10 @@ def submit(
             "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
         )
     request = build_request(given, settings)
+    if job.wait.stream and "background_options" in request.body:
+        raise UsageError(_NO_STREAM)
     if dry_run:
-        process.write(_dry_run(request, base_url))
+        process.write(_dry_run(request, base_url, stream=job.wait.stream))
         return ExitCode.OK
     process.write(job.submit_start(request, job_key))
 
@@ -284,6 +298,9 @@ def monitor(
     max_wait_seconds: o.MaxWaitSeconds = None,
     cancel_on_interrupt: o.CancelOnInterrupt = False,
     events: o.EventsChoice = None,
+    stream: o.Stream = False,
+    stream_text: o.StreamText = False,
+    starting_after: o.StartingAfter = None,
     show_output_text: o.ShowOutputText = False,
     output_json_file: o.OutputJsonFile = None,
     output_text_file: o.OutputTextFile = None,
@@ -297,7 +314,12 @@ def monitor(
     process.render(human=human, several=several or results_file is not None)
     job = process.job = Job(
         ids[0] if ids and not several else None,
-        wait=_wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
+        wait=_streamed(
+            _wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
+            stream,
+            stream_text,
+            starting_after,
+        ),
         output=_output(output_json_file, output_text_file, show_output_text, human),
     )
     _check_one(ids, job_key)
@@ -412,6 +434,15 @@ def _wait(
     )
 
 
+def _streamed(wait: Wait, stream: bool, stream_text: bool, starting_after: int | None) -> Wait:
+    """With how the job's stream is followed; all of its options ask for it."""
+    return wait.but(
+        stream=stream or stream_text or starting_after is not None,
+        stream_text=stream_text,
+        starting_after=starting_after,
+    )
+
+
 def _output(
     json_file: str | None, text_file: str | None, show_output_text: bool, human: bool
 ) -> Output:
@@ -432,14 +463,14 @@ def _is_several(response_ids: list[str], process: Process) -> bool:
     return len(response_ids) > 1 or "-" in process.argv
 
 
-def _dry_run(request: Request, base_url: str) -> DryRun:
+def _dry_run(request: Request, base_url: str, *, stream: bool) -> DryRun:
     from oaibg.events import DryRun
 
     return DryRun(
         response_id=None,
         method="POST",
         url=f"{environment.without_credentials(base_url)}/responses",
-        body=request.body,
+        body=request.sent_body(stream=stream),
         request_sha256=request.sha256,
         exit_code=0,
     )
@@ -469,11 +500,12 @@ def _go_on_with(job: Job, process: Process) -> None:
     job.again = [*program(), *again]
 
 
-def _dry_run_jobs(file: JobsFile, base_url: str, process: Process) -> int:
+def _dry_run_jobs(file: JobsFile, base_url: str, process: Process, *, stream: bool) -> int:
     from oaibg.events import Summary
 
     for line in file.lines:
-        process.write(_dry_run(file.request(line), base_url).of_many(line.custom_id))
+        event = _dry_run(file.request(line), base_url, stream=stream)
+        process.write(event.of_many(line.custom_id))
     summary = Summary(
         response_id=None,
         counts={"valid": len(file.lines)},

@@ -116,6 +116,23 @@ class PollError(Event):
     retry_in_seconds: float
 
 
+class Progress(Event):
+    """An event of the job's stream: it has come to another state, item or tool call."""
+
+    event = "progress"
+    type: str
+    item_type: str | None
+    sequence_number: int | None
+
+
+class OutputTextDelta(Event):
+    """More of the answer's text; `sequence_number` is that of the last delta in it."""
+
+    event = "output_text_delta"
+    delta: str
+    sequence_number: int | None
+
+
 class OutputText(Event):
     """The answer's text."""
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from oaibg.events import Event
     from oaibg.job import Job, Results
     from oaibg.payload import Payload
-    from oaibg.tools import Tools
+    from oaibg.streaming import Listener
+    from oaibg.tools import Client, Tools
 
 HEARTBEAT = 60.0
 """Seconds between poll lines with `--events changes` while nothing changes."""
@@ -32,8 +33,28 @@ _LEAST_ASKING = 5.0
 
 
 async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event]:
-    """Poll until the end. A failed poll is never the job's failure."""
+    """Poll until the end. A failed poll is never the job's failure.
+
+    With `--stream` the time between two polls is spent listening, which brings most ends sooner.
+    """
     api = await tools.connect()
+    if not job.streams:
+        async for event in _poll(job, tools, api, None, delay):
+            yield event
+        return
+    from oaibg.streaming import Listener
+
+    listener = Listener(job, tools, api)
+    try:
+        async for event in _poll(job, tools, api, listener, delay):
+            yield event
+    finally:
+        await listener.close()
+
+
+async def _poll(
+    job: Job, tools: Tools, api: Client, listener: Listener | None, delay: float
+) -> AsyncIterator[Event]:
     clock, deadline = tools.clock, tools.deadline(job)
     faults, told = _Faults(), _Told(job)
     attempt, warned = 0, False
@@ -42,7 +63,19 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
     while True:
         blocked = math.inf if job.run.answered else asking + polling.BLOCKED_AFTER
         limit = min(deadline, blocked)
-        await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
+        answer: Payload | None = None
+        if listener is None:
+            await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
+        else:
+            async for event in listener.listen(delay, limit):
+                yield event
+            if listener.ended is not None:
+                async for event in finish(listener.ended, job, tools):
+                    yield event
+                return
+            if listener.heard:
+                faults, limit, blocked = _Faults(), deadline, math.inf
+            answer = listener.answer
         # A start that took the whole wait budget still leaves one look at a job.
         if clock.monotonic() >= deadline and (attempt or job.answered):
             yield job.timeout(tools.elapsed())
@@ -52,7 +85,7 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
         attempt, began = attempt + 1, clock.monotonic()
         left = max(limit - clock.monotonic(), polling.LEAST_LOOK if attempt == 1 else 0.0)
         try:
-            payload = await api.retrieve(
+            payload = answer or await api.retrieve(
                 str(job.response_id), polling.request_timeout(faults.cut_short, left)
             )
         except CallFailed as failure:
@@ -87,6 +120,9 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
                 next_poll_seconds=None if payload.ended else round(delay, 3),
             )
         if payload.ended:
+            if listener is not None:
+                async for event in listener.rest(deadline):
+                    yield event
             async for event in finish(payload, job, tools):
                 yield event
             return

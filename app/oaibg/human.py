@@ -37,6 +37,8 @@ class Human:
             text = inert(event.text)
             self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
             return
+        if isinstance(event, events.OutputTextDelta):
+            return  # the whole text comes at the end
         if isinstance(event, events.DryRun):
             self._stdout.write(json.dumps(event.body, indent=2).encode() + b"\n")
         style, line = _line(event)
@@ -72,6 +74,10 @@ def _line(event: Event) -> tuple[str, str]:
                 f"{_seconds(event.elapsed_seconds)}  {event.error.message}; "
                 f"trying again in {_seconds(event.retry_in_seconds)}"
             )
+        case events.Progress():
+            step = event.type.removeprefix("response.").replace("_", " ").replace(".", " ")
+            told = event.item_type is None or "_call." in event.type
+            return "", step if told else f"{step} ({event.item_type})"
         case events.WroteJson() | events.WroteText():
             return "", f"Wrote {event.path} ({event.bytes:,} bytes)"
         case events.OutputTextMissing():

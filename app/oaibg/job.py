@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from oaibg.errors import CallFailed, OaibgError, Outcome
     from oaibg.payload import Payload
     from oaibg.request import Request
+    from oaibg.tools import Stream
 
 
 class Wait(Record):
@@ -38,6 +39,11 @@ class Wait(Record):
     max_wait_seconds: float | None = None
     cancel_on_interrupt: bool = False
     events: Literal["all", "changes"] = "all"
+    stream: bool = False
+    stream_text: bool = False
+    """Deltas of the text, too; it is with `stream` only."""
+    starting_after: int | None = None
+    """The number of the stream's event after which to go on; with `stream` only."""
 
 
 class Output(Record):
@@ -108,6 +114,12 @@ class Job:
         self._answered = False
         self.payload: Payload | None = None
         """The reply to the create, while that is the newest that is known; then the end."""
+        self.streams = self.wait.stream
+        """Whether the job is streamed, as far as is known: asked for, and not refused so far."""
+        self.stream: Stream | None = None
+        """The stream that the create opened, until somebody listens to it."""
+        self.told_number = self.wait.starting_after
+        """The number of the stream's last event of which nothing is untold."""
         self.unstored_row: int | None = None
         """The state's row that the id still has to be written to."""
         self.kept = not submitting
@@ -303,6 +315,10 @@ class Job:
             options += ["--events", wait.events]
         if wait.cancel_on_interrupt:
             options.append("--cancel-on-interrupt")
+        if wait.stream:
+            options.append("--stream-text" if wait.stream_text else "--stream")
+            if self.told_number is not None:
+                options += ["--starting-after", str(self.told_number)]
         if self.output.show_output_text:
             options.append("--show-output-text")
         return self._command("monitor", options, *response_ids)

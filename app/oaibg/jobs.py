@@ -107,10 +107,14 @@ def show_list(limit: int | None, job: Job, tools: Tools) -> AsyncIterator[Event]
 
 async def told(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
     """The events, whatever breaks them off as the last one, and before each its warnings."""
-    async for event in _ended(events, job, tools):
-        while job.untold:
-            yield job.untold.pop(0)
-        yield event
+    try:
+        async for event in _ended(events, job, tools):
+            while job.untold:
+                yield job.untold.pop(0)
+            yield event
+    finally:
+        if job.stream is not None:
+            await job.stream.close()
 
 
 async def _ended(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncIterator[Event]:
@@ -193,7 +197,8 @@ async def see_through(
     reattached = job.payload is None
     ended, source = (job.payload, "api") if not reattached else await _kept(job, tools)
     job.payload = None  # the job may take hours
-    if ended is not None and ended.ended:
+    # What a stream begins with may be less than the whole of a job that has ended.
+    if ended is not None and ended.ended and (job.stream is None or ended.is_whole):
         if reattached and not one_of_many:
             yield job.warning(
                 "job_key_ended",

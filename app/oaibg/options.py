@@ -324,6 +324,22 @@ EventsChoice = Annotated[
     ),
 ]
 
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Follow the job's event stream: progress events at once.")
+]
+StreamText = Annotated[
+    bool, typer.Option("--stream-text", help="The same, with the text's deltas as they come.")
+]
+StartingAfter = Annotated[
+    int | None,
+    typer.Option(
+        "--starting-after",
+        metavar="N",
+        min=0,
+        help="The same, going on after the stream's event of that sequence_number.",
+    ),
+]
+
 # Output
 
 ShowOutputText = Annotated[

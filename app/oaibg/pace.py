@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from oaibg.payload import Payload
-    from oaibg.tools import Client, Clock
+    from oaibg.tools import Client, Clock, Stream
 
 CONNECTIONS = 4, 200
 """The requests at a time that a run begins with, and the most. Every open connection makes each
@@ -34,7 +34,7 @@ _RECOVERY = 0.97
 
 
 class Paced:
-    """A client that all jobs of a run share: as the one it asks, but for these three calls.
+    """A client that all jobs of a run share: as the one it asks, but for these calls.
 
     Reads are bounded in number; both reads and creates slow down together when the API says that
     there are too many, each kind for itself, as the API has limits of its own for each.
@@ -57,6 +57,14 @@ class Paced:
         await self._creating.turn(timeout)
         with self._creating.learning():
             return await self._client.create(body, on_sending, timeout=timeout)
+
+    async def create_stream(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> tuple[Payload, Stream | None]:
+        """POST once, when its turn has come, and go on listening."""
+        await self._creating.turn(timeout)
+        with self._creating.learning():
+            return await self._client.create_stream(body, on_sending, timeout=timeout)
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response, when its turn has come."""

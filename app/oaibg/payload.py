@@ -85,6 +85,11 @@ class Payload:
         return self.status == "completed" and not counts.get("failed")
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is that of a job that has ended, with all that it brought."""
+        return self.ended and isinstance(self.data.get("output"), list)
+
+    @property
     def model(self) -> str | None:
         """The model that the server says it used."""
         return _word(self.data.get("model"))

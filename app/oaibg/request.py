@@ -33,10 +33,18 @@ class Settings(Record):
 
 
 class Request(Record):
-    """A request that can be sent: its body, and the hash of the body's canonical JSON."""
+    """A request that can be sent: its body, and the hash of the body's canonical JSON.
+
+    Whether the answer is streamed is a matter of transport, and in neither of them: a job key
+    finds its job with `--stream` and without.
+    """
 
     body: dict[str, Any]
     sha256: str
+
+    def sent_body(self, *, stream: bool) -> dict[str, Any]:
+        """The body as it goes out."""
+        return {**self.body, "stream": True} if stream else self.body
 
     def text_of(self, *path: str) -> str | None:
         """The text at a path of keys in the body; None where there is none."""

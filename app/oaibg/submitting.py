@@ -13,7 +13,7 @@ from oaibg.record import Record
 from oaibg.statefile import StateError
 from oaibg.store import Intent
 from oaibg.tools import commit, insist, remember, remember_id, warn_of_state
-from oaibg.verdicts import CreateVerdict, create_error, judge_create
+from oaibg.verdicts import CreateVerdict, create_error, judge_create, refuses_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,6 +188,10 @@ async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]
             payload = await draft.post(api)
             break
         except CallFailed as failure:
+            if job.streams and refuses_stream(failure):
+                await draft.unsent()
+                yield _unstreamed(job, failure.message.rstrip("."))
+                continue
             delay = await draft.judge(failure, attempt)
             yield job.submit_error(failure, attempt=attempt, elapsed=tools.elapsed(), delay=delay)
             await tools.clock.sleep(delay)
@@ -197,6 +201,14 @@ async def _create(draft: _Draft, job: Job, tools: Tools) -> AsyncIterator[Event]
         request_id=payload.request_id,
         reattached=False,
     )
+    if job.streams and job.stream is None:
+        yield _unstreamed(job, "it was answered without one")
+
+
+def _unstreamed(job: Job, reason: str) -> Event:
+    job.streams = False
+    message = f"The job's stream can't be had ({reason}); polls tell its state."
+    return job.warning("stream_unavailable", message)
 
 
 class _Draft:
@@ -263,6 +275,11 @@ class _Draft:
                     await self._landed_badly(task.exception())
             raise
 
+    async def unsent(self) -> None:
+        """Take it for certain that the last POST created nothing; another follows."""
+        self._job.outcome = "not_created"
+        await self._step_back()
+
     async def judge(self, failure: CallFailed, attempt: int) -> float:
         """Seconds until the next try; raises what ends the submit where there is none."""
         tools = self._tools
@@ -289,10 +306,13 @@ class _Draft:
     async def _send(self, api: Client, seconds: float) -> Payload:
         job = self._job
         limit = min(polling.CREATE_TIMEOUT, seconds)
-        create, body = self._submission.create, self._submission.request.body
+        create = self._submission.create
+        body = self._submission.request.sent_body(stream=job.streams)
         try:
             if create is not None:
                 payload = await create(api, self._sending, limit)
+            elif job.streams:
+                payload, job.stream = await api.create_stream(body, self._sending, timeout=limit)
             else:
                 payload = await api.create(body, self._sending, timeout=limit)
         except OaibgError as error:
@@ -302,6 +322,7 @@ class _Draft:
             raise
         job.response_id, job.status, job.outcome = payload.id, payload.status, "created"
         job.answered, job.payload = True, payload
+        job.told_number = None  # `--starting-after` is of a job that a key has already
         await self.begin()
         job.unstored_row = self._row
         await remember_id(job, self._tools)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from oaibg.events import Warning as WarningEvent
     from oaibg.job import Job
+    from oaibg.sse import StreamEvent
     from oaibg.store import Row, Store
 
 T = TypeVar("T")
@@ -48,6 +49,18 @@ class Clock(Protocol):
         ...
 
 
+class Stream(Protocol):
+    """A job's events as they come; `oaibg.sse.EventStream` is the real one."""
+
+    async def next(self) -> StreamEvent | None:
+        """The next one; None at the end. Raises `CallFailed` where the stream breaks off."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection; nobody may be waiting in `next`."""
+        ...
+
+
 class Client(Protocol):
     """The calls of the API; `oaibg.api.Api` is the real one. All raise `CallFailed`."""
 
@@ -57,8 +70,20 @@ class Client(Protocol):
         """POST once; `on_sending` is awaited before the first byte is written."""
         ...
 
+    async def create_stream(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> tuple[Payload, Stream | None]:
+        """POST once, and go on listening; None where the server does not stream."""
+        ...
+
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response."""
+        ...
+
+    async def stream(
+        self, response_id: str, starting_after: int | None, timeout: float
+    ) -> Stream | Payload:
+        """GET a response's events after that number; the response where it is not streamed."""
         ...
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:

@@ -63,6 +63,15 @@ def is_busy(failure: CallFailed) -> bool:
     return failure.http_status == 503 and failure.code == "server_is_overloaded"
 
 
+def refuses_stream(failure: CallFailed) -> bool:
+    """Whether a create was refused because it asked for a stream, so that nothing was created."""
+    told = f"{failure.code} {failure.message}"
+    return failure.http_status in (400, 404, 422, 501) and _SAYS_STREAM.search(told) is not None
+
+
+_SAYS_STREAM = re.compile(r"(?<![a-z])stream", re.IGNORECASE)  # and not upstream
+
+
 def is_auth(failure: CallFailed) -> bool:
     """Whether the API refused the key. A 403 without its envelope is a proxy's."""
     return failure.http_status == 401 or (failure.http_status == 403 and failure.envelope)
