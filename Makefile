@@ -27,8 +27,8 @@ test: $(READY) ## Run the tests, with branch coverage
 soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten minutes under faults
 	$(BIN)/pytest -n 3 -m soak
 
-bench: $(READY) ## Measure start-up, whole runs and memory against a bare SDK script
-	$(BIN)/python tests/bench.py
+bench: $(READY) ## Measure one job and many against bare SDK scripts, and draw examples/growth.svg
+	$(BIN)/python tests/bench.py --plot examples/growth.svg
 
 check: lint type test ## Everything that must pass before a commit
 

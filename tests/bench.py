@@ -1,11 +1,14 @@
-"""What oaibg costs: ratios, in one run on one machine, against a bare script over the SDK.
+"""What oaibg costs: ratios, in one run on one machine, against bare scripts over the SDK.
 
-`make bench`, or `python tests/bench.py [--runs N]`. Prints a Markdown table. The exit code is 0
-where everything could be measured, whatever the figures, and 1 where something could not be.
-With BENCH_TYPER_PYTHON naming an interpreter that has oaibg and another Typer, a row more tells
-whether that Typer is as fast.
+`make bench`, or `python tests/bench.py`, with `--only start` or `--only many` for a part of it and
+`--quick` for small numbers, which prove that the bench works and little else. Prints Markdown
+tables. The exit code is 0 where everything could be measured, whatever the figures, and 1 where
+something could not be. With BENCH_OAIBG naming another `oaibg`, that one is measured; with
+BENCH_TYPER_PYTHON naming an interpreter that has oaibg and another Typer, a row more tells whether
+that Typer is as fast.
 
-Each row runs its baseline and oaibg in turns; its ratio is the median of the pairs' ratios.
+What one job costs from start to end is measured here, runs over many jobs in `bench_many`. Each row
+runs its baseline and oaibg in turns; its ratio is the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -13,26 +16,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import bench_many
+from bench_tools import (
+    PATIENCE,
+    BenchError,
+    ask,
+    last_words,
+    machine,
+    oaibg,
+    peak_mb,
+    print_table,
+    surroundings,
+    tell,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 JOB_SECONDS, POLL_SECONDS = 0.05, 0.1  # the first poll always finds the job's end
 LONG_JOB_SECONDS, LONG_POLL_SECONDS = 2.0, 0.2
-PATIENCE = 60.0
 
 SUBMIT_SCRIPT = f"""
 import time
@@ -71,25 +85,37 @@ while True:
 
 def main() -> int:
     """Measure everything and print it."""
-    parser = argparse.ArgumentParser(description="Measure oaibg against a bare SDK script.")
-    parser.add_argument("--runs", type=int, default=15, help="pairs a row (default: 15)")
-    runs = max(2, parser.parse_args().runs)
-    machine = _machine()
+    parser = argparse.ArgumentParser(description="Measure oaibg against bare SDK scripts.")
+    parser.add_argument("--only", choices=("start", "many"), help="one part alone")
+    parser.add_argument("--quick", action="store_true", help="small numbers, to try the bench")
+    parser.add_argument("--runs", type=int, default=15, help="pairs a row of start (default: 15)")
+    parser.add_argument("--plot", metavar="FILE.svg", help="draw what grows with the jobs, too")
+    options = parser.parse_args()
+    parts: list[Callable[[], None]] = []
+    if options.only != "many":
+        parts.append(partial(_start, 2 if options.quick else max(2, options.runs)))
+    if options.only != "start":
+        parts.append(partial(bench_many.measure, quick=options.quick, plot=options.plot))
+    measured_on = machine()
     try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder, _sandbox(folder) as bench:
-            _print_table([row for rows in _measures(bench, runs) for row in rows])
+        for part in parts:
+            part()
+            print(flush=True)
     except (BenchError, OSError) as error:
         print(f"bench: could not measure: {error}", file=sys.stderr)
         return 1
-    print(f"\nMedians of {runs} pairs of runs in turns ({_long_runs(runs)} for memory); ", end="")
-    print("ratios are medians of the pairs' ratios.")
-    print("By the server's log every submit made one POST and one poll, on both sides.")
-    print(machine)
+    print(measured_on)
     return 0
 
 
-class BenchError(Exception):
-    """Something could not be measured; the message says what."""
+def _start(runs: int) -> None:
+    """What one job costs: start-up, whole runs, memory."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, _sandbox(folder) as bench:
+        rows = [row.cells() for rows in _measures(bench, runs) for row in rows]
+    print_table(["row", "oaibg", "baseline", "ratio", "quartiles", "target", "met"], *rows)
+    print(f"\nMedians of {runs} pairs of runs in turns ({_long_runs(runs)} for memory); ", end="")
+    print("ratios are medians of the pairs' ratios.")
+    print("By the server's log every submit made one POST and one poll, on both sides.")
 
 
 class Run(NamedTuple):
@@ -133,8 +159,8 @@ class Bench:
         self._base_url = base_url
         self._environment = environment
         self._errors = Path(folder, "stderr")
-        self.submit_script = str(_written(Path(folder, "submit.py"), SUBMIT_SCRIPT))
-        self.monitor_script = str(_written(Path(folder, "monitor.py"), MONITOR_SCRIPT))
+        self.submit_script = written(Path(folder, "submit.py"), SUBMIT_SCRIPT)
+        self.monitor_script = written(Path(folder, "monitor.py"), MONITOR_SCRIPT)
 
     def run(self, *command: str) -> Run:
         """Run a command that has to succeed, and measure it."""
@@ -164,11 +190,10 @@ class Bench:
             errors.seek(0)
             said = errors.read() or output
         if process.returncode:
-            last = (said.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
             name = " ".join([Path(command[0]).name, *command[1:]])
-            raise BenchError(f"`{name}` ended with {process.returncode}: {last}")
-        per_mb = 1e6 if sys.platform == "darwin" else 1e6 / 1024
-        return Run(began, first_line or whole, whole, usage.ru_maxrss / per_mb, output.decode())
+            raise BenchError(f"`{name}` ended with {process.returncode}: {last_words(said)}")
+        peak = peak_mb(usage.ru_maxrss)
+        return Run(began, first_line or whole, whole, peak, output.decode())
 
     def submit_job(self, seconds: float) -> str:
         """Submit a job from here; gives its id."""
@@ -178,31 +203,20 @@ class Bench:
             "background": True,
             "metadata": {"sandbox_seconds": str(seconds)},
         }
-        reply = self._ask("POST", f"{self._base_url}/responses", body)
+        reply = ask("POST", f"{self._base_url}/responses", body)
         return str(reply["id"])
 
     def requests(self) -> list[dict[str, Any]]:
         """The requests since the last call, which the server forgets with its jobs."""
         address = self._base_url.removesuffix("/v1")
-        requests: list[dict[str, Any]] = self._ask("GET", f"{address}/sandbox/requests")
-        self._ask("DELETE", f"{address}/sandbox")
+        requests: list[dict[str, Any]] = ask("GET", f"{address}/sandbox/requests")
+        ask("DELETE", f"{address}/sandbox")
         return requests
-
-    def _ask(self, method: str, url: str, body: Any = None) -> Any:
-        request = urllib.request.Request(url, method=method)
-        if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(request, timeout=PATIENCE) as reply:
-            return json.load(reply)
 
 
 def _measures(bench: Bench, runs: int) -> Iterator[list[Row]]:
     """All rows, in the order of the table."""
-    python, ours = sys.executable, str(Path(sys.executable).with_name("oaibg"))
-    if not Path(ours).exists():
-        raise BenchError(f"there is no oaibg beside {python}; install the project there")
+    python, ours = sys.executable, oaibg()
     yield _submits(bench, runs, [python], [ours])
     if other := os.environ.get("BENCH_TYPER_PYTHON"):
         typer = bench.run(other, "-c", "import typer; print(typer.__version__)").output.strip()
@@ -286,7 +300,7 @@ def _pairs(
     name: str, runs: int, baseline: Callable[[], Run], ours: Callable[[], Run]
 ) -> list[tuple[Run, Run]]:
     """Baseline and ours in turns, after one round that is not counted."""
-    print(f"bench: {name}", file=sys.stderr, flush=True)
+    tell(name)
     return [(baseline(), ours()) for _ in range(runs + 1)][1:]
 
 
@@ -304,12 +318,7 @@ def _row(
 @contextmanager
 def _sandbox(folder: str) -> Iterator[Bench]:
     """A sandbox in a process of its own."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("OPENAI_", "OAIBG_", "PYTHON"))
-        and not name.lower().endswith("_proxy")
-    }
+    inherited = surroundings()
     command = [sys.executable, "-m", "oaibg.sandbox", "--quiet", "--seconds", str(JOB_SECONDS)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=inherited
@@ -326,38 +335,6 @@ def _sandbox(folder: str) -> Iterator[Bench]:
             yield Bench(exports["OPENAI_BASE_URL"], folder, environment)
         finally:
             server.kill()
-
-
-def _print_table(rows: list[Row]) -> None:
-    header = ["row", "oaibg", "baseline", "ratio", "quartiles", "target", "met"]
-    for cells in (header, ["---"] * len(header), *(row.cells() for row in rows)):
-        print(f"| {' | '.join(cells)} |")
-
-
-def _machine() -> str:
-    """One line about what it was measured on."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    parts = [
-        processor,
-        f"{os.cpu_count()} cores",
-        f"{platform.system()} {platform.release()}",
-        f"load {os.getloadavg()[0]:.1f} before",
-        f"Python {platform.python_version()}",
-        *(f"{package} {version(package)}" for package in ("openai", "typer")),
-        time.strftime("%Y-%m-%d", time.gmtime()),
-    ]
-    return f"{', '.join(parts)}."
-
-
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 if __name__ == "__main__":
