@@ -558,6 +558,7 @@ def draw(polled: dict[Size, Pair], path: Path) -> None:
     from matplotlib.figure import Figure
 
     sizes = sorted(polled)
+    jobs = [size.jobs for size in sizes]
     panels: dict[str, Callable[[Size, Polled], float]] = {
         "CPU a request, ms": lambda _, side: side.cpu,
         "peak memory, MB": lambda _, side: side.peak,
@@ -569,8 +570,10 @@ def draw(polled: dict[Size, Pair], path: Path) -> None:
         for axis, (title, value) in zip(axes, panels.items(), strict=True):
             for place, (label, style) in enumerate((("oaibg", "o-"), ("bare script", "s--"))):
                 figures = [value(size, polled[size][place]) for size in sizes]
-                axis.plot([size.jobs for size in sizes], figures, style, label=label, markersize=4)
+                axis.plot(jobs, figures, style, label=label, markersize=4)
             axis.set(title=title, xlabel="jobs", xscale="log", ylim=(0, None))
+            axis.set_xticks(jobs, [f"{count:,}" for count in jobs], rotation=30)
+            axis.minorticks_off()
             axis.grid(alpha=0.3)
         axes[0].legend()
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
