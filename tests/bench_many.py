@@ -1,10 +1,12 @@
 """What it costs to follow many jobs at once, and how soon their ends are told.
 
 `oaibg monitor -` against a bare script over the SDK's asyncio client with raw replies, which polls
-all ids at the same interval. It is the best that such a script gets without leaving the SDK's
-documented calls: its polls begin spread over the interval, and no more than 50 are on their way at
-once. Without these two (a row tells, for information) all jobs are asked in one burst for which the
-SDK opens a thousand connections, and the more of them there are, the more each request costs.
+all ids at the same interval. It is the best that such a script gets with the SDK's documented calls
+and defaults: its polls begin spread over the interval, and no more are on their way at once than
+are needed at the server's pace. That matters more than all else, because the SDK's pool looks at
+each of its connections for every request: where all jobs are asked in one burst, it opens a
+thousand of them, and where answers take their time, as over the internet, it needs as many as come
+in in that time. Two rows tell what that means, for information.
 
 A run goes like this. All jobs are running before the process starts, and nothing about them changes
 while it is measured. The clock starts when each has been asked once, and the CPU time that the
@@ -112,8 +114,11 @@ async def main():
 asyncio.run(main())
 """
 
-SPREAD = ("spread", "50")
+SPREAD = ("spread", "10")
+SPREAD_WIDER = ("spread", "100")
 AT_ONCE = ("at-once", "1000000")
+SLOW_ANSWERS = 0.1
+"""Seconds that answers take in one of the rows."""
 SETTLING = 1.0
 """Seconds over the interval until every job was asked once."""
 
@@ -142,18 +147,21 @@ class Plan(NamedTuple):
     """Jobs that are streamed by one process."""
     singles: int
     """Jobs that are streamed by a process each."""
-    ending: float
-    """Seconds over which the streamed jobs end."""
+    streams_ending: float
+    """Seconds over which those of the one process end."""
+    singles_ending: float
+    """Seconds over which those of the many processes end."""
 
 
 FULL = Plan(
     few=Size(10, 0.025, 5, 2),
-    sizes=(Size(100, 0.25, 5, 2), Size(1000, 2.5, 7.5, 5)),
-    many=Size(2000, 5, 15, 10),
-    most=Size(10000, 20, 20, 10),
+    sizes=(Size(100, 0.25, 5, 2), Size(1000, 2.5, 5, 2.5)),
+    many=Size(2000, 5, 10, 10),
+    most=Size(10000, 20, 20, 5),
     streams=200,
     singles=20,
-    ending=5,
+    streams_ending=8,
+    singles_ending=5,
 )
 QUICK = Plan(
     few=Size(10, 0.05, 1, 0.5),
@@ -162,7 +170,8 @@ QUICK = Plan(
     most=Size(200, 1, 1, 1),
     streams=20,
     singles=4,
-    ending=1,
+    streams_ending=1,
+    singles_ending=1,
 )
 
 
@@ -174,9 +183,8 @@ def measure(*, quick: bool, plot: str | None) -> None:
         bench = Bench(Server(address), folder)
         sizes = [plan.few, *plan.sizes, plan.many, plan.most]
         polled = {size: bench.polled_pair(size) for size in sizes}
-        at_once = bench.polled(bench.script(plan.many, AT_ONCE), plan.many, to_end=False)
         rows = [
-            *_cpu_rows(plan, polled, at_once),
+            *_cpu_rows(plan, polled, bench.at_once(plan.many), bench.slow_pair(plan.many)),
             *_memory_rows(plan, polled),
             *_lag_rows(plan, polled, bench.streamed_pair(plan), bench.singles_pair(plan)),
         ]
@@ -255,17 +263,20 @@ class Server:
         self._address = f"{address}/bench"
         self._ids: list[str] = []
 
-    def begin(self, jobs: int, *, stream: bool = False) -> list[str]:
+    def begin(self, jobs: int, *, stream: bool = False, delay: float = 0) -> list[str]:
         """Forget all jobs, and begin new ones; gives their ids."""
-        asked = {"count": jobs, "stream": stream}
+        asked = {"count": jobs, "stream": stream, "delay": delay}
         self._ids = ask("POST", f"{self._address}/jobs", asked)
         return self._ids
 
     def end_over(self, seconds: float) -> dict[str, float]:
-        """Let the jobs end over the next seconds, in random order; gives when each does."""
+        """Let the jobs end within so many seconds, in random order; gives when each does.
+
+        It begins in a second: what streams have to say of the time until now comes before.
+        """
         count = len(self._ids)
         places = random.Random(count).sample(range(count), count)
-        first = time.time() + 0.2
+        first = time.time() + 1
         ends = [first + seconds * place / count for place in places]
         ask("POST", f"{self._address}/ends", {"ends": ends})
         return dict(zip(self._ids, ends, strict=True))
@@ -373,21 +384,37 @@ class Bench:
         self._poll_script = written(Path(folder, "poll.py"), POLL_SCRIPT)
         self._stream_script = written(Path(folder, "stream.py"), STREAM_SCRIPT)
 
-    def script(self, size: Size, manner: tuple[str, str]) -> list[str]:
-        """The command of the baseline that polls."""
-        return [sys.executable, self._poll_script, str(size.interval), *manner]
-
     def polled_pair(self, size: Size) -> Pair:
         """Poll so many jobs, both sides in turn."""
         tell(f"{size.jobs:,} jobs, polled every {size.interval:g} s")
-        baseline = self.polled(self.script(size, SPREAD), size)
-        ours = [*self._ours, "-", "--poll-seconds", str(size.interval)]
-        return Pair(self.polled(ours, size), baseline)
+        baseline = self._polled(self._script(size, SPREAD), size)
+        return Pair(self._polled(self._monitor(size), size), baseline)
 
-    def polled(self, command: list[str], size: Size, *, to_end: bool = True) -> Polled:
+    def at_once(self, size: Size) -> Polled:
+        """Poll so many jobs with a script that begins with all of them at once."""
+        tell(f"{size.jobs:,} jobs, all at once")
+        return self._polled(self._script(size, AT_ONCE), size, to_end=False)
+
+    def slow_pair(self, size: Size) -> Pair:
+        """Poll so many jobs of a server that takes its time."""
+        tell(f"{size.jobs:,} jobs, answers after {SLOW_ANSWERS:g} s")
+        script = self._script(size, SPREAD_WIDER)
+        baseline = self._polled(script, size, delay=SLOW_ANSWERS, to_end=False)
+        ours = self._polled(self._monitor(size), size, delay=SLOW_ANSWERS, to_end=False)
+        return Pair(ours, baseline)
+
+    def _script(self, size: Size, manner: tuple[str, str]) -> list[str]:
+        return [sys.executable, self._poll_script, str(size.interval), *manner]
+
+    def _monitor(self, size: Size) -> list[str]:
+        return [*self._ours, "-", "--poll-seconds", str(size.interval)]
+
+    def _polled(
+        self, command: list[str], size: Size, *, delay: float = 0, to_end: bool = True
+    ) -> Polled:
         """Poll so many jobs, to their ends or until the process is killed."""
         server = self._server
-        with self._client(command, server.begin(size.jobs)) as client:
+        with self._client(command, server.begin(size.jobs, delay=delay)) as client:
             client.until(lambda: server.counts()["retrieves"] > 0)
             first = self._sample(client)
             time.sleep(size.interval + SETTLING)
@@ -418,17 +445,17 @@ class Bench:
         """The lags of jobs that one process streams."""
         tell(f"{plan.streams} streamed jobs")
         script = [sys.executable, self._stream_script]
-        baseline = self._streamed([script], plan.streams, plan.ending)
-        ours = self._streamed([[*self._ours, "-", "--stream"]], plan.streams, plan.ending)
+        baseline = self._streamed([script], plan.streams, plan.streams_ending)
+        ours = self._streamed([[*self._ours, "-", "--stream"]], plan.streams, plan.streams_ending)
         return ours, baseline
 
     def singles_pair(self, plan: Plan) -> tuple[list[float], list[float]]:
         """The lags of jobs that are streamed by a process each, which end one after another."""
         tell(f"{plan.singles} processes with a streamed job each")
         scripts = [[sys.executable, self._stream_script]] * plan.singles
-        baseline = self._streamed(scripts, plan.singles, plan.ending)
+        baseline = self._streamed(scripts, plan.singles, plan.singles_ending)
         ours = [[*self._ours, "-", "--stream"]] * plan.singles
-        return self._streamed(ours, plan.singles, plan.ending), baseline
+        return self._streamed(ours, plan.singles, plan.singles_ending), baseline
 
     def _streamed(self, commands: list[list[str]], jobs: int, seconds: float) -> list[float]:
         """Stream jobs, as many by each command; gives the lags of all."""
@@ -479,20 +506,22 @@ class _Sample(NamedTuple):
     server: float
 
 
-def _cpu_rows(plan: Plan, polled: dict[Size, Pair], at_once: Polled) -> Iterator[Row]:
+def _cpu_rows(plan: Plan, polled: dict[Size, Pair], at_once: Polled, slow: Pair) -> Iterator[Row]:
     for size, target in ((plan.many, 0.8), (plan.most, 0.9)):
         ours, base = polled[size]
-        name = f"CPU a request, {size.jobs:,} jobs ({ours.rate:.0f} and {base.rate:.0f} requests/s)"
+        name = f"CPU a request, {size.jobs:,} jobs ({_rates(ours, base)})"
         yield Row(name, ours.cpu, base.cpu, "ms", highest_ratio=target)
     ours, base = polled[plan.many]
-    yield Row(
-        f"the same, the script all at once ({ours.rate:.0f} and {at_once.rate:.0f} requests/s)",
-        ours.cpu,
-        at_once.cpu,
-        "ms",
-    )
-    name = f"CPU a request, {plan.many.jobs:,} jobs from the first request to the last line"
-    yield Row(name, ours.whole, base.whole, "ms")
+    name = f"CPU a request, {plan.many.jobs:,} jobs"
+    yield Row(f"{name} from the first request to the last line", ours.whole, base.whole, "ms")
+    at_once_name = f"{name}, the script all at once ({_rates(ours, at_once)})"
+    yield Row(at_once_name, ours.cpu, at_once.cpu, "ms")
+    slow_name = f"{name}, answers after {SLOW_ANSWERS:g} s ({_rates(*slow)})"
+    yield Row(slow_name, slow.ours.cpu, slow.baseline.cpu, "ms")
+
+
+def _rates(ours: Polled, base: Polled) -> str:
+    return f"{ours.rate:.0f} and {base.rate:.0f} requests/s"
 
 
 def _memory_rows(plan: Plan, polled: dict[Size, Pair]) -> Iterator[Row]:

@@ -1,14 +1,15 @@
 """A server for `make bench` that costs next to nothing: retrieves and streams, nothing else.
 
 What the measured processes cost is what counts, and they share the machine with their server. The
-sandbox checks, scripts and logs every request, for which it takes about as long as a client does
-for its part; here it is a small part of that. Jobs, payloads and events are the sandbox's, and so
-are the headers; there are no faults, and every key will do.
+sandbox checks, scripts and logs every request, for which it takes some half of its client's time;
+this one takes a tenth. And of its jobs there can be thousands at once, which end when they are told
+to, for which the API has no request. Jobs, payloads and events are the sandbox's, and so are the
+headers; there are no faults, and every key will do.
 
 `python tests/bench_server.py` prints its address. `POST /bench/jobs` with `{"count": N, "stream":
-bool}` replaces all jobs by new ones, and answers with their ids; they run until `POST /bench/ends`
-with `{"ends": [unix seconds, …]}` says when each of them ends; `GET /bench/counts` tells what was
-asked since they began.
+bool, "delay": seconds}` replaces all jobs by new ones, and answers with their ids; retrieves are
+answered so much later. They run until `POST /bench/ends` with `{"ends": [unix seconds, …]}` says
+when each of them ends. `GET /bench/counts` tells what was asked since they began.
 """
 
 from __future__ import annotations
@@ -47,10 +48,13 @@ class Jobs:
         self._bodies: dict[str, bytes] = {}
         self._streams: set[_Stream] = set()
         self.retrieves = self.streams = self.connections = 0
+        self.delay = 0.0
 
-    def begin(self, count: int, *, stream: bool) -> list[str]:
+    def begin(self, count: int, delay: float, *, stream: bool) -> list[str]:
         """Forget everything, and begin new jobs; gives their ids."""
-        self.__init__()  # type: ignore[misc]
+        self._jobs, self._bodies, self._streams = {}, {}, set()
+        self.retrieves = self.streams = self.connections = 0
+        self.delay = delay
         for _ in range(count):
             response_id = f"resp_{secrets.token_hex(25)}"
             self._jobs[response_id] = _RunningJob(
@@ -168,7 +172,8 @@ class _Connection(asyncio.Protocol):
         jobs = self._jobs
         if request.path == "/bench/jobs":
             asked = json.loads(request.body)
-            self._send(200, to_json(jobs.begin(asked["count"], stream=asked["stream"])))
+            ids = jobs.begin(asked["count"], asked["delay"], stream=asked["stream"])
+            self._send(200, to_json(ids))
         elif request.path == "/bench/ends":
             jobs.end(json.loads(request.body)["ends"])
             self._send(200, b"{}")
@@ -178,7 +183,11 @@ class _Connection(asyncio.Protocol):
             self._send(404, _error("Response not found."))
         elif not request.query or "true" not in parse_qs(request.query).get("stream", ()):
             jobs.retrieves += 1
-            self._send(200, jobs.body(job))
+            if jobs.delay:
+                loop = asyncio.get_running_loop()
+                loop.call_later(jobs.delay, lambda: self._send(200, jobs.body(job)))
+            else:
+                self._send(200, jobs.body(job))
         elif not job.streamable:
             self._send(400, _error("This response cannot be streamed."))
         else:
@@ -188,7 +197,8 @@ class _Connection(asyncio.Protocol):
 
     def _send(self, status: int, body: bytes) -> None:
         head = _head(status, b"application/json", b"content-length: %d" % len(body))
-        self._transport.write(head + body)
+        if not self._transport.is_closing():
+            self._transport.write(head + body)
 
 
 class _Stream:
