@@ -173,7 +173,7 @@ class Api:
         client = self._reader()
         asked = client.batches if is_batch_id(response_id) else client.responses
         async with self._exchanging(timeout):
-            reply = await asked.with_raw_response.retrieve(response_id)
+            reply = await asked.with_raw_response.retrieve(response_id, extra_headers=_SPARED)
             payload = _payload(reply.http_response)
             if payload.status is None:
                 raise _failed(reply.http_response, "bad_reply", "the reply has no status")
@@ -395,6 +395,15 @@ class Api:
 _UNPACKED = {"accept-encoding": "identity"}
 """Headers of a stream: who packs may keep what is small until there is more."""
 
+_SPARED = {
+    f"X-Stainless-{name}": openai.Omit()
+    for name in (
+        *("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async"),
+        *("Retry-Count", "Read-Timeout"),
+    )
+}
+"""The SDK's headers about itself, left out of polls: each makes every one of them dearer."""
+
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?|")
 _PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainless-")
@@ -450,6 +459,9 @@ async def _note_reply(reply: httpx2.Response) -> None:
     """Tell that a reply's head has arrived, and bound what follows."""
     exchange = _exchange.get()
     exchange.begun = True
+    length = reply.headers.get("content-length", "")
+    if length.isdecimal() and len(length) < 9 and "content-encoding" not in reply.headers:
+        return
     if isinstance(reply.stream, httpx2.AsyncByteStream):
         encodings = reply.headers.pop("content-encoding", "").lower().replace(",", " ").split()
         reply.stream = _Bounded(reply.stream, encodings, bounded=exchange.bounded)
