@@ -17,6 +17,7 @@ import zlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
+from urllib.request import getproxies_environment
 
 # The import makes some hundred thousand objects that all stay: collecting while it runs finds
 # nothing, and freezing them afterwards keeps them out of every later collection. The resource
@@ -31,6 +32,7 @@ finally:
     gc.freeze()
 
 from oaibg import environment
+from oaibg.connections import Connections
 from oaibg.errors import AuthRefused, CallFailed, UsageError
 from oaibg.payload import Payload, is_batch_id, is_response_id, objects
 
@@ -320,10 +322,12 @@ class Api:
             if self._tls is None:
                 # Both clients share it: to read the certificates takes some 50 ms.
                 self._tls = httpx2.create_ssl_context()
+            limits = httpx2.Limits(max_connections=None, keepalive_expiry=keepalive_expiry)
             transport = httpx2.AsyncClient(
                 verify=self._tls,
                 timeout=timeouts,
-                limits=httpx2.Limits(keepalive_expiry=keepalive_expiry),
+                limits=limits,
+                transport=_connections(self._tls, limits),
                 headers={"accept-encoding": "gzip"},
                 follow_redirects=False,
                 event_hooks={"request": hooks, "response": [_note_reply]},
@@ -394,6 +398,15 @@ class Api:
 
 _UNPACKED = {"accept-encoding": "identity"}
 """Headers of a stream: who packs may keep what is small until there is more."""
+
+
+def _connections(tls: ssl.SSLContext, limits: httpx2.Limits) -> Connections | None:
+    """How to connect; None where a proxy is set, which httpx2 has to look after itself."""
+    proxies = getproxies_environment()
+    if any(address for name, address in proxies.items() if name != "no"):
+        return None
+    return Connections(lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits))
+
 
 _SPARED = {
     f"X-Stainless-{name}": openai.Omit()

@@ -260,9 +260,8 @@ def submit(
                 base_url,
                 lambda tools: batches.submit_batch(plan, job, tools, detach=detach),
             )
-        return _run_job(
-            process, base_url, lambda tools: runs.submit_file(plan, job, tools), several=True
-        )
+        rate = plan.max_in_flight / poll_seconds
+        return _run_job(process, base_url, lambda tools: runs.submit_file(plan, job, tools), rate)
     if results_file is not None or max_in_flight is not None or batch:
         raise UsageError(
             "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
@@ -344,9 +343,8 @@ def monitor(
     if several:
         from oaibg import many
 
-        return _run_job(
-            process, base_url, lambda tools: many.monitor(job, ids, tools), several=True
-        )
+        rate = len(ids) / poll_seconds
+        return _run_job(process, base_url, lambda tools: many.monitor(job, ids, tools), rate)
 
     from oaibg import jobs
 
@@ -374,7 +372,8 @@ def cancel(
     if several:
         from oaibg import many
 
-        return _run_job(process, base_url, lambda tools: many.cancel(job, ids, tools), several=True)
+        rate = float(len(ids))
+        return _run_job(process, base_url, lambda tools: many.cancel(job, ids, tools), rate)
 
     from oaibg import jobs
 
@@ -521,8 +520,7 @@ def _run_job(
     process: Process,
     base_url: str,
     function: Callable[[Tools], AsyncIterator[Event]],
-    *,
-    several: bool = False,
+    rate: float | None = None,
 ) -> int:
     """Run a job function with the real clock, client and store.
 
@@ -530,7 +528,8 @@ def _run_job(
         process: the process that it runs in.
         base_url: where the API is.
         function: gives the events.
-        several: whether it is a run over several jobs, which share what they work with.
+        rate: in a run over several jobs, which share what they work with, the reads a second that
+            it is going to make.
     """
     from oaibg.clock import RealClock
     from oaibg.store import open_store
@@ -551,7 +550,7 @@ def _run_job(
             # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
             # may allocate and free a chunk of it with every call, and an import makes many.
             clients.append(await asyncio.to_thread(_load_api, base_url, key))
-            shared.append(_paced(clients[0], clock) if several else clients[0])
+            shared.append(_paced(clients[0], clock, rate) if rate is not None else clients[0])
         return shared[0]
 
     async def close() -> None:
@@ -567,16 +566,16 @@ def _run_job(
         clock=clock,
         started=process.started,
         signum=lambda: process.signum,
-        commits=Commits() if several else None,
+        commits=Commits() if rate is not None else None,
     )
     return process.run(function(tools), close)
 
 
-def _paced(api: Api, clock: Clock) -> Client:
+def _paced(api: Api, clock: Clock, rate: float) -> Client:
     from oaibg.pace import Paced
 
     allow_connections()
-    return Paced(api, clock)
+    return Paced(api, clock, rate)
 
 
 def _load_api(base_url: str, key: str) -> Api:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from oaibg.tools import Client, Clock, Stream
 
 CONNECTIONS = 4, 200
-"""The requests at a time that a run begins with, and the most. Every open connection makes each
-request dearer, so that there are no more than it takes."""
+"""The fewest and the most requests at a time. Every open connection makes each request dearer, so
+that there are no more than it takes."""
 
-_AT_ONCE = 0.005
-"""Seconds in which who is let in gets to run where the process has time to spare."""
+_FORGETTING = 1.0001
+"""By what the time of the fastest request grows with each other one."""
 
 _RATE_WINDOW = 20
 """Requests over which the rate is measured."""
@@ -42,13 +42,14 @@ class Paced:
     Args:
         client: what makes the calls.
         clock: the time.
+        rate: reads a second that the run is going to make.
     """
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, rate: float) -> None:
         self._client = client
         self._clock = clock
         self._creating, self._reading = Pace(clock), Pace(clock)
-        self._gate = Gate(clock)
+        self._gate = Gate(rate)
 
     async def create(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
@@ -84,8 +85,10 @@ class Paced:
         await self._gate.enter(timeout)
         try:
             await self._reading.turn(timeout)
+            began = self._clock.monotonic()
             with self._reading.learning():
                 yield
+            self._gate.took(self._clock.monotonic() - began)
         finally:
             self._gate.leave()
 
@@ -153,19 +156,22 @@ class Pace:
 
 
 class Gate:
-    """Bounds the requests at a time: few at first, and more while that is what the run waits for.
+    """Bounds the requests at a time to what the rate takes.
 
-    It is not where the process itself is short of time: who is let in then runs late, and more
-    requests would only make it later.
+    By Little's law that is the rate times the time that a request takes on average; twice as many
+    are let through. Where the process itself is what they wait for, more of them would only wait
+    longer: the fastest tells what it is without that, and sets a bound.
+
+    Args:
+        rate: requests a second.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._inside = self._passed = 0
-        self._late = 0.0
-        """Seconds by which who is let in runs late, on average."""
-        self._waiting: deque[asyncio.Future[float]] = deque()
-        self.limit, self._most = CONNECTIONS
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._average = self._fastest = 0.0
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.limit = CONNECTIONS[0]
         """How many may be inside."""
 
     async def enter(self, seconds: float) -> None:
@@ -184,7 +190,7 @@ class Gate:
         self._waiting.append(place)
         try:
             async with asyncio.timeout(seconds):
-                let_in = await place
+                await place
         except BaseException as error:
             if place.done() and not place.cancelled():
                 self.leave()  # it was let in, and does not come
@@ -192,7 +198,6 @@ class Gate:
             if isinstance(error, TimeoutError):
                 raise _out_of_turn() from None
             raise
-        self._learn(self._clock.monotonic() - let_in)
 
     def leave(self) -> None:
         """Make room for the next."""
@@ -201,15 +206,16 @@ class Gate:
             place = self._waiting.popleft()
             if not place.done():
                 self._inside += 1
-                place.set_result(self._clock.monotonic())
+                place.set_result(None)
 
-    def _learn(self, late: float) -> None:
-        self._late += (late - self._late) / 8
-        self._passed += 1
-        if self._passed >= self.limit:
-            self._passed = 0
-            if self._late < _AT_ONCE and self._waiting:
-                self.limit = min(self.limit + max(self.limit // 4, 1), self._most)
+    def took(self, seconds: float) -> None:
+        """Learn how long a request takes."""
+        self._average += (seconds - self._average) / (16 if self._average else 1)
+        self._fastest = min(seconds, self._fastest * _FORGETTING or seconds)
+        fewest, most = CONNECTIONS
+        bound = 4 * self._rate * self._fastest + 2 * fewest
+        needed = math.ceil(min(2 * self._rate * self._average, bound))
+        self.limit = min(max(needed, fewest), most)
 
 
 def _out_of_turn() -> CallFailed:
