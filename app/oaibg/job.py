@@ -84,6 +84,7 @@ class Job:
         submitting: whether this run submits the job, so that an outcome is told.
         custom_id: its name in a jobs file.
         run: what it shares with the other jobs of the process.
+        delay: seconds to the first look at it, where it was submitted before.
         spread: in a run over several jobs, after which part of an interval the first regular poll
             comes, so that they lie evenly in it.
         results: where its result goes as a line.
@@ -98,12 +99,14 @@ class Job:
         submitting: bool = False,
         custom_id: str | None = None,
         run: Run | None = None,
+        delay: float = 0.0,
         spread: float | None = None,
         results: Results | None = None,
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
         self.run = run or Run()
+        self.delay = delay
         self._spread = spread
         self.wait = wait or Wait()
         self.output = output or Output()

@@ -220,7 +220,7 @@ async def see_through(
 async def _monitor(target: Target, job: Job, tools: Tools) -> AsyncIterator[Event]:
     async for warning in _resolve(target, job, tools):
         yield warning
-    async for event in follow(job, tools, delay=0.0):
+    async for event in follow(job, tools, delay=job.delay):
         yield event
 
 

@@ -32,6 +32,9 @@ AT_ONCE = 100_000
 _COLLECTIONS = 50_000, 20, 100
 """Objects, and younger collections, between two collections of garbage."""
 
+_FIRST_LOOK = 0.0025
+"""Seconds between the first looks at two jobs."""
+
 _GOLDEN = 0.6180339887498949
 
 _NEXT_BYTES = 1 << 20
@@ -66,6 +69,9 @@ async def _each(
     tools: Tools,
 ) -> AsyncIterator[Event]:
     tally = Tally()
+    interval, count = own.wait.poll_seconds, len(response_ids)
+    # The first look at each comes at once, but not at thousands in the same moment.
+    first = min(count * _FIRST_LOOK, interval)
 
     def members() -> Iterator[Member]:
         for number, response_id in enumerate(response_ids):
@@ -74,7 +80,8 @@ async def _each(
                 wait=own.wait,
                 output=own.output,
                 run=own.run,
-                spread=spread(number),
+                delay=first * number / count,
+                spread=spread(number) if first < interval else 1.0,
             )
             yield job, function(Target(response_id=response_id), job, tools)
 
