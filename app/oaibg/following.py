@@ -132,6 +132,7 @@ async def _poll(
                 "unknown_status",
                 f"The status {payload.status!r} is unknown; it is taken for still running.",
             )
+        del payload, answer  # until the next poll they would only take memory
     async for event in _gone(job, tools, faults.last):
         yield event
 
