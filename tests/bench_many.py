@@ -365,8 +365,8 @@ class Client:
 
     def _fail(self, what: str) -> None:
         output = b"".join(piece for _, piece in self._pieces[-2:])
-        said = last_words(self._errors.read_bytes() or output)
-        raise BenchError(f"`{self._name}` {what}: {said}")
+        said = [last_words(one)[:300] for one in (output, self._errors.read_bytes())]
+        raise BenchError(f"`{self._name}` {what}: it wrote {said[0]}, and as an error {said[1]}")
 
 
 class Bench:
