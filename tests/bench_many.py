@@ -5,8 +5,8 @@ all ids at the same interval. It is the best that such a script gets with the SD
 and defaults: its polls begin spread over the interval, and no more are on their way at once than
 are needed at the server's pace. That matters more than all else, because the SDK's pool looks at
 each of its connections for every request: where all jobs are asked in one burst, it opens a
-thousand of them, and where answers take their time, as over the internet, it needs as many as come
-in in that time. Two rows tell what that means, for information.
+thousand of them, and where answers take their time, as over the internet, it needs one for every
+request that is on its way. Two rows tell what that means, for information.
 
 A run goes like this. All jobs are running before the process starts, and nothing about them changes
 while it is measured. The clock starts when each has been asked once, and the CPU time that the
@@ -241,7 +241,7 @@ class Row(NamedTuple):
 
     def cells(self) -> list[str]:
         """The row as it is printed."""
-        ratio = self.ours / self.baseline
+        ratio = self.ours / self.baseline if self.baseline > 0 else math.nan
         cells = [self.name, self._figure(self.ours), self._figure(self.baseline), f"{ratio:.2f}"]
         if self.highest is not None:
             met = self.ours <= self.highest

@@ -47,13 +47,13 @@ class Jobs:
         self._jobs: dict[str, _RunningJob] = {}
         self._bodies: dict[str, bytes] = {}
         self._streams: set[_Stream] = set()
-        self.retrieves = self.streams = self.connections = 0
+        self.retrieves = self.streams = 0
         self.delay = 0.0
 
     def begin(self, count: int, delay: float, *, stream: bool) -> list[str]:
         """Forget everything, and begin new jobs; gives their ids."""
         self._jobs, self._bodies, self._streams = {}, {}, set()
-        self.retrieves = self.streams = self.connections = 0
+        self.retrieves = self.streams = 0
         self.delay = delay
         for _ in range(count):
             response_id = f"resp_{secrets.token_hex(25)}"
@@ -105,7 +105,6 @@ class Jobs:
         return {
             "retrieves": self.retrieves,
             "streams": self.streams,
-            "connections": self.connections,
             "cpu": time.process_time(),
         }
 
@@ -139,7 +138,6 @@ class _Connection(asyncio.Protocol):
         """Remember where answers go."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._jobs.connections += 1
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Nobody listens any more."""
