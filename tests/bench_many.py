@@ -2,8 +2,8 @@
 
 `oaibg monitor -` against a bare loop over the SDK's asyncio client with raw replies, which polls
 all ids at the same interval, in two manners. The plain one, against which CPU time is judged,
-begins with all jobs at once, as a first version of such a script does: the SDK's pool looks at each
-of its connections for every request, and opens a thousand of them for a burst. The best one, against
+begins with all jobs at once, as a first version of such a script does: the SDK's pool looks at
+each connection for every request, and opens a thousand of them for a burst. The best one, against
 which all else is compared, begins spread over the interval, with no more requests at a time than
 are needed at the server's pace; where answers take their time, as over the internet, it needs one
 for every request that is on its way, and becomes dearer, too, as a row tells.
