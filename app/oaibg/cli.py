@@ -487,8 +487,8 @@ def _go_on_with(job: Job, process: Process) -> None:
     argv = iter(process.argv)
     for word in argv:
         flag, equals, value = word.partition("=")
-        if word == "--detach":
-            continue  # what is left to do is to wait
+        if word in ("--detach", "--resubmit-unknown"):
+            continue  # what is left to do is to wait, and a decision is not made twice
         if flag not in o.PATHS:
             again.append(word)
             continue

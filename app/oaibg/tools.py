@@ -187,13 +187,13 @@ class Commits:
         writes = [write for write, _ in waiting]
         try:
             outcomes = await insist(lambda: tools.store.together(writes), tools)
-        except StateError as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits is to know
             outcomes = [error] * len(waiting)
         self._last = clock.monotonic()
         for (_, told), outcome in zip(waiting, outcomes, strict=True):
             if told.done():
                 continue  # cancelled
-            if isinstance(outcome, StateError):
+            if isinstance(outcome, Exception):
                 told.set_exception(outcome)
             else:
                 told.set_result(outcome)
