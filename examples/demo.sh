@@ -60,4 +60,13 @@ say "Show what became of the last one (cancelled, so the exit code is 4), and li
 expect 4 oaibg show
 expect 0 oaibg show --list
 
+say "Run a file of jobs: results as lines in the Batch API's format. Then the same file as a batch."
+expect 0 "$here/many.sh" "$here/jobs.jsonl" "$work/results.jsonl" --poll-seconds 0.5
+cut -c 1-120 "$work/results.jsonl"
+expect 0 "$here/batch.sh" "$here/jobs.jsonl" "$work/batch.jsonl" --poll-seconds 0.5 --job-key batch
+cut -c 1-120 "$work/batch.jsonl"
+
+say "Follow one at once, with its text as it is written."
+expect 0 oaibg submit --prompt "Say it." --stream-text
+
 say "Done; the sandbox is stopped."

@@ -1,18 +1,17 @@
 #!/bin/sh
 # Run a file of jobs until nothing is left to do, also after crashes, full disks and lost shells.
 #
-#   many.sh JOBS.jsonl RESULTS.jsonl [24h]
+#   many.sh JOBS.jsonl RESULTS.jsonl [more options of `oaibg submit`]
 #
-# In background mode, or with 24h through the Batch API, at half price and within a day. Running
-# this again never pays twice: it goes on with the same run. Exit codes as those of `oaibg submit`.
+# Running this again never pays twice: it goes on with the same run. Exit codes as those of
+# `oaibg submit`; its lines are on stdout.
 set -u
 
-[ "$#" -ge 2 ] || { echo "usage: many.sh JOBS.jsonl RESULTS.jsonl [24h]" >&2; exit 2; }
+[ "$#" -ge 2 ] || { echo "usage: many.sh JOBS.jsonl RESULTS.jsonl [options]" >&2; exit 2; }
 command -v oaibg >/dev/null || { echo "many.sh: there is no oaibg on PATH" >&2; exit 2; }
 jobs=$1
 results=$2
 shift 2
-[ "$#" -eq 0 ] || set -- --completion-window "$1"
 
 tries=0
 while :; do
