@@ -459,7 +459,7 @@ def _check_one(response_ids: list[str], job_key: str | None) -> None:
 
 def _is_several(response_ids: list[str], process: Process) -> bool:
     """Whether the run is over several jobs; ids from stdin are, however many there are."""
-    return len(response_ids) > 1 or "-" in process.argv
+    return len(response_ids) > 1 or (bool(response_ids) and "-" in process.argv)
 
 
 def _dry_run(request: Request, base_url: str, *, stream: bool) -> DryRun:

@@ -330,7 +330,8 @@ async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
             known = await insist(lambda: store.by_id(base_url, response_id), tools)
             other = known or await insist(lambda: store.elsewhere(base_url, response_id), tools)
         except StateError as error:
-            yield state_warning(job, error)  # an id is enough to go on with
+            if not job.run.state_warned:
+                yield state_warning(job, error)  # an id is enough to go on with
             return
         if other is not None and other.base_url != base_url:
             yield job.warning(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from oaibg import jobs
 from oaibg.errors import ExitCode
-from oaibg.events import Detached, Error, Interrupted, Summary, exit_code_of
+from oaibg.events import CancelResult, Detached, Error, Interrupted, Summary, exit_code_of
 from oaibg.job import Job
 from oaibg.jobs import Target, told
 from oaibg.tools import event_loop
@@ -166,6 +166,8 @@ def _goes_on(event: Event) -> bool:
         return not event.job_cancelled
     if isinstance(event, Error):
         return event.next is not None
+    if isinstance(event, CancelResult) and event.exit_code == ExitCode.ERROR:
+        return True  # the server refuses to cancel it
     return isinstance(event, Detached) or exit_code_of(event) == ExitCode.STILL_RUNNING
 
 
