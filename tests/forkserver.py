@@ -199,7 +199,8 @@ def _serve(path: str) -> NoReturn:
     from oaibg.cli import app
     from oaibg.errors import CallFailed
 
-    for name in ("following", "human", "inputs", "jobs", "request", "store", "submitting"):
+    names = "batches following human inputs jobs jobsfile many pace request runs store submitting"
+    for name in names.split():
         import_module(f"oaibg.{name}")
     make_command = cache(typer.main.get_command)
     typer.main.get_command = make_command
