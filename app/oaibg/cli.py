@@ -241,6 +241,7 @@ def submit(
         if job.wait.stream and completion_window is not None:
             raise UsageError(_NO_STREAM)
         file = _read_jobs(jobs_file, settings, batch=batch)
+        context.call_on_close(file.close)
         if dry_run:
             return _dry_run_jobs(file, base_url, process, stream=job.wait.stream)
         _go_on_with(job, process)
@@ -343,6 +344,7 @@ def monitor(
     if several:
         from oaibg import many
 
+        job.again = many.monitor_command(job, ids)
         rate = len(ids) / poll_seconds
         return _run_job(process, base_url, lambda tools: many.monitor(job, ids, tools), rate)
 

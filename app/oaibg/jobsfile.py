@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from codecs import BOM_UTF8
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.errors import OaibgError, UsageError
@@ -59,9 +60,17 @@ class JobsFile:
         self._file = _opened(path)
         self.bytes = 0
         """The bytes of the file that a batch is made of; 0 in background mode."""
-        self.lines = list(self._validated())
-        if not background:
-            self._check_batch()
+        try:
+            self.lines = list(self._validated())
+            if not background:
+                self._check_batch()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; no more requests can be read."""
+        self._file.close()
 
     def request(self, line: Line) -> Request:
         """The request of a line.
@@ -115,7 +124,7 @@ class JobsFile:
         first: dict[str, int] = {}
         bad: list[str] = []
         for number, offset, raw in _lines(self._file):
-            if not raw.strip():
+            if not raw.removeprefix(BOM_UTF8).strip():
                 continue
             try:
                 custom_id, body = _parsed(raw)
@@ -145,7 +154,7 @@ def _batch_line(custom_id: str, request: Request) -> bytes:
 
 def _opened(path: str) -> IO[bytes]:
     try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115 - as long as the process
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - `close` does it
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: {reason}.") from error
@@ -153,6 +162,10 @@ def _opened(path: str) -> IO[bytes]:
         file.close()
         raise UsageError(f"{path}: a jobs file is read again, and must be a regular file.")
     return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to would wait
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:

@@ -87,15 +87,14 @@ async def _each(
 
     async for event in side_by_side(members(), tally, at_once=AT_ONCE):
         yield event
-    yield tally.summary(tools, next_=_monitor_rest(own, tally))
+    yield tally.summary(tools, next_=monitor_command(own, tally.going_on))
 
 
-def _monitor_rest(own: Job, tally: Tally) -> list[str] | None:
-    """The command that follows what goes on; None where it would be too long."""
-    rest = tally.going_on
-    if not rest or sum(len(one) + 1 for one in rest) > _NEXT_BYTES:
+def monitor_command(own: Job, response_ids: list[str]) -> list[str] | None:
+    """The command that follows these jobs; None where there are none, or it would be too long."""
+    if not response_ids or sum(len(one) + 1 for one in response_ids) > _NEXT_BYTES:
         return None
-    return own.monitor_command(*rest)
+    return own.monitor_command(*response_ids)
 
 
 Member = tuple[Job, "AsyncIterator[Event]"]

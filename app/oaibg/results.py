@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,17 @@ class ResultsFile:
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}.") from error
+        try:
             self._size = self._read(known)
             os.ftruncate(self._descriptor, self._size)
         except OSError as error:
+            self.close()
             raise UsageError(f"{path}: {error.strerror}.") from error
+        except BaseException:
+            self.close()
+            raise
         sync_folder(os.path.dirname(path))  # noqa: PTH120
         self._lock = asyncio.Lock()
         self._gathering: dict[str, tuple[str, bytes]] = {}
@@ -123,22 +131,34 @@ class ResultsFile:
 
     def _read(self, known: Collection[str] | None) -> int:
         """Note what is there; gives the bytes of its whole lines."""
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            raise UsageError(f"{self.path}: a results file must be a regular file.")
         size = number = 0
         with open(self._descriptor, "rb", closefd=False) as file:
             for raw in file:
-                if not raw.endswith(b"\n"):
-                    break
                 number += 1
-                size += len(raw)
                 custom_id, status = seen(raw)
-                if custom_id is None or (known is not None and custom_id not in known):
+                foreign = custom_id is None or (known is not None and custom_id not in known)
+                if not raw.endswith(b"\n") and (not foreign or _is_cut_off(raw)):
+                    break
+                if custom_id is None or foreign:
                     raise UsageError(
                         f"{self.path}: line {number} is no result of this jobs file; nothing is "
                         "overwritten.",
                         hint="Name another --results-file, or move this one away.",
                     )
+                size += len(raw)
                 self.statuses[custom_id] = status
         return size
+
+
+def _is_cut_off(raw: bytes) -> bool:
+    """Whether a last line without an end can be the beginning of a result."""
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw.startswith(b"{")
+    return False
 
 
 def seen(raw: bytes) -> tuple[str | None, str]:

@@ -68,8 +68,14 @@ async def _submit_file(plan: Plan, own: Job, tools: Tools) -> AsyncIterator[Even
         results = ResultsFile(plan.results_path, f"{tools.base_url}\n{plan.key}", known)
         run = _FileRun(plan, own, rows, results, tools)
         own.outcome = None  # from here on each job has its own
-        async for event in side_by_side(run.members(), run.tally, at_once=plan.max_in_flight):
-            yield event
+        members = run.members()
+        try:
+            async for event in side_by_side(members, run.tally, at_once=plan.max_in_flight):
+                yield event
+            for _ in members:
+                pass  # what a signal has kept from beginning is counted
+        finally:
+            results.close()
         yield run.tally.summary(tools, next_=own.again if run.is_unfinished else None)
 
 
@@ -143,7 +149,8 @@ class _FileRun:
         """Whether the same command has something left to do."""
         lines, done = self._plan.file.lines, self._results.statuses
         left = sum(line.custom_id not in done for line in lines)
-        return left > self.tally.counts["outcome_unknown"]
+        counts = self.tally.counts
+        return left > counts["outcome_unknown"] + counts["not_found"]
 
     def members(self) -> Iterator[Member]:
         """The jobs that are not done: those first that are alive at the API."""
@@ -156,21 +163,25 @@ class _FileRun:
                 todo.append(line)
         todo.sort(key=self._is_new)
         for number, line in enumerate(todo):
-            if self._is_new(line) and self._is_over():
-                self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
-                continue
-            yield self._member(line, number)
+            if (status := self._left_alone(line, number)) is not None:
+                self.tally.count(status, ExitCode.STILL_RUNNING)
+            else:
+                yield self._member(line, number)
 
     def _is_new(self, line: Line) -> bool:
         row = self._rows.get(line.custom_id)
         return row is None or row.step == "intent"
 
-    def _is_over(self) -> bool:
-        return (
-            self._stopped
-            or self.tally.interrupted
-            or self._tools.clock.monotonic() >= self._tools.deadline(self._own)
-        )
+    def _left_alone(self, line: Line, number: int) -> str | None:
+        """What a job counts as that is not begun with any more; None for the others."""
+        interrupted = self.tally.interrupted
+        late = self._tools.clock.monotonic() >= self._tools.deadline(self._own)
+        if self._is_new(line):
+            return "not_submitted" if self._stopped or interrupted or late else None
+        # A start that took the whole wait budget still leaves one look at what is alive.
+        if interrupted or (late and number >= self._plan.max_in_flight):
+            return self._rows[line.custom_id].status or "unknown"
+        return None
 
     def _member(self, line: Line, number: int) -> Member:
         own = self._own
