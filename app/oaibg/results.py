@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from oaibg.errors import ExitCode, UsageError
 from oaibg.files import sync_folder
 from oaibg.output import json_line
+from oaibg.payload import Payload
 from oaibg.tools import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from oaibg.errors import OaibgError
-    from oaibg.payload import Payload
-
 
 REFUSED = "refused"
 """What a job counts as that the API refused to create."""
@@ -157,20 +156,22 @@ def _is_cut_off(raw: bytes) -> bool:
     try:
         json.loads(raw)
     except (ValueError, RecursionError):
-        return raw.startswith(b"{")
+        return raw.startswith(b"{") or not raw.strip(b"\0")
     return False
 
 
 def seen(raw: bytes) -> tuple[str | None, str]:
     """The custom_id of a line, and what its job ended as; None where it is no such line."""
     try:
-        line = json.loads(raw)
-        custom_id, response, error = str(line["custom_id"]), line["response"], line["error"]
+        line = Payload(raw).data
+        custom_id, response, error = line["custom_id"], line["response"], line["error"]
+        if not isinstance(custom_id, str):
+            return None, ""
         if response is None:
             return custom_id, str(error["code"]).removeprefix("batch_")
         status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
         return custom_id, str(status)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None, ""
 
 
