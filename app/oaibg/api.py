@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 10.0
 REPLY_BYTES_MAX = 1 << 30
 
+_TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
+"""For what may have hundreds of megabytes: how long nothing may come or go."""
+
 _PIECE_BYTES = 1 << 20
 
 _SECRET_LENGTH = 12
@@ -233,7 +236,7 @@ class Api:
         client = self._reader()
         async with self._exchanging(timeout):
             reply = await client.files.with_raw_response.create(
-                file=(name, file, "application/jsonl"), purpose="batch"
+                file=(name, file, "application/jsonl"), purpose="batch", timeout=_TRANSFER_TIMEOUTS
             )
             payload = _payload(reply.http_response)
             if payload.id is None:
@@ -273,12 +276,22 @@ class Api:
             return objects(_payload(reply.http_response).data.get("data"))
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
-        """GET a file's content, and write it; `timeout` seconds for all of it."""
+        """GET a file's content, and write it; `timeout` seconds for all of it.
+
+        Raises:
+            OSError: it can't be written.
+        """
         client = self._reader()
-        getting = client.files.with_streaming_response.content(file_id)
+        getting = client.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS)
         async with self._exchanging(timeout, bounded=False), getting as reply:
+            if "html" in reply.headers.get("content-type", ""):
+                raise _failed(reply.http_response, "bad_reply", "the reply is a page, not the file")
             async for piece in reply.iter_bytes(_PIECE_BYTES):
-                into.write(piece)
+                try:
+                    into.write(piece)
+                except OSError as error:
+                    _exchange.get().stopped = error
+                    raise
 
     async def close(self) -> None:
         """Close the connections."""
