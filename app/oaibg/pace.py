@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg import polling
 from oaibg.errors import CallFailed
-from oaibg.verdicts import is_busy
+from oaibg.verdicts import OUT_OF_TURN, is_busy
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,43 +54,52 @@ class Paced:
     async def create(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
     ) -> Payload:
-        """POST once, when its turn has come."""
-        await self._creating.turn(timeout)
+        """POST once, when its turn has come; the last seconds are for the reply."""
+        left = self._countdown(timeout)
+        await self._creating.turn(max(timeout - polling.REPLY_GRACE, 0.0))
         with self._creating.learning():
-            return await self._client.create(body, on_sending, timeout=timeout)
+            return await self._client.create(body, on_sending, timeout=left())
 
     async def create_stream(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
     ) -> tuple[Payload, Stream | None]:
-        """POST once, when its turn has come, and go on listening."""
-        await self._creating.turn(timeout)
+        """POST once, when its turn has come, as `create`, and go on listening."""
+        left = self._countdown(timeout)
+        await self._creating.turn(max(timeout - polling.REPLY_GRACE, 0.0))
         with self._creating.learning():
-            return await self._client.create_stream(body, on_sending, timeout=timeout)
+            return await self._client.create_stream(body, on_sending, timeout=left())
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response, when its turn has come."""
-        async with self._admitted(timeout):
-            return await self._client.retrieve(response_id, timeout)
+        async with self._admitted(timeout) as left:
+            return await self._client.retrieve(response_id, left())
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST a cancel, when its turn has come."""
-        async with self._admitted(timeout):
-            return await self._client.cancel(response_id, timeout)
+        async with self._admitted(timeout) as left:
+            return await self._client.cancel(response_id, left())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
     @asynccontextmanager
-    async def _admitted(self, timeout: float) -> AsyncIterator[None]:
+    async def _admitted(self, timeout: float) -> AsyncIterator[Callable[[], float]]:
+        left = self._countdown(timeout)
         await self._gate.enter(timeout)
         try:
-            await self._reading.turn(timeout)
+            await self._reading.turn(left())
             began = self._clock.monotonic()
             with self._reading.learning():
-                yield
+                yield left
             self._gate.took(self._clock.monotonic() - began)
         finally:
             self._gate.leave()
+
+    def _countdown(self, seconds: float) -> Callable[[], float]:
+        """What is left of the time, waiting for a turn included; a second at least for a try."""
+        clock = self._clock
+        give_up = clock.monotonic() + seconds
+        return lambda: max(give_up - clock.monotonic(), min(polling.LEAST_LOOK, seconds))
 
 
 class Pace:
@@ -219,4 +228,4 @@ class Gate:
 
 
 def _out_of_turn() -> CallFailed:
-    return CallFailed("busy", "the API asks this run to slow down", sent=False)
+    return CallFailed(OUT_OF_TURN, "the API asks this run to slow down", sent=False)

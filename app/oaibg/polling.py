@@ -16,6 +16,10 @@ and then: this many in a row, over at least this long, before it is believed."""
 REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX = 30.0, 600.0
 CREATE_TIMEOUT = 120.0
 
+REPLY_GRACE = 5.0
+"""Seconds that a create's reply is waited for after a signal or a deadline, so that a paid id is
+not thrown away."""
+
 LEAST_LOOK = 1.0
 """Seconds that a look takes at least, also where the wait was over before it began."""
 

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from oaibg.store import Row, Store
     from oaibg.tools import Client, Tools
 
-REPLY_GRACE = 5.0
-"""Seconds that a create's reply is waited for after a signal or a deadline, so that a paid id is
-not thrown away."""
-
 _LOCK_INTERVAL = 0.03
 
 _LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
@@ -263,14 +259,14 @@ class _Draft:
             raise error
         # Neither a signal nor the deadline cuts off a reply that may be on its way, and with it
         # a paid id.
-        task = asyncio.ensure_future(self._send(api, remaining + REPLY_GRACE))
+        task = asyncio.ensure_future(self._send(api, remaining + polling.REPLY_GRACE))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if self._job.outcome == "not_created":
                 task.cancel()
             else:
-                await asyncio.wait({task}, timeout=REPLY_GRACE)
+                await asyncio.wait({task}, timeout=polling.REPLY_GRACE)
                 if task.done() and not task.cancelled() and task.exception() is not None:
                     await self._landed_badly(task.exception())
             raise

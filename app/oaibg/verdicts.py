@@ -23,6 +23,10 @@ SPENT = frozenset(
 """Codes of a 429 that no waiting mends."""
 
 
+OUT_OF_TURN = "busy"
+"""The code of a request whose turn has not come, because the API has asked to slow down."""
+
+
 class CreateVerdict(Enum):
     """What a failed create means."""
 
@@ -42,7 +46,8 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
     """
     status = failure.http_status
     if not failure.sent:
-        return CreateVerdict.UNREACHABLE
+        out_of_turn = failure.code == OUT_OF_TURN
+        return CreateVerdict.BUSY if out_of_turn else CreateVerdict.UNREACHABLE
     if status is None or status < 300 or status in (303, 408):
         return CreateVerdict.UNKNOWN  # a 303 is how a server answers what it has accepted
     if is_busy(failure):
