@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from harness import Command, Step
     from oaibg.sandbox import Sandbox
 
+# A jobs file is open as long as the process that reads it, which here is that of the tests.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 README = Path(__file__).parent.parent / "README.md"
 ROWS: dict[str, str] = {}
 """The faults, and what is expected, in order."""
@@ -1120,6 +1123,61 @@ def test_huge_output(command: Command, tmp_path: Path) -> None:
     assert text.stat().st_size == 100_000_000
     assert out.stat().st_size > 100_000_000
     assert usage.ru_maxrss * 1024 < 7 * 100_000_000
+
+
+def batch(folder: Path) -> tuple[str, ...]:
+    """A jobs file of two jobs as a batch."""
+    jobs_file = folder / "jobs.jsonl"
+    body = '"method": "POST", "url": "/v1/responses", "body": {"input": "x"}}'
+    jobs_file.write_text("".join(f'{{"custom_id": "{key}", {body}\n' for key in "ab"))
+    files = ("--jobs-file", str(jobs_file), "--results-file", str(folder / "results.jsonl"))
+    return ("submit", *files, "--completion-window", "24h", *FAST)
+
+
+BATCH_KILLED = "a batch: kill -9 around its create"
+BATCH_LOST = "a batch: the answer to its create is lost"
+BATCH_FOUND = "it is found again in the API's list, by a mark: one batch; 6 where it is not there"
+
+
+@row(BATCH_KILLED, "the same command goes on with it, or with none: one batch")
+@pytest.mark.parametrize(
+    ("on", "kind"),
+    [("file_create", "hang_after"), ("batch_create", "hang_after"), ("batch_retrieve", "delay")],
+)
+def test_a_batch_is_killed(
+    command: Command, sandbox: Sandbox, tmp_path: Path, on: str, kind: str
+) -> None:
+    sandbox.script(Fault(on=on, kind=kind))
+    process = command.start(*batch(tmp_path))
+    wait_until(lambda: sandbox.batches or (on == "file_create" and sandbox.file_posts))
+    process.kill()
+    process.communicate(timeout=10)
+    count("kills")
+    again = command.run(*batch(tmp_path))
+    assert (again.code, again.last["counts"]) == (0, {"completed": 2})
+    assert (len(sandbox.batch_posts), len(sandbox.batches)) == (1, 1)
+
+
+@row(BATCH_LOST, BATCH_FOUND)
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "truncate", "html"])
+def test_a_batch_is_found(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, instant_sleep: None, kind: str
+) -> None:
+    sandbox.script(Fault(on="batch_create", kind=kind))
+    there = kind != "reset_before"
+    for _ in range(2):
+        result = run(*batch(tmp_path))
+        assert result.code == (0 if there else 6)
+        assert result.last["counts"] == ({"completed": 2} if there else {"outcome_unknown": 2})
+    assert (len(sandbox.batch_posts), len(sandbox.batches)) == (1, int(there))
+
+
+@row("a batch expires", "4; what was done is kept, and each job's end is told")
+def test_a_batch_expires(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.batch_window = 0.01
+    result = run(*batch(tmp_path))
+    assert (result.code, result.last["counts"]) == (4, {"expired": 2})
+    assert len((tmp_path / "results.jsonl").read_bytes().splitlines()) == 2
 
 
 def test_the_readme_has_the_same_table() -> None:
