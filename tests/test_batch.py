@@ -1112,8 +1112,8 @@ def test_killed_at_every_step(
 ) -> None:
     """Kill -9 before steps that leave a trace, then the same command: one batch, each result once.
 
-    Or an unknown outcome, where the create was not found, and then none. Every thirteenth step, from
-    another one each time.
+    Or an unknown outcome, where the create was not found, and then none. Every thirteenth step,
+    from another one each time.
     """
     if not command.forks.injects:
         pytest.skip("needs Linux and a C compiler")

@@ -7,7 +7,7 @@ import json
 import selectors
 from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oaibg.events import Event
+    from oaibg.tools import Client
 
 
 class Skipping(selectors.SelectSelector):
@@ -156,7 +157,7 @@ def run_of(
     """The events of a run over many jobs, and its summary."""
 
     async def drain() -> list[Event]:
-        paced = Paced(server, server.clock, rate)
+        paced = Paced(cast("Client", server), server.clock, rate)
 
         async def connect() -> Paced:
             return paced
@@ -270,15 +271,20 @@ def test_slow_answers_do_not_stretch_the_period() -> None:
 
 
 def test_the_gate_grows_with_rate_and_time() -> None:
-    """Twice as many as by Little's law, within the bounds."""
+    """Twice as many as by Little's law, within the bounds, and those that the fastest sets."""
+    fewest, most = CONNECTIONS
     gate = Gate(rate=100)
-    assert gate.limit == CONNECTIONS[0]
+    assert gate.limit == fewest
     for _ in range(200):
         gate.took(0.2)
     assert gate.limit == 40
     for _ in range(200):
         gate.took(5)
-    assert gate.limit == CONNECTIONS[1]
+    assert 4 * 100 * 0.2 <= gate.limit <= 4 * 100 * 0.21 + fewest
+    gate = Gate(rate=100)
+    for _ in range(200):
+        gate.took(5)
+    assert gate.limit == most
 
 
 def test_the_gate_is_fair_and_leaks_nothing() -> None:
@@ -335,7 +341,7 @@ def test_waiting_for_a_turn_takes_of_the_time() -> None:
 
     async def steps() -> float:
         server = Server(latency=1e6)
-        paced = Paced(server, server.clock, 1)
+        paced = Paced(cast("Client", server), server.clock, 1)
         calls = [paced.retrieve(f"resp_{number}", 4 + number / 100) for number in range(24)]
         done = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(one) for one in done} == {CallFailed}
@@ -595,7 +601,7 @@ def test_no_further_post(tmp_path: Path, failure: CallFailed, code: int, counted
     _, summary = submitted(server, tmp_path, 60, in_flight=9)
     assert summary.exit_code == code
     assert summary.counts["completed"] == 9
-    assert len(server.times("create")) <= 9 + 2
+    assert len(server.times("create")) < 9 + 9, "but those that were under way"
     assert summary.counts[counted] >= len(server.times("create")) - 9
 
 

@@ -486,7 +486,8 @@ async def _note_reply(reply: httpx2.Response) -> None:
     exchange = _exchange.get()
     exchange.begun = True
     length = reply.headers.get("content-length", "")
-    if length.isdecimal() and len(length) < 9 and "content-encoding" not in reply.headers:
+    known = length.isdecimal() and len(length) < 20 and int(length) <= REPLY_BYTES_MAX
+    if known and "content-encoding" not in reply.headers:
         return
     if isinstance(reply.stream, httpx2.AsyncByteStream):
         encodings = reply.headers.pop("content-encoding", "").lower().replace(",", " ").split()

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from oaibg.payload import Payload
     from oaibg.tools import Client, Clock, Stream
 
-CONNECTIONS = 4, 200
-"""The fewest and the most requests at a time. Every open connection makes each request dearer, so
-that there are no more than it takes."""
+CONNECTIONS = 8, 200
+"""The fewest and the most requests at a time."""
 
 _FORGETTING = 1.0001
 """By what the time of the fastest request grows with each other one."""
@@ -222,7 +221,7 @@ class Gate:
         self._average += (seconds - self._average) / (16 if self._average else 1)
         self._fastest = min(seconds, self._fastest * _FORGETTING or seconds)
         fewest, most = CONNECTIONS
-        bound = 4 * self._rate * self._fastest + 2 * fewest
+        bound = 4 * self._rate * self._fastest + fewest
         needed = math.ceil(min(2 * self._rate * self._average, bound))
         self.limit = min(max(needed, fewest), most)
 
