@@ -6,7 +6,7 @@
 # Only the last line has an exit code; everything before it is progress.
 select(.exit_code != null)
 | (.message // .error.message // .incomplete_details.reason) as $why
-| "\(.response_id // .event): \(.status // .code // "done") (exit \(.exit_code))"
+| "\(.response_id // .event): \(.status // .code // (.counts | if . then tojson else "done" end)) (exit \(.exit_code))"
   + (if $why then ": \($why)" else "" end)
   + (if .usage then ", \(.usage.output_tokens) output tokens" else "" end)
   + (if .next then "\nnext: \(.next | @sh)" else "" end)

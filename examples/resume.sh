@@ -20,7 +20,7 @@ set -- oaibg submit --job-key "$key" --messages-json-file "$messages" \
     --output-text-file "$answer" --max-wait-seconds "${SLICE_SECONDS:-540}" --events changes
 
 while :; do
-    last=$("$@" | tee /dev/stderr | tail -n 1)
+    last=$("$@" | tee -a /dev/stderr | tail -n 1)
     code=$(printf '%s\n' "$last" | jq '.exit_code')
     case $code in
         3) ;; # the job goes on, and so do we

@@ -560,6 +560,39 @@ def test_job_keys_separate_runs(
     }
 
 
+def test_results_of_another_run_are_not_taken_for_ones_own(
+    many: Callable[..., Result], run: Callable[..., Result], sandbox: Sandbox, work: Work
+) -> None:
+    """Neither under another key or name, nor after the requests have changed: 2, all as it was."""
+    work.jobs(2)
+    many(*work.argv())
+    before = work.results.read_bytes()
+    renamed = Work(work.folder)
+    renamed.path = work.folder / "renamed.jsonl"
+    renamed.path.write_bytes(work.path.read_bytes())
+    for argv in (work.argv("--job-key", "fresh"), renamed.argv()):
+        result = run(*argv)
+        assert (result.code, result.last["code"]) == (2, "usage")
+        assert "results-file" in result.last["hint"]
+    (work.folder / "state").rename(work.folder / "away")
+    assert run(*work.argv("--verbosity", "low")).code == 2, "another request, and no state"
+    assert many(*work.argv()).last["counts"] == {"completed": 2}, "the same, and no state"
+    assert work.results.read_bytes() == before
+    assert len(sandbox.posts) == 2
+
+
+def test_a_runs_key_is_no_jobs_key(
+    many: Callable[..., Result], run: Callable[..., Result], work: Work
+) -> None:
+    """It is said that it names many jobs, and where they are."""
+    work.jobs(2)
+    many(*work.argv("--job-key", "k"))
+    for command in ("show", "monitor", "cancel"):
+        result = run(command, "--job-key", "k")
+        assert result.code == 2
+        assert "2 jobs" in result.last["message"]
+
+
 @pytest.mark.process
 def test_two_processes_at_once(command: Command, sandbox: Sandbox, work: Work) -> None:
     """One runs, the other ends as 7 with the same command as `next`."""

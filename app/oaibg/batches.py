@@ -98,17 +98,25 @@ async def _submit_batch(
         rows = await insist(lambda: tools.store.of_run(tools.base_url, plan.key), tools)
         check_begun(file, rows, batch=True)
         sha256 = _digest(line.custom_id + line.sha256 for line in file.lines)
-        _check_same(file, rows.get(""), sha256)
+        row = rows.get("")
+        _check_same(file, row, sha256)
+        begun = row is not None and row.response_id is not None
         await event_loop()
         known = {line.custom_id for line in file.lines}
-        results = ResultsFile(plan.results_path, f"{tools.base_url}\n{plan.key}", known)
+        results = ResultsFile(plan.results_path, dict.fromkeys(known))
+        if results.statuses and not begun:
+            raise UsageError(
+                f"{results.path}: its results are not of this run, which has no batch yet.",
+                hint="Name another --results-file, or move this one away.",
+            )
         delivery = _Delivery(results, known, tools)
         if delivery.is_complete:
             yield delivery.summary(own)
             return
         job = Job(wait=own.wait, output=own.output, submitting=True, run=own.run)
+        job.again = own.again  # the batch alone would not bring the results
         own.outcome = None  # from here on the batch has it
-        submitting = _Submitting(plan, rows.get(""), sha256, job, tools)
+        submitting = _Submitting(plan, row, sha256, job, tools)
 
         async def steps() -> AsyncIterator[Event]:
             async for event in submitting.events():
@@ -125,9 +133,10 @@ async def _monitor_batch(
     batch_id: str, results_path: str, own: Job, tools: Tools
 ) -> AsyncIterator[Event]:
     await event_loop()
-    results = ResultsFile(results_path, "")
+    results = ResultsFile(results_path)
     delivery = _Delivery(results, None, tools)
     job = Job(batch_id, wait=own.wait, output=own.output, run=own.run)
+    job.again = own.again
     events = delivery.after(monitor(Target(response_id=batch_id), job, tools), job)
     async for event in delivery.run(job, events, own):
         yield event
@@ -303,6 +312,7 @@ class _Delivery:
         self._tally.each = max(len((known or set()) - results.statuses.keys()), 1)
         self._delivered: set[str] = set()
         """The custom_ids that the batch's files have."""
+        self._batch_id: str | None = None
         self._unfetched = False
         """Whether the same command has results to fetch."""
 
@@ -316,6 +326,7 @@ class _Delivery:
         member = job, told(events, job, self._tools)
         async for event in side_by_side(iter([member]), self._tally, at_once=1):
             yield event
+        self._batch_id = job.response_id
         yield self.summary(own)
 
     def summary(self, own: Job) -> Event:
@@ -324,7 +335,8 @@ class _Delivery:
         for status in self._results.statuses.values():
             tally.count(status, code_of(status))
         more = tally.going_on or tally.counts["not_submitted"] or self._unfetched
-        return tally.summary(self._tools, next_=own.again if more else None)
+        next_ = own.again if more else None
+        return tally.summary(self._tools, next_=next_, response_id=self._batch_id)
 
     async def after(self, events: AsyncIterator[Event], job: Job) -> AsyncIterator[Event]:
         """The events of a batch, and before its end those of its jobs."""

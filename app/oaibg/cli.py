@@ -234,8 +234,13 @@ def submit(
     if resubmit_unknown and job_key is None and jobs_file is None:
         raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
     if jobs_file is not None:
-        if (results_file is None and not dry_run) or output_json_file or output_text_file:
+        if results_file is None and not dry_run:
             raise UsageError("--jobs-file needs --results-file: there all results go.")
+        if output_json_file or output_text_file:
+            raise UsageError(
+                "--output-json-file and --output-text-file are for one job; with --jobs-file all "
+                "results go into --results-file."
+            )
         if detach and not batch:
             raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
         if job.wait.stream and completion_window is not None:
@@ -331,7 +336,9 @@ def monitor(
     base_url = environment.base_url()
     if results_file is not None:
         if len(ids) != 1 or not is_batch_id(ids[0]) or output_json_file or output_text_file:
-            raise UsageError("--results-file is for the results of one batch: give its id alone.")
+            raise UsageError(
+                "--results-file is for the results of one batch: give its id (batch_…) alone."
+            )
         _go_on_with(job, process)
 
         from oaibg import batches

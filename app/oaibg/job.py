@@ -111,7 +111,7 @@ class Job:
         self.wait = wait or Wait()
         self.output = output or Output()
         self.again: list[str] | None = None
-        """For the job that stands for a run over several: the argv that goes on with the run."""
+        """For a job that stands for several: the argv that goes on with their run."""
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
         self._answered = False
@@ -234,7 +234,7 @@ class Job:
             status=self.status,
             elapsed_seconds=elapsed,
             exit_code=3,
-            next=self.monitor_command(),
+            next=self.again or self.monitor_command(),
         )
 
     def detached(self) -> Detached:
@@ -243,7 +243,7 @@ class Job:
             response_id=self.response_id,
             status=self.status,
             exit_code=0,
-            next=self.monitor_command(),
+            next=self.again or self.monitor_command(),
         )
 
     def cancel_result(self, code: ExitCode) -> CancelResult:

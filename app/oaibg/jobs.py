@@ -21,6 +21,7 @@ from oaibg.errors import (
     OaibgError,
     OutcomeUnknown,
     Unavailable,
+    UsageError,
 )
 from oaibg.events import Event, ListedJob, Response, Summary
 from oaibg.following import finish, follow, hand_out, not_found
@@ -344,6 +345,11 @@ async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
         raise state_error(problem)
     if job_key is not None:
         row = await _row_of_key(job_key, tools)
+        if row is None and (jobs := store.of_run(base_url, job_key)):
+            raise UsageError(
+                f"The key {job_key!r} is that of a run of {len(jobs):,} jobs.",
+                hint="`oaibg show --list` has their ids, and `oaibg monitor -` takes them.",
+            )
     else:
         row = await insist(lambda: store.newest(base_url), tools)
         if row is not None and row.job_key is not None:

@@ -128,14 +128,16 @@ class Tally:
         if event.response_id is not None and _goes_on(event):
             self.going_on.append(event.response_id)
 
-    def summary(self, tools: Tools, *, next_: list[str] | None) -> Summary:
-        """The line that ends the run."""
+    def summary(
+        self, tools: Tools, *, next_: list[str] | None, response_id: str | None = None
+    ) -> Summary:
+        """The line that ends the run; `response_id` is the one batch of all its jobs."""
         if self.interrupted:
             code = 128 + tools.signum()
         else:
             code = next((code for code in WORST if code in self._codes), ExitCode.OK)
         return Summary(
-            response_id=None,
+            response_id=response_id,
             counts=dict(self.counts),
             elapsed_seconds=tools.elapsed(),
             exit_code=code,

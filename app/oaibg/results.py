@@ -22,7 +22,7 @@ from oaibg.payload import Payload
 from oaibg.tools import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from oaibg.errors import OaibgError
 
@@ -35,17 +35,17 @@ class ResultsFile:
 
     Args:
         path: absolute. A last line that was cut off (by kill -9, or a full disk) is removed.
-        scope: what the custom_ids are unique in; the lines' `id` is made of both.
-        known: the custom_ids that may be there: a file with others is somebody else's. None where
-            it can't be known.
+        known: the custom_ids that may be there, and the `id` that the line of each has, or None
+            where the API gives them: a file with others is another run's. None where it can't be
+            known.
 
     Raises:
         UsageError: it can't be used, or is no results file of this run.
     """
 
-    def __init__(self, path: str, scope: str, known: Collection[str] | None = None) -> None:
+    def __init__(self, path: str, known: Mapping[str, str | None] | None = None) -> None:
         self.path = path
-        self._scope = scope
+        self._known = known
         self.statuses: dict[str, str] = {}
         """What the jobs that are there ended as; `REFUSED` for those that the API refused."""
         try:
@@ -54,7 +54,7 @@ class ResultsFile:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}.") from error
         try:
-            self._size = self._read(known)
+            self._size = self._read()
             os.ftruncate(self._descriptor, self._size)
         except OSError as error:
             self.close()
@@ -107,9 +107,8 @@ class ResultsFile:
         os.close(self._descriptor)
 
     def _line(self, custom_id: str, response: dict[str, Any]) -> bytes:
-        name = f"{self._scope}\n{custom_id}".encode(errors="replace")
         line = {
-            "id": f"batch_req_{hashlib.sha256(name).hexdigest()[:32]}",
+            "id": self._known and self._known[custom_id],
             "custom_id": custom_id,
             "response": response,
             "error": None,
@@ -128,7 +127,7 @@ class ResultsFile:
             raise
         self._size += len(data)
 
-    def _read(self, known: Collection[str] | None) -> int:
+    def _read(self) -> int:
         """Note what is there; gives the bytes of its whole lines."""
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise UsageError(f"{self.path}: a results file must be a regular file.")
@@ -137,18 +136,39 @@ class ResultsFile:
             for raw in file:
                 number += 1
                 custom_id, status = seen(raw)
-                foreign = custom_id is None or (known is not None and custom_id not in known)
+                foreign = not self._is_ours(raw, custom_id)
                 if not raw.endswith(b"\n") and (not foreign or _is_cut_off(raw)):
                     break
                 if custom_id is None or foreign:
                     raise UsageError(
-                        f"{self.path}: line {number} is no result of this jobs file; nothing is "
+                        f"{self.path}: line {number} is no result of this run: it is of another "
+                        "file or --job-key, or of a line that was changed or removed. Nothing is "
                         "overwritten.",
                         hint="Name another --results-file, or move this one away.",
                     )
                 size += len(raw)
                 self.statuses[custom_id] = status
         return size
+
+    def _is_ours(self, raw: bytes, custom_id: str | None) -> bool:
+        if custom_id is None or self._known is None:
+            return custom_id is not None
+        if custom_id not in self._known:
+            return False
+        wanted = self._known[custom_id]
+        return wanted is None or json.loads(raw)["id"] == wanted
+
+
+def line_id(scope: str, custom_id: str, sha256: str) -> str:
+    """The `id` of a result's line: the same for the same request in the same run, and no other.
+
+    Args:
+        scope: the run, in which custom_ids are unique.
+        custom_id: the job's name.
+        sha256: the request's hash.
+    """
+    name = f"{scope}\n{custom_id}\n{sha256}".encode(errors="replace")
+    return f"batch_req_{hashlib.sha256(name).hexdigest()[:32]}"
 
 
 def _is_cut_off(raw: bytes) -> bool:

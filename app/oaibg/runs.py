@@ -10,7 +10,7 @@ from oaibg.job import Job
 from oaibg.jobs import see_through, told
 from oaibg.many import Tally, side_by_side, spread
 from oaibg.record import Record
-from oaibg.results import ResultsFile, code_of
+from oaibg.results import ResultsFile, code_of, line_id
 from oaibg.statefile import StateError
 from oaibg.store import line_key
 from oaibg.submitting import Submission, create_locked
@@ -64,8 +64,11 @@ async def _submit_file(plan: Plan, own: Job, tools: Tools) -> AsyncIterator[Even
     with locked_run(plan.key, tools):
         rows = await insist(lambda: tools.store.of_run(tools.base_url, plan.key), tools)
         check_begun(plan.file, rows, batch=False)
-        known = {line.custom_id for line in plan.file.lines}
-        results = ResultsFile(plan.results_path, f"{tools.base_url}\n{plan.key}", known)
+        scope = f"{tools.base_url}\n{plan.key}"
+        ids = {
+            line.custom_id: line_id(scope, line.custom_id, line.sha256) for line in plan.file.lines
+        }
+        results = ResultsFile(plan.results_path, ids)
         run = _FileRun(plan, own, rows, results, tools)
         own.outcome = None  # from here on each job has its own
         members = run.members()
@@ -114,7 +117,8 @@ def check_begun(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
         raise UsageError(
             f"{file.path}: this run was begun {way}, and goes on that way.",
             code="job_key_reused",
-            hint="--job-key KEY begins another run of the same file, which is paid for again.",
+            hint="--job-key KEY, with a results file of its own, begins another run of the same "
+            "file, which is paid for again.",
         )
     changed = [
         line
@@ -127,8 +131,8 @@ def check_begun(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
         raise UsageError(
             f"{file.path}: another request was submitted under the same custom_id: {named}{more}.",
             code="job_key_reused",
-            hint="Give a changed request a new custom_id, or begin another run with --job-key KEY. "
-            "The options that fill the bodies count, too.",
+            hint="Give a changed request a new custom_id, or begin another run with --job-key KEY "
+            "and a results file of its own. The options that fill the bodies count, too.",
         )
 
 
