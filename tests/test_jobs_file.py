@@ -561,7 +561,11 @@ def test_job_keys_separate_runs(
 
 
 def test_results_of_another_run_are_not_taken_for_ones_own(
-    many: Callable[..., Result], run: Callable[..., Result], sandbox: Sandbox, work: Work
+    many: Callable[..., Result],
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    work: Work,
+    state: Path,
 ) -> None:
     """Neither under another key or name, nor after the requests have changed: 2, all as it was."""
     work.jobs(2)
@@ -574,7 +578,7 @@ def test_results_of_another_run_are_not_taken_for_ones_own(
         result = run(*argv)
         assert (result.code, result.last["code"]) == (2, "usage")
         assert "results-file" in result.last["hint"]
-    (work.folder / "state").rename(work.folder / "away")
+    state.rename(state.with_name("away"))
     assert run(*work.argv("--verbosity", "low")).code == 2, "another request, and no state"
     assert many(*work.argv()).last["counts"] == {"completed": 2}, "the same, and no state"
     assert work.results.read_bytes() == before
