@@ -114,17 +114,16 @@ class Tally:
         """How many jobs an event stands for: a batch's for all of its jobs."""
         self._codes: set[int] = set()
 
-    def count(self, status: str, code: int) -> None:
-        """Take one more job that has come to its end in this run."""
-        self.counts[status] += 1
+    def count(self, status: str, code: int, *, number: int = 1) -> None:
+        """Take one more job that has come to its end in this run, or so many of them."""
+        self.counts[status] += number
         self._codes.add(code)
 
     def take(self, event: Event) -> None:
         """Take the event that ended a job's part of the run."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - the caller has looked
-        self.counts[_status(event)] += self.each
-        self._codes.add(code)
+        self.count(_status(event), code, number=self.each)
         if event.response_id is not None and _goes_on(event):
             self.going_on.append(event.response_id)
 
