@@ -63,6 +63,8 @@ class ResultsFile:
             self.close()
             raise
         sync_folder(os.path.dirname(path))  # noqa: PTH120
+        self._torn = False
+        """Whether a part of a line may stand at the file's end, and could not be removed."""
         self._lock = asyncio.Lock()
         self._gathering: dict[str, tuple[str, bytes]] = {}
 
@@ -118,6 +120,9 @@ class ResultsFile:
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
+            if self._torn:
+                os.ftruncate(self._descriptor, self._size)
+            self._torn = True
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
@@ -125,6 +130,7 @@ class ResultsFile:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
             raise
+        self._torn = False
         self._size += len(data)
 
     def _read(self) -> int:
