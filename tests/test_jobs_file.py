@@ -877,9 +877,23 @@ def faulty(command: Command) -> Command:
 
 
 @pytest.mark.process
+def test_the_disk_has_a_result_before_it_is_told(faulty: Command, work: Work) -> None:
+    """A power cut loses no result that was told: each is synced before the `final`."""
+    work.jobs(3, sandbox_seconds="0.02")
+    log = work.folder / "log"
+    fault = IoFault(mode="count", below=str(work.results), log=str(log))
+    assert faulty.run(*work.argv("--max-in-flight", "1"), fault=fault).code == 0
+    steps = log.read_text().splitlines()
+    written = [number for number, step in enumerate(steps) if step == f"write {work.results}"]
+    assert len(written) == 3
+    for number in written:
+        assert steps[number + 1] == f"sync {work.results}"
+
+
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("mode", "error", "times"),
-    [("fail", 28, FOR_EVER), ("fail", 5, 1), ("short", 28, 2)],
+    [("fail", 28, FOR_EVER), ("fail", 5, 1), ("short", 28, 3)],
 )
 def test_a_results_file_that_fails(
     faulty: Command, sandbox: Sandbox, work: Work, mode: str, error: int, times: int
@@ -906,6 +920,9 @@ def test_a_results_file_that_fails(
         assert result.last["counts"] == {"completed": 2}
         assert (result.code, bool(result.last["next"])) == ((9, True) if warned else (0, False))
         assert set(warned) <= {"write_failed"}
+        lost = {one["custom_id"] for one in result.lines if one["event"] == "warning"}
+        whole = work.results.read_bytes().split(b"\n")[:-1]
+        assert {json.loads(one)["custom_id"] for one in whole} >= {"job 0", "job 1"} - lost
         if result.code:
             command = result.last["next"]
             mended = checked(faulty.run(*command[command.index("submit") :]))
