@@ -612,6 +612,38 @@ def test_results_of_another_run_are_not_taken_for_ones_own(
     assert len(sandbox.posts) == 2
 
 
+def test_a_wrong_address_is_no_result(
+    many: Callable[..., Result], work: Work, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    """A page that is not found says nothing of the requests: nothing is written, nothing more sent.
+
+    With the right address the same command, as another run, does it all.
+    """
+    work.jobs(20)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{sandbox.base_url}/wrong")
+    sandbox.script(Fault(on="any", kind="status", status=404, body="not here", times=0))
+    result = many(*work.argv("--max-in-flight", "2"))
+    assert (result.code, work.results.read_bytes()) == (1, b"")
+    assert result.last["counts"]["not_submitted"] >= 15
+    assert result.last["next"] is not None
+    sandbox.clear()
+    monkeypatch.setenv("OPENAI_BASE_URL", sandbox.base_url)
+    assert many(*work.argv()).last["counts"] == {"completed": 20}
+
+
+def test_a_linked_file_is_the_same_run(
+    many: Callable[..., Result], sandbox: Sandbox, work: Work
+) -> None:
+    """Whatever path it is reached by."""
+    work.jobs(2)
+    many(*work.argv())
+    link = Work(work.folder)
+    link.path = work.folder / "link.jsonl"
+    link.path.symlink_to(work.path)
+    assert many(*link.argv()).last["counts"] == {"completed": 2}
+    assert len(sandbox.posts) == 2
+
+
 def test_a_runs_key_is_no_jobs_key(
     many: Callable[..., Result], run: Callable[..., Result], work: Work
 ) -> None:

@@ -19,6 +19,7 @@ from oaibg.payload import is_batch_id
 from oaibg.process import Process, allow_connections
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable
 
     from oaibg.api import Api
@@ -548,18 +549,24 @@ def _run_job(
     clock = RealClock()
     clients: list[Api] = []
     shared: list[Client] = []
+    loading: list[asyncio.Task[Api]] = []
 
     async def connect() -> Client:
-        if not shared:
-            key = environment.api_key()
-            await event_loop()
+        if shared:
+            return shared[0]
+        key = environment.api_key()
+        await event_loop()
 
-            import asyncio
+        import asyncio
 
+        if not loading:
             # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
             # may allocate and free a chunk of it with every call, and an import makes many.
-            clients.append(await asyncio.to_thread(_load_api, base_url, key))
-            shared.append(_paced(clients[0], clock, rate) if rate is not None else clients[0])
+            loading.append(asyncio.ensure_future(asyncio.to_thread(_load_api, base_url, key)))
+        api = await asyncio.shield(loading[0])
+        if not shared:
+            clients.append(api)
+            shared.append(_paced(api, clock, rate) if rate is not None else api)
         return shared[0]
 
     async def close() -> None:

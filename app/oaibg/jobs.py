@@ -27,7 +27,7 @@ from oaibg.events import Event, ListedJob, Response, Summary
 from oaibg.following import finish, follow, hand_out, not_found
 from oaibg.record import Record
 from oaibg.statefile import StateError
-from oaibg.store import line_key
+from oaibg.store import line_key, lock_key
 from oaibg.text import timestamp
 from oaibg.tools import (
     insist,
@@ -368,7 +368,7 @@ async def _row_of_key(job_key: str, tools: Tools) -> Row | None:
             return await insist(lambda: store.by_key(base_url, line_key(job_key, "")), tools)
         if row.step != "sending":
             return row
-        lock = store.lock(base_url, job_key)
+        lock = store.lock(base_url, lock_key(job_key))
         if lock is not None:
             store.unlock(lock)
             return await insist(lambda: store.by_key(base_url, job_key), tools)

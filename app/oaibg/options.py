@@ -80,11 +80,13 @@ def _named(value: str | None) -> str | None:
 
 
 def _input_path(value: str | None) -> str | None:
-    """The absolute path of a file that is read more than once."""
+    """The one path of a file that is read more than once, and that a run is known by."""
     if value == "-":
         raise typer.BadParameter("it is read more than once; a file's path is needed.")
     try:
-        return value and os.path.abspath(value)  # noqa: PTH100
+        return value and os.path.realpath(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"no valid path ({error}).") from error
     except OSError as error:
         raise typer.BadParameter(f"the working directory is gone ({error.strerror}).") from error
 

@@ -159,7 +159,8 @@ class Pace:
             return  # it was under way already when another one was told
         self._slowed = now
         self._busy = min(self._busy + 1, 10)
-        reached = (now - self._began[0]) / len(self._began)
+        reached = (now - self._began[0]) / len(self._began) if self._began else 0.0
+        self._began.clear()  # the pause is no part of the next rate
         self._gap = min(max(2 * self._gap, 2 * reached, _GAP_MIN), _GAP_MAX)
 
 

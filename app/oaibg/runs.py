@@ -223,7 +223,7 @@ class _FileRun:
             async for event in create_locked(submission, row, job, self._tools):
                 yield event
         except ApiRefused as refusal:
-            if refusal.code in SPENT:
+            if refusal.code in SPENT or _is_no_api(refusal):
                 self._stopped = True
             else:
                 await self._note(line, refusal, job)
@@ -238,3 +238,8 @@ class _FileRun:
             await self._results.add_refusal(line.custom_id, refusal)
         except OSError as error:
             job.untold.append(job.not_written(self._results.path, error))
+
+
+def _is_no_api(refusal: ApiRefused) -> bool:
+    """Whether it is the address that is wrong, and not the request."""
+    return refusal.http_status in (404, 405) and refusal.code == f"http_{refusal.http_status}"

@@ -65,6 +65,12 @@ def line_key(run_key: str, custom_id: str) -> str:
     return f"{run_key}\n{custom_id}"
 
 
+def lock_key(job_key: str) -> str:
+    """The key whose lock whoever submits it holds: for the lines of a jobs file it is the run's."""
+    run_key, of_run, _ = job_key.partition("\n")
+    return line_key(run_key, "") if of_run else job_key
+
+
 class Row(Record):
     """A job as the state knows it. Times are Unix seconds."""
 
