@@ -17,7 +17,7 @@ import zlib
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
-from urllib.request import getproxies_environment
+from urllib.request import getproxies
 
 # The import makes some hundred thousand objects that all stay: collecting while it runs finds
 # nothing, and freezing them afterwards keeps them out of every later collection. The resource
@@ -415,7 +415,7 @@ _UNPACKED = {"accept-encoding": "identity"}
 
 def _connections(tls: ssl.SSLContext, limits: httpx2.Limits) -> Connections | None:
     """How to connect; None where a proxy is set, which httpx2 has to look after itself."""
-    proxies = getproxies_environment()
+    proxies = getproxies()
     if any(address for name, address in proxies.items() if name != "no"):
         return None
     return Connections(lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from oaibg.delivery import TMPDIR_HINT, TRANSFER_SECONDS, Delivery
@@ -73,16 +74,17 @@ async def _submit_batch(
     plan: Plan, own: Job, tools: Tools, *, detach: bool
 ) -> AsyncIterator[Event]:
     file = plan.file
-    with locked_run(plan.key, tools):
+    with ExitStack() as stack:
+        stack.enter_context(locked_run(plan.key, tools))
         rows = await insist(lambda: tools.store.of_run(tools.base_url, plan.key), tools)
         check_begun(file, rows, batch=True)
         sha256 = _digest(line.custom_id + line.sha256 for line in file.lines)
         row = rows.get("")
         _check_same(file, row, sha256)
         begun = row is not None and row.response_id is not None
-        await event_loop()
         known = {line.custom_id for line in file.lines}
-        results = ResultsFile(plan.results_path, dict.fromkeys(known))
+        results = stack.enter_context(ResultsFile(plan.results_path, dict.fromkeys(known)))
+        await event_loop()
         if results.statuses and not begun:
             raise UsageError(
                 f"{results.path}: its results are not of this run, which has no batch yet.",
@@ -111,14 +113,14 @@ async def _submit_batch(
 async def _monitor_batch(
     batch_id: str, results_path: str, own: Job, tools: Tools
 ) -> AsyncIterator[Event]:
-    await event_loop()
-    results = ResultsFile(results_path)
-    delivery = Delivery(results, None, tools)
-    job = Job(batch_id, wait=own.wait, output=own.output, run=own.run)
-    job.again = own.again
-    events = delivery.after(monitor(Target(response_id=batch_id), job, tools), job)
-    async for event in delivery.run(job, events, own):
-        yield event
+    with ResultsFile(results_path) as results:
+        await event_loop()
+        delivery = Delivery(results, None, tools)
+        job = Job(batch_id, wait=own.wait, output=own.output, run=own.run)
+        job.again = own.again
+        events = delivery.after(monitor(Target(response_id=batch_id), job, tools), job)
+        async for event in delivery.run(job, events, own):
+            yield event
 
 
 def _check_same(file: JobsFile, row: Row | None, sha256: str) -> None:

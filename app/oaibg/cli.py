@@ -242,6 +242,8 @@ def submit(
                 "--output-json-file and --output-text-file are for one job; with --jobs-file all "
                 "results go into --results-file."
             )
+        if starting_after is not None:
+            raise UsageError("--starting-after is for one job: each has numbers of its own.")
         if detach and not batch:
             raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
         if job.wait.stream and completion_window is not None:
@@ -334,6 +336,8 @@ def monitor(
             "--output-json-file and --output-text-file are for one job.",
             hint="`oaibg show ID --output-text-file PATH` saves each; the results are kept.",
         )
+    if several and starting_after is not None:
+        raise UsageError("--starting-after is for one job: each has numbers of its own.")
     base_url = environment.base_url()
     if results_file is not None:
         if len(ids) != 1 or not is_batch_id(ids[0]) or output_json_file or output_text_file:
@@ -499,6 +503,8 @@ def _go_on_with(job: Job, process: Process) -> None:
         flag, equals, value = word.partition("=")
         if word in ("--detach", "--resubmit-unknown"):
             continue  # what is left to do is to wait, and a decision is not made twice
+        if flag == "--instructions":
+            return  # no line has what the user has written
         if flag not in o.PATHS:
             again.append(word)
             continue

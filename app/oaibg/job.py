@@ -72,6 +72,8 @@ class Run:
         self.answered = False
         """Whether the API has answered anything."""
         self.state_warned = False
+        self.abandoned = False
+        """Whether stdout is gone: no signal ends the wait, and nothing is to be cancelled."""
 
 
 class Job:

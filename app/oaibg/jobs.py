@@ -137,7 +137,8 @@ async def _ended(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncI
 async def _interrupted(job: Job, tools: Tools) -> Event:
     """A signal ended the wait; cancel the job where that was asked for, in bounded time."""
     cancelled = False
-    if job.wait.cancel_on_interrupt and job.response_id is not None:
+    asked = job.wait.cancel_on_interrupt and not job.run.abandoned
+    if asked and job.response_id is not None:
         try:
             payload = await _cancel_now(job, tools)
         except OaibgError:

@@ -12,6 +12,7 @@ from oaibg.errors import ExitCode
 from oaibg.events import CancelResult, Detached, Error, Interrupted, Summary, exit_code_of
 from oaibg.job import Job
 from oaibg.jobs import Target, told
+from oaibg.pace import CONNECTIONS
 from oaibg.tools import event_loop
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def monitor(own: Job, response_ids: list[str], tools: Tools) -> AsyncIterator[Ev
 
 def cancel(own: Job, response_ids: list[str], tools: Tools) -> AsyncIterator[Event]:
     """Cancel jobs, and tell the true status of each."""
-    return told(_each(own, response_ids, jobs.cancel, tools), own, tools)
+    # No more than are asked at a time: who waits for long takes the API for gone.
+    return told(_each(own, response_ids, jobs.cancel, tools, CONNECTIONS[1]), own, tools)
 
 
 async def _each(
@@ -67,6 +69,7 @@ async def _each(
     response_ids: list[str],
     function: Callable[[Target, Job, Tools], AsyncIterator[Event]],
     tools: Tools,
+    at_once: int = AT_ONCE,
 ) -> AsyncIterator[Event]:
     tally = Tally()
     interval, count = own.wait.poll_seconds, len(response_ids)
@@ -85,7 +88,7 @@ async def _each(
             )
             yield job, function(Target(response_id=response_id), job, tools)
 
-    async for event in side_by_side(members(), tally, at_once=AT_ONCE):
+    async for event in side_by_side(members(), tally, at_once=at_once):
         yield event
     yield tally.summary(tools, next_=monitor_command(own, tally.going_on))
 
@@ -187,6 +190,7 @@ async def side_by_side(
     events: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = asyncio.Semaphore(at_once)
     running: set[asyncio.Task[None]] = set()
+    failures: list[BaseException] = []
 
     async def run(job: Job, function: AsyncIterator[Event]) -> None:
         try:
@@ -205,19 +209,20 @@ async def side_by_side(
                 return
             start(run(*member))
 
-    def start(steps: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(steps: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(steps)
         running.add(task)
         task.add_done_callback(ended)
-        return task
 
     def ended(task: asyncio.Task[None]) -> None:
         running.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            failures.append(failure)
         events.put_nowait(None)
 
     # Thousands of jobs are objects that stay: to look through them again and again finds nothing.
     gc.set_threshold(*_COLLECTIONS)
-    feeding = start(feed())
+    start(feed())
     while running or not events.empty():
         try:
             event = await events.get()
@@ -228,5 +233,5 @@ async def side_by_side(
             continue
         if event is not None:
             yield event
-    if not feeding.cancelled():
-        feeding.result()
+    if failures:
+        raise failures[0]

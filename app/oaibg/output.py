@@ -48,6 +48,13 @@ class Stdout:
         self.give_up: int | None = None
         """The exit code to end with where nobody reads; a signal sets it."""
 
+    def is_ready(self) -> bool:
+        """Whether a line can be written at once."""
+        try:
+            return bool(select.select([], [self._descriptor], [], 0)[1])
+        except (OSError, ValueError):
+            return True  # the write tells what is wrong
+
     def write(self, data: bytes) -> None:
         """Write all of it.
 

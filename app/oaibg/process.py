@@ -46,8 +46,8 @@ class Process:
         self.job = job
         self.stdout = Stdout()
         self.renderer: Renderer = JsonLines(self.stdout, _now)
-        self.rendering = False
-        """Whether the command has chosen its renderer."""
+        self.rendering = self.several = False
+        """Whether the command has chosen its renderer, and is at several jobs."""
         self.signum = signal.SIGTERM
         self._wake: Callable[[], None] | None = None
         self._closing = False
@@ -62,7 +62,7 @@ class Process:
             raw: the answer's text alone.
             several: the run is over several jobs.
         """
-        self.rendering = True
+        self.rendering, self.several = True, several
         if human:
             from oaibg.human import Human
 
@@ -94,10 +94,12 @@ class Process:
             code: int = ExitCode.ERROR
             try:
                 async for event in events:
-                    ended = self.write(event)
+                    ended = await self._written(event)
                     code = code if ended is None else ended
             except StdoutGone as gone:
                 code = gone.exit_code
+                if self.several:
+                    await self._let_go(events)
                 if (words := self.job.last_words()) is not None:
                     prose(words)
             if self.owned:
@@ -106,6 +108,34 @@ class Process:
             return code
 
         return self._drive(drain())
+
+    async def _written(self, event: Event) -> int | None:
+        """As `write`; where nobody reads, what the other jobs of the run are at goes on."""
+        if not self.several or self.stdout.is_ready():
+            return self.write(event)
+
+        import asyncio
+
+        writing = asyncio.ensure_future(asyncio.to_thread(self.write, event))
+        try:
+            return await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})  # a signal makes it give up where nobody reads
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - as above
+            task.cancel()  # it is for the run to end, when it is asked for the next event
+            return writing.result()
+
+    async def _let_go(self, events: AsyncIterator[Event]) -> None:
+        """End a run over several jobs that nobody reads: a create under way gets its reply."""
+        import asyncio
+
+        self.job.run.abandoned = True
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a run over several jobs is on the loop
+        task.cancel()
+        async for _ in events:
+            pass
 
     def end(self, code: int) -> NoReturn:
         """End the process now; every line is out already."""

@@ -8,14 +8,15 @@ what it lacks is written again from the state.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from oaibg.errors import ExitCode, UsageError
+from oaibg.errors import ExitCode, Unavailable, UsageError
 from oaibg.files import sync_folder
 from oaibg.output import json_line
 from oaibg.payload import Payload
@@ -54,8 +55,16 @@ class ResultsFile:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}.") from error
         try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._size = self._read()
             os.ftruncate(self._descriptor, self._size)
+        except BlockingIOError as error:
+            self.close()
+            raise Unavailable(
+                f"Another process is writing to {path} right now.",
+                code="job_key_busy",
+                outcome="not_created",
+            ) from error
         except OSError as error:
             self.close()
             raise UsageError(f"{path}: {error.strerror}.") from error
@@ -103,6 +112,12 @@ class ResultsFile:
             "body": {"error": error},
         }
         await self.add({custom_id: (REFUSED, self._line(custom_id, response))})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""

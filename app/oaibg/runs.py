@@ -179,13 +179,16 @@ class _FileRun:
     def _left_alone(self, line: Line, number: int) -> str | None:
         """What a job counts as that is not begun with any more; None for the others."""
         interrupted = self.tally.interrupted
-        late = self._tools.clock.monotonic() >= self._tools.deadline(self._own)
+        late = self._is_late()
         if self._is_new(line):
             return "not_submitted" if self._stopped or interrupted or late else None
         # A start that took the whole wait budget still leaves one look at what is alive.
         if interrupted or (late and number >= self._plan.max_in_flight):
             return self._rows[line.custom_id].status or "unknown"
         return None
+
+    def _is_late(self) -> bool:
+        return self._tools.clock.monotonic() >= self._tools.deadline(self._own)
 
     def _member(self, line: Line, number: int) -> Member:
         own = self._own
@@ -201,8 +204,12 @@ class _FileRun:
         return job, told(self._submit(line, job), job, self._tools)
 
     async def _submit(self, line: Line, job: Job) -> AsyncIterator[Event]:
-        async for event in self._create(line, job):
-            yield event
+        try:
+            async for event in self._create(line, job):
+                yield event
+        except _LeftOverError:
+            self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
+            return
         async for event in see_through(job, self._tools, one_of_many=True):
             yield event
 
@@ -228,7 +235,12 @@ class _FileRun:
             else:
                 await self._note(line, refusal, job)
             raise
-        except (AuthRefused, Unavailable, StateError):
+        except Unavailable:
+            if self._is_late():
+                raise _LeftOverError from None
+            self._stopped = True
+            raise
+        except (AuthRefused, StateError):
             self._stopped = True
             raise
 
@@ -238,6 +250,10 @@ class _FileRun:
             await self._results.add_refusal(line.custom_id, refusal)
         except OSError as error:
             job.untold.append(job.not_written(self._results.path, error))
+
+
+class _LeftOverError(Exception):
+    """The wait budget was spent before a job could be created."""
 
 
 def _is_no_api(refusal: ApiRefused) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from oaibg.tools import Client, Tools
 
 _LOCK_INTERVAL = 0.03
+_CANCEL_GRACE = 0.5
 
 _LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
 
@@ -265,6 +266,9 @@ class _Draft:
         except asyncio.CancelledError:
             if self._job.outcome == "not_created":
                 task.cancel()
+                await asyncio.wait({task}, timeout=_CANCEL_GRACE)
+                if self._job.outcome == "not_created":
+                    await self._take_back()  # the state may have been told that it goes out
             else:
                 await asyncio.wait({task}, timeout=polling.REPLY_GRACE)
                 if task.done() and not task.cancelled() and task.exception() is not None:

@@ -183,7 +183,8 @@ class Commits:
     async def _flush(self, tools: Tools) -> None:
         clock = tools.clock
         await clock.sleep(max(self._last + _COMMIT_INTERVAL - clock.monotonic(), 0.0))
-        waiting, self._waiting, self._flushing = self._waiting, [], None
+        waiting = [one for one in self._waiting if not one[1].done()]  # but the cancelled ones
+        self._waiting, self._flushing = [], None
         writes = [write for write, _ in waiting]
         try:
             outcomes = await insist(lambda: tools.store.together(writes), tools)
@@ -193,7 +194,10 @@ class Commits:
         for (_, told), outcome in zip(waiting, outcomes, strict=True):
             if told.done():
                 continue  # cancelled
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, StateError):
+                # One of one's own: what is known of a job may be added to it.
+                told.set_exception(type(outcome)(outcome.code, outcome.message))
+            elif isinstance(outcome, Exception):
                 told.set_exception(outcome)
             else:
                 told.set_result(outcome)
