@@ -657,6 +657,36 @@ def test_a_runs_key_is_no_jobs_key(
 
 
 @pytest.mark.process
+def test_replies_on_their_way_when_stdout_is_closed(
+    command: Command, sandbox: Sandbox, work: Work
+) -> None:
+    """They are waited for, so that no paid id is thrown away: nothing is unknown afterwards."""
+    work.jobs(30)
+    sandbox.script(Fault(on="create", kind="delay", seconds=1.5, times=20))
+    reader, writer = os.pipe()
+    process = command.start(*work.argv("--max-in-flight", "20"), stdout=writer)
+    os.close(writer)
+    wait_until(lambda: len(sandbox.posts) >= 20)
+    os.close(reader)
+    assert command.end(process).code == 141
+    result = command.run(*work.argv())
+    assert (result.code, result.last["counts"]) == (0, {"completed": 30})
+    work.check(sandbox, 30)
+
+
+@pytest.mark.process
+def test_a_results_file_has_one_writer(command: Command, sandbox: Sandbox, work: Work) -> None:
+    """Another run that names it has to wait, and is told so."""
+    work.jobs(3, sandbox_seconds="2")
+    process = command.start(*work.argv())
+    wait_until(lambda: len(sandbox.posts) == 3)
+    result = command.run(*work.argv("--job-key", "other"))
+    assert (result.code, result.last["code"]) == (7, "job_key_busy")
+    assert command.end(process).code == 0
+    work.check(sandbox, 3)
+
+
+@pytest.mark.process
 def test_two_processes_at_once(command: Command, sandbox: Sandbox, work: Work) -> None:
     """One runs, the other ends as 7 with the same command as `next`."""
     work.jobs(10, sandbox_seconds="0.5")
