@@ -8,6 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from forkserver import ForkServer
@@ -19,6 +20,8 @@ from oaibg.sandbox import Sandbox
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
+
+    from openai import OpenAI
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,6 +78,42 @@ def sandbox(server: Sandbox) -> Iterator[Sandbox]:
     server.clear()
     yield server
     server.clear()
+
+
+@pytest.fixture(scope="session")
+def client(server: Sandbox) -> Iterator[httpx2.Client]:
+    """One connection pool for the session: to make one costs 40 ms."""
+    with httpx2.Client(base_url=server.base_url, timeout=5, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def http(sandbox: Sandbox, client: httpx2.Client) -> httpx2.Client:
+    """A bare HTTP client of the sandbox."""
+    assert str(client.base_url).startswith(sandbox.base_url)
+    return client
+
+
+@pytest.fixture(scope="session")
+def strict(server: Sandbox) -> Iterator[OpenAI]:
+    """One SDK client for the session: strict about types, without retries."""
+    from openai import OpenAI
+
+    with OpenAI(
+        base_url=server.base_url,
+        api_key="sandbox",
+        max_retries=0,
+        timeout=5,
+        _strict_response_validation=True,
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def sdk(sandbox: Sandbox, strict: OpenAI) -> OpenAI:
+    """The SDK as a client of the sandbox."""
+    assert str(strict.base_url).startswith(sandbox.base_url)
+    return strict
 
 
 @pytest.fixture

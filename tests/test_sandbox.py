@@ -32,59 +32,10 @@ from oaibg.sandbox.personality import CHOICES
 from oaibg.sandbox.samples import sample
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 LONG = 60.0
 """Seconds of a job that is not meant to end within a test."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
-    """One sandbox for all tests of this file; its jobs take 60 ms."""
-    with Sandbox.running(seconds=0.06) as running:
-        yield running
-
-
-@pytest.fixture
-def sandbox(server: Sandbox) -> Sandbox:
-    """The sandbox, which has forgotten what earlier tests did."""
-    server.clear()
-    return server
-
-
-@pytest.fixture(scope="module")
-def client(server: Sandbox) -> Iterator[httpx2.Client]:
-    """One connection pool for all tests: to make one costs 40 ms."""
-    with httpx2.Client(base_url=server.base_url, timeout=5, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def http(sandbox: Sandbox, client: httpx2.Client) -> httpx2.Client:
-    """A bare HTTP client of the sandbox."""
-    assert str(client.base_url).startswith(sandbox.base_url)
-    return client
-
-
-@pytest.fixture(scope="module")
-def strict(server: Sandbox) -> Iterator[OpenAI]:
-    """One SDK client for all tests: strict about types, without retries."""
-    with OpenAI(
-        base_url=server.base_url,
-        api_key="sandbox",
-        max_retries=0,
-        timeout=5,
-        _strict_response_validation=True,
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def sdk(sandbox: Sandbox, strict: OpenAI) -> OpenAI:
-    """The SDK as a client of the sandbox."""
-    assert str(strict.base_url).startswith(sandbox.base_url)
-    return strict
 
 
 def request(**changes: Any) -> dict[str, Any]:

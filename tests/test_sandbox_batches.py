@@ -29,7 +29,7 @@ from oaibg.sandbox.batches import new_batch
 from oaibg.sandbox.personality import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from openai.types import Batch
     from openai.types.batch_create_params import OutputExpiresAfter
@@ -38,26 +38,6 @@ LONG = 60.0
 """Seconds of a batch that only ends where a test moves its create into the past."""
 SLOW = {"sandbox_seconds": str(LONG)}
 ENDED = ("completed", "failed", "expired", "cancelled")
-
-
-@pytest.fixture(scope="module")
-def strict(server: Sandbox) -> Iterator[OpenAI]:
-    """One SDK client for all tests: strict about types, without retries."""
-    with OpenAI(
-        base_url=server.base_url,
-        api_key="sandbox",
-        max_retries=0,
-        timeout=5,
-        _strict_response_validation=True,
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def sdk(sandbox: Sandbox, strict: OpenAI) -> OpenAI:
-    """The SDK as a client of the sandbox."""
-    assert str(strict.base_url).startswith(sandbox.base_url)
-    return strict
 
 
 def line(custom_id: str, **changes: Any) -> dict[str, Any]:

@@ -10,46 +10,15 @@ from typing import Any, get_args
 
 import httpx2
 import pytest
-from openai import OpenAI
 from openai.types.responses import ResponseStreamEvent
 
 from oaibg.sandbox import Fault, Personality, Sandbox, wire
 from test_sandbox import LONG, command, create, end, events, refused, request
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-
-@pytest.fixture(scope="module")
-def client(server: Sandbox) -> Iterator[httpx2.Client]:
-    """One connection pool for all tests."""
-    with httpx2.Client(base_url=server.base_url, timeout=5, trust_env=False) as client:
-        yield client
-
-
-@pytest.fixture
-def http(sandbox: Sandbox, client: httpx2.Client) -> httpx2.Client:
-    """A bare HTTP client of the sandbox."""
-    return client
-
-
-@pytest.fixture(scope="module")
-def strict(server: Sandbox) -> Iterator[OpenAI]:
-    """One SDK client for all tests: strict about types, without retries."""
-    with OpenAI(
-        base_url=server.base_url,
-        api_key="sandbox",
-        max_retries=0,
-        timeout=5,
-        _strict_response_validation=True,
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def sdk(sandbox: Sandbox, strict: OpenAI) -> OpenAI:
-    """The SDK as a client of the sandbox."""
-    return strict
+    from openai import OpenAI
 
 
 def streamed(http: httpx2.Client, **changes: Any) -> list[dict[str, Any]]:
