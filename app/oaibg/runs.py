@@ -68,17 +68,14 @@ async def _submit_file(plan: Plan, own: Job, tools: Tools) -> AsyncIterator[Even
         ids = {
             line.custom_id: line_id(scope, line.custom_id, line.sha256) for line in plan.file.lines
         }
-        results = ResultsFile(plan.results_path, ids)
-        run = _FileRun(plan, own, rows, results, tools)
-        own.outcome = None  # from here on each job has its own
-        members = run.members()
-        try:
+        with ResultsFile(plan.results_path, ids) as results:
+            run = _FileRun(plan, own, rows, results, tools)
+            own.outcome = None  # from here on each job has its own
+            members = run.members()
             async for event in side_by_side(members, run.tally, at_once=plan.max_in_flight):
                 yield event
             for _ in members:
                 pass  # what a signal has kept from beginning is counted
-        finally:
-            results.close()
         yield run.tally.summary(tools, next_=own.again if run.is_unfinished else None)
 
 
