@@ -644,6 +644,22 @@ def test_a_linked_file_is_the_same_run(
     assert len(sandbox.posts) == 2
 
 
+@pytest.mark.parametrize("odd", ["", '"id": null, ', f'"id": {"9" * 5000}, '])
+def test_a_result_without_its_id_is_refused(
+    run: Callable[..., Result], sandbox: Sandbox, work: Work, odd: str
+) -> None:
+    """It can be anybody's: a usage error, and all is as it was."""
+    work.jobs(1)
+    custom_id = json.loads(work.path.read_text())["custom_id"]
+    error = '{"code": "batch_expired", "message": "m"}'
+    line = f'{{{odd}"custom_id": "{custom_id}", "response": null, "error": {error}}}\n'
+    work.results.write_text(line)
+    result = run(*work.argv())
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert work.results.read_text() == line
+    assert not sandbox.posts
+
+
 def test_a_runs_key_is_no_jobs_key(
     many: Callable[..., Result], run: Callable[..., Result], work: Work
 ) -> None:

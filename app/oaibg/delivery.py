@@ -185,13 +185,13 @@ class Delivery:
 
     def _result(self, raw: bytes) -> _Result | None:
         """A line as a result; None where it is of somebody else, or there twice."""
-        custom_id, status = seen(raw)
-        if custom_id is None or custom_id in self._delivered:
+        line = seen(raw)
+        if line is None or line.custom_id in self._delivered:
             return None
-        if self._known is not None and custom_id not in self._known:
+        if self._known is not None and line.custom_id not in self._known:
             return None
-        self._delivered.add(custom_id)
-        return _Result(custom_id, status, raw)
+        self._delivered.add(line.custom_id)
+        return _Result(line.custom_id, line.status, raw)
 
     async def _add(self, results: list[_Result], job: Job) -> AsyncIterator[Event]:
         new = [one for one in results if one.custom_id not in self._results.statuses]

@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from oaibg.errors import ExitCode, Unavailable, UsageError
 from oaibg.files import sync_folder
@@ -156,11 +156,11 @@ class ResultsFile:
         with open(self._descriptor, "rb", closefd=False) as file:
             for raw in file:
                 number += 1
-                custom_id, status = seen(raw)
-                foreign = not self._is_ours(raw, custom_id)
-                if not raw.endswith(b"\n") and (not foreign or _is_cut_off(raw)):
+                line = seen(raw)
+                ours = line is not None and self._is_ours(line)
+                if not raw.endswith(b"\n") and (ours or _is_cut_off(raw)):
                     break
-                if custom_id is None or foreign:
+                if line is None or not ours:
                     raise UsageError(
                         f"{self.path}: line {number} is no result of this run: it is of another "
                         "file or --job-key, or of a line that was changed or removed. Nothing is "
@@ -168,16 +168,13 @@ class ResultsFile:
                         hint="Name another --results-file, or move this one away.",
                     )
                 size += len(raw)
-                self.statuses[custom_id] = status
+                self.statuses[line.custom_id] = line.status
         return size
 
-    def _is_ours(self, raw: bytes, custom_id: str | None) -> bool:
-        if custom_id is None or self._known is None:
-            return custom_id is not None
-        if custom_id not in self._known:
-            return False
-        wanted = self._known[custom_id]
-        return wanted is None or json.loads(raw)["id"] == wanted
+    def _is_ours(self, line: Seen) -> bool:
+        if self._known is None:
+            return True
+        return line.custom_id in self._known and self._known[line.custom_id] in (None, line.id)
 
 
 def line_id(scope: str, custom_id: str, sha256: str) -> str:
@@ -201,19 +198,29 @@ def _is_cut_off(raw: bytes) -> bool:
     return False
 
 
-def seen(raw: bytes) -> tuple[str | None, str]:
-    """The custom_id of a line, and what its job ended as; None where it is no such line."""
+class Seen(NamedTuple):
+    """What is read of a line."""
+
+    id: object
+    custom_id: str
+    status: str
+    """What its job ended as."""
+
+
+def seen(raw: bytes) -> Seen | None:
+    """What a line tells; None where it is no result."""
     try:
         line = Payload(raw).data
         custom_id, response, error = line["custom_id"], line["response"], line["error"]
         if not isinstance(custom_id, str):
-            return None, ""
+            return None
         if response is None:
-            return custom_id, str(error["code"]).removeprefix("batch_")
-        status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
-        return custom_id, str(status)
+            status = str(error["code"]).removeprefix("batch_")
+        else:
+            status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
+        return Seen(line.get("id"), custom_id, str(status))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None, ""
+        return None
 
 
 def code_of(status: str) -> ExitCode:
