@@ -43,16 +43,20 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
         *("--poll-seconds", "20"),
     )
     assert (result.code, result.out) == (0, b"The answer.\n")
-    words = re.sub(r"\d+(\.\d+)? s|resp_\w+|\d+ output", "…", result.err)
-    assert words.splitlines() == [
-        "Submitting to gpt-5.2 …",
+    words = re.sub(r"\d+(\.\d+)? s|resp_\w+|\d+", "…", result.err.replace(" 500", " five"))
+    assert [word.rstrip() for word in words.splitlines()] == [
+        "Submitting to gpt-….… …",
         "Submitted …: queued",
         (
-            "…  HTTP 500: The server had an error while processing your request. "
+            "…  HTTP five: The server had an error while processing your request. "
             "Sorry about that!; trying again in …"
         ),
         "…  completed",
-        "…: completed after …, … tokens",
+        "…: completed after …",
+        "  Model          gpt-….…",
+        "  Input tokens   …  … cached",
+        "  Output tokens  …  … reasoning",
+        "  Total tokens   …",
     ]
 
 
@@ -62,7 +66,7 @@ def test_human_end_without_success(run: Callable[..., Result]) -> None:
     result = run("submit", "--prompt", "x", "--human", *setting)
     assert (result.code, result.out) == (4, b"")
     assert re.search(
-        r"resp_\w+: failed after .*\(.+\)\nNext: .*oaibg show --human resp_", result.err
+        r"resp_\w+: failed after .+: The model .+\n.+\nNext: .*oaibg show --human resp_", result.err
     )
 
 
@@ -77,13 +81,14 @@ def test_human_errors(run: Callable[..., Result]) -> None:
 
 
 def test_human_list_and_show(run: Callable[..., Result]) -> None:
-    """A line a job, and the answer."""
+    """A table of the jobs, and a page with the answer, all on stdout."""
     run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
     listed = run("show", "--list", "--human")
-    assert re.search(r"completed +gpt-5.2 +resp_\w+  k\n1 completed\n", listed.err)
+    assert re.search(r" completed +gpt-5.2 +k\n +resp_\w+\n$", listed.out.decode())
     shown = run("show", "--human")
-    assert b"sandbox" in shown.out
-    assert shown.err.endswith(": completed\n")
+    assert re.match(r"resp_\w+\n  Status +completed\n  Model +gpt-5.2\n", shown.out.decode())
+    assert shown.out.endswith(b'\n\nThe sandbox has no model to ask. You said: "x"\n')
+    assert shown.err == ""
 
 
 @given(st.text(st.characters(exclude_categories=())))

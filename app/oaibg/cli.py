@@ -203,7 +203,9 @@ def submit(
             stream_text,
             starting_after,
         ),
-        output=_output(output_json_file, output_text_file, show_output_text, human),
+        output=_output(
+            output_json_file, output_text_file, show_output_text, human, jobs_file is not None
+        ),
         submitting=True,
     )
     base_url = environment.base_url()
@@ -249,6 +251,7 @@ def submit(
         if job.wait.stream and completion_window is not None:
             raise UsageError(_NO_STREAM)
         file = _read_jobs(jobs_file, settings, batch=batch)
+        process.total = len(file.lines)
         context.call_on_close(file.close)
         if dry_run:
             return _dry_run_jobs(file, base_url, process, stream=job.wait.stream)
@@ -320,6 +323,7 @@ def monitor(
     ids = response_ids or []
     several = _is_several(ids, process)
     process.render(human=human, several=several or results_file is not None)
+    process.total = len(ids) if several else None
     job = process.job = Job(
         ids[0] if ids and not several else None,
         wait=_streamed(
@@ -328,7 +332,7 @@ def monitor(
             stream_text,
             starting_after,
         ),
-        output=_output(output_json_file, output_text_file, show_output_text, human),
+        output=_output(output_json_file, output_text_file, show_output_text, human, several),
     )
     _check_one(ids, job_key)
     if several and (output_json_file or output_text_file):
@@ -378,6 +382,7 @@ def cancel(
     ids = response_ids or []
     several = _is_several(ids, process)
     process.render(human=human, several=several)
+    process.total = len(ids)
     job = process.job = Job(
         ids[0] if ids and not several else None, output=_output(None, None, False, human)
     )
@@ -457,12 +462,20 @@ def _streamed(wait: Wait, stream: bool, stream_text: bool, starting_after: int |
 
 
 def _output(
-    json_file: str | None, text_file: str | None, show_output_text: bool, human: bool
+    json_file: str | None,
+    text_file: str | None,
+    show_output_text: bool,
+    human: bool,
+    several: bool = False,
 ) -> Output:
     if json_file is not None and text_file is not None and o.is_same_file(json_file, text_file):
         raise UsageError("--output-json-file and --output-text-file name the same file.")
     return Output(
-        show_output_text=show_output_text, json_file=json_file, text_file=text_file, human=human
+        show_output_text=show_output_text,
+        json_file=json_file,
+        text_file=text_file,
+        human=human,
+        several=several,
     )
 
 

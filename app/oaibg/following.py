@@ -244,8 +244,7 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
             yield warning
     if output.json_file is not None:
         yield await _write_file(output.json_file, payload.raw, WroteJson, job)
-    shown = output.show_output_text or output.human
-    if output.text_file is None and not shown:
+    if output.text_file is None and not output.shows_text:
         return
     text = payload.text
     if not text:
@@ -258,7 +257,7 @@ async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
                 "text_replaced", "The text has lone surrogates; they are U+FFFD in the text file."
             )
         yield await _write_file(output.text_file, data, WroteText, job)
-    if shown:
+    if output.shows_text:
         yield OutputText(response_id=job.response_id, text=text, bytes=len(data))
 
 

@@ -53,6 +53,14 @@ class Output(Record):
     json_file: str | None = None
     text_file: str | None = None
     human: bool = False
+    several: bool = False
+    """Whether it is for several jobs, whose answers nobody wants unasked."""
+
+    @property
+    def shows_text(self) -> bool:
+        """Whether the text is told: asked for, or there is a person to read it."""
+        alone = self.text_file is None and not self.several
+        return self.show_output_text or (self.human and alone)
 
 
 class Results(Protocol):

@@ -41,10 +41,6 @@ class Stdout:
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
-        self.writing = False
-        """Whether a write is under way, so that a signal handler must not write in its middle."""
-        self.after_write: Callable[[], None] | None = None
-        """Called when a write is over: the place for what a signal handler had to put off."""
         self.give_up: int | None = None
         """The exit code to end with where nobody reads; a signal sets it."""
 
@@ -62,7 +58,6 @@ class Stdout:
             StdoutGone: 141 where the reader closed it, 9 where it is full.
         """
         rest = memoryview(data)
-        self.writing = True
         try:
             while rest:
                 # What fits a pipe that is ready never blocks; a write that did would keep a
@@ -75,10 +70,6 @@ class Stdout:
         except OSError as error:
             closed = error.errno in (errno.EPIPE, errno.EBADF)
             raise StdoutGone(ExitCode.STDOUT_CLOSED if closed else ExitCode.LOCAL_IO) from error
-        finally:
-            self.writing = False
-        if self.after_write is not None:
-            self.after_write()
 
 
 class JsonLines:

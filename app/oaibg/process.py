@@ -49,8 +49,12 @@ class Process:
         self.rendering = self.several = False
         """Whether the command has chosen its renderer, and is at several jobs."""
         self.signum = signal.SIGTERM
+        self.total: int | None = None
+        """How many jobs the run has, as soon as the command knows."""
         self._wake: Callable[[], None] | None = None
-        self._closing = False
+        self._closing = self._writing = False
+        self._put_off: int | None = None
+        """A signal that came in the middle of a write."""
         if owned:
             handle_signals(self._on_signal)
 
@@ -66,7 +70,7 @@ class Process:
         if human:
             from oaibg.human import Human
 
-            self.renderer = Human(self.stdout)
+            self.renderer = Human(self.stdout, several=several, total=lambda: self.total)
         elif raw:
             self.renderer = RawText(self.stdout)
         elif several:
@@ -80,7 +84,13 @@ class Process:
         code = exit_code_of(event)
         if code is not None:
             self._closing = True
-        self.renderer.write(event)
+        self._writing = True
+        try:
+            self.renderer.write(event)
+        finally:
+            self._writing = False
+        if self._put_off is not None:
+            self._end_by(self._put_off)
         return code
 
     def run(self, events: AsyncIterator[Event], close: Callable[[], Awaitable[None]]) -> int:
@@ -189,9 +199,9 @@ class Process:
             self._wake()
         elif self._must_cancel() and self.stdout.give_up is None:
             self.stdout.give_up = 128 + signum  # as soon as the loop runs
-        elif self.stdout.writing:
+        elif self._writing:
             self.stdout.give_up = 128 + signum
-            self.stdout.after_write = lambda: self._end_by(signum)
+            self._put_off = signum
         else:
             self._end_by(signum)
 
@@ -201,7 +211,7 @@ class Process:
 
     def _end_by(self, signum: int) -> NoReturn:
         """During start-up, or asked a second time: say what is known, and end."""
-        self.stdout.after_write = None
+        self._put_off = None
         with suppress(BaseException):
             self.write(self.job.interrupted(signum))
         os._exit(128 + signum)

@@ -1,0 +1,282 @@
+"""The Rich renderer: progress on stderr, the answer on stdout. The only importer of `rich`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from oaibg import events
+from oaibg.events import exit_code_of
+from oaibg.human import pages
+from oaibg.human.live import Many, One
+from oaibg.human.words import counted, line, reason
+from oaibg.text import inert, utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from oaibg.events import Event
+    from oaibg.output import Stdout
+
+_REFRESHES = 4
+"""A second, of what is live."""
+
+_ENDS = 20
+"""Jobs of a run that the table at its end names."""
+
+_ENDLESS = 100_000
+
+_LIVE = (
+    events.SubmitStart,
+    events.Submitted,
+    events.SubmitError,
+    events.Poll,
+    events.PollError,
+    events.Progress,
+    events.OutputTextDelta,
+)
+"""What tells that a job is waited for."""
+
+_PASSING = (events.SubmitStart, events.Poll, events.Progress)
+"""What a live display shows, and no line of its own."""
+
+_NAMED = (events.Submitted, events.Final, events.Detached, events.CancelResult)
+"""Whose words begin with the id."""
+
+_PASSING_OF_MANY = (
+    *_PASSING,
+    events.Submitted,
+    events.SubmitError,
+    events.PollError,
+    events.Detached,
+    events.Timeout,
+    events.Interrupted,
+)
+
+
+class Human:
+    """Shows events to a person. Text from elsewhere is never read as markup or control.
+
+    On a terminal a live display tells how it stands; elsewhere, and on one that is dumb, each
+    event is a line.
+
+    Args:
+        stdout: where the answer goes.
+        several: whether the run is over several jobs.
+        total: how many jobs it has, as soon as that is known.
+        now: the monotonic time, in seconds.
+    """
+
+    def __init__(
+        self,
+        stdout: Stdout,
+        *,
+        several: bool = False,
+        total: Callable[[], int | None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stdout, self._several = stdout, several
+        self._progress = _Stderr(stderr=True, highlight=False, width=_columns(2))
+        self._page = Console(highlight=False, width=_columns(1))
+        self._board = Many(now, total) if several else One(now)
+        self._is_live = self._progress.is_interactive and _is_terminal(2)
+        self._live: Live | None = None
+        self._answer: events.OutputText | None = None
+        self._listed: list[events.ListedJob] = []
+        self._ends: list[tuple[bool, tuple[Any, ...]]] = []
+        self._ended = 0
+        self._hint = ""
+
+    def write(self, event: Event) -> None:
+        """Show one event."""
+        self._board.see(event)
+        if exit_code_of(event) is not None or isinstance(event, events.OutputText):
+            self._stop()
+        match event:
+            case events.OutputText():
+                self._answer = event
+                if self._several:
+                    self._say(f"{_name(event)}:", "bold")
+                    self._tell_answer()
+            case events.OutputTextDelta():
+                pass  # the whole text comes at the end
+            case events.ListedJob():
+                self._listed.append(event)
+            case events.Response():
+                self._show(event)
+            case events.Summary():
+                self._sum_up(event)
+            case events.DryRun():
+                self._say(*reversed(line(event)))
+                self._put(pages.request(event))
+            case _:
+                self._tell(event)
+        if self._is_live and isinstance(event, _LIVE):
+            self._start()
+
+    def _tell(self, event: Event) -> None:
+        self._tell_answer()
+        if not (self._is_live and self._is_passing(event)):
+            style, told = line(event)
+            self._say(f"{_name(event)}: {told}" if self._is_nameless(event) else told, style)
+        if isinstance(event, events.Final) and not self._several:
+            self._print(pages.facts_of(event))
+        hint = getattr(event, "hint", None)
+        if hint and hint != self._hint:
+            self._say(hint)
+            self._hint = hint  # many jobs may end in the same way
+        if self._several:
+            self._note_end(event)
+        if not self._several or exit_code_of(event) is not None:
+            self._tell_next(event)
+
+    def _is_passing(self, event: Event) -> bool:
+        """Whether the live display tells it, so that it needs no line of its own."""
+        if not self._several:
+            return isinstance(event, _PASSING)
+        fine = getattr(event, "ok", False) or getattr(event, "cancelled", False)
+        return fine or (isinstance(event, _PASSING_OF_MANY) and exit_code_of(event) is None)
+
+    def _is_nameless(self, event: Event) -> bool:
+        """Whether it is one job's of several, and its words don't say whose."""
+        if not self._several or _name(event) is None:
+            return False
+        return event.of is not None or not isinstance(event, _NAMED)
+
+    def _note_end(self, event: Event) -> None:
+        """Keep what the table at the end is made of: no more than it may show."""
+        row: tuple[Any, ...]
+        match event:
+            case events.Final():
+                why = reason(event.error) or reason(event.incomplete_details)
+                tokens = pages.output_tokens(event.usage)
+                row = (_name(event), event.status, event.elapsed_seconds, tokens, why)
+                good = event.ok
+            case events.CancelResult():
+                row = (_name(event), event.status, None, None, "")
+                good = event.cancelled
+            case events.Error() if event.exit_code is None:
+                row = (_name(event) or "-", event.code, None, None, event.message)
+                good = False
+            case _:
+                return
+        self._ended += 1
+        if sum(good == other for other, _ in self._ends) < _ENDS:
+            self._ends.append((good, row))
+
+    def _sum_up(self, event: events.Summary) -> None:
+        if self._listed:
+            self._put(self._rendered(pages.job_list(self._listed, self._page.width)))
+            self._say(f"\n{counted(event.counts)}", "bold")
+            return
+        few = self._ended <= _ENDS
+        rows = [row for good, row in self._ends if few or not good]
+        if rows:
+            self._print(pages.ends(rows, self._progress.width))
+            self._say("")
+        style, told = line(event)
+        self._say(told, style)
+        self._tell_next(event)
+
+    def _show(self, event: events.Response) -> None:
+        """The page of a job: its facts, and its text below them."""
+        answer, self._answer = self._answer, None
+        told = self._rendered(pages.page(event))
+        if answer is not None:
+            told += f"\n{self._text(answer.text)}"
+        self._put(told)
+        self._tell_next(event)
+
+    def _tell_answer(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._put(self._text(answer.text))
+            if _is_terminal(1):
+                self._say("")
+
+    def _text(self, text: str) -> str:
+        """An answer, rendered where a person looks at it."""
+        if _is_terminal(1) and not self._page.is_dumb_terminal and len(text) < pages.MARKDOWN_MAX:
+            return self._rendered(pages.Answer(text))
+        return inert(text)
+
+    def _rendered(self, told: RenderableType) -> str:
+        """What stdout gets of it."""
+        with self._page.capture() as captured:
+            self._page.print(told)
+        return "\n".join(row.rstrip() for row in captured.get().split("\n"))
+
+    def _put(self, text: str) -> None:
+        self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
+
+    def _say(self, told: str, style: str = "") -> None:
+        self._print(Text(inert(told), style=style), soft_wrap=True)
+
+    def _print(self, told: RenderableType, *, soft_wrap: bool = False) -> None:
+        try:
+            self._progress.print(told, soft_wrap=soft_wrap)
+        except OSError:
+            return  # stderr is gone; the run does not depend on it
+
+    def _tell_next(self, event: Event) -> None:
+        if command := getattr(event, "next", None):
+            self._say(f"Next: {shlex.join(command)}", "bold")
+
+    def _start(self) -> None:
+        """Begin the live display; it is cleared when it ends."""
+        if self._live is None:
+            self._live = Live(
+                console=self._progress,
+                refresh_per_second=_REFRESHES,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                get_renderable=lambda: self._board,
+            )
+            self._live.start(refresh=True)
+
+    def _stop(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            try:
+                live.stop()
+            except OSError:
+                return  # as above
+
+
+class _Stderr(Console):
+    """A console whose broken pipe ends nothing, and that never hides the cursor.
+
+    A process that is killed could not bring it back.
+    """
+
+    def on_broken_pipe(self) -> None:
+        """Go on."""
+
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - Rich's signature
+        """Leave it."""
+        return False
+
+
+def _name(event: Event) -> str | None:
+    return event.of or event.response_id
+
+
+def _columns(descriptor: int) -> int | None:
+    """The terminal's own; elsewhere as many as anything needs, because a line is a line there."""
+    return None if _is_terminal(descriptor) else _ENDLESS
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False

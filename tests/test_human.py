@@ -1,0 +1,248 @@
+"""Human mode in a real terminal: what stands on the screen while jobs run, and when they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import environment
+from oaibg.sandbox import Fault
+from terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+
+pytestmark = pytest.mark.process
+
+SUBMIT = ("submit", "--prompt", "x", "--human", "--poll-seconds")
+HOSTILE = (
+    "\x1b]0;owned\x07[bold red]x[/] \u202e \x9b31m &#8238; &#27;[31m [t](http://a.test/\x1b[1m) end"
+)
+MARKDOWN = "# Title\n\nA **bold** word.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+
+
+@pytest.fixture
+def terminal(sandbox: Sandbox, state: Path) -> Callable[..., Terminal]:
+    """Starts the command in a terminal, against the sandbox."""
+
+    def start(
+        *argv: str, columns: int = 80, rows: int = 24, stdout: int | None = None, **more: str
+    ) -> Terminal:
+        settings = environment(sandbox.base_url, state) | more
+        return Terminal(*argv, environment=settings, columns=columns, rows=rows, stdout=stdout)
+
+    return start
+
+
+def jobs_file(folder: Path, **seconds: float) -> tuple[str, ...]:
+    """A jobs file with a job of each name that takes so long, and the command for it."""
+    lines = [
+        {
+            "custom_id": name,
+            "method": "POST",
+            "url": "/v1/responses",
+            "body": {"input": "x", "metadata": {"sandbox_seconds": str(value)}},
+        }
+        for name, value in seconds.items()
+    ]
+    path = folder / "jobs.jsonl"
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return ("--jobs-file", str(path), "--results-file", str(folder / "results.jsonl"))
+
+
+def test_live_status(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
+    """The model, the state, the time so far and the countdown, until the job has ended."""
+    with terminal(*SUBMIT, "1.5", "--metadata", "sandbox_seconds=2.5") as screen:
+        queued = screen.wait_for(lambda text: "next look" in text)
+        assert re.search(r"\S gpt-5\.2 · queued · \d s · next look in [12] s\n", queued)
+        screen.wait_for(lambda text: "in progress · " in text)
+        assert screen.end() == 0
+        assert "next look" not in screen.text
+        assert re.search(r"completed after \d\.\d s\n", screen.text)
+
+
+def test_retries_as_they_happen(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
+    """A line that stays for each, and the countdown to the next try."""
+    sandbox.script(Fault(on="retrieve", kind="status", status=500, times=2))
+    with terminal(*SUBMIT, "0.2", "--metadata", "sandbox_seconds=0.1") as screen:
+        shown = screen.wait_for(lambda text: "trying again in" in text and "retry" in text)
+        assert re.search(r"HTTP 500: .*; trying again in \d+(\.\d)? s", shown)
+        assert re.search(r"trying again in \d s · retry [12]", shown)
+        assert screen.end() == 0
+        assert screen.text.count("HTTP 500") == 2
+
+
+def test_usage_at_the_end(terminal: Callable[..., Terminal]) -> None:
+    """Tokens, with those of the cache and of reasoning."""
+    with terminal(*SUBMIT, "0.05") as screen:
+        assert screen.end() == 0
+        assert re.search(r"  Input tokens +\d+ +\d+ cached\n", screen.text)
+        assert re.search(r"  Output tokens +\d+ +\d+ reasoning\n", screen.text)
+        assert re.search(r"  Total tokens +\d+\n", screen.text)
+
+
+def test_markdown_on_a_terminal(terminal: Callable[..., Terminal]) -> None:
+    """The answer is rendered."""
+    with terminal(*SUBMIT, "0.05", "--metadata", f"sandbox_text={MARKDOWN}") as screen:
+        assert screen.end() == 0
+        assert "**" not in screen.text
+        assert "A bold word." in screen.text
+        assert re.search(r" a +b *\n ─+\n 1 +2", screen.text)
+
+
+def test_answer_redirected(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """The answer in a file is the text as it is; the progress stays on the terminal."""
+    with (
+        (tmp_path / "answer").open("wb") as file,
+        terminal(
+            *SUBMIT, "0.05", "--metadata", f"sandbox_text={MARKDOWN}", stdout=file.fileno()
+        ) as screen,
+    ):
+        assert screen.end() == 0
+        assert "completed after" in screen.text
+    assert (tmp_path / "answer").read_text() == MARKDOWN
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_hostile_text(terminal: Callable[..., Terminal], columns: int) -> None:
+    """Nothing that the API says steers the terminal, also not by way of Markdown."""
+    settings = ("--metadata", f"sandbox_text={HOSTILE}")
+    with terminal(*SUBMIT, "0.05", *settings, columns=columns) as screen:
+        assert screen.end() == 0
+        told = screen.written.decode()
+    assert "end" in told
+    assert "[bold red]x[/]" in told
+    for forbidden in ("\x1b]", "\x07", "\u202e", "\x9b", "\x1b[31m"):
+        assert forbidden not in told
+
+
+@pytest.mark.parametrize("columns", [80, 40, 20])
+def test_narrow_windows(terminal: Callable[..., Terminal], columns: int) -> None:
+    """The live lines fit, are cleared at the end, and the id can be copied whole."""
+    with terminal(*SUBMIT, "1", "--metadata", "sandbox_seconds=1.5", columns=columns) as screen:
+        screen.wait_for(lambda text: "next look" in text)
+        screen.wait_for(lambda text: "in progress" in text)
+        live = [row for row in screen.lines if " · " in row or "next look" in row]
+        assert all(len(row) <= columns for row in live)
+        assert screen.end() == 0
+        assert "next look" not in screen.text
+        assert re.match(r"Submitted resp_[0-9a-f]{50}: queued\n", screen.text)
+
+
+def test_no_color(terminal: Callable[..., Terminal]) -> None:
+    """`NO_COLOR` leaves no colour; bold type is none."""
+    with terminal(*SUBMIT, "0.05", NO_COLOR="1") as screen:
+        assert screen.end() == 0
+        assert not re.search(rb"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9\d)[;m]", screen.written)
+        assert b"\x1b[1m" in screen.written
+
+
+def test_dumb_terminal(terminal: Callable[..., Terminal]) -> None:
+    """`TERM=dumb`: a line an event, and not one escape sequence."""
+    with terminal(*SUBMIT, "0.05", TERM="dumb") as screen:
+        assert screen.end() == 0
+        assert b"\x1b" not in screen.written
+        assert "Submitting to gpt-5.2" in screen.text
+        assert "completed after" in screen.text
+
+
+@pytest.mark.parametrize("setting", [{}, {"FORCE_COLOR": "1"}])
+def test_pipes(
+    run: Callable[..., Result], setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No live display where nobody looks: a line an event, whatever colours are asked for."""
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    result = run(*SUBMIT, "0.05")
+    plain = re.sub(r"\x1b\[[\d;]*m", "", result.err)
+    assert "\x1b" not in plain
+    assert "\r" not in plain
+    assert plain.splitlines()[0] == "Submitting to gpt-5.2 …"
+
+
+def test_ctrl_c(terminal: Callable[..., Terminal]) -> None:
+    """The display is cleared, the job goes on, and the command to go on with is there whole."""
+    with terminal(*SUBMIT, "5", "--metadata", "sandbox_seconds=60") as screen:
+        screen.wait_for(lambda text: "next look" in text)
+        os.killpg(screen.process.pid, signal.SIGINT)
+        assert screen.end() == 130
+        assert "next look" not in screen.text
+        assert "Interrupted by SIGINT; the job goes on.\n" in screen.text
+        assert re.search(
+            r"\nNext: .*monitor --poll-seconds 5 --human resp_[0-9a-f]{50}\n", screen.text
+        )
+
+
+def test_cursor_is_never_hidden(terminal: Callable[..., Terminal]) -> None:
+    """A command that is killed leaves a terminal that can be used."""
+    with terminal(*SUBMIT, "5", "--metadata", "sandbox_seconds=60") as screen:
+        screen.wait_for(lambda text: "next look" in text)
+        os.killpg(screen.process.pid, signal.SIGKILL)
+        screen.end()
+        assert b"\x1b[?25l" not in screen.written
+
+
+def test_streamed_text_is_seen_growing(terminal: Callable[..., Terminal]) -> None:
+    """The newest lines of the text stand below the status; at the end it is there once."""
+    text = " ".join(f"word{number}" for number in range(60))
+    settings = ("--stream-text", "--metadata", f"sandbox_text={text}")
+    with terminal(*SUBMIT, "5", *settings, "--metadata", "sandbox_seconds=2") as screen:
+        screen.wait_for(lambda shown: "in progress" in shown and "  word" in shown)
+        assert screen.end() == 0
+        assert screen.text.count("word30") == 1
+
+
+def test_many_jobs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """A bar, counts by status and the jobs that run; at the end a table."""
+    argv = jobs_file(tmp_path, quick=0.05, swift=0.05, slow=3)
+    with terminal("submit", "--human", *argv, "--poll-seconds", "0.3") as screen:
+        shown = screen.wait_for(lambda text: "2 of 3 done" in text and "in progress" in text)
+        assert re.search(r"2 of 3 done +[━╸]+ +\d s\n2 completed, 1 in progress\n", shown)
+        assert re.search(r"\nslow +in progress +\d s\n?$", shown)
+        assert screen.end() == 0
+        assert "of 3 done" not in screen.text
+        assert re.search(r"^Job +Status +After +Output tokens$", screen.text, re.MULTILINE)
+        assert re.search(r"^quick +completed +\d\.\d s +\d+$", screen.text, re.MULTILINE)
+        assert "3 completed after" in screen.text
+
+
+def test_many_jobs_narrow(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """At 40 columns every line of the board fits."""
+    argv = jobs_file(tmp_path, **{"a-job-with-a-name-that-is-long-" * 2: 2, "b": 0.05})
+    with terminal("submit", "--human", *argv, "--poll-seconds", "0.3", columns=40) as screen:
+        screen.wait_for(lambda text: "1 of 2 done" in text and "in progress" in text)
+        board = screen.lines
+        assert len(board) == 3
+        assert board[2].startswith("a-job-with-a-")
+        assert screen.end() == 0
+        assert "2 completed after" in screen.text
+
+
+def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Hundreds of answers are nothing to read; with the option each has its name."""
+    argv = jobs_file(tmp_path, a=0.02, b=0.02)
+    silent = run("submit", "--human", *argv, "--poll-seconds", "0.05")
+    assert (silent.code, silent.out) == (0, b"")
+    asked = run(
+        "submit",
+        "--human",
+        *argv,
+        "--poll-seconds",
+        "0.05",
+        "--job-key",
+        "again",
+        "--show-output-text",
+        "--results-file",
+        str(tmp_path / "other"),
+    )
+    assert asked.out.decode().count("The sandbox") == 2
+    assert "a:\n" in asked.err
