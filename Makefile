@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint type test soak bench check clean
+.PHONY: help install demo lint type test soak bench screenshots check clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +29,9 @@ soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten min
 
 bench: $(READY) ## Measure one job and many against bare SDK scripts, and draw examples/growth.svg
 	$(BIN)/python tests/bench.py --plot examples/growth.svg
+
+screenshots: $(READY) ## Draw the pictures of human mode anew, from real runs on the sandbox
+	PYTHONPATH=tests $(BIN)/python tests/screenshots.py
 
 check: lint type test ## Everything that must pass before a commit
 

@@ -18,9 +18,8 @@ from harness import default_signals, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
-
-DUMB = "dumb"
 
 
 class Terminal:
@@ -32,6 +31,7 @@ class Terminal:
         columns: of the terminal.
         rows: likewise.
         stdout: where stdout goes instead.
+        folder: where the command runs.
     """
 
     def __init__(
@@ -41,11 +41,12 @@ class Terminal:
         columns: int = 80,
         rows: int = 24,
         stdout: int | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.columns = columns
         self.written = b""
         """All that the terminal got."""
-        self._screen = pyte.Screen(columns, rows)
+        self._screen = _Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
         given = {name: environment[name] for name in environment.keys() - {"COLUMNS", "LINES"}}
@@ -54,6 +55,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "oaibg", *argv],
             env={"TERM": "xterm-256color", "LANG": "C.UTF-8", **given},
+            cwd=folder,
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,
@@ -128,3 +130,13 @@ class Terminal:
             with self._lock:
                 self.written += data
                 self._stream.feed(data)
+
+
+class _Screen(pyte.Screen):
+    """One that keeps faint text apart: as blinking, which nothing here does."""
+
+    def select_graphic_rendition(self, *attrs: int) -> None:
+        """Set colours and type; 38 and 48 take numbers of their own after them."""
+        if not {38, 48} & set(attrs):
+            attrs = tuple(5 if attr == 2 else attr for attr in attrs)
+        super().select_graphic_rendition(*attrs)

@@ -12,6 +12,7 @@ import pytest
 
 from harness import environment
 from oaibg.sandbox import Fault
+from screenshots import FOLDER, NAMES, comparable, described, pictures
 from terminal import Terminal
 
 if TYPE_CHECKING:
@@ -246,3 +247,19 @@ def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: 
     )
     assert asked.out.decode().count("The sandbox") == 2
     assert "a:\n" in asked.err
+
+
+def test_pictures_show_what_is_shown_today() -> None:
+    """The README's pictures are those of the program, but for ids, times and numbers.
+
+    `make screenshots` makes them anew.
+    """
+    for name, (text, _) in pictures().items():
+        kept = described((FOLDER / f"{name}.svg").read_text())
+        assert comparable(text) == comparable(kept), name
+
+
+def test_readme_has_the_pictures() -> None:
+    """Each of them."""
+    readme = (FOLDER.parent / "README.md").read_text()
+    assert [name for name in NAMES if f"(examples/{name}.svg)" not in readme] == []

@@ -197,7 +197,9 @@ class Many:
         told = f"{done:,} done" if total is None else f"{done:,} of {total:,} done"
         grid = Table.grid(padding=(0, 2))
         length = max(min(40, width - len(told) - len(spent) - 4), 4)
-        bar = ProgressBar(total=total, completed=done, width=length, pulse=total is None)
+        bar = ProgressBar(
+            total=total, completed=done, width=length, pulse=total is None, complete_style="green"
+        )
         grid.add_row(Text(told, style=STRONG, no_wrap=True), bar, Text(spent, no_wrap=True))
         return grid
 

@@ -1,0 +1,196 @@
+"""Pictures of human mode, as SVG, from real runs in a terminal against the sandbox.
+
+`make screenshots` writes them to `examples/`. Each has what stands on it as its description, too:
+for those who can't see it, and for the test that compares it with what the program shows.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from contextlib import contextmanager
+from html import escape
+from io import StringIO
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from harness import environment
+from oaibg.sandbox import Fault, Sandbox
+from terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyte
+
+FOLDER = Path(__file__).parent.parent / "examples"
+NAMES = ("human-live", "human-answer", "human-many", "human-list")
+COLUMNS = 80
+
+_ANSWER = """\
+## Recommendation
+
+Take **proposal B** where time counts; it is the dearest, and done *first*.
+
+| proposal | cost | weeks |
+|---|---:|---:|
+| A | 10,000 | 12 |
+| B | 25,000 | 4 |
+| C | 14,000 | 9 |
+
+1. Ask B for a fixed price.
+2. Else take C, and begin with its `import` step.
+"""
+
+_SVG = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font-family: 'DejaVu Sans Mono', Menlo, Consolas, monospace; \
+font-size: {char_height}px; line-height: {line_height}px; }}
+.{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" \
+clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def main() -> None:
+    """Make all of them."""
+    for name, (text, picture) in pictures().items():
+        path = FOLDER / f"{name}.svg"
+        path.write_text(picture)
+        print(f"{path.relative_to(FOLDER.parent)}: {len(text.splitlines())} lines")
+
+
+def pictures() -> dict[str, tuple[str, str]]:
+    """By name: what stands on a picture, and the picture."""
+    with tempfile.TemporaryDirectory() as folder, Sandbox.running(seconds=6) as sandbox:
+        return {
+            name: scene(Path(folder), sandbox)
+            for name, scene in zip(NAMES, (_live, _answer, _many, _list), strict=True)
+        }
+
+
+def described(picture: str) -> str:
+    """The description in a picture."""
+    found = re.search(r"<desc>(.*?)</desc>", picture, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def comparable(text: str) -> str:
+    """What stands on a picture, without what differs from run to run."""
+    text = re.sub(r"[\u2800-\u28ff]", "*", text)  # the spinner
+    text = re.sub(r"resp_[0-9a-f]+|\b[0-9a-f]{6,}\b", "resp", text)
+    text = re.sub(r"[━╸╺]+", "bar", text)
+    text = re.sub(r"[\d.,]+", "0", text)
+    rows = [re.sub(r" +", " ", row).strip() for row in text.splitlines()]
+    return "\n".join(sorted(row for row in rows if row))
+
+
+def _live(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
+    """A job that runs, and a poll that failed."""
+    sandbox.script(Fault(on="retrieve", kind="status", status=503))
+    argv = ("submit", "--human", "--job-key", "report-7", "--prompt-file", "task.md")
+    (folder / "task.md").write_text("Compare the three proposals.")
+    with _terminal(folder, sandbox, *argv, "--poll-seconds", "2") as (screen, typed):
+        screen.wait_for(lambda text: "in progress · " in text and "next look" in text)
+        return _drawn(screen, typed, "while it runs")
+
+
+def _answer(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
+    """A job that has ended."""
+    argv = ("submit", "--human", "--prompt", "Compare the three proposals.")
+    settings = ("--metadata", f"sandbox_text={_ANSWER}", "--metadata", "sandbox_seconds=0.2")
+    with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
+        screen.end()
+        typed = 'oaibg submit --human --prompt "Compare the three proposals."'
+        return _drawn(screen, typed, "when it has ended")
+
+
+def _many(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
+    """Some jobs of a file are done, one has failed, others run."""
+    jobs = {"lima": 0.1, "oslo": 0.1, "rome": 0.1, "kyiv": 9, "bern": 9, "cairo": 9}
+    lines = [
+        f'{{"custom_id":"{name}","method":"POST","url":"/v1/responses","body":{{"input":"x",'
+        f'"metadata":{{"sandbox_seconds":"{seconds}",'
+        f'"sandbox_outcome":"{"failed" if name == "rome" else "completed"}"}}}}}}\n'
+        for name, seconds in jobs.items()
+    ]
+    (folder / "cities.jsonl").write_text("".join(lines))
+    argv = ("submit", "--human", "--jobs-file", "cities.jsonl", "--results-file", "out.jsonl")
+    key = ("--job-key", "cities", "--poll-seconds", "1")
+    with _terminal(folder, sandbox, *argv, *key) as (screen, typed):
+        screen.wait_for(lambda text: "3 of 6 done" in text and "3 in progress" in text)
+        return _drawn(screen, typed, "many jobs")
+
+
+def _list(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
+    """What was submitted so far."""
+    with _terminal(folder, sandbox, "show", "--human", "--list", "--limit", "5") as (screen, typed):
+        screen.end()
+        return _drawn(screen, typed, "what was submitted")
+
+
+@contextmanager
+def _terminal(folder: Path, sandbox: Sandbox, *argv: str) -> Iterator[tuple[Terminal, str]]:
+    settings = environment(sandbox.base_url, folder / "state")
+    with Terminal(*argv, environment=settings, columns=COLUMNS, folder=folder) as screen:
+        yield screen, " ".join(("oaibg", *argv))
+
+
+def _drawn(screen: Terminal, typed: str, title: str) -> tuple[str, str]:
+    command = (Text(row, style="bold") for row in wrap(f"$ {typed}", COLUMNS, break_on_hyphens=False))
+    rows = [*command, *map(_row, screen.cells)]
+    text = "\n".join(row.plain.rstrip() for row in rows)
+    console = Console(record=True, width=COLUMNS, file=StringIO(), legacy_windows=False)
+    for row in rows:
+        console.print(row, no_wrap=True, crop=False)
+    picture = console.export_svg(title=f"oaibg: {title}", code_format=_SVG, unique_id="t")
+    head, rest = picture.split("\n", 1)
+    described = f"{head}\n<title>oaibg: {title}</title>\n<desc>{escape(text)}</desc>\n{rest}"
+    return escape(text), "\n".join(row.rstrip() for row in described.splitlines()) + "\n"
+
+
+def _row(cells: list[pyte.screens.Char]) -> Text:
+    row = Text()
+    for cell in cells:
+        row.append(
+            cell.data,
+            Style(color=_color(cell.fg), bold=cell.bold, dim=cell.blink, italic=cell.italics),
+        )
+    row.rstrip()
+    return row
+
+
+def _color(name: str) -> str | None:
+    """A colour of the screen as Rich names it."""
+    if name == "default":
+        return None
+    if re.fullmatch(r"[0-9a-f]{6}", name):
+        return f"#{name}"
+    name = name.replace("brown", "yellow")
+    return name.replace("bright", "bright_")
+
+
+if __name__ == "__main__":
+    main()
