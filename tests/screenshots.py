@@ -159,8 +159,8 @@ def _terminal(folder: Path, sandbox: Sandbox, *argv: str) -> Iterator[tuple[Term
 
 
 def _drawn(screen: Terminal, typed: str, title: str) -> tuple[str, str]:
-    command = (Text(row, style="bold") for row in wrap(f"$ {typed}", COLUMNS, break_on_hyphens=False))
-    rows = [*command, *map(_row, screen.cells)]
+    command = wrap(f"$ {typed}", COLUMNS, break_on_hyphens=False)
+    rows = [*(Text(row, style="bold") for row in command), *map(_row, screen.cells)]
     text = "\n".join(row.plain.rstrip() for row in rows)
     console = Console(record=True, width=COLUMNS, file=StringIO(), legacy_windows=False)
     for row in rows:

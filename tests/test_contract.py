@@ -165,7 +165,7 @@ def test_schema_refuses_what_the_contract_does_not_have() -> None:
 
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table under a heading of the README."""
-    section = README.read_text().split(f"\n## {heading}\n", 1)[1]
+    section = re.split(rf"\n##+ {heading}\n", README.read_text(), maxsplit=1)[1]
     rows = re.search(r"(?m)(^\|.*\n)+", section)
     assert rows
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[0].splitlines()]
@@ -195,8 +195,8 @@ def test_readme_options(
     monkeypatch.setenv("COLUMNS", "200")
     help_text = run(name, "--help").out.decode()
     offered = set(re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE)) - {"--help"}
-    row = next(row for row in table("Commands") if row[0].startswith(f"`{name}"))
-    assert set(re.findall(r"`(--[a-z-]+)", row[2])) == offered
+    rows = [row for row in table("Options") if name in row[2].split(", ")]
+    assert {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row[1])} == offered
 
 
 def test_help_is_plain_text(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
