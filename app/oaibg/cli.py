@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable
 
+    from oaibg import runs
     from oaibg.api import Api
     from oaibg.events import DryRun, Event
     from oaibg.jobsfile import JobsFile
@@ -155,8 +156,6 @@ def submit(
     developer_prompt: o.DeveloperPrompt = None,
     messages_json_file: o.MessagesFile = None,
     input_json_file: o.InputFile = None,
-    jobs_file: o.JobsFilePath = None,
-    results_file: o.ResultsFilePath = None,
     model: o.Model = DEFAULT_MODEL,
     reasoning_effort: o.ReasoningEffort = "medium",
     verbosity: o.TextVerbosity = "medium",
@@ -171,6 +170,8 @@ def submit(
     dry_run: o.DryRunFlag = False,
     job_key: o.JobKey = None,
     resubmit_unknown: o.ResubmitUnknown = False,
+    jobs_file: o.JobsFilePath = None,
+    results_file: o.ResultsFilePath = None,
     max_in_flight: o.MaxInFlight = None,
     poll_seconds: o.PollSeconds = Wait.poll_seconds,
     max_wait_seconds: o.MaxWaitSeconds = None,
@@ -192,13 +193,11 @@ def submit(
     process: Process = context.obj
     process.render(human=human, several=jobs_file is not None)
     job = process.job = Job(
-        wait=_streamed(
-            _wait(
-                poll_seconds,
-                max_wait_seconds,
-                cancel_on_interrupt,
-                events or (Wait.events if jobs_file is None else "changes"),
-            ),
+        wait=_wait(
+            poll_seconds,
+            max_wait_seconds,
+            cancel_on_interrupt,
+            events or (Wait.events if jobs_file is None else "changes"),
             stream,
             stream_text,
             starting_after,
@@ -237,26 +236,15 @@ def submit(
     if resubmit_unknown and job_key is None and jobs_file is None:
         raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
     if jobs_file is not None:
-        if results_file is None and not dry_run:
-            raise UsageError("--jobs-file needs --results-file: there all results go.")
-        if output_json_file or output_text_file:
-            raise UsageError(
-                "--output-json-file and --output-text-file are for one job; with --jobs-file all "
-                "results go into --results-file."
-            )
-        if starting_after is not None:
-            raise UsageError("--starting-after is for one job: each has numbers of its own.")
-        if detach and not batch:
-            raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
-        if job.wait.stream and completion_window is not None:
-            raise UsageError(_NO_STREAM)
+        _check_file_options(job, results_file, completion_window, detach=detach, dry_run=dry_run)
         file = _read_jobs(jobs_file, settings, batch=batch)
         process.total = len(file.lines)
         context.call_on_close(file.close)
         if dry_run:
             return _dry_run_jobs(file, base_url, process, stream=job.wait.stream)
         _go_on_with(job, process)
-        from oaibg import batches, runs
+
+        from oaibg import runs
 
         plan = runs.Plan(
             file=file,
@@ -267,11 +255,7 @@ def submit(
             resubmit_unknown=resubmit_unknown,
         )
         if batch:
-            return _run_job(
-                process,
-                base_url,
-                lambda tools: batches.submit_batch(plan, job, tools, detach=detach),
-            )
+            return _run_batch(plan, job, process, base_url, detach=detach)
         rate = plan.max_in_flight / poll_seconds
         return _run_job(process, base_url, lambda tools: runs.submit_file(plan, job, tools), rate)
     if results_file is not None or max_in_flight is not None or batch:
@@ -326,8 +310,11 @@ def monitor(
     process.total = len(ids) if several else None
     job = process.job = Job(
         ids[0] if ids and not several else None,
-        wait=_streamed(
-            _wait(poll_seconds, max_wait_seconds, cancel_on_interrupt, events),
+        wait=_wait(
+            poll_seconds,
+            max_wait_seconds,
+            cancel_on_interrupt,
+            events or Wait.events,
             stream,
             stream_text,
             starting_after,
@@ -442,19 +429,17 @@ def _wait(
     poll_seconds: float,
     max_wait_seconds: float | None,
     cancel_on_interrupt: bool,
-    events: o.Events | None,
+    events: o.Events,
+    stream: bool,
+    stream_text: bool,
+    starting_after: int | None,
 ) -> Wait:
     return Wait(
         poll_seconds=poll_seconds,
         max_wait_seconds=max_wait_seconds,
         cancel_on_interrupt=cancel_on_interrupt,
-        events=events or Wait.events,
-    )
-
-
-def _streamed(wait: Wait, stream: bool, stream_text: bool, starting_after: int | None) -> Wait:
-    """With how the job's stream is followed; all of its options ask for it."""
-    return wait.but(
+        events=events,
+        # All of its options ask for the stream.
         stream=stream or stream_text or starting_after is not None,
         stream_text=stream_text,
         starting_after=starting_after,
@@ -487,6 +472,38 @@ def _check_one(response_ids: list[str], job_key: str | None) -> None:
 def _is_several(response_ids: list[str], process: Process) -> bool:
     """Whether the run is over several jobs; ids from stdin are, however many there are."""
     return len(response_ids) > 1 or (bool(response_ids) and "-" in process.argv)
+
+
+def _check_file_options(
+    job: Job,
+    results_file: str | None,
+    completion_window: o.Window | None,
+    *,
+    detach: bool,
+    dry_run: bool,
+) -> None:
+    """Raise `UsageError` where an option does not go with a jobs file."""
+    if results_file is None and not dry_run:
+        raise UsageError("--jobs-file needs --results-file: there all results go.")
+    if job.output.json_file or job.output.text_file:
+        raise UsageError(
+            "--output-json-file and --output-text-file are for one job; with --jobs-file all "
+            "results go into --results-file."
+        )
+    if job.wait.starting_after is not None:
+        raise UsageError("--starting-after is for one job: each has numbers of its own.")
+    if detach and completion_window != "24h":
+        raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
+    if job.wait.stream and completion_window is not None:
+        raise UsageError(_NO_STREAM)
+
+
+def _run_batch(plan: runs.Plan, job: Job, process: Process, base_url: str, *, detach: bool) -> int:
+    from oaibg import batches
+
+    return _run_job(
+        process, base_url, lambda tools: batches.submit_batch(plan, job, tools, detach=detach)
+    )
 
 
 def _dry_run(request: Request, base_url: str, *, stream: bool) -> DryRun:
