@@ -17,6 +17,7 @@ from oaibg.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 from oaibg.job import Job, Output, Wait, program
 from oaibg.payload import is_batch_id
 from oaibg.process import Process, allow_connections
+from oaibg.usage import Command, Group
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,7 +37,9 @@ _NO_STREAM = "--stream is not possible for a job that may take its time (--compl
 
 app = typer.Typer(
     name="oaibg",
-    help="Run OpenAI Responses API jobs in background mode: submit, follow, cancel, show.",
+    cls=Group,
+    help="Run OpenAI Responses API jobs in background mode and follow them to their end, as JSON "
+    "lines on stdout: no job is lost, and none is paid twice.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
@@ -77,8 +80,6 @@ def _run(argv: list[str], process: Process) -> int:
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
     except typer.Abort:
         return ExitCode.SIGINT
-    except typer.TyperException as error:
-        return _fail(UsageError(error.format_message(), hint=_help_hint(argv)), argv, process)
     except OaibgError as error:
         return _fail(error, argv, process)
     except OSError as error:
@@ -100,12 +101,6 @@ def _fail(error: OaibgError, argv: list[str], process: Process) -> int:
     except StdoutGone as gone:
         return gone.exit_code
     return error.exit_code
-
-
-def _help_hint(argv: list[str]) -> str:
-    commands = [command.callback for command in app.registered_commands]
-    known = argv and argv[0] in [callback.__name__ for callback in commands if callback]
-    return f"Try 'oaibg {argv[0]} --help'." if known else "Try 'oaibg --help'."
 
 
 def _print_version(wanted: bool) -> None:
@@ -147,7 +142,7 @@ def _root(
         typer.echo(context.get_help())
 
 
-@app.command()
+@app.command(cls=Command)
 def submit(
     context: typer.Context,
     prompt: o.Prompt = None,
@@ -186,7 +181,7 @@ def submit(
     output_text_file: o.OutputTextFile = None,
     human: o.HumanFlag = False,
 ) -> int:
-    """Submit a background response, or a file of them, and follow it to its end."""
+    """Submit a job, or a file of them, and follow it to its end."""
     from oaibg import inputs
     from oaibg.request import Settings, build_request
 
@@ -284,7 +279,7 @@ def submit(
     return _run_job(process, base_url, lambda tools: jobs.submit(submission, job, tools))
 
 
-@app.command()
+@app.command(cls=Command)
 def monitor(
     context: typer.Context,
     response_ids: o.ResponseIds = None,
@@ -299,7 +294,7 @@ def monitor(
     show_output_text: o.ShowOutputText = False,
     output_json_file: o.OutputJsonFile = None,
     output_text_file: o.OutputTextFile = None,
-    results_file: o.ResultsFilePath = None,
+    results_file: o.BatchResultsFile = None,
     human: o.HumanFlag = False,
 ) -> int:
     """Follow jobs that were submitted before, to their end."""
@@ -357,7 +352,7 @@ def monitor(
     return _run_job(process, base_url, lambda tools: jobs.monitor(target, job, tools))
 
 
-@app.command()
+@app.command(cls=Command)
 def cancel(
     context: typer.Context,
     response_ids: o.ResponseIds = None,
@@ -387,7 +382,7 @@ def cancel(
     return _run_job(process, base_url, lambda tools: jobs.cancel(target, job, tools))
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     context: typer.Context,
     response_id: o.ResponseId = None,
@@ -399,7 +394,7 @@ def show(
     limit: o.Limit = None,
     human: o.HumanFlag = False,
 ) -> int:
-    """Look once at a response: of an id, or the newest one submitted here."""
+    """Look once at a job: of an id, or the newest one submitted here."""
     process: Process = context.obj
     process.render(human=human, raw=output_text, several=list_)
     if human and output_text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -29,10 +30,25 @@ Window = Literal["soonest", "2h", "8h", "24h"]
 Events = Literal["all", "changes"]
 
 
-def _seconds(value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value} is not a number of seconds above 0.")
-    return value
+def _seconds(value: str | float) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise typer.BadParameter(f"{value!r} is not a number of seconds above 0.")
+    return seconds
+
+
+def _whole(value: str, least: int = 1, most: float = math.inf) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        wanted = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
+        raise typer.BadParameter(f"{value!r} is not a whole number {wanted}.")
+    return number
 
 
 def _response_id(value: str | None) -> str | None:
@@ -121,155 +137,154 @@ def is_same_file(one: str, other: str | int) -> bool:
         return not isinstance(other, int) and os.path.realpath(one) == os.path.realpath(other)
 
 
+# What stands together in the help; each text has to fit its line there, in 80 columns
+
+_which = partial(typer.Option, rich_help_panel="Which job")
+_input = partial(typer.Option, rich_help_panel="Input")
+_request = partial(typer.Option, rich_help_panel="Request")
+_many = partial(typer.Option, rich_help_panel="Many jobs")
+_safety = partial(typer.Option, rich_help_panel="Safety")
+_waiting = partial(typer.Option, rich_help_panel="Waiting")
+_output = partial(typer.Option, rich_help_panel="Output")
+
 # Input
 
-Prompt = Annotated[
-    str | None,
-    typer.Option("--prompt", metavar="TEXT", help="The user message's text.", show_default=False),
-]
+Prompt = Annotated[str | None, _input("--prompt", metavar="TEXT", help="The user message's text.")]
 PromptFile = Annotated[
     str | None,
-    typer.Option("--prompt-file", metavar="PATH", help="The user message's text; - is stdin."),
+    _input("--prompt-file", metavar="PATH", help="The same from a file; - is stdin."),
 ]
 SystemPrompt = Annotated[
     str | None,
-    typer.Option("--system-prompt", metavar="TEXT", help="A system message before the prompt."),
+    _input("--system-prompt", metavar="TEXT", help="A system message before the prompt."),
 ]
 DeveloperPrompt = Annotated[
     str | None,
-    typer.Option(
-        "--developer-prompt", metavar="TEXT", help="A developer message before the prompt."
-    ),
+    _input("--developer-prompt", metavar="TEXT", help="A developer message before the prompt."),
 ]
 MessagesFile = Annotated[
     str | None,
-    typer.Option(
-        "--messages-json-file", metavar="PATH", help="A JSON array of messages; - is stdin."
-    ),
+    _input("--messages-json-file", metavar="PATH", help="A JSON array of messages; - is stdin."),
 ]
 InputFile = Annotated[
     str | None,
-    typer.Option(
-        "--input-json-file",
-        metavar="PATH",
-        help="The whole `input` field: a JSON text or array of input items; - is stdin.",
+    _input(
+        "--input-json-file", metavar="PATH", help="The whole `input` field as JSON; - is stdin."
     ),
 ]
 
-JobsFilePath = Annotated[
-    str | None,
-    typer.Option(
-        "--jobs-file",
-        metavar="PATH",
-        callback=_input_path,
-        help="Many jobs: JSON Lines in the Batch API's request format.",
-    ),
-]
-ResultsFilePath = Annotated[
-    str | None,
-    typer.Option(
-        "--results-file",
-        metavar="PATH",
-        callback=_output_path,
-        help="Where their results go: JSON Lines in the Batch API's output format.",
-    ),
-]
-MaxInFlight = Annotated[
-    int | None,
-    typer.Option(
-        "--max-in-flight",
-        metavar="N",
-        min=1,
-        max=100_000,
-        help="With --jobs-file: jobs alive at the API at a time (default: 50).",
-        show_default=False,
-    ),
-]
-
-# Settings
+# Request
 
 Model = Annotated[
     str,
-    typer.Option(
-        "--model", metavar="NAME", envvar="OAIBG_MODEL", callback=_named, help="The model."
+    _request(
+        "--model",
+        metavar="NAME",
+        envvar="OAIBG_MODEL",
+        callback=_named,
+        help="The model (default: OAIBG_MODEL, else gpt-5.2).",
     ),
 ]
 ReasoningEffort = Annotated[
-    Effort, typer.Option("--reasoning-effort", help="Reasoning effort; omit leaves it out.")
+    Effort,
+    _request("--reasoning-effort", metavar="EFFORT", help="How much it thinks (default: medium)."),
 ]
 TextVerbosity = Annotated[
-    Verbosity, typer.Option("--verbosity", help="The answer's verbosity; omit leaves it out.")
+    Verbosity,
+    _request("--verbosity", metavar="LEVEL", help="low, medium (default), high; or omit."),
 ]
 Instructions = Annotated[
-    str | None, typer.Option("--instructions", metavar="TEXT", help="The request's `instructions`.")
+    str | None, _request("--instructions", metavar="TEXT", help="The request's `instructions`.")
 ]
 MaxOutputTokens = Annotated[
     int | None,
-    typer.Option(
-        "--max-output-tokens", metavar="N", min=1, help="Limit of output and reasoning tokens."
+    _request(
+        "--max-output-tokens",
+        metavar="N",
+        parser=_whole,
+        help="Limit of reasoning and output tokens.",
     ),
 ]
 CompletionWindow = Annotated[
     Window | None,
-    typer.Option("--completion-window", help="Later and cheaper: when it must be done."),
+    _request(
+        "--completion-window",
+        metavar="WINDOW",
+        help="Cheaper: soonest, 2h, 8h; 24h with --jobs-file.",
+    ),
 ]
 PreviousResponseId = Annotated[
     str | None,
-    typer.Option(
+    _request(
         "--previous-response-id", callback=_named, metavar="ID", help="Continue that response."
     ),
 ]
 ToolsFile = Annotated[
     str | None,
-    typer.Option("--tools-json-file", metavar="PATH", help="A JSON array of tools; none without."),
+    _request("--tools-json-file", metavar="PATH", help="A JSON array of tools; none without."),
 ]
 SchemaFile = Annotated[
     str | None,
-    typer.Option(
-        "--json-schema-file",
-        metavar="PATH",
-        help="Structured output: a JSON Schema, or {name, schema, strict}.",
-    ),
+    _request("--json-schema-file", metavar="PATH", help="Structured output: a JSON Schema."),
 ]
 Metadata = Annotated[
     list[str] | None,
-    typer.Option("--metadata", metavar="KEY=VALUE", help="Metadata; up to 16 times."),
+    _request("--metadata", metavar="KEY=VALUE", help="Metadata; up to 16 times."),
 ]
 BodyFile = Annotated[
     str | None,
-    typer.Option(
-        "--body-json-file",
+    _request(
+        "--body-json-file", metavar="PATH", help="A JSON object merged over the request last."
+    ),
+]
+
+# Many jobs
+
+JobsFilePath = Annotated[
+    str | None,
+    _many(
+        "--jobs-file",
         metavar="PATH",
-        help="A JSON object merged over the request last (RFC 7396).",
+        callback=_input_path,
+        help="Jobs: JSON Lines in the Batch API's format.",
+    ),
+]
+ResultsFilePath = Annotated[
+    str | None,
+    _many(
+        "--results-file",
+        metavar="PATH",
+        callback=_output_path,
+        help="Their results, in its output format.",
+    ),
+]
+MaxInFlight = Annotated[
+    int | None,
+    _many(
+        "--max-in-flight",
+        metavar="N",
+        parser=partial(_whole, most=100_000),
+        help="Jobs alive at the API at a time (default: 50).",
     ),
 ]
 
 # Safety
 
 DryRunFlag = Annotated[
-    bool, typer.Option("--dry-run", help="Print the request and its hash; send nothing.")
+    bool, _safety("--dry-run", help="Print the request and its hash; send nothing.")
 ]
 JobKey = Annotated[
     str | None,
-    typer.Option(
+    _safety(
         "--job-key",
         metavar="KEY",
         callback=_job_key,
-        help="Never submit this key's request twice: a rerun goes on with the same job.",
-    ),
-]
-KeyOfJob = Annotated[
-    str | None,
-    typer.Option(
-        "--job-key", metavar="KEY", callback=_job_key, help="The job of this key, not of an id."
+        help="Pay once: a rerun goes on with the key's job.",
     ),
 ]
 ResubmitUnknown = Annotated[
     bool,
-    typer.Option(
-        "--resubmit-unknown",
-        help="Submit the job key again although an earlier outcome is unknown: may pay twice.",
-    ),
+    _safety("--resubmit-unknown", help="Submit the key again after exit 6: may pay twice."),
 ]
 
 # Which job
@@ -277,20 +292,35 @@ ResubmitUnknown = Annotated[
 ResponseId = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RESPONSE_ID]",
+        metavar="RESPONSE_ID",
         callback=_response_id,
-        help="The response's id; after -- where it begins with a hyphen.",
-        show_default=False,
+        help="The job's id.",
+        rich_help_panel="Which job",
     ),
 ]
-
 ResponseIds = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RESPONSE_ID]...",
+        metavar="RESPONSE_ID...",
         callback=_response_ids,
-        help="The responses' ids; - is stdin; after -- where one begins with a hyphen.",
-        show_default=False,
+        help="The jobs' ids; - reads them from stdin.",
+        rich_help_panel="Which job",
+    ),
+]
+KeyOfJob = Annotated[
+    str | None,
+    _which(
+        "--job-key", metavar="KEY", callback=_job_key, help="The job of this key, not of an id."
+    ),
+]
+ListFlag = Annotated[bool, _which("--list", help="List the jobs that were submitted here.")]
+Limit = Annotated[
+    int | None,
+    _which(
+        "--limit",
+        metavar="N",
+        parser=partial(_whole, most=2**31 - 1),
+        help="With --list: at most so many, newest first.",
     ),
 ]
 
@@ -298,81 +328,76 @@ ResponseIds = Annotated[
 
 PollSeconds = Annotated[
     float,
-    typer.Option(
-        "--poll-seconds", metavar="SECONDS", callback=_seconds, help="Seconds between polls."
+    _waiting(
+        "--poll-seconds",
+        metavar="SECONDS",
+        parser=_seconds,
+        help="Seconds between polls (default: 10).",
     ),
 ]
 MaxWaitSeconds = Annotated[
     float | None,
-    typer.Option(
+    _waiting(
         "--max-wait-seconds",
         metavar="SECONDS",
-        callback=_seconds,
-        help="Stop waiting (exit 3) this long after the start, else never; the job goes on.",
+        parser=_seconds,
+        help="Stop waiting after so long (exit 3), else never.",
     ),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Submit, print the id, and end without waiting.")
+    bool, _waiting("--detach", help="Submit, print the id, and end without waiting.")
 ]
 CancelOnInterrupt = Annotated[
-    bool, typer.Option("--cancel-on-interrupt", help="Cancel the job where a signal ends the wait.")
+    bool,
+    _waiting("--cancel-on-interrupt", help="Cancel the job where a signal ends the wait."),
 ]
 EventsChoice = Annotated[
     Events | None,
-    typer.Option(
-        "--events",
-        help="Every poll (all, the default), or changes and a heartbeat a minute (changes; the "
-        "default of a jobs file).",
-    ),
+    _waiting("--events", metavar="WHICH", help="all polls (default), or changes alone."),
 ]
-
-Stream = Annotated[
-    bool, typer.Option("--stream", help="Follow the job's event stream: progress events at once.")
-]
+Stream = Annotated[bool, _waiting("--stream", help="Tell each step as it comes: progress events.")]
 StreamText = Annotated[
-    bool, typer.Option("--stream-text", help="The same, with the text's deltas as they come.")
+    bool, _waiting("--stream-text", help="The same, and the text as it is written.")
 ]
 StartingAfter = Annotated[
     int | None,
-    typer.Option(
+    _waiting(
         "--starting-after",
         metavar="N",
-        min=0,
-        help="The same, going on after the stream's event of that sequence_number.",
+        parser=partial(_whole, least=0),
+        help="The same, from after that sequence_number.",
     ),
 ]
 
 # Output
 
 ShowOutputText = Annotated[
-    bool, typer.Option("--show-output-text", help="An output_text event with the answer's text.")
+    bool, _output("--show-output-text", help="Tell the answer, as an output_text event.")
+]
+OutputTextFlag = Annotated[
+    bool, _output("--output-text", help="Print the answer's text alone, as it is.")
 ]
 OutputJsonFile = Annotated[
     str | None,
-    typer.Option(
+    _output(
         "--output-json-file", metavar="PATH", callback=_output_path, help="Save the API's object."
     ),
 ]
 OutputTextFile = Annotated[
     str | None,
-    typer.Option(
+    _output(
         "--output-text-file", metavar="PATH", callback=_output_path, help="Save the answer's text."
     ),
 ]
-HumanFlag = Annotated[
-    bool, typer.Option("--human", help="For people: progress on stderr, the answer on stdout.")
-]
-OutputTextFlag = Annotated[
-    bool, typer.Option("--output-text", help="Print the answer's text alone, as it is.")
-]
-ListFlag = Annotated[bool, typer.Option("--list", help="List the jobs that were submitted here.")]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        metavar="N",
-        min=1,
-        max=2**31 - 1,
-        help="With --list: at most so many, newest first.",
+BatchResultsFile = Annotated[
+    str | None,
+    _output(
+        "--results-file",
+        metavar="PATH",
+        callback=_output_path,
+        help="Save the results of one batch.",
     ),
+]
+HumanFlag = Annotated[
+    bool, _output("--human", help="For people: progress on stderr, answer on stdout.")
 ]
