@@ -123,7 +123,7 @@ def test_help_at_any_width(
     argv: tuple[str, ...],
     columns: int,
 ) -> None:
-    """The words are the same however many columns there are, and they stay within them."""
+    """The words are the same however many columns there are, and they stay whole and within."""
     wide = run(*argv).out.decode()
     monkeypatch.setenv("COLUMNS", str(columns))
     result = run(*argv)
@@ -133,6 +133,7 @@ def test_help_at_any_width(
     examples = "\n".join(line for lines in EXAMPLES.values() for line in lines)
     rest = [line for line in text.splitlines() if line.strip() not in examples]
     if columns >= 40:
+        assert text.split() == wide.split()
         assert max(map(len, rest)) < min(columns, 80)
 
 
@@ -225,6 +226,7 @@ def wrong(run: Callable[..., Result], *argv: str) -> str:
     [
         ("submit --prom x", "Did you mean --prompt?"),
         ("submit --promtp x", "Did you mean --prompt?"),
+        ("submit --prev x", "Did you mean --previous-response-id?"),
         ("submit --Prompt x", "Did you mean --prompt?"),
         ("submit --reasoning_effort low", "Did you mean --reasoning-effort?"),
         ("submit --file x", "Did you mean --prompt-file or --input-json-file?"),
