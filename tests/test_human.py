@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -247,6 +249,78 @@ def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: 
     )
     assert asked.out.decode().count("The sandbox") == 2
     assert "a:\n" in asked.err
+
+
+def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """The batch's own state stands on the board, and counts as none of its jobs."""
+    argv = jobs_file(tmp_path, a=1, b=1)
+    window = ("--completion-window", "24h", "--poll-seconds", "0.3")
+    with terminal("submit", "--human", *argv, *window) as screen:
+        shown = screen.wait_for(lambda text: "0 of 2 done" in text and "batch_" in text)
+        assert re.search(r"0 of 2 done .*\nbatch_\w+ +\w+", shown)
+        assert screen.end() == 0
+        assert re.search(r"\n2 completed after \d", screen.text)
+
+
+@pytest.mark.parametrize("columns", [120, 80, 40])
+def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], columns: int) -> None:
+    """A table, in which no id is cut; below each other where it is narrow."""
+    ids = [run("submit", "--prompt", "x", "--detach", "--job-key", key).id for key in "ab"]
+    with terminal("show", "--list", "--human", columns=columns) as screen:
+        assert screen.end() == 0
+        squeezed = re.sub(r"\s", "", screen.text)
+        assert all(one in squeezed for one in ids)
+        assert ("Submitted" in screen.text) == (columns > 40)
+        assert all(len(row) <= columns for row in screen.lines)
+        assert screen.text.endswith("\n2 queued\n")
+
+
+def test_list_in_a_pipe(run: Callable[..., Result]) -> None:
+    """A line a job, whatever the width of the window."""
+    one = run("submit", "--prompt", "x", "--detach").id
+    rows = run("show", "--list", "--human").out.decode().splitlines()
+    assert len(rows) == 3
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d +queued +gpt-5\.2 +{one}", rows[2])
+
+
+def test_page_of_a_job_that_failed(
+    terminal: Callable[..., Terminal], run: Callable[..., Result]
+) -> None:
+    """Its facts and the reason, one below the other, and no empty ones."""
+    settings = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.05")
+    run("submit", "--prompt", "x", *settings)
+    with terminal("show", "--human") as screen:
+        assert screen.end() == 4
+        assert re.search(
+            r"^resp_\w+\n  Status +failed\n  Reason +The model .+\n  Model +gpt-5\.2\n",
+            screen.text,
+            re.MULTILINE,
+        )
+        assert "Follows" not in screen.text
+
+
+def test_cancel_of_several(terminal: Callable[..., Terminal], run: Callable[..., Result]) -> None:
+    """A table tells what became of each, and the code is the same as without."""
+    settings = ("--detach", "--metadata", "sandbox_seconds=60")
+    one = run("submit", "--prompt", "x", *settings).id
+    with terminal("cancel", "--human", one, "resp_unknown", columns=120) as screen:
+        assert screen.end() == 5
+        assert "resp_unknown: Error: No such response" in screen.text
+        assert re.search(rf"\n{one} +cancelled\n", screen.text)
+        assert re.search(r"\nresp_unknown +not found\n", screen.text)
+
+
+def test_second_signal(terminal: Callable[..., Terminal]) -> None:
+    """Two in a row end it at once, also in the middle of a display."""
+    for pause in (0.0, 0.001, 0.004, 0.016):
+        argv = (*SUBMIT, "0.02", "--metadata", "sandbox_seconds=60")
+        with terminal(*argv) as screen:
+            screen.wait_for(lambda text: "Submitted" in text)
+            os.killpg(screen.process.pid, signal.SIGINT)
+            time.sleep(pause)
+            with suppress(ProcessLookupError):
+                os.killpg(screen.process.pid, signal.SIGINT)
+            assert screen.end(10) == 130
 
 
 def test_pictures_show_what_is_shown_today() -> None:

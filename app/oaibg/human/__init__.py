@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +16,7 @@ from oaibg import events
 from oaibg.events import exit_code_of
 from oaibg.human import pages
 from oaibg.human.live import Many, One
-from oaibg.human.words import counted, line, reason
+from oaibg.human.words import counted, line
 from oaibg.text import inert, utf8
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ class Human:
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob] = []
-        self._ends: list[tuple[bool, tuple[Any, ...]]] = []
-        self._ended = 0
+        self._ends: list[pages.Ended] = []
+        self._ended: Counter[bool] = Counter()
+        """How many ended well, and how many did not."""
         self._hint = ""
 
     def write(self, event: Event) -> None:
@@ -142,8 +144,9 @@ class Human:
         """Whether the live display tells it, so that it needs no line of its own."""
         if not self._several:
             return isinstance(event, _PASSING)
-        fine = getattr(event, "ok", False) or getattr(event, "cancelled", False)
-        return fine or (isinstance(event, _PASSING_OF_MANY) and exit_code_of(event) is None)
+        return _is_good(event) or (
+            isinstance(event, _PASSING_OF_MANY) and exit_code_of(event) is None
+        )
 
     def _is_nameless(self, event: Event) -> bool:
         """Whether it is one job's of several, and its words don't say whose."""
@@ -153,37 +156,27 @@ class Human:
 
     def _note_end(self, event: Event) -> None:
         """Keep what the table at the end is made of: no more than it may show."""
-        row: tuple[Any, ...]
-        match event:
-            case events.Final():
-                why = reason(event.error) or reason(event.incomplete_details)
-                tokens = pages.output_tokens(event.usage)
-                row = (_name(event), event.status, event.elapsed_seconds, tokens, why)
-                good = event.ok
-            case events.CancelResult():
-                row = (_name(event), event.status, None, None, "")
-                good = event.cancelled
-            case events.Error() if event.exit_code is None:
-                row = (_name(event) or "-", event.code, None, None, event.message)
-                good = False
-            case _:
-                return
-        self._ended += 1
-        if sum(good == other for other, _ in self._ends) < _ENDS:
-            self._ends.append((good, row))
+        if not isinstance(event, pages.Ended) or exit_code_of(event) is not None:
+            return
+        good = _is_good(event)
+        self._ended[good] += 1
+        if self._ended[good] <= _ENDS:
+            self._ends.append(event)
 
     def _sum_up(self, event: events.Summary) -> None:
+        """The table of a list, or of a run: all of its jobs where they are few, else the bad."""
         if self._listed:
             self._put(self._rendered(pages.job_list(self._listed, self._page.width)))
             self._say(f"\n{counted(event.counts)}", "bold")
             return
-        few = self._ended <= _ENDS
-        rows = [row for good, row in self._ends if few or not good]
-        if rows:
-            self._print(pages.ends(rows, self._progress.width))
-            self._say("")
-        style, told = line(event)
-        self._say(told, style)
+        few = self._ended.total() <= _ENDS
+        told = [end for end in self._ends if few or not _is_good(end)]
+        if told:
+            self._print(pages.ends(told, self._progress.width))
+            more = 0 if few else self._ended[False] - len(told)
+            self._say(f"and {more:,} more\n" if more else "")
+        style, words = line(event)
+        self._say(words, style)
         self._tell_next(event)
 
     def _show(self, event: events.Response) -> None:
@@ -264,6 +257,11 @@ class _Stderr(Console):
     def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - Rich's signature
         """Leave it."""
         return False
+
+
+def _is_good(event: Event) -> bool:
+    """Whether it tells that a job ended as was asked."""
+    return bool(getattr(event, "ok", False) or getattr(event, "cancelled", False))
 
 
 def _name(event: Event) -> str | None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from oaibg import events
 from oaibg.human.words import STRONG, clock, state, step
+from oaibg.payload import is_batch_id
 from oaibg.text import inert
 
 if TYPE_CHECKING:
@@ -172,12 +173,14 @@ class Many:
 
     def _end(self, name: str, status: str) -> None:
         self._alive.pop(name, None)
-        self._ends[status] += 1
+        if not is_batch_id(name):  # it stands for jobs that are counted one by one
+            self._ends[status] += 1
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The bar, the counts, and the jobs whose state was read last."""
         yield self._bar(options.max_width)
-        yield self._counts()
+        if counts := self._counts():
+            yield counts
         if self._trouble:
             told = f"{self._retries:,} retries, the last: {self._trouble}"
             yield _clipped(Text(inert(told), style="yellow"))
@@ -204,10 +207,11 @@ class Many:
         return grid
 
     def _counts(self) -> Text:
-        counts = Counter(state(status) for status, _ in self._alive.values())
+        alive = (one for name, (one, _) in self._alive.items() if not is_batch_id(name))
+        counts = Counter(map(state, alive))
         counts.update({state(status): number for status, number in self._ends.items()})
         told = ", ".join(f"{number:,} {status}" for status, number in counts.most_common())
-        return _clipped(Text(inert(told) or "asking"))
+        return _clipped(Text(inert(told)))
 
 
 def _tail(text: str, width: int) -> list[Text]:

@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from oaibg import events
 from oaibg.human.live import styled
 from oaibg.human.words import STRONG, duration, local_time, reason, size
 from oaibg.text import inert
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from oaibg import events
+Ended = events.Final | events.CancelResult | events.Error
+"""What tells the end of a job in a run over several."""
 
 MARKDOWN_MAX = 1_000_000
 """Characters up to which a text is rendered; more than that takes too long."""
@@ -97,29 +99,27 @@ def job_list(jobs: Sequence[events.ListedJob], width: int) -> RenderableType:
     return _table(("Submitted", "Status", "Model", "Job"), rows, width)
 
 
-def ends(finals: Iterable[Sequence[Any]], width: int) -> RenderableType:
-    """How jobs ended: rows of name, status, seconds, output tokens and reason."""
-    rows = [
-        (
-            Text(inert(name)),
-            styled(status),
-            Text("" if seconds is None else duration(seconds), justify="right"),
-            Text("" if tokens is None else f"{tokens:,}", justify="right"),
-            Text(inert(why)),
+def ends(jobs: Sequence[Ended], width: int) -> RenderableType:
+    """How jobs of a run ended; why one did not succeed was told when it ended."""
+    rows = []
+    for job in jobs:
+        final = job if isinstance(job, events.Final) else None
+        tokens = _number(final.usage, "output_tokens") if final else None
+        status = job.code if isinstance(job, events.Error) else job.status
+        rows.append(
+            (
+                Text(inert(job.of or job.response_id or "-")),
+                styled(status, "-"),
+                Text(duration(final.elapsed_seconds) if final else "", justify="right"),
+                Text("" if tokens is None else f"{tokens:,}", justify="right"),
+            )
         )
-        for name, status, seconds, tokens, why in finals
-    ]
-    return _table(("Job", "Status", "After", "Output tokens", "Reason"), rows, width)
+    return _table(("Job", "Status", "After", "Output tokens"), rows, width)
 
 
 def request(shown: events.DryRun) -> str:
     """A request's body, readable: the content of files is cut."""
     return inert(json.dumps(_cut(shown.body), indent=2, ensure_ascii=False))
-
-
-def output_tokens(usage: dict[str, Any] | None) -> int | None:
-    """How many there were, where the server says so."""
-    return _number(usage, "output_tokens")
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
