@@ -51,7 +51,7 @@ KEYS = {
     "response": "status source response exit_code next",
     "job": "custom_id job_key model status created_at updated_at base_url",
     "summary": "counts elapsed_seconds exit_code next",
-    "dry_run": "method url body request_sha256 exit_code",
+    "dry_run": "method url body body_bytes attachments request_sha256 exit_code",
 }
 
 CODES = {

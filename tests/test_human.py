@@ -310,6 +310,19 @@ def test_cancel_of_several(terminal: Callable[..., Terminal], run: Callable[...,
         assert re.search(r"\nresp_unknown +not found\n", screen.text)
 
 
+def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:
+    """What would go and its size on stderr, and the request on stdout, with its files cut."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(3000))
+    argv = ("submit", "--human", "--prompt", "x", "--attach", str(tmp_path / "a.png"), "--dry-run")
+    result = run(*argv)
+    assert re.search(r"Would send POST http\S+/responses, 4\.\d KB \(\w{64}\)\n", result.err)
+    assert "a.png: input_image, 3.0 KB\n" in result.err
+    body = json.loads(result.out)
+    assert re.fullmatch(
+        r"data:image/png;base64,iVBOR\w+… \(4\.0 KB\)", body["input"][0]["content"][1]["image_url"]
+    )
+
+
 def test_second_signal(terminal: Callable[..., Terminal]) -> None:
     """Two in a row end it at once, also in the middle of a display."""
     for pause in (0.0, 0.001, 0.004, 0.016):

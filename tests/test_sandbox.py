@@ -349,6 +349,65 @@ SCHEMA_TEXT = {"format": {"type": "json_schema", "name": "n"}}
 ODD_SCHEMA_TEXT = {"format": {"type": "json_schema", "name": "n", "schema": {"enum": 5}}}
 
 
+def with_part(part: Any) -> dict[str, Any]:
+    """The change to a request whose input has one part."""
+    return {"input": [{"role": "user", "content": [part]}]}
+
+
+PDF_URL = "data:application/pdf;base64,JVBERi0="
+PART = "input[0].content[0]"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "code"),
+    [
+        ("text", "", "invalid_type"),
+        ({"text": "x"}, ".type", "missing_required_parameter"),
+        ({"type": "text", "text": "x"}, ".type", "invalid_value"),
+        ({"type": "input_text"}, ".text", "missing_required_parameter"),
+        ({"type": "input_text", "text": 5}, ".text", "invalid_type"),
+        ({"type": "input_text", "text": "x" * 10485761}, ".text", "string_above_max_length"),
+        ({"type": "input_image"}, ".image_url", "missing_required_parameter"),
+        ({"type": "input_image", "image_url": {"url": "x"}}, ".image_url", "invalid_type"),
+        ({"type": "input_image", "image_url": "cat.png"}, ".image_url", "invalid_value"),
+        ({"type": "input_image", "image_url": PDF_URL}, ".image_url", "invalid_value"),
+        (
+            {"type": "input_image", "image_url": "data:image/png;base64,%"},
+            ".image_url",
+            "invalid_value",
+        ),
+        ({"type": "input_image", "file_id": "f", "detail": "fine"}, ".detail", "invalid_value"),
+        ({"type": "input_file", "filename": "a.pdf"}, ".file_data", "missing_required_parameter"),
+        ({"type": "input_file", "file_data": "JVBERi0="}, ".file_data", "invalid_value"),
+        ({"type": "input_file", "file_url": PDF_URL}, ".file_url", "invalid_value"),
+    ],
+)
+def test_a_bad_part_is_refused_by_its_place(
+    sandbox: Sandbox, http: httpx2.Client, part: Any, key: str, code: str
+) -> None:
+    """400 that names the part's field, and no job."""
+    answer = http.post("/responses", json=request(**with_part(part)))
+    error = refused(answer)
+    assert (answer.status_code, error["param"], error["code"]) == (400, PART + key, code)
+    assert sandbox.jobs == {}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_text", "text": ""},
+        {"type": "input_image", "image_url": "https://example.com/cat.png"},
+        {"type": "input_image", "image_url": "data:image/gif;base64,R0lG", "detail": "high"},
+        {"type": "input_image", "file_id": "file-x"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": PDF_URL},
+        {"type": "input_file", "file_url": "https://example.com/a.pdf"},
+    ],
+)
+def test_good_parts_are_taken(http: httpx2.Client, part: Any) -> None:
+    """Texts, and images and files by address, by content or by id."""
+    assert http.post("/responses", json=request(**with_part(part))).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "param", "code"),
     [

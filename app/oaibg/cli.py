@@ -21,10 +21,11 @@ from oaibg.usage import Command, Group
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from oaibg import runs
     from oaibg.api import Api
+    from oaibg.attachments import Attachment
     from oaibg.events import DryRun, Event
     from oaibg.jobsfile import JobsFile
     from oaibg.request import Request, Settings
@@ -149,6 +150,7 @@ def submit(
     prompt_file: o.PromptFile = None,
     system_prompt: o.SystemPrompt = None,
     developer_prompt: o.DeveloperPrompt = None,
+    attach: o.Attach = None,
     messages_json_file: o.MessagesFile = None,
     input_json_file: o.InputFile = None,
     model: o.Model = DEFAULT_MODEL,
@@ -208,6 +210,7 @@ def submit(
         prompt_file=prompt_file,
         system_prompt=system_prompt,
         developer_prompt=developer_prompt,
+        attach=tuple(attach or ()),
         messages_json_file=messages_json_file,
         input_json_file=input_json_file,
         jobs_file=jobs_file,
@@ -257,11 +260,11 @@ def submit(
         raise UsageError(
             "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
         )
-    request = build_request(given, settings)
+    request = build_request(given.input, settings)
     if job.wait.stream and "background_options" in request.body:
         raise UsageError(_NO_STREAM)
     if dry_run:
-        process.write(_dry_run(request, base_url, stream=job.wait.stream))
+        process.write(_dry_run(request, base_url, given.attachments, stream=job.wait.stream))
         return ExitCode.OK
     process.write(job.submit_start(request, job_key))
 
@@ -501,14 +504,22 @@ def _run_batch(plan: runs.Plan, job: Job, process: Process, base_url: str, *, de
     )
 
 
-def _dry_run(request: Request, base_url: str, *, stream: bool) -> DryRun:
-    from oaibg.events import DryRun
+def _dry_run(
+    request: Request, base_url: str, files: Iterable[Attachment] = (), *, stream: bool
+) -> DryRun:
+    from oaibg.events import AttachedFile, DryRun
+    from oaibg.request import canonical_json
 
+    body = request.sent_body(stream=stream)
     return DryRun(
         response_id=None,
         method="POST",
         url=f"{environment.without_credentials(base_url)}/responses",
-        body=request.sent_body(stream=stream),
+        body=body,
+        body_bytes=len(canonical_json(body)),
+        attachments=[
+            AttachedFile(path=file.path, type=file.part["type"], bytes=file.bytes) for file in files
+        ],
         request_sha256=request.sha256,
         exit_code=0,
     )

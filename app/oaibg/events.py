@@ -280,13 +280,23 @@ class Summary(Event):
     next: list[str] | None
 
 
+class AttachedFile(Record):
+    """A file in the request of a dry run: `type` is that of its part, `bytes` the file's size."""
+
+    path: str
+    type: str
+    bytes: int
+
+
 class DryRun(Event):
-    """The request that a submit would send."""
+    """The request that a submit would send; `body_bytes` is how long its body would be."""
 
     event = "dry_run"
     method: Literal["POST"]
     url: str
     body: dict[str, Any]
+    body_bytes: int
+    attachments: list[AttachedFile]
     request_sha256: str
     exit_code: Literal[0] | None
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oaibg.errors import UsageError
 from oaibg.nesting import DEPTH, is_deep
 from oaibg.record import Record
+
+if TYPE_CHECKING:
+    from oaibg.attachments import Attachment
 
 INPUT_BYTES_MAX = 256 << 20
 """What one input file may have; many times what the API takes."""
@@ -32,11 +35,20 @@ class Sources(Record):
     jobs_file: str | None = None
     system_prompt: str | None = None
     developer_prompt: str | None = None
+    attach: tuple[str, ...] = ()
+    """Paths and patterns of files that go with the prompt."""
     others: tuple[str | None, ...] = ()
     """The other files that are read: stdin can be only one of all."""
 
 
-def read_sources(sources: Sources) -> str | list[Any]:
+class Given(Record):
+    """What was read: the request's `input`, and the files in it."""
+
+    input: str | list[Any]
+    attachments: tuple[Attachment, ...] = ()
+
+
+def read_sources(sources: Sources) -> Given:
     """The `input` field of the request; of a jobs file nothing, as its lines have it."""
     choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
     given = [name for name in choices if getattr(sources, name) is not None]
@@ -54,13 +66,28 @@ def read_sources(sources: Sources) -> str | list[Any]:
                 f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
                 "stand in the file."
             )
+        if sources.attach:
+            raise UsageError(
+                f"--attach goes with a prompt; with {flags[0]} the parts stand in the file."
+            )
         if sources.messages_json_file is not None:
-            return read_messages(sources.messages_json_file)
-        return read_input(sources.input_json_file) if sources.input_json_file is not None else []
+            return Given(input=read_messages(sources.messages_json_file))
+        path = sources.input_json_file
+        return Given(input=read_input(path) if path is not None else [])
     if sources.prompt is not None and not sources.prompt.strip():
         raise UsageError("--prompt: the prompt is empty.")
     prompt = sources.prompt or read_prompt(str(sources.prompt_file))
-    return prompt_messages(prompt, system=sources.system_prompt, developer=sources.developer_prompt)
+    messages = prompt_messages(
+        prompt, system=sources.system_prompt, developer=sources.developer_prompt
+    )
+    if not sources.attach:
+        return Given(input=messages)
+
+    from oaibg.attachments import read_attachments
+
+    attachments = tuple(read_attachments(sources.attach))
+    messages[-1]["content"] += [attachment.part for attachment in attachments]
+    return Given(input=messages, attachments=attachments)
 
 
 def prompt_messages(

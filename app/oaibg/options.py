@@ -162,6 +162,10 @@ DeveloperPrompt = Annotated[
     str | None,
     _input("--developer-prompt", metavar="TEXT", help="A developer message before the prompt."),
 ]
+Attach = Annotated[
+    list[str] | None,
+    _input("--attach", metavar="PATTERN", help="A text, image or PDF file to add; repeatable."),
+]
 MessagesFile = Annotated[
     str | None,
     _input("--messages-json-file", metavar="PATH", help="A JSON array of messages; - is stdin."),

@@ -117,7 +117,7 @@ class Human:
             case events.Summary():
                 self._sum_up(event)
             case events.DryRun():
-                self._say(*reversed(line(event)))
+                self._say(line(event)[1])
                 self._put(pages.request(event))
             case _:
                 self._tell(event)

@@ -57,7 +57,9 @@ def line(event: Event) -> tuple[str, str]:
         case events.Summary():
             return STRONG, f"{counted(event.counts)} after {duration(event.elapsed_seconds)}"
         case events.DryRun():
-            return "", f"Would send {event.method} {event.url} ({event.request_sha256})"
+            files = [f"\n  {one.path}: {one.type}, {size(one.bytes)}" for one in event.attachments]
+            told = f"Would send {event.method} {event.url}, {size(event.body_bytes)}"
+            return "", f"{told} ({event.request_sha256}){''.join(files)}"
         case _:
             return "", event.event
 

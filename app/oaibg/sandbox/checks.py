@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from typing import TYPE_CHECKING, Any
 
 from .samples import sample
@@ -34,6 +35,18 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _VERBOSITIES = ("low", "medium", "high")
 _WINDOWS = ("soonest", "2h", "8h")
 _ROLES = ("user", "assistant", "system", "developer")
+# fmt: off
+_PARTS = (
+    "input_text", "input_image", "input_audio", "output_text", "refusal", "input_file",
+    "computer_screenshot", "summary_text", "encrypted_content",
+)
+# fmt: on
+_SOURCES: dict[object, tuple[str, ...]] = {
+    "input_image": ("image_url", "file_id"),
+    "input_file": ("file_data", "file_id", "file_url"),
+}
+_DETAILS = ("low", "high", "auto", "original")
+_TEXT_MAX = 10485760
 _FORMATS = ("text", "json_object", "json_schema")
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
 _TRUNCATIONS = ("auto", "disabled")
@@ -261,7 +274,70 @@ def _check_input(body: Mapping[str, Any]) -> None:
                 message = f"Missing required parameter: '{param}'."
                 raise _bad(message, param, "missing_required_parameter")
         _check_choice(item["role"], _ROLES, f"{where}.role")
-        _check_type(item["content"], (str, list), "a string or an array", f"{where}.content")
+        content = item["content"]
+        _check_type(content, (str, list), "a string or an array", f"{where}.content")
+        for index, part in enumerate(content if isinstance(content, list) else []):
+            _check_part(part, f"{where}.content[{index}]")
+
+
+def _check_part(part: object, where: str) -> None:
+    if not isinstance(part, dict):
+        _check_type(part, dict, "an object", where, nullable=False)
+        return
+    kind = part.get("type")
+    needed = ("type", "text") if kind in ("input_text", "output_text") else ("type",)
+    for key in needed:
+        param = f"{where}.{key}"
+        if part.get(key) is None:
+            message = f"Missing required parameter: '{param}'."
+            raise _bad(message, param, "missing_required_parameter")
+        _check_type(part[key], str, "a string", param)
+    _check_choice(kind, _PARTS, f"{where}.type")
+    if len(part.get("text") or "") > _TEXT_MAX:
+        message = (
+            f"Invalid '{where}.text': string too long. Expected a string with maximum length "
+            f"{_TEXT_MAX}, but got a string with length {len(part['text'])} instead."
+        )
+        raise _bad(message, f"{where}.text", "string_above_max_length")
+    sources = _SOURCES.get(kind, ())
+    for key in (*sources, "filename"):
+        _check_type(part.get(key), str, "a string", f"{where}.{key}")
+    if sources and all(part.get(key) is None for key in sources):
+        param = f"{where}.{sources[0]}"
+        raise _bad(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+    if kind == "input_image":
+        _check_choice(part.get("detail"), _DETAILS, f"{where}.detail")
+        _check_url(part.get("image_url"), f"{where}.image_url", "image/")
+    elif kind == "input_file":
+        _check_url(part.get("file_url"), f"{where}.file_url")
+        _check_data(part.get("file_data"), f"{where}.file_data")
+
+
+def _check_url(url: str | None, param: str, media: str = "") -> None:
+    if url is None or url.startswith(("https://", "http://")):
+        return
+    if not (media and url.startswith("data:")):
+        message = (
+            f"Invalid '{param}'. Expected a valid URL, but got a value with an invalid format."
+        )
+        raise _bad(message, param, "invalid_value")
+    _check_data(url, param, media)
+
+
+def _check_data(url: str | None, param: str, media: str = "") -> None:
+    """Refuse what is no data URL in Base64 of a media type that begins so."""
+    if url is None:
+        return
+    head, comma, data = url.partition(",")
+    try:
+        good = head.startswith(f"data:{media}") and head.endswith(";base64") and bool(comma)
+        binascii.a2b_base64(data if good else "", strict_mode=True)
+    except ValueError:
+        good = False
+    if not good:
+        kind = "an image" if media else "a supported"
+        message = f"Invalid '{param}'. Expected a base64-encoded data URL with {kind} MIME type."
+        raise _bad(message, param, "invalid_value")
 
 
 def _check_format(body: Mapping[str, Any]) -> None:
