@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint type test soak bench screenshots check clean
+.PHONY: help install demo lint type test soak bench screenshots check install-skill clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(READY) ## Make .venv with everything for development (Python 3.11 or newer)
 
@@ -15,8 +15,8 @@ demo: $(READY) ## Run the four commands against the local sandbox
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 lint: $(READY) ## Check style and formatting
-	$(BIN)/ruff check app tests
-	$(BIN)/ruff format --check app tests
+	$(BIN)/ruff check app tests examples
+	$(BIN)/ruff format --check app tests examples
 
 type: $(READY) ## Check types, strictly
 	$(BIN)/mypy
@@ -34,6 +34,9 @@ screenshots: $(READY) ## Draw the pictures of human mode anew, from real runs on
 	PYTHONPATH=tests $(BIN)/python tests/screenshots.py
 
 check: lint type test ## Everything that must pass before a commit
+
+install-skill: ## Copy the agent skill into a folder of skills: DEST=~/.agents/skills
+	@$(PYTHON) examples/skill/install.py "$$DEST"
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build

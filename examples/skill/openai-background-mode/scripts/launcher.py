@@ -1,0 +1,88 @@
+"""What both scripts do before they become `oaibg`. Standard library only, Python 3.9 or newer."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+
+MISSING = """\
+There is no `oaibg` on PATH. Install it from a clone of its repository, with either of
+
+    uv tool install .
+    pipx install .
+
+and see that the folder they name (usually ~/.local/bin) is on PATH."""
+
+
+def prepare() -> None:
+    """See that `oaibg` can run: it is there, and its state has a folder.
+
+    Ends the process with 127 where there is no `oaibg`.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C here ends without a traceback
+    if shutil.which("oaibg") is None:
+        say(MISSING)
+        sys.exit(127)
+    if not os.environ.get("OAIBG_STATE_DIR") and not _takes_files(_default_state()):
+        _keep_state_in_workspace()
+
+
+def become(*argv: str) -> None:
+    """Replace this process by `oaibg ARGV`: lines, signals and exit code are its own."""
+    sys.stderr.flush()
+    os.execvp("oaibg", ["oaibg", *argv])
+
+
+def say(text: str) -> None:
+    """Tell something on stderr; stdout is for the lines of `oaibg` alone."""
+    print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)
+
+
+def _default_state() -> str:
+    """Where `oaibg` keeps its state unless it is told otherwise."""
+    if sys.platform == "darwin":
+        return os.path.expanduser("~/Library/Application Support/oaibg")
+    return os.path.join(os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config")), "oaibg")
+
+
+def _keep_state_in_workspace() -> None:
+    here = os.getcwd()
+    for workspace in (_repository(here), here):
+        folder = os.path.join(workspace, ".oaibg")
+        if _takes_files(folder):
+            break
+    else:
+        return  # `oaibg` says what is wrong with its own folder
+    ignore = os.path.join(folder, ".gitignore")
+    if not os.path.exists(ignore):
+        with open(ignore, "w", encoding="utf-8") as file:
+            file.write("*\n")
+    os.environ["OAIBG_STATE_DIR"] = folder
+    say(
+        f"{_default_state()} can't be written; the state is in {folder}. For later commands:\n"
+        f"export OAIBG_STATE_DIR={shlex.quote(folder)}"
+    )
+
+
+def _repository(folder: str) -> str:
+    """The top of the repository, so that job keys are found from every folder in it."""
+    above = folder
+    while not os.path.exists(os.path.join(above, ".git")):
+        if above == (above := os.path.dirname(above)):
+            return folder
+    return above
+
+
+def _takes_files(folder: str) -> bool:
+    """Whether a file can be made there. It is tried: rights do not tell what a sandbox forbids."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
+            return True
+    except OSError:
+        return False
