@@ -579,6 +579,18 @@ def test_install_updates(version: Path, tmp_path: Path) -> None:
     assert b"up to date" in install(version, tmp_path).out
 
 
+def test_install_goes_on_after_a_break(version: Path, tmp_path: Path) -> None:
+    """An update that was killed between two files is completed by the next one."""
+    assert install(version, tmp_path).code == 0
+    for path in ("SKILL.md", "scripts/launcher.py"):
+        (version / SKILL.name / path).write_text("new")
+    (tmp_path / SKILL.name / "SKILL.md").write_text("new")
+    assert install(version, tmp_path).code == 0
+    found = files(tmp_path / SKILL.name)
+    assert found.pop(".installed.sha256")
+    assert found == files(version / SKILL.name)
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_install_refuses_over_edits(version: Path, tmp_path: Path, gone: bool) -> None:
     """Edited files are named, and nothing at all is changed, whether the new version has them."""
