@@ -215,7 +215,7 @@ def test_submit_and_again(shell: Shell, sandbox: Sandbox) -> None:
 
 def test_slices(shell: Shell, sandbox: Sandbox) -> None:
     """A wait that ends before the job is exit 3; `next`, as it stands, goes on to the answer."""
-    slow = ("--metadata", "sandbox_seconds=4")
+    slow = ("--metadata", "sandbox_seconds=10")
     shell.documented("oaibg submit", *slow, "--detach")
     slices = [shell.documented("oaibg submit", *FAST, *slow, "--max-wait-seconds", "0.3")]
     slices.append(shell.run(*slices[0].last["next"]))

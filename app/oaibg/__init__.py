@@ -1,3 +1,3 @@
 """oaibg: OpenAI background jobs from the shell, followed as JSON lines and never lost."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
