@@ -213,8 +213,8 @@ def test_many_jobs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
         assert re.search(r"\nslow +in progress +\d s\n?$", shown)
         assert screen.end() == 0
         assert "of 3 done" not in screen.text
-        assert re.search(r"^Job +Status +After +Output tokens$", screen.text, re.MULTILINE)
-        assert re.search(r"^quick +completed +\d\.\d s +\d+$", screen.text, re.MULTILINE)
+        assert re.search(r"^Status +After +Output tokens +Job$", screen.text, re.MULTILINE)
+        assert re.search(r"^completed +\d\.\d s +\d+ +quick$", screen.text, re.MULTILINE)
         assert "3 completed after" in screen.text
 
 
@@ -247,8 +247,10 @@ def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: 
         "--results-file",
         str(tmp_path / "other"),
     )
-    assert asked.out.decode().count("The sandbox") == 2
-    assert "a:\n" in asked.err
+    assert sorted(re.findall(r"^(\w):\nThe sandbox", asked.out.decode(), re.MULTILINE)) == [
+        "a",
+        "b",
+    ]
 
 
 def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
@@ -264,12 +266,11 @@ def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("columns", [120, 80, 40])
 def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], columns: int) -> None:
-    """A table, in which no id is cut; below each other where it is narrow."""
+    """A table, in which every id can be copied; below each other where it is narrow."""
     ids = [run("submit", "--prompt", "x", "--detach", "--job-key", key).id for key in "ab"]
     with terminal("show", "--list", "--human", columns=columns) as screen:
         assert screen.end() == 0
-        squeezed = re.sub(r"\s", "", screen.text)
-        assert all(one in squeezed for one in ids)
+        assert all(one in screen.text for one in ids)
         assert ("Submitted" in screen.text) == (columns > 40)
         assert all(len(row) <= columns for row in screen.lines)
         assert screen.text.endswith("\n2 queued\n")
@@ -279,8 +280,8 @@ def test_list_in_a_pipe(run: Callable[..., Result]) -> None:
     """A line a job, whatever the width of the window."""
     one = run("submit", "--prompt", "x", "--detach").id
     rows = run("show", "--list", "--human").out.decode().splitlines()
-    assert len(rows) == 3
-    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d +queued +gpt-5\.2 +{one}", rows[2])
+    assert len(rows) == 2
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d +queued +gpt-5\.2 +{one}", rows[1])
 
 
 def test_page_of_a_job_that_failed(
@@ -306,8 +307,8 @@ def test_cancel_of_several(terminal: Callable[..., Terminal], run: Callable[...,
     with terminal("cancel", "--human", one, "resp_unknown", columns=120) as screen:
         assert screen.end() == 5
         assert "resp_unknown: Error: No such response" in screen.text
-        assert re.search(rf"\n{one} +cancelled\n", screen.text)
-        assert re.search(r"\nresp_unknown +not found\n", screen.text)
+        assert re.search(rf"\ncancelled +{one}\n", screen.text)
+        assert re.search(r"\nnot found +resp_unknown\n", screen.text)
 
 
 def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -319,7 +320,8 @@ def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:
     assert "a.png: input_image, 3.0 KB\n" in result.err
     body = json.loads(result.out)
     assert re.fullmatch(
-        r"data:image/png;base64,iVBOR\w+… \(4\.0 KB\)", body["input"][0]["content"][1]["image_url"]
+        r"data:image/png;base64,iVBOR\w+… \(4\.0 KB of Base64\)",
+        body["input"][0]["content"][1]["image_url"],
     )
 
 

@@ -84,7 +84,7 @@ def test_human_list_and_show(run: Callable[..., Result]) -> None:
     """A table of the jobs, and a page with the answer, all on stdout."""
     run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
     listed = run("show", "--list", "--human")
-    assert re.search(r" completed +gpt-5.2 +k\n +resp_\w+\n$", listed.out.decode())
+    assert re.search(r" completed +gpt-5.2 +k +resp_\w+\n$", listed.out.decode())
     shown = run("show", "--human")
     assert re.match(r"resp_\w+\n  Status +completed\n  Model +gpt-5.2\n", shown.out.decode())
     assert shown.out.endswith(b'\n\nThe sandbox has no model to ask. You said: "x"\n')

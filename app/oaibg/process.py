@@ -121,8 +121,8 @@ class Process:
 
     async def _written(self, event: Event) -> int | None:
         """As `write`; where nobody reads, what the other jobs of the run are at goes on."""
-        if not self.several or self.stdout.is_ready():
-            return self.write(event)
+        if not self.several or self._wake is None or self.stdout.is_ready():
+            return self.write(event)  # without a loop there are no other jobs
 
         import asyncio
 

@@ -18,6 +18,11 @@ def inert(text: str) -> str:
     return "".join(char if _is_harmless(char) else _escaped(char) for char in text)
 
 
+def one_line(text: str) -> str:
+    """The text made inert, on one line: it can't look like a line of ours."""
+    return inert(" ".join(text.split("\n")).replace("\t", " "))
+
+
 def has_surrogates(text: str) -> bool:
     """Whether there are lone surrogates, which UTF-8 has no bytes for."""
     try:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from oaibg import events
 from oaibg.events import exit_code_of
 from oaibg.human import pages
+from oaibg.human.answer import Answer, is_rendered
 from oaibg.human.live import Many, One
+from oaibg.human.terminal import Screen, Stderr
 from oaibg.human.words import counted, line
-from oaibg.text import inert, utf8
+from oaibg.text import inert, one_line, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,6 @@ _REFRESHES = 4
 
 _ENDS = 20
 """Jobs of a run that the table at its end names."""
-
-_ENDLESS = 100_000
 
 _LIVE = (
     events.SubmitStart,
@@ -85,10 +83,10 @@ class Human:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stdout, self._several = stdout, several
-        self._progress = _Stderr(stderr=True, highlight=False, width=_columns(2))
-        self._page = Console(highlight=False, width=_columns(1))
+        self._stderr = Stderr(stdout)
+        self._progress = Screen(2, self._stderr)
+        self._page = Screen(1)
         self._board = Many(now, total) if several else One(now)
-        self._is_live = self._progress.is_interactive and _is_terminal(2)
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob] = []
@@ -100,13 +98,13 @@ class Human:
     def write(self, event: Event) -> None:
         """Show one event."""
         self._board.see(event)
-        if exit_code_of(event) is not None or isinstance(event, events.OutputText):
+        if exit_code_of(event) is not None:
+            self._stderr.patient = True
             self._stop()
         match event:
             case events.OutputText():
                 self._answer = event
                 if self._several:
-                    self._say(f"{_name(event)}:", "bold")
                     self._tell_answer()
             case events.OutputTextDelta():
                 pass  # the whole text comes at the end
@@ -117,16 +115,17 @@ class Human:
             case events.Summary():
                 self._sum_up(event)
             case events.DryRun():
-                self._say(line(event)[1])
+                for told in line(event)[1].split("\n"):
+                    self._say(told)
                 self._put(pages.request(event))
             case _:
                 self._tell(event)
-        if self._is_live and isinstance(event, _LIVE):
+        if self._progress.can_live and isinstance(event, _LIVE):
             self._start()
 
     def _tell(self, event: Event) -> None:
         self._tell_answer()
-        if not (self._is_live and self._is_passing(event)):
+        if not (self._progress.can_live and self._is_passing(event)):
             style, told = line(event)
             self._say(f"{_name(event)}: {told}" if self._is_nameless(event) else told, style)
         if isinstance(event, events.Final) and not self._several:
@@ -167,14 +166,15 @@ class Human:
         """The table of a list, or of a run: all of its jobs where they are few, else the bad."""
         if self._listed:
             self._put(self._rendered(pages.job_list(self._listed, self._page.width)))
-            self._say(f"\n{counted(event.counts)}", "bold")
+            self._say("")
+            self._say(counted(event.counts), "bold")
             return
         few = self._ended.total() <= _ENDS
         told = [end for end in self._ends if few or not _is_good(end)]
         if told:
             self._print(pages.ends(told, self._progress.width))
             more = 0 if few else self._ended[False] - len(told)
-            self._say(f"and {more:,} more\n" if more else "")
+            self._say(f"and {more:,} more" if more else "")
         style, words = line(event)
         self._say(words, style)
         self._tell_next(event)
@@ -189,35 +189,37 @@ class Human:
         self._tell_next(event)
 
     def _tell_answer(self) -> None:
+        """The answer on stdout; of several jobs with the name of its job above it."""
         answer, self._answer = self._answer, None
-        if answer is not None:
-            self._put(self._text(answer.text))
-            if _is_terminal(1):
-                self._say("")
+        if answer is None:
+            return
+        self._stop()
+        name = f"{one_line(str(_name(answer)))}:\n" if self._several else ""
+        self._put(f"{name}{self._text(answer.text)}")
+        if self._page.is_seen:
+            self._say("")
 
     def _text(self, text: str) -> str:
         """An answer, rendered where a person looks at it."""
-        if _is_terminal(1) and not self._page.is_dumb_terminal and len(text) < pages.MARKDOWN_MAX:
-            return self._rendered(pages.Answer(text))
+        text = text.replace("\r\n", "\n")
+        if self._page.is_seen and not self._page.is_dumb_terminal and is_rendered(text):
+            return self._rendered(Answer(text))
         return inert(text)
 
     def _rendered(self, told: RenderableType) -> str:
-        """What stdout gets of it."""
+        """What stdout gets of it; a line of ours is folded by the terminal itself."""
         with self._page.capture() as captured:
-            self._page.print(told)
+            self._page.print(told, soft_wrap=isinstance(told, Text))
         return "\n".join(row.rstrip() for row in captured.get().split("\n"))
 
     def _put(self, text: str) -> None:
         self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
 
     def _say(self, told: str, style: str = "") -> None:
-        self._print(Text(inert(told), style=style), soft_wrap=True)
+        self._print(Text(one_line(told), style=style))
 
-    def _print(self, told: RenderableType, *, soft_wrap: bool = False) -> None:
-        try:
-            self._progress.print(told, soft_wrap=soft_wrap)
-        except OSError:
-            return  # stderr is gone; the run does not depend on it
+    def _print(self, told: Text) -> None:
+        self._progress.print(told, soft_wrap=True)
 
     def _tell_next(self, event: Event) -> None:
         if command := getattr(event, "next", None):
@@ -239,24 +241,7 @@ class Human:
     def _stop(self) -> None:
         live, self._live = self._live, None
         if live is not None:
-            try:
-                live.stop()
-            except OSError:
-                return  # as above
-
-
-class _Stderr(Console):
-    """A console whose broken pipe ends nothing, and that never hides the cursor.
-
-    A process that is killed could not bring it back.
-    """
-
-    def on_broken_pipe(self) -> None:
-        """Go on."""
-
-    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - Rich's signature
-        """Leave it."""
-        return False
+            live.stop()
 
 
 def _is_good(event: Event) -> bool:
@@ -266,15 +251,3 @@ def _is_good(event: Event) -> bool:
 
 def _name(event: Event) -> str | None:
     return event.of or event.response_id
-
-
-def _columns(descriptor: int) -> int | None:
-    """The terminal's own; elsewhere as many as anything needs, because a line is a line there."""
-    return None if _is_terminal(descriptor) else _ENDLESS
-
-
-def _is_terminal(descriptor: int) -> bool:
-    try:
-        return os.isatty(descriptor)
-    except OSError:
-        return False

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from oaibg import events
-from oaibg.human.words import STRONG, clock, state, step
+from oaibg.human.words import STRONG, clock, counted, state, step
 from oaibg.payload import is_batch_id
-from oaibg.text import inert
+from oaibg.text import inert, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ _STATES = {
 
 def styled(status: str | None, unknown: str = "not known yet") -> Text:
     """A status in its colour."""
-    return Text(inert(state(status, unknown)), style=_STATES.get(str(status), ""))
+    return Text(one_line(state(status, unknown)), style=_STATES.get(str(status), ""))
 
 
 class One:
@@ -98,7 +98,7 @@ class One:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One line where it fits, else as many as are needed."""
         width = options.max_width
-        parts = [Text(inert(part)) for part in self._parts()]
+        parts = [Text(one_line(part)) for part in self._parts()]
         parts[1].stylize(STRONG)
         first = Text(" ").join((self._frame(console), parts.pop(0)))
         for part in parts:
@@ -109,7 +109,10 @@ class One:
                 first = first.append(" · ", style="dim").append(part)
         yield _clipped(first)
         if self._text:
-            yield from map(_clipped, _tail(self._text, width - 4))
+            # Nothing of what is before the last lines can be among them.
+            last = "\n".join(inert(self._text).expandtabs(4).split("\n")[-_TAIL:])
+            lines = Text(last, style="dim").wrap(console, max(width - 4, 1), overflow="fold")
+            yield from (_clipped(Text("  ") + line) for line in lines[-_TAIL:])
 
     def _frame(self, console: Console) -> Text:
         frame = self._spinner.render(console.get_time())
@@ -142,7 +145,7 @@ class Many:
         self._began = now()
         self._alive: dict[str, tuple[str | None, float]] = {}
         """By name: the state, and since when."""
-        self._ends: Counter[str] = Counter()
+        self._ends: Counter[str | None] = Counter()
         self._retries = 0
         self._trouble = ""
 
@@ -160,6 +163,8 @@ class Many:
                 self._alive.pop(name, None)
             case events.SubmitStart():
                 self._alive[name] = ("submitting", self._now())
+            case events.Poll() if event.next_poll_seconds is None:
+                pass  # it has ended, and its end is told next
             case events.Submitted() | events.Poll():
                 known, since = self._alive.pop(name, (None, self._now()))
                 if known != event.status:
@@ -179,11 +184,11 @@ class Many:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The bar, the counts, and the jobs whose state was read last."""
         yield self._bar(options.max_width)
-        if counts := self._counts():
-            yield counts
+        if counts := Counter(self._states()) + Counter(self._ends):
+            yield _clipped(Text(one_line(counted(dict(counts.most_common())))))
         if self._trouble:
             told = f"{self._retries:,} retries, the last: {self._trouble}"
-            yield _clipped(Text(inert(told), style="yellow"))
+            yield _clipped(Text(one_line(told), style="yellow"))
         rows = min(_ROWS, max(options.size.height - 6, 0))
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, overflow="ellipsis")
@@ -191,7 +196,7 @@ class Many:
         table.add_column(no_wrap=True, justify="right", min_width=8)
         for name, (status, since) in list(self._alive.items())[-rows:] if rows else ():
             spent = clock(max(int(self._now() - since), 0))
-            table.add_row(Text(inert(name)), styled(status), Text(spent, style="dim"))
+            table.add_row(Text(one_line(name)), styled(status), Text(spent, style="dim"))
         yield table
 
     def _bar(self, width: int) -> Table:
@@ -206,22 +211,8 @@ class Many:
         grid.add_row(Text(told, style=STRONG, no_wrap=True), bar, Text(spent, no_wrap=True))
         return grid
 
-    def _counts(self) -> Text:
-        alive = (one for name, (one, _) in self._alive.items() if not is_batch_id(name))
-        counts = Counter(map(state, alive))
-        counts.update({state(status): number for status, number in self._ends.items()})
-        told = ", ".join(f"{number:,} {status}" for status, number in counts.most_common())
-        return _clipped(Text(inert(told)))
-
-
-def _tail(text: str, width: int) -> list[Text]:
-    """The last lines of a text, as they stand in that width."""
-    from textwrap import wrap
-
-    lines: list[str] = []
-    for line in inert(text).expandtabs(4).split("\n")[-_TAIL:]:
-        lines += wrap(line, max(width // 2 if not line.isascii() else width, 1)) or [""]
-    return [Text(f"  {line}", style="dim") for line in lines[-_TAIL:]]
+    def _states(self) -> list[str | None]:
+        return [state for name, (state, _) in self._alive.items() if not is_batch_id(name)]
 
 
 def _clipped(text: Text) -> Text:

@@ -1,72 +1,44 @@
-"""What stays when a command has ended: the answer, the facts of a job, and tables of several."""
+"""What stays when a command has ended: the facts of a job, and tables of several.
+
+They are lines of text, which a terminal folds by itself: nothing is cut, and ids can be copied.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Group
-from rich.markdown import Markdown
-from rich.segment import Segment
-from rich.table import Table
+from rich.cells import cell_len
 from rich.text import Text
 
 from oaibg import events
 from oaibg.human.live import styled
 from oaibg.human.words import STRONG, duration, local_time, reason, size
-from oaibg.text import inert
+from oaibg.text import inert, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-
 Ended = events.Final | events.CancelResult | events.Error
 """What tells the end of a job in a run over several."""
 
-MARKDOWN_MAX = 1_000_000
-"""Characters up to which a text is rendered; more than that takes too long."""
-
-_NARROW = 60
-"""Columns below which a table of jobs has its cells below each other."""
-
-_LABELS = 15
-"""Columns of what stands before a fact."""
-
-_TEXT_SHOWN = 200
-"""Characters of one text that the page of a request shows, where it is a file's content."""
+_GAP = "   "
+_LABEL = len("Output tokens")
+_DATA_SHOWN = 60
+"""Characters of a file's data that the page of a request shows."""
 
 
-class Answer:
-    """A text as Markdown, with nothing in it that steers the terminal.
-
-    Markdown has characters by number (`&#8238;`), so that what is shown is looked at, and not what
-    was read. Links are spelt out: a terminal's own links could hide where they lead.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._markdown = Markdown(inert(text), code_theme="ansi_dark", hyperlinks=False)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The rendered segments, made inert."""
-        for segment in console.render(self._markdown, options):
-            yield segment if segment.control else Segment(inert(segment.text), segment.style)
-
-
-def facts_of(final: events.Final) -> RenderableType:
+def facts_of(final: events.Final) -> Text:
     """What a job used."""
-    return Group(*_facts([("Model", final.model)]), *_usage(final.usage))
+    return _facts([("Model", final.model), *_usage(final.usage)])
 
 
-def page(shown: events.Response) -> RenderableType:
+def page(shown: events.Response) -> Text:
     """A response as `show` has it, without its text."""
     data = shown.response or {}
-    told = (reason(data.get("error")) or reason(data.get("incomplete_details"))) or None
-    counts = data.get("request_counts")
     facts = (
         ("Status", styled(shown.status)),
-        ("Reason", told),
+        ("Reason", reason(data.get("error")) or reason(data.get("incomplete_details"))),
         ("Model", data.get("model")),
         ("Created", local_time(data.get("created_at"))),
         ("Ended", local_time(data.get("completed_at"))),
@@ -74,101 +46,111 @@ def page(shown: events.Response) -> RenderableType:
         ("Verbosity", _inside(data, "text", "verbosity")),
         ("Follows", data.get("previous_response_id")),
         ("Metadata", _pairs(data.get("metadata"))),
-        ("Requests", _pairs(counts)),
+        ("Requests", _pairs(data.get("request_counts"))),
         ("Source", "the local copy" if shown.source == "local" else None),
     )
-    heading = Text(inert(str(shown.response_id)), style=STRONG, overflow="fold")
-    return Group(heading, *_facts(facts), *_usage(data.get("usage")))
+    heading = Text(f"{one_line(str(shown.response_id))}\n", style=STRONG)
+    return Text().join((heading, _facts([*facts, *_usage(data.get("usage"))])))
 
 
-def job_list(jobs: Sequence[events.ListedJob], width: int) -> RenderableType:
+def job_list(jobs: Sequence[events.ListedJob], width: int) -> Text:
     """The jobs of the local state, newest first as they come."""
     several_servers = len({job.base_url for job in jobs}) > 1
     rows = []
     for job in jobs:
         key = " / ".join(name for name in (job.job_key, job.custom_id) if name)
-        names = [key, job.response_id, job.base_url if several_servers else None]
-        rows.append(
-            (
-                Text(local_time(job.created_at) or inert(job.created_at)),
-                styled(job.status, "-"),
-                Text(inert(job.model or "-")),
-                Text(inert("\n".join(name for name in names if name) or "-")),
-            )
-        )
-    return _table(("Submitted", "Status", "Model", "Job"), rows, width)
+        cells = [local_time(job.created_at) or job.created_at, job.model or "-", key]
+        server = [job.base_url] if several_servers else []
+        when, model, *rest = (Text(one_line(cell)) for cell in (*cells, *server))
+        named = Text(one_line(job.response_id or "-"))
+        rows.append([when, styled(job.status, "-"), model, *rest, named])
+    heads = ["Submitted", "Status", "Model", "Key", *(["Server"] if several_servers else []), "Id"]
+    return _table(heads, rows, width)
 
 
-def ends(jobs: Sequence[Ended], width: int) -> RenderableType:
+def ends(jobs: Iterable[Ended], width: int) -> Text:
     """How jobs of a run ended; why one did not succeed was told when it ended."""
     rows = []
     for job in jobs:
         final = job if isinstance(job, events.Final) else None
         tokens = _number(final.usage, "output_tokens") if final else None
         status = job.code if isinstance(job, events.Error) else job.status
-        rows.append(
-            (
-                Text(inert(job.of or job.response_id or "-")),
-                styled(status, "-"),
-                Text(duration(final.elapsed_seconds) if final else "", justify="right"),
-                Text("" if tokens is None else f"{tokens:,}", justify="right"),
-            )
-        )
-    return _table(("Job", "Status", "After", "Output tokens"), rows, width)
+        after = Text(duration(final.elapsed_seconds) if final else "", justify="right")
+        told = Text("" if tokens is None else f"{tokens:,}", justify="right")
+        named = Text(one_line(job.of or job.response_id or "-"))
+        rows.append([styled(status, "-"), after, told, named])
+    return _table(["Status", "After", "Output tokens", "Job"], rows, width)
 
 
 def request(shown: events.DryRun) -> str:
-    """A request's body, readable: the content of files is cut."""
+    """A request's body, readable; of attached files only the beginning of the data."""
     return inert(json.dumps(_cut(shown.body), indent=2, ensure_ascii=False))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
-    """A table without the columns that nothing stands in; where it is narrow, row by row."""
+def _table(heads: Sequence[str], rows: list[list[Text]], width: int) -> Text:
+    """Rows below their heads, without the columns that nothing stands in.
+
+    What is last stands on a line of its own where it does not fit the width; where the rest does
+    not fit either, every cell does.
+    """
     used = [at for at in range(len(heads)) if any(row[at].plain for row in rows)]
-    if width < _NARROW:
-        blocks = [Text("\n").join(row[at] for at in used if row[at].plain) for row in rows]
-        for block in blocks:
-            block.justify, block.overflow = "left", "fold"
-        return Text("\n\n").join(blocks)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for at in used:
-        table.add_column(heads[at], overflow="fold")
-    for row in rows:
-        table.add_row(*(row[at] for at in used))
-    return table
+    table = [
+        [Text(heads[at], style="bold") for at in used],
+        *([r[at] for at in used] for r in rows),
+    ]
+    widths = [max(cell_len(row[at].plain) for row in table) for at in range(len(used))]
+    rest = sum(widths[:-1]) + len(_GAP) * (len(used) - 1)
+    if rest > width:
+        return Text("\n\n").join(
+            Text("\n").join(cell for cell in row if cell.plain) for row in table[1:]
+        )
+    fits = rest + widths[-1] <= width
+    table[0][-1] = table[0][-1] if fits else Text()
+    told = []
+    for row in table:
+        cells = [_padded(cell, room) for cell, room in zip(row[:-1], widths, strict=False)]
+        between = _GAP if fits else "\n  " if row[-1].plain else ""
+        told.append(Text(between).join((Text(_GAP).join(cells), row[-1])))
+    return Text("\n").join(told)
 
 
-def _facts(facts: Iterable[tuple[str, object]]) -> list[RenderableType]:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True, min_width=_LABELS)
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        if value:
-            told = value if isinstance(value, Text) else Text(inert(str(value)))
-            table.add_row(f"  {name}", told)
-    return [table] if table.rows else []
+def _padded(cell: Text, room: int) -> Text:
+    """A cell as wide as its column."""
+    padding = " " * (room - cell_len(cell.plain))
+    right = cell.justify == "right"
+    return Text().join((Text(padding), cell) if right else (cell, Text(padding)))
 
 
-def _usage(usage: object) -> list[RenderableType]:
+def _facts(facts: Iterable[tuple[str, object]]) -> Text:
+    """Labels and values; those that are empty are left out."""
+    told = [
+        Text("  ").join(
+            (
+                Text(f"  {name:<{_LABEL}}", style="dim"),
+                value if isinstance(value, Text) else Text(one_line(str(value))),
+            )
+        )
+        for name, value in facts
+        if value
+    ]
+    return Text("\n").join(told)
+
+
+def _usage(usage: object) -> list[tuple[str, object]]:
     """Tokens, and what of them was read from the cache or thought."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True, min_width=_LABELS)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, key, details, inside in (
-        ("Input tokens", "input_tokens", "input_tokens_details", "cached"),
-        ("Output tokens", "output_tokens", "output_tokens_details", "reasoning"),
-        ("Total tokens", "total_tokens", None, ""),
+    rows = []
+    for name, key, inside in (
+        ("Input tokens", "input_tokens", "cached"),
+        ("Output tokens", "output_tokens", "reasoning"),
+        ("Total tokens", "total_tokens", ""),
     ):
         number = _number(usage, key)
-        if number is None:
-            continue
-        of_them = None
-        if details is not None and isinstance(usage, dict):
-            of_them = _number(usage.get(details), f"{inside}_tokens")
-        told = "" if of_them is None else f"{of_them:,} {inside}"
-        table.add_row(f"  {name}", f"{number:,}", told)
-    return [table] if table.rows else []
+        if number is not None:
+            details = usage.get(f"{key}_details") if isinstance(usage, dict) else None
+            of_them = _number(details, f"{inside}_tokens") if inside else None
+            rows.append((name, f"{number:,}", "" if of_them is None else f"{of_them:,} {inside}"))
+    room = max((len(number) for _, number, _ in rows), default=0)
+    return [(name, f"{number:>{room}}  {more}".rstrip()) for name, number, more in rows]
 
 
 def _number(data: object, key: str) -> int | None:
@@ -195,6 +177,6 @@ def _cut(value: Any) -> Any:
         return {key: _cut(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_cut(inner) for inner in value]
-    if isinstance(value, str) and value.startswith("data:") and len(value) > _TEXT_SHOWN:
-        return f"{value[:60]}… ({size(len(value))})"
+    if isinstance(value, str) and value.startswith("data:") and len(value) > _DATA_SHOWN:
+        return f"{value[:_DATA_SHOWN]}… ({size(len(value))} of Base64)"
     return value

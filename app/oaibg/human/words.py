@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from oaibg import events
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from oaibg.events import Event
 
 GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
@@ -76,7 +78,7 @@ def step(event: events.Progress) -> str:
     return words if told else f"{words} ({event.item_type})"
 
 
-def counted(counts: dict[str, int]) -> str:
+def counted(counts: Mapping[Any, int]) -> str:
     """`3 completed, 1 failed`."""
     told = (f"{number:,} {state(status)}" for status, number in counts.items() if number)
     return ", ".join(told) or "No jobs"
@@ -84,6 +86,8 @@ def counted(counts: dict[str, int]) -> str:
 
 def reason(detail: Any) -> str:
     """Why, from an `error` or an `incomplete_details`; empty where they don't say."""
+    if isinstance(detail, str):
+        return detail
     if not isinstance(detail, dict):
         return ""
     told = detail.get("message") or detail.get("reason") or detail.get("code")

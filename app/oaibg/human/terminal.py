@@ -1,0 +1,103 @@
+"""Rich's consoles on our two outputs, and a stderr that holds nothing up."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, cast
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from oaibg.output import Stdout
+
+_STALL = 0.25
+"""Seconds in which a reader that reads takes something."""
+
+_ENDLESS = 100_000
+"""Columns of what is no terminal: a line is a line there."""
+
+
+class Screen(Console):
+    """A console of the terminal's own size, that never hides the cursor.
+
+    A process that is killed could not bring it back. `COLUMNS` counts for nothing: it is that of
+    another terminal where it is exported, and 0 would lose everything.
+
+    Args:
+        descriptor: 1 or 2.
+        file: what takes the text; else it is captured.
+    """
+
+    def __init__(self, descriptor: int, file: Stderr | None = None) -> None:
+        self.is_seen = is_terminal(descriptor)
+        """Whether somebody looks at it, whatever colours are asked for."""
+        super().__init__(
+            file=cast("IO[str] | None", file),
+            highlight=False,
+            width=None if self.is_seen else _ENDLESS,
+            _environ={name: value for name, value in os.environ.items() if name not in _SIZES},
+        )
+
+    @property
+    def can_live(self) -> bool:
+        """Whether lines can be written over, and are as long as they are taken for."""
+        return self.is_seen and self.is_interactive and self.encoding.startswith("utf")
+
+    def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - Rich's signature
+        """Leave it."""
+        return False
+
+
+_SIZES = ("COLUMNS", "LINES")
+
+
+class Stderr:
+    """What Rich writes the progress to: what nobody takes is dropped, and nobody waits for it.
+
+    Args:
+        stdout: knows whether a signal has ended the run.
+    """
+
+    def __init__(self, stdout: Stdout) -> None:
+        self.encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        self.patient = False
+        """Whether to wait until somebody reads: for the words at the end."""
+        self._stdout = stdout
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        """Write as much as is taken."""
+        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
+        try:
+            while rest and not self._gone:
+                # As in `Stdout`: what fits a pipe that is ready does not block.
+                if select.select([], [2], [], _STALL)[1]:
+                    with suppress(BlockingIOError):
+                        rest = rest[os.write(2, rest[: select.PIPE_BUF]) :]
+                elif not self.patient or self._stdout.give_up is not None:
+                    break
+        except (OSError, ValueError):
+            self._gone = True  # nothing on it is needed to follow a job
+        return len(text)
+
+    def flush(self) -> None:
+        """Everything is out already."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return is_terminal(2)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return 2
+
+
+def is_terminal(descriptor: int) -> bool:
+    """Whether a descriptor is a terminal."""
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
