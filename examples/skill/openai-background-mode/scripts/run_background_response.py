@@ -81,9 +81,8 @@ def derive_key(argv: list[str], stdin: bytes | None) -> str:
     `oaibg submit --dry-run` tells the request's hash, and sends nothing. What is wrong with the
     request ends the process, by the lines and the exit code of `oaibg`.
     """
-    dry = subprocess.run(
-        ["oaibg", "submit", *argv, "--dry-run"], input=stdin, stdout=subprocess.PIPE, check=False
-    )
+    command = ["oaibg", "submit", "--job-key", "any", *argv, "--dry-run"]
+    dry = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=False)
     if dry.returncode != 0:
         with suppress(OSError):
             os.write(1, dry.stdout)
