@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -166,6 +167,17 @@ class Command:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=10)
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that nobody reads, and that takes nothing more."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    return reader, writer
 
 
 def default_signals() -> None:

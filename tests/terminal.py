@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import pyte
@@ -17,7 +18,7 @@ import pyte
 from harness import default_signals, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -32,6 +33,7 @@ class Terminal:
         rows: likewise.
         stdout: where stdout goes instead.
         folder: where the command runs.
+        exported: more of the environment; the size that the tests were started with is left out.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Terminal:
         rows: int = 24,
         stdout: int | None = None,
         folder: Path | None = None,
+        exported: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.columns = columns
         self.written = b""
@@ -54,7 +57,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "oaibg", *argv],
-            env={"TERM": "xterm-256color", "LANG": "C.UTF-8", **given},
+            env={"TERM": "xterm-256color", "LANG": "C.UTF-8", **given, **exported},
             cwd=folder,
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,

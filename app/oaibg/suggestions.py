@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,8 @@ def no_such_command(ctx: Any, word: str) -> UsageError:
 
     Args:
         ctx: Typer's context of the program.
-        word: what stood in the command's place; it is told only where it can't be a prompt.
+        word: what stood in the command's place; it may be a prompt, and is told only where it
+            is like a command.
     """
     if word.startswith(("resp_", "batch_")) and is_response_id(word):
         return _error(
@@ -99,14 +101,12 @@ def no_such_command(ctx: Any, word: str) -> UsageError:
             ctx,
             f"`oaibg monitor {word}` follows it to its end, `oaibg show {word}` looks once.",
         )
-    if len(word.split()) != 1:
-        return _error("No such command.", ctx, "A prompt goes with `oaibg submit --prompt`.")
     meanings = {one: meant for words, meant in COMMANDS.items() for one in words.split()}
     meanings |= {name: name for name in ctx.command.commands}
     meant = meanings.get(_nearest(word, meanings), "")
-    return _error(
-        f"No such command: {word}.", ctx, _did_you_mean(f"`oaibg {meant}`" if meant else "")
-    )
+    if not meant:
+        return _error("No such command.", ctx, "A prompt goes with `oaibg submit --prompt`.")
+    return _error(f"No such command: {word}.", ctx, _did_you_mean(f"`oaibg {meant}`"))
 
 
 def too_many_arguments(ctx: Any, args: list[str]) -> UsageError:
@@ -127,7 +127,8 @@ def too_many_arguments(ctx: Any, args: list[str]) -> UsageError:
 
 
 def _no_such_option(option: str, ctx: Any, args: list[str]) -> UsageError:
-    message = f"No such option: {option}."
+    is_word = re.fullmatch(r"--?[\w-]+", option) is not None
+    message = f"No such option: {option}." if is_word else "No such option."  # a prompt, perhaps
     known = next((meant for words, meant in OPTIONS.items() if option in words.split()), "")
     if known and not known.startswith(("-", _ID)):
         return _error(message, ctx, known)

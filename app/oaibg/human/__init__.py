@@ -99,7 +99,7 @@ class Human:
         """Show one event."""
         self._board.see(event)
         if exit_code_of(event) is not None:
-            self._stderr.patient = True
+            self._stderr.be_patient()
             self._stop()
         match event:
             case events.OutputText():

@@ -71,7 +71,7 @@ class _Table(markdown.TableElement):
 
 
 class _Markdown(markdown.Markdown):
-    """Markdown without what would hide a part of the text: HTML, images, escapes."""
+    """Markdown without what would hide a part of the text, as HTML and escapes do."""
 
     elements: ClassVar[dict[str, type[markdown.MarkdownElement]]] = {
         **markdown.Markdown.elements,
@@ -81,5 +81,5 @@ class _Markdown(markdown.Markdown):
     def __init__(self, markup: str, *, code_theme: str, hyperlinks: bool) -> None:
         super().__init__("", code_theme=code_theme, hyperlinks=hyperlinks)
         parser = MarkdownIt().enable(["strikethrough", "table"])
-        parser.disable(["html_inline", "html_block", "image", "escape"])
+        parser.disable(["html_inline", "html_block", "image", "escape", "autolink"])
         self.parsed = parser.parse(markup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, cast
 
@@ -18,6 +19,11 @@ _STALL = 0.25
 
 _ENDLESS = 100_000
 """Columns of what is no terminal: a line is a line there."""
+
+_PATIENCE = 30.0
+"""Seconds for which the words at the end wait for a reader."""
+
+_SIZES = ("COLUMNS", "LINES")
 
 
 class Screen(Console):
@@ -51,9 +57,6 @@ class Screen(Console):
         return False
 
 
-_SIZES = ("COLUMNS", "LINES")
-
-
 class Stderr:
     """What Rich writes the progress to: what nobody takes is dropped, and nobody waits for it.
 
@@ -63,10 +66,13 @@ class Stderr:
 
     def __init__(self, stdout: Stdout) -> None:
         self.encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        self.patient = False
-        """Whether to wait until somebody reads: for the words at the end."""
         self._stdout = stdout
+        self._give_up = 0.0
         self._gone = False
+
+    def be_patient(self) -> None:
+        """From now on wait for a reader: these are the last words."""
+        self._give_up = time.monotonic() + _PATIENCE
 
     def write(self, text: str) -> int:
         """Write as much as is taken."""
@@ -77,7 +83,7 @@ class Stderr:
                 if select.select([], [2], [], _STALL)[1]:
                     with suppress(BlockingIOError):
                         rest = rest[os.write(2, rest[: select.PIPE_BUF]) :]
-                elif not self.patient or self._stdout.give_up is not None:
+                elif self._stdout.give_up is not None or time.monotonic() >= self._give_up:
                     break
         except (OSError, ValueError):
             self._gone = True  # nothing on it is needed to follow a job
