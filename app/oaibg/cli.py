@@ -304,8 +304,8 @@ def monitor(
     process: Process = context.obj
     ids = response_ids or []
     several = _is_several(ids, process)
-    process.render(human=human, several=several or results_file is not None)
-    process.total = len(ids) if several else None
+    process.render(human=human, several=several or results_file is not None, waiting=True)
+    process.total = len(ids)
     job = process.job = Job(
         ids[0] if ids and not several else None,
         wait=_wait(

@@ -58,19 +58,30 @@ class Process:
         if owned:
             handle_signals(self._on_signal)
 
-    def render(self, *, human: bool = False, raw: bool = False, several: bool = False) -> None:
+    def render(
+        self,
+        *,
+        human: bool = False,
+        raw: bool = False,
+        several: bool = False,
+        waiting: bool = False,
+    ) -> None:
         """Choose the renderer: for people, or the raw text alone; else JSON lines.
 
         Args:
             human: for people.
             raw: the answer's text alone.
             several: the run is over several jobs.
+            waiting: it waits before there is anything to tell.
         """
         self.rendering, self.several = True, several
         if human:
             from oaibg.human import Human
 
-            self.renderer = Human(self.stdout, several=several, total=lambda: self.total)
+            renderer = Human(self.stdout, several=several, total=lambda: self.total)
+            self.renderer = renderer
+            if waiting:
+                renderer.wait()
         elif raw:
             self.renderer = RawText(self.stdout)
         elif several:

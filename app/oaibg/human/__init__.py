@@ -95,6 +95,11 @@ class Human:
         """How many ended well, and how many did not."""
         self._hint = ""
 
+    def wait(self) -> None:
+        """Show that it is waited for, before there is an event."""
+        if self._progress.can_live:
+            self._start()
+
     def write(self, event: Event) -> None:
         """Show one event."""
         self._board.see(event)
@@ -120,8 +125,8 @@ class Human:
                 self._put(pages.request(event))
             case _:
                 self._tell(event)
-        if self._progress.can_live and isinstance(event, _LIVE):
-            self._start()
+        if isinstance(event, _LIVE):
+            self.wait()
 
     def _tell(self, event: Event) -> None:
         self._tell_answer()
