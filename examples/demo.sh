@@ -22,7 +22,7 @@ expect() {
     printf '$ %s\n' "$*"
     code=0
     "$@" >"$work/out" || code=$?
-    cut -c 1-240 "$work/out"
+    sed 's/^\(.\{240\}\)..*/\1…/' "$work/out" # long lines are cut here, for reading
     printf '(exit code %s)\n' "$code"
     [ "$code" -eq "$wanted" ] || { echo "expected exit code $wanted" >&2; exit 1; }
 }

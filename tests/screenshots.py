@@ -119,11 +119,14 @@ def _live(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
 
 def _answer(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
     """A job that has ended."""
-    argv = ("submit", "--human", "--prompt", "Compare the three proposals.")
+    (folder / "proposals").mkdir()
+    for name in "ABC":
+        (folder / "proposals" / f"{name}.md").write_text(f"Proposal {name}.")
+    argv = ("submit", "--human", "--prompt", "Compare them.", "--attach", "proposals/*.md")
     settings = ("--metadata", f"sandbox_text={_ANSWER}", "--metadata", "sandbox_seconds=0.2")
     with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
         screen.end()
-        typed = 'oaibg submit --human --prompt "Compare the three proposals."'
+        typed = """oaibg submit --human --prompt "Compare them." --attach 'proposals/*.md'"""
         return _drawn(screen, typed, "when it has ended")
 
 

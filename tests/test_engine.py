@@ -235,6 +235,16 @@ def test_create_after_the_deadline() -> None:
     assert client.times("create") == [0]
 
 
+def test_wait_that_was_spent_on_tries() -> None:
+    """The error says what came of the last one, and what to do about that."""
+    events, _, _ = submitted([failed(429)], wait=Wait(max_wait_seconds=10.0))
+    error = last_error(events)
+    assert (error.code, error.exit_code) == ("wait_spent", 7)
+    assert error.message.endswith("; the last try: HTTP 429")
+    assert error.hint is not None
+    assert "busy" in error.hint
+
+
 def test_create_reply_that_comes_just_after_the_deadline() -> None:
     """A paid id is not thrown away: the reply has five seconds more."""
 

@@ -293,6 +293,7 @@ def test_option_that_is_like_no_other(run: Callable[..., Result]) -> None:
     [
         ("submit --reasoning-effort hi", "high"),
         ("submit --reasoning-effort MEDIUM", "medium"),
+        ("submit --reasoning-effort maximum", "max"),
         ("submit --verbosity hight", "high"),
         ("submit --completion-window 24", "24h"),
         ("monitor x --events change", "changes"),
@@ -348,6 +349,12 @@ def test_prompt_without_its_option(run: Callable[..., Result]) -> None:
     for argv in (("submit", "my secret"), ("my secret",), ("submit", "my", "secret")):
         assert "--prompt" in wrong(run, *argv)
         assert b"secret" not in run(*argv).out
+
+
+def test_file_without_its_option(run: Callable[..., Result], tmp_path: Path) -> None:
+    """A file is no prompt: the option that reads it is named."""
+    (tmp_path / "task.md").write_text("x")
+    assert "--prompt-file" in wrong(run, "submit", str(tmp_path / "task.md"))
 
 
 def test_second_id_for_show(run: Callable[..., Result]) -> None:

@@ -97,7 +97,7 @@ def test_retries_as_they_happen(terminal: Callable[..., Terminal], sandbox: Sand
     sandbox.script(Fault(on="retrieve", kind="status", status=500, times=2))
     with terminal(*SUBMIT, "0.2", "--metadata", "sandbox_seconds=0.1") as screen:
         shown = screen.wait_for(lambda text: "trying again in" in text and "retry" in text)
-        assert re.search(r"HTTP 500: .*; trying again in \d+(\.\d)? s", shown)
+        assert re.search(r"HTTP 500: [^;]+; trying\s+again\s+in \d+(\.\d)? s", shown)
         assert re.search(r"trying again in \d s · retry [12]", shown)
         assert screen.end() == 0
         assert screen.text.count("HTTP 500") == 2

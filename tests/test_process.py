@@ -110,6 +110,20 @@ def test_list_into_a_slow_reader(command: Command) -> None:
     assert b'"event":"summary"' in read
 
 
+@pytest.mark.parametrize(("path", "code"), [(None, 141), ("/dev/full", 9)])
+def test_list_that_nobody_takes(command: Command, path: str | None, code: int) -> None:
+    """A quiet end, as of every other output."""
+    command.run("submit", "--prompt", "x", "--detach")
+    reader, writer = os.pipe()
+    os.close(reader)
+    if path is not None:
+        os.close(writer)
+        writer = os.open(path, os.O_WRONLY)
+    result = command.run("show", "--list", stdout=writer)
+    os.close(writer)
+    assert (result.code, result.err) == (code, "")
+
+
 def test_human_without_stderr(command: Command) -> None:
     """A reader of stderr that goes away ends nothing."""
     reader, writer = os.pipe()

@@ -55,12 +55,11 @@ exit $code
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Path]:
-    """A folder as a new user has it, a clone with a file of theirs, and a sandbox."""
+    """A folder as a new user has it, and a sandbox."""
     folder = tmp_path / "clone"
     folder.mkdir()
     shutil.copytree(ROOT / "examples", folder / "examples")
     shutil.copy(ROOT / "README.md", folder)
-    (folder / "task.md").write_text("Compare the three proposals.")
     (folder / "bin").mkdir()
     for name, script in (("oaibg", SHIM), ("newest", NEWEST)):
         path = folder / "bin" / name

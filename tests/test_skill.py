@@ -233,11 +233,10 @@ def test_slices(shell: Shell, sandbox: Sandbox) -> None:
 def test_lost_shell(shell: Shell) -> None:
     """A job whose lines were lost is found by its key, by the list, and by its id."""
     job = shell.documented("oaibg submit", "--detach", "--metadata", "sandbox_seconds=600")
-    inline = re.findall(r"`(oaibg monitor --job-key [\w-]+)`", BODY)
     found = (
         shell.documented("oaibg show --job-key"),
-        shell.run("sh", "-c", f"{inline[0]} --max-wait-seconds 0.3"),
-        shell.documented("oaibg monitor", "--max-wait-seconds", "0.3", response_id=job.id),
+        shell.documented("oaibg monitor --job-key", "--max-wait-seconds", "0.3"),
+        shell.documented("oaibg monitor resp_", "--max-wait-seconds", "0.3", response_id=job.id),
     )
     assert [(one.code, one.id) for one in found] == [(3, job.id)] * 3
     listed = shell.documented("oaibg show --list").lines[0]
@@ -486,8 +485,10 @@ def test_state_falls_back_to_the_workspace(
     folder = (shell.folder if repository else inner) / ".oaibg"
     assert f"OAIBG_STATE_DIR='{folder}'" in first.err
     assert (folder / ".gitignore").read_text() == "*\n"
-    again = shell.run(RUN, "--prompt", "x", *FAST, cwd=shell.folder if repository else inner)
-    assert (again.id, len(sandbox.posts)) == (first.id, 1)
+    (inner / "below").mkdir()
+    for place in (inner / "below", shell.folder if repository else inner):
+        again = shell.run(RUN, "--prompt", "x", *FAST, cwd=place)
+        assert (again.id, len(sandbox.posts)) == (first.id, 1)
     shell.states.append(folder)
 
 

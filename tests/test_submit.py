@@ -263,6 +263,7 @@ def test_job_key_reattaches(run: Callable[..., Result], sandbox: Sandbox) -> Non
     assert (second.lines[1]["reattached"], second.lines[1]["event"]) == (True, "submitted")
     assert third.events == ["submit_start", "submitted", "warning", "final"]
     assert (third.lines[2]["code"], third.code) == ("job_key_ended", 0)
+    assert "has completed before" in third.lines[2]["message"]
 
 
 @pytest.mark.parametrize(
@@ -526,3 +527,13 @@ def test_id_that_is_a_number(run: Callable[..., Result], sandbox: Sandbox) -> No
     sandbox.script(Fault(on="create", kind="raw", body='{"id":12345,"status":"queued"}'))
     result = run("submit", "--prompt", "x", "--detach")
     assert (result.code, result.id) == (0, "12345")
+
+
+def test_address_without_the_api(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base URL that lacks its `/v1` is what to look at."""
+    monkeypatch.setenv("OPENAI_BASE_URL", sandbox.base_url.removesuffix("/v1"))
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["http_status"]) == (1, 404)
+    assert "usually ends in /v1" in result.last["hint"]

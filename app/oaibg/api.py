@@ -460,10 +460,10 @@ def _call_failed(error: Exception, exchange: _Exchange) -> CallFailed:
     if isinstance(error, httpx2.TransportError):
         cause = error  # of a body that the SDK leaves to be read
     if cause is None:
-        return CallFailed("client_error", f"{_plain(error)} ({type(error).__name__})", sent=sent)
+        return CallFailed("client_error", _named(error), sent=sent)
     unconnected = isinstance(cause, httpx2.ConnectError)
     code = "connect_error" if unconnected or not sent else "connection_error"
-    return CallFailed(code, f"{_plain(cause)} ({type(cause).__name__})", sent=sent)
+    return CallFailed(code, _named(cause), sent=sent)
 
 
 async def _trace_sending(request: httpx2.Request) -> None:
@@ -613,6 +613,12 @@ def _retry_after(headers: httpx2.Headers) -> str | None:
 
 def _without_credentials(text: str) -> str:
     return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+def _named(error: BaseException) -> str:
+    """What an error says, and of which kind it is."""
+    plain, kind = _plain(error), type(error).__name__
+    return kind if plain == kind else f"{plain} ({kind})"
 
 
 def _plain(error: BaseException) -> str:

@@ -464,7 +464,10 @@ def _output(
 
 def _check_one(response_ids: list[str], job_key: str | None) -> None:
     if bool(response_ids) == (job_key is not None):
-        raise UsageError("Give either a RESPONSE_ID or --job-key KEY.")
+        raise UsageError(
+            "Give either a RESPONSE_ID or --job-key KEY.",
+            hint="`oaibg show --list` has the jobs that were submitted here.",
+        )
 
 
 def _is_several(response_ids: list[str], process: Process) -> bool:

@@ -204,8 +204,10 @@ async def see_through(
         if reattached and not one_of_many:
             yield job.warning(
                 "job_key_ended",
-                f"The job of this job key has ended before, as {ended.status}; a new attempt needs "
-                "a new key.",
+                "The job of this job key has completed before, and is told again."
+                if ended.succeeded
+                else f"The job of this job key has ended before, as {ended.status}; a new attempt "
+                "needs a new key.",
             )
         events = finish(ended, job, tools, local=source == "local")
     elif detach:
@@ -349,7 +351,8 @@ async def _resolve(target: Target, job: Job, tools: Tools) -> AsyncIterator[Even
         if row is None and (jobs := store.of_run(base_url, job_key)):
             raise UsageError(
                 f"The key {job_key!r} is that of a run of {len(jobs):,} jobs.",
-                hint="`oaibg show --list` has their ids, and `oaibg monitor -` takes them.",
+                hint="The same submit goes on with it. `oaibg show --list` has its jobs' ids; "
+                "`oaibg monitor -` and `oaibg cancel -` take ids from stdin.",
             )
     else:
         row = await insist(lambda: store.newest(base_url), tools)

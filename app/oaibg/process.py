@@ -119,7 +119,7 @@ class Process:
                     code = code if ended is None else ended
             except StdoutGone as gone:
                 code = gone.exit_code
-                if self.several:
+                if self.several and self._wake is not None:
                     await self._let_go(events)
                 if (words := self.job.last_words()) is not None:
                     prose(words)

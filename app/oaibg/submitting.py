@@ -13,7 +13,7 @@ from oaibg.record import Record
 from oaibg.statefile import StateError
 from oaibg.store import Intent
 from oaibg.tools import commit, insist, remember, remember_id, warn_of_state
-from oaibg.verdicts import CreateVerdict, create_error, judge_create, refuses_stream
+from oaibg.verdicts import CreateVerdict, create_error, judge_create, passing_hint, refuses_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -222,6 +222,8 @@ class _Draft:
         self._submission, self._over, self._job, self._tools = submission, over, job, tools
         self._row: int | None = None
         self._began: float | None = None
+        self._failure: CallFailed | None = None
+        """That of the last try."""
 
     async def begin(self) -> None:
         """Write the intent down, where that has not been possible so far."""
@@ -250,10 +252,13 @@ class _Draft:
         if self._began is None:
             self._began = now
         if remaining <= 0:
+            last = f"; the last try: {self._failure.message}" if self._failure else "."
             error = Unavailable(
-                "The wait budget was spent before anything was created.",
+                f"The wait budget was spent before anything was created{last}",
                 code="wait_spent",
-                hint="Give it more time with --max-wait-seconds, or run the same command again.",
+                hint="Give it more time with --max-wait-seconds, or run the same command again."
+                if self._failure is None
+                else passing_hint(self._failure),
                 outcome="not_created",
             )
             await self._take_back(error)
@@ -282,7 +287,7 @@ class _Draft:
 
     async def judge(self, failure: CallFailed, attempt: int) -> float:
         """Seconds until the next try; raises what ends the submit where there is none."""
-        tools = self._tools
+        tools, self._failure = self._tools, failure
         verdict = judge_create(failure)
         if verdict is CreateVerdict.UNKNOWN:
             raise create_error(failure)

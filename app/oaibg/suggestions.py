@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -109,18 +110,21 @@ def no_such_command(ctx: Any, word: str) -> UsageError:
     return _error(f"No such command: {word}.", ctx, _did_you_mean(f"`oaibg {meant}`"))
 
 
-def too_many_arguments(ctx: Any, args: list[str]) -> UsageError:
+def too_many_arguments(ctx: Any, args: list[str], rest: list[str]) -> UsageError:
     """The error for arguments too many; they may be a prompt, and are not told.
 
     Args:
         ctx: Typer's context of the command.
         args: what followed the command's name.
+        rest: what of that is no option and no value of one.
     """
     name = ctx.command.name
     if _ID in _offers(ctx.command):
         return _error(f"{name} takes one id.", ctx, "`oaibg monitor` takes several.")
     if any(word.partition("=")[0] == "--attach" for word in args):
         meant = "The pattern of --attach needs quotes, or the shell puts names of files there."
+    elif os.path.isfile(rest[0]):  # noqa: PTH113 - a prompt is no path
+        meant = "A file with a prompt goes with --prompt-file."
     else:
         meant = "A prompt goes with --prompt, in quotes."
     return _error(f"{name} takes options alone, and no arguments.", ctx, meant)
@@ -162,11 +166,12 @@ def _places(wanted: list[str], commands: dict[str, Any]) -> list[tuple[str, str]
 
 
 def _nearest(word: str, names: Iterable[str]) -> str:
-    """The name that begins with a word, else the one that is most like it, else nothing."""
+    """The name that a word begins, else one that begins it, else the one most like it, or none."""
     word = word.lower().lstrip("-")
     bare = {name.lstrip("-"): name for name in names}
-    begun = [name for name in bare if word and name.startswith(word)]
-    found = sorted(begun, key=len) or get_close_matches(word, bare, n=1)
+    begun = sorted((name for name in bare if word and name.startswith(word)), key=len)
+    longer = [name for name in bare if word.startswith(name) and word[len(name) :].isalpha()]
+    found = begun or longer or get_close_matches(word, bare, n=1)
     return bare[found[0]] if found else ""
 
 

@@ -23,7 +23,7 @@ class Command(TyperCommand):
         if rest and not ctx.resilient_parsing:
             from oaibg.suggestions import too_many_arguments
 
-            raise too_many_arguments(ctx, given)
+            raise too_many_arguments(ctx, given, rest)
         return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -175,7 +175,8 @@ def _refusal_hint(failure: CallFailed) -> str | None:
     unknown_model = failure.http_status == 404 and "model" in failure.message.lower()
     if failure.code == "model_not_found" or unknown_model:
         return "Name a model that this key may use with --model (or OAIBG_MODEL)."
-    if failure.http_status in (404, 405) and not failure.envelope:
+    bare = not failure.envelope or failure.code == f"http_{failure.http_status}"
+    if failure.http_status in (404, 405) and bare:
         return "Does OPENAI_BASE_URL name a Responses API? It usually ends in /v1."
     if failure.http_status is not None and 300 <= failure.http_status < 400:
         return "The server redirects; set OPENAI_BASE_URL to the address it redirects to."

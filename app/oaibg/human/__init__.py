@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _REFRESHES = 4
 """A second, of what is live."""
 
+_NEXT = "Next: "
+
 _ENDS = 20
 """Jobs of a run that the table at its end names."""
 
@@ -221,14 +223,17 @@ class Human:
         self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
 
     def _say(self, told: str, style: str = "") -> None:
-        self._print(Text(one_line(told), style=style))
+        text = one_line(told)
+        # The terminal folds what can't be broken between words: an id or a command stays whole.
+        folded = any(len(word) >= self._progress.width for word in text.split())
+        self._print(Text(text, style=style), soft_wrap=folded or told.startswith(_NEXT))
 
-    def _print(self, told: Text) -> None:
-        self._progress.print(told, soft_wrap=True)
+    def _print(self, told: Text, *, soft_wrap: bool = True) -> None:
+        self._progress.print(told, soft_wrap=soft_wrap)
 
     def _tell_next(self, event: Event) -> None:
         if command := getattr(event, "next", None):
-            self._say(f"Next: {shlex.join(command)}", "bold")
+            self._say(f"{_NEXT}{shlex.join(command)}", "bold")
 
     def _start(self) -> None:
         """Begin the live display; it is cleared when it ends."""

@@ -144,7 +144,7 @@ class Many:
         self._now, self._total = now, total
         self._began = now()
         self._alive: dict[str, tuple[str | None, float]] = {}
-        """By name: the state, and since when."""
+        """By name: the state, and since when the job is known."""
         self._ends: Counter[str | None] = Counter()
         self._retries = 0
         self._trouble = ""
@@ -166,9 +166,7 @@ class Many:
             case events.Poll() if event.next_poll_seconds is None:
                 pass  # it has ended, and its end is told next
             case events.Submitted() | events.Poll():
-                known, since = self._alive.pop(name, (None, self._now()))
-                if known != event.status:
-                    since = self._now()
+                _, since = self._alive.pop(name, (None, self._now()))
                 self._alive[name] = (event.status, since)
             case events.SubmitError() | events.PollError():
                 self._retries += 1

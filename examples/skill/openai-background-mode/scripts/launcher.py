@@ -70,9 +70,12 @@ def _keep_state_in_workspace() -> None:
 
 
 def _repository(folder: str) -> str:
-    """The top of the repository, so that job keys are found from every folder in it."""
+    """The top of the repository, so that job keys are found from every folder in it.
+
+    Without one it is the folder above that has a state already.
+    """
     above = folder
-    while not os.path.exists(os.path.join(above, ".git")):
+    while not any(os.path.exists(os.path.join(above, mark)) for mark in (".git", ".oaibg")):
         if above == (above := os.path.dirname(above)):
             return folder
     return above
