@@ -8,11 +8,15 @@ import re
 import signal
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from io import StringIO
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from harness import environment, full_pipe, wait_until
+from oaibg.events import Poll
+from oaibg.human.live import Many
 from oaibg.sandbox import Fault
 from screenshots import FOLDER, NAMES, comparable, described, pictures
 from terminal import Terminal
@@ -273,14 +277,27 @@ def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: 
 
 
 def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    """The batch's own state stands on the board, and counts as none of its jobs."""
+    """The batch's own state stands on the board; its jobs are done when it has ended."""
     argv = jobs_file(tmp_path, a=1, b=1)
     window = ("--completion-window", "24h", "--poll-seconds", "0.3")
     with terminal("submit", "--human", *argv, *window) as screen:
         shown = screen.wait_for(lambda text: "0 of 2 done" in text and "batch_" in text)
-        assert re.search(r"0 of 2 done .*\nbatch_\w+ +\w+", shown)
+        assert re.search(r"0 of 2 done .*\n1 [a-z ]+\nbatch_\w+ +\w+", shown)
         assert screen.end() == 0
         assert re.search(r"\n2 completed after \d", screen.text)
+
+
+def test_board_between_the_last_poll_and_the_end() -> None:
+    """What has ended by its last poll is not among those that run, nor done before its end."""
+    board = Many(lambda: 0.0, lambda: 2)
+    poll: dict[str, Any] = {"response_id": "r", "attempt": 1, "elapsed_seconds": 1.0}
+    board.see(Poll(status="in_progress", next_poll_seconds=1.0, **poll).of_many("a"))
+    board.see(Poll(status="completed", next_poll_seconds=None, **poll).of_many("a"))
+    console = Console(width=80, file=StringIO())
+    console.print(board)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 of 2 done" in shown
+    assert "1 in progress\na  in progress" in shown
 
 
 @pytest.mark.parametrize("columns", [120, 80, 40])

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from oaibg import events
 from oaibg.human.words import STRONG, clock, counted, state, step
-from oaibg.payload import is_batch_id
 from oaibg.text import inert, one_line
 
 if TYPE_CHECKING:
@@ -176,13 +175,12 @@ class Many:
 
     def _end(self, name: str, status: str) -> None:
         self._alive.pop(name, None)
-        if not is_batch_id(name):  # it stands for jobs that are counted one by one
-            self._ends[status] += 1
+        self._ends[status] += 1
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The bar, the counts, and the jobs whose state was read last."""
         yield self._bar(options.max_width)
-        if counts := Counter(self._states()) + Counter(self._ends):
+        if counts := Counter(state for state, _ in self._alive.values()) + self._ends:
             yield _clipped(Text(one_line(counted(dict(counts.most_common())))))
         if self._trouble:
             told = f"{self._retries:,} retries, the last: {self._trouble}"
@@ -208,9 +206,6 @@ class Many:
         )
         grid.add_row(Text(told, style=STRONG, no_wrap=True), bar, Text(spent, no_wrap=True))
         return grid
-
-    def _states(self) -> list[str | None]:
-        return [state for name, (state, _) in self._alive.items() if not is_batch_id(name)]
 
 
 def _clipped(text: Text) -> Text:
