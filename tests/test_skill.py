@@ -150,6 +150,7 @@ def test_its_options_exist(help_texts: dict[str, str]) -> None:
     for command in help_texts:
         offered |= options_of(command, help_texts)
     pages = BODY + NOTES + RUN.read_text() + MONITOR.read_text()
+    pages = pages.replace("git rev-parse --show-toplevel", "")
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", pages)) - offered == set()
 
 
@@ -400,10 +401,22 @@ def test_run_is_clear_about_bad_options(shell: Shell, sandbox: Sandbox) -> None:
     for argv in (("--prompt", "x", "--nonsense"), ("--prompt-fil", "prompt.md"), ()):
         result = shell.run(RUN, *argv)
         assert (result.code, result.last["code"]) == (2, "usage")
-    result = shell.run(RUN, "--prompt", "x", "--human")
+    (shell.folder / "jobs.jsonl").write_text(
+        '{"custom_id":"a","method":"POST","url":"/v1/responses","body":{"input":"x"}}'
+    )
+    result = shell.run(RUN, "--jobs-file", "jobs.jsonl", "--results-file", "results.jsonl")
     assert result.code == 2
     assert "--job-key" in result.err
     assert not sandbox.posts
+
+
+def test_run_for_people(shell: Shell, sandbox: Sandbox) -> None:
+    """`--human` is handed on, and has a derived key, too."""
+    for _ in range(2):
+        result = shell.run(RUN, "--prompt", "x", "--human", *FAST)
+        assert result.code == 0
+        assert b"The sandbox" in result.out
+    assert len(sandbox.posts) == 1
 
 
 def test_scripts_end_as_the_command_ends(shell: Shell) -> None:
@@ -490,6 +503,34 @@ def test_state_falls_back_to_the_workspace(
         again = shell.run(RUN, "--prompt", "x", *FAST, cwd=place)
         assert (again.id, len(sandbox.posts)) == (first.id, 1)
     shell.states.append(folder)
+
+
+def test_state_in_the_workspace_is_found_again(shell: Shell, sandbox: Sandbox) -> None:
+    """Also when the home folder can be written by then: the job keys are in the workspace."""
+    home = {name: shell.variables.get(name) for name in ("HOME", "XDG_CONFIG_HOME")}
+    shell.lose_home()
+    first = shell.run(RUN, "--prompt", "x", *FAST)
+    shell.variables.pop("XDG_CONFIG_HOME")
+    shell.variables["HOME"] = str(shell.folder / "home")
+    again = shell.run(RUN, "--prompt", "x", *FAST)
+    assert (again.id, len(sandbox.posts)) == (first.id, 1)
+    assert not (shell.folder / "home").exists(), home
+    shell.states.append(shell.folder / ".oaibg")
+
+
+def test_run_refuses_what_is_read_once(shell: Shell, sandbox: Sandbox) -> None:
+    """A pipe has nothing the second time: nothing hangs, and nothing is sent."""
+    os.mkfifo(shell.folder / "pipe")
+    result = shell.run(RUN, "--prompt-file", "pipe")
+    assert (result.code, sandbox.posts) == (2, [])
+    assert "use - for stdin" in result.err
+
+
+def test_monitor_takes_a_guard(shell: Shell) -> None:
+    """`next` has one before ids that begin with a hyphen."""
+    job = shell.run("oaibg", "submit", "--prompt", "x", "--detach")
+    result = shell.run(MONITOR, *FAST, "--", job.id)
+    assert (result.code, result.id) == (0, job.id)
 
 
 def test_state_stays_where_it_can_be_written(shell: Shell, sandbox: Sandbox) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from oaibg.errors import UsageError
 from oaibg.record import Record
+from oaibg.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,7 +197,7 @@ def _text(name: str, data: bytes) -> str:
     """A text file under its heading; a byte order mark is no part of the text."""
     _check_control(name, data)
     try:
-        text = f"File: {name}\n\n{data.decode('utf-8-sig')}"
+        text = f"File: {one_line(name)}\n\n{data.decode('utf-8-sig')}"
     except UnicodeDecodeError as error:
         raise _no_type(name, f"byte {error.start} is not UTF-8: {error.reason}") from error
     if len(text) > TEXT_CHARACTERS_MAX:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path, PurePosixPath
 
 SOURCE = Path(__file__).resolve().parent / "openai-background-mode"
@@ -70,9 +71,8 @@ def install(target: Path) -> str:
     if read(target, RECORD) == record and all(present[path] == new[path] for path in new):
         return f"{target} is up to date."
     fresh = not target.exists()
-    write(target, new, record)
-    for path in sorted(set(noted) - set(new)):
-        (target / path).unlink(missing_ok=True)  # of an earlier version, and not edited
+    # What is dropped is of an earlier version, and not edited.
+    write(target, new, record, dropped=sorted(set(noted) - set(new)))
     return f"{'Installed' if fresh else 'Updated'} {target}."
 
 
@@ -125,11 +125,13 @@ def read(target: Path, path: str) -> bytes | None:
     return place.read_bytes() if place.exists() else None
 
 
-def write(target: Path, new: dict[str, bytes], record: bytes) -> None:
+def write(target: Path, new: dict[str, bytes], record: bytes, dropped: list[str]) -> None:
     """Write all files beside the folder first, so that a full disk changes nothing; then rename."""
-    stage = target.with_name(f".{target.name}.{os.getpid()}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    stage.mkdir()
+    for left in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)  # of an install that was killed
+    stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    stage.chmod(0o755)
     try:
         for path, content in new.items():
             (stage / path).parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +141,8 @@ def write(target: Path, new: dict[str, bytes], record: bytes) -> None:
         if not target.exists():
             stage.rename(target)
             return
+        for path in dropped:
+            (target / path).unlink(missing_ok=True)
         for path in [*new, RECORD]:
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (stage / path).replace(target / path)

@@ -180,7 +180,9 @@ class Many:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The bar, the counts, and the jobs whose state was read last."""
         yield self._bar(options.max_width)
-        if counts := Counter(state for state, _ in self._alive.values()) + self._ends:
+        # Copies, because another thread draws than the one that takes events in.
+        alive = [state for state, _ in list(self._alive.values())]
+        if counts := Counter(alive) + Counter(dict(self._ends)):
             yield _clipped(Text(one_line(counted(dict(counts.most_common())))))
         if self._trouble:
             told = f"{self._retries:,} retries, the last: {self._trouble}"

@@ -28,8 +28,8 @@ def prepare() -> None:
     if shutil.which("oaibg") is None:
         say(MISSING)
         sys.exit(127)
-    if not os.environ.get("OAIBG_STATE_DIR") and not _takes_files(_default_state()):
-        _keep_state_in_workspace()
+    if not os.environ.get("OAIBG_STATE_DIR"):
+        _choose_state()
 
 
 def become(*argv: str) -> None:
@@ -50,9 +50,16 @@ def _default_state() -> str:
     return os.path.join(os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config")), "oaibg")
 
 
-def _keep_state_in_workspace() -> None:
+def _choose_state() -> None:
+    """Keep the state in the workspace where it is there already, or the home folder takes none.
+
+    One that is there has job keys: to look elsewhere for them would pay again.
+    """
     here = os.getcwd()
-    for workspace in (_repository(here), here):
+    top = _workspace(here)
+    if not os.path.isdir(os.path.join(top, ".oaibg")) and _takes_files(_default_state()):
+        return
+    for workspace in (top, here):
         folder = os.path.join(workspace, ".oaibg")
         if _takes_files(folder):
             break
@@ -64,12 +71,12 @@ def _keep_state_in_workspace() -> None:
             file.write("*\n")
     os.environ["OAIBG_STATE_DIR"] = folder
     say(
-        f"{_default_state()} can't be written; the state is in {folder}. For later commands:\n"
+        f"the state is in {folder}, and not in {_default_state()}. For later commands:\n"
         f"export OAIBG_STATE_DIR={shlex.quote(folder)}"
     )
 
 
-def _repository(folder: str) -> str:
+def _workspace(folder: str) -> str:
     """The top of the repository, so that job keys are found from every folder in it.
 
     Without one it is the folder above that has a state already.

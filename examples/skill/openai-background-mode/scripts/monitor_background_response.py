@@ -35,7 +35,8 @@ def main(argv: list[str]) -> None:
         else:
             rest.append(word)
     prepare()
-    become("monitor", *rest, "--", *ids)  # an id may begin with a hyphen
+    guard = [] if "--" in rest else ["--"]  # an id may begin with a hyphen
+    become("monitor", *rest, *guard, *ids)
 
 
 if __name__ == "__main__":

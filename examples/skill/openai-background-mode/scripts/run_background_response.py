@@ -12,7 +12,8 @@ Settings: --model NAME, --reasoning-effort EFFORT, --verbosity VERBOSITY
 Waiting:  --poll-seconds SECONDS, --max-wait-seconds SECONDS
 Output:   --show-output-text, --output-text-file PATH, --output-json-file PATH
 Job key:  --job-key KEY; without it one is derived from the request, and told on stderr, so that
-          the same request goes on with the same job. For another try at it, give a new KEY.
+          the same request goes on with the same job. For another try at it, give a new KEY. With
+          --jobs-file it has to be given.
 
 Every other option of `oaibg submit` works, too: all are handed on as they are. Lines, signals and
 exit codes are those of oaibg (see SKILL.md); 127 means that oaibg is not installed.
@@ -44,6 +45,10 @@ FLAGS = {
     "--stream-text",
 }
 """The options of `oaibg submit` that take no value."""
+
+
+WRITTEN = {"--output-json-file", "--output-text-file", "--results-file"}
+"""The options whose files are written."""
 
 
 def main(argv: list[str]) -> None:
@@ -81,7 +86,13 @@ def derive_key(argv: list[str], stdin: bytes | None) -> str:
     `oaibg submit --dry-run` tells the request's hash, and sends nothing. What is wrong with the
     request ends the process, by the lines and the exit code of `oaibg`.
     """
-    command = ["oaibg", "submit", "--job-key", "any", *argv, "--dry-run"]
+    for name, path in options(argv):
+        is_input = name.endswith("-file") and name not in WRITTEN
+        if is_input and path != "-" and os.path.exists(path) and not os.path.isfile(path):
+            say(f"{name} {path} can be read only once; use - for stdin, or give --job-key KEY.")
+            sys.exit(2)
+    lines = [word for word in argv if word != "--human"]
+    command = ["oaibg", "submit", "--job-key", "any", *lines, "--dry-run"]
     dry = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, check=False)
     if dry.returncode != 0:
         with suppress(OSError):
@@ -89,7 +100,7 @@ def derive_key(argv: list[str], stdin: bytes | None) -> str:
         sys.exit(dry.returncode)
     try:
         key = f"skill-{json.loads(dry.stdout)['request_sha256'][:32]}"
-    except (ValueError, KeyError):  # of --jobs-file and --human
+    except (ValueError, KeyError):  # of --jobs-file
         say("no job key can be derived from these options; give one with --job-key KEY.")
         sys.exit(2)
     say(f"the job key is {key}")
