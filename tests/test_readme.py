@@ -54,9 +54,9 @@ exit $code
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Path]:
+def clone(tmp_path: Path) -> Iterator[Path]:
     """A folder as a new user has it, and a sandbox."""
-    folder = tmp_path / "clone"
+    folder = tmp_path / "here"
     folder.mkdir()
     shutil.copytree(ROOT / "examples", folder / "examples")
     shutil.copy(ROOT / "README.md", folder)
@@ -99,7 +99,7 @@ def test_the_blocks_are_there() -> None:
         assert any(block.startswith(start) for block in BLOCKS), start
 
 
-def test_commands(workplace: Path) -> None:
+def test_commands(clone: Path) -> None:
     """Each ends as a new user would hope; what had ended already can't be cancelled (4).
 
     They are one test: what is submitted in one recipe is followed in another.
@@ -108,7 +108,7 @@ def test_commands(workplace: Path) -> None:
         if block.startswith("jq ") and shutil.which("jq") is None:
             continue
         wanted = sum(line.startswith("oaibg ") for line in block.splitlines())
-        ended = exit_codes(block, workplace)
+        ended = exit_codes(block, clone)
         assert len(ended) >= wanted, block
         for code, command in ended:
             assert code in ((0, 4) if command.startswith("cancel") else (0,)), command
