@@ -60,13 +60,10 @@ class Stdout:
         rest = memoryview(data)
         try:
             while rest:
-                # What fits a pipe that is ready never blocks; a write that did would keep a
-                # signal waiting for as long as nobody reads. Some pipes do not block at all.
-                if select.select([], [self._descriptor], [], _STALL)[1]:
-                    with suppress(BlockingIOError):
-                        rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
-                elif self.give_up is not None:
+                taken = write_some(self._descriptor, rest)
+                if taken is None and self.give_up is not None:
                     raise StdoutGone(self.give_up)
+                rest = rest[taken or 0 :]
         except OSError as error:
             closed = error.errno in (errno.EPIPE, errno.EBADF)
             raise StdoutGone(ExitCode.STDOUT_CLOSED if closed else ExitCode.LOCAL_IO) from error
@@ -112,6 +109,22 @@ class RawText:
             prose(f"Warning: {event.message}")
         elif isinstance(event, Error):
             _tell(event)
+
+
+def write_some(descriptor: int, data: memoryview) -> int | None:
+    """Write as much as is taken at once; gives how much that was, None where nobody reads.
+
+    What fits a pipe that is ready never blocks; a write that did would keep a signal waiting for
+    as long as nobody reads. Some pipes do not block at all.
+
+    Raises:
+        OSError: the descriptor is closed, or what it leads to is gone or full.
+    """
+    if not select.select([], [descriptor], [], _STALL)[1]:
+        return None
+    with suppress(BlockingIOError):
+        return os.write(descriptor, data[: select.PIPE_BUF])
+    return 0
 
 
 def _tell(error: Error) -> None:

@@ -116,6 +116,14 @@ class Payload:
         )
 
 
+def value_at(data: object, *path: str) -> Any:
+    """What stands at a path of keys in JSON objects; None where there is nothing."""
+    value: Any = data
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
 def _read(raw: bytes) -> Any:
     try:
         data = _loads(raw)

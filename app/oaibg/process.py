@@ -119,7 +119,7 @@ class Process:
                     code = code if ended is None else ended
             except StdoutGone as gone:
                 code = gone.exit_code
-                if self.several and self._wake is not None:
+                if self._has_others:
                     await self._let_go(events)
                 if (words := self.job.last_words()) is not None:
                     prose(words)
@@ -130,10 +130,15 @@ class Process:
 
         return self._drive(drain())
 
+    @property
+    def _has_others(self) -> bool:
+        """Whether other jobs of the run may be at something meanwhile: they need the loop."""
+        return self.several and self._wake is not None
+
     async def _written(self, event: Event) -> int | None:
         """As `write`; where nobody reads, what the other jobs of the run are at goes on."""
-        if not self.several or self._wake is None or self.stdout.is_ready():
-            return self.write(event)  # without a loop there are no other jobs
+        if not self._has_others or self.stdout.is_ready():
+            return self.write(event)
 
         import asyncio
 

@@ -8,6 +8,7 @@ from math import isinf
 from typing import Any
 
 from oaibg.errors import UsageError
+from oaibg.payload import value_at
 from oaibg.record import Record
 
 OMIT = "omit"
@@ -48,9 +49,7 @@ class Request(Record):
 
     def text_of(self, *path: str) -> str | None:
         """The text at a path of keys in the body; None where there is none."""
-        value: Any = self.body
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
+        value = value_at(self.body, *path)
         return value if isinstance(value, str) else None
 
 

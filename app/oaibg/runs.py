@@ -15,7 +15,7 @@ from oaibg.statefile import StateError
 from oaibg.store import line_key
 from oaibg.submitting import Submission, create_locked
 from oaibg.tools import insist, state_error
-from oaibg.verdicts import SPENT
+from oaibg.verdicts import SPENT, is_no_api
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -227,7 +227,7 @@ class _FileRun:
             async for event in create_locked(submission, row, job, self._tools):
                 yield event
         except ApiRefused as refusal:
-            if refusal.code in SPENT or _is_no_api(refusal):
+            if refusal.code in SPENT or is_no_api(refusal):
                 self._stopped = True
             else:
                 await self._note(line, refusal, job)
@@ -251,8 +251,3 @@ class _FileRun:
 
 class _LeftOverError(Exception):
     """The wait budget was spent before a job could be created."""
-
-
-def _is_no_api(refusal: ApiRefused) -> bool:
-    """Whether it is the address that is wrong, and not the request."""
-    return refusal.http_status in (404, 405) and refusal.code == f"http_{refusal.http_status}"

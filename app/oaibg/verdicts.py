@@ -169,14 +169,18 @@ def is_passing(failure: CallFailed) -> bool:
     return status >= 500 and status != 501
 
 
+def is_no_api(failure: CallFailed | ApiRefused) -> bool:
+    """Whether it is the address that is wrong, and not the request."""
+    return failure.http_status in (404, 405) and failure.code == f"http_{failure.http_status}"
+
+
 def _refusal_hint(failure: CallFailed) -> str | None:
     if failure.code in SPENT:
         return "Waiting does not help: add credit or raise the limit in the account's billing."
     unknown_model = failure.http_status == 404 and "model" in failure.message.lower()
     if failure.code == "model_not_found" or unknown_model:
         return "Name a model that this key may use with --model (or OAIBG_MODEL)."
-    bare = not failure.envelope or failure.code == f"http_{failure.http_status}"
-    if failure.http_status in (404, 405) and bare:
+    if is_no_api(failure) or (failure.http_status in (404, 405) and not failure.envelope):
         return "Does OPENAI_BASE_URL name a Responses API? It usually ends in /v1."
     if failure.http_status is not None and 300 <= failure.http_status < 400:
         return "The server redirects; set OPENAI_BASE_URL to the address it redirects to."

@@ -16,7 +16,7 @@ from oaibg.human import pages
 from oaibg.human.answer import Answer, is_rendered
 from oaibg.human.live import Many, One
 from oaibg.human.terminal import Screen, Stderr
-from oaibg.human.words import counted, line
+from oaibg.human.words import counted, line, name_of, size
 from oaibg.text import inert, one_line, utf8
 
 if TYPE_CHECKING:
@@ -98,9 +98,17 @@ class Human:
         self._hint = ""
 
     def wait(self) -> None:
-        """Show that it is waited for, before there is an event."""
-        if self._progress.can_live:
-            self._start()
+        """Show that it is waited for, where that can be; the display is cleared when it ends."""
+        if self._live is None and self._progress.can_live:
+            self._live = Live(
+                console=self._progress,
+                refresh_per_second=_REFRESHES,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                get_renderable=lambda: self._board,
+            )
+            self._live.start(refresh=True)
 
     def write(self, event: Event) -> None:
         """Show one event."""
@@ -122,8 +130,9 @@ class Human:
             case events.Summary():
                 self._sum_up(event)
             case events.DryRun():
-                for told in line(event)[1].split("\n"):
-                    self._say(told)
+                self._say(line(event)[1])
+                for file in event.attachments:
+                    self._say(f"  {file.path}: {file.type}, {size(file.bytes)}")
                 self._put(pages.request(event))
             case _:
                 self._tell(event)
@@ -134,7 +143,7 @@ class Human:
         self._tell_answer()
         if not (self._progress.can_live and self._is_passing(event)):
             style, told = line(event)
-            self._say(f"{_name(event)}: {told}" if self._is_nameless(event) else told, style)
+            self._say(f"{name_of(event)}: {told}" if self._is_nameless(event) else told, style)
         if isinstance(event, events.Final) and not self._several:
             self._print(pages.facts_of(event))
         hint = getattr(event, "hint", None)
@@ -156,7 +165,7 @@ class Human:
 
     def _is_nameless(self, event: Event) -> bool:
         """Whether it is one job's of several, and its words don't say whose."""
-        if not self._several or _name(event) is None:
+        if not self._several or name_of(event) is None:
             return False
         return event.of is not None or not isinstance(event, _NAMED)
 
@@ -201,7 +210,7 @@ class Human:
         if answer is None:
             return
         self._stop()
-        name = f"{one_line(str(_name(answer)))}:\n" if self._several else ""
+        name = f"{one_line(str(name_of(answer)))}:\n" if self._several else ""
         self._put(f"{name}{self._text(answer.text)}")
         if self._page.is_seen:
             self._say("")
@@ -235,19 +244,6 @@ class Human:
         if command := getattr(event, "next", None):
             self._say(f"{_NEXT}{shlex.join(command)}", "bold")
 
-    def _start(self) -> None:
-        """Begin the live display; it is cleared when it ends."""
-        if self._live is None:
-            self._live = Live(
-                console=self._progress,
-                refresh_per_second=_REFRESHES,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-                get_renderable=lambda: self._board,
-            )
-            self._live.start(refresh=True)
-
     def _stop(self) -> None:
         live, self._live = self._live, None
         if live is not None:
@@ -257,7 +253,3 @@ class Human:
 def _is_good(event: Event) -> bool:
     """Whether it tells that a job ended as was asked."""
     return bool(getattr(event, "ok", False) or getattr(event, "cancelled", False))
-
-
-def _name(event: Event) -> str | None:
-    return event.of or event.response_id

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oaibg import events
-from oaibg.human.words import STRONG, clock, counted, state, step
+from oaibg.human.words import STRONG, clock, counted, name_of, state, step
 from oaibg.text import inert, one_line
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ class One:
 
     def _parts(self) -> list[str]:
         now = self._now()
-        parts = [self._model or "job", self._state, clock(max(int(now - self._began), 0))]
+        parts = [self._model or "job", self._state, clock(now - self._began)]
         if self._due is not None:
             left = self._due - now
             what = "trying again" if self._retries else "next look"
-            parts.append(f"{what} in {clock(int(left) + 1)}" if left > 0 else "looking")
+            parts.append(f"{what} in {clock(left + 1)}" if left > 0 else "looking")
         if self._retries:
             parts.append(f"retry {self._retries}")
         if self._step:
@@ -150,7 +150,7 @@ class Many:
 
     def see(self, event: Event) -> None:
         """Take in what an event tells."""
-        name = event.of or event.response_id
+        name = name_of(event)
         if name is None:
             return
         match event:
@@ -193,12 +193,12 @@ class Many:
         table.add_column(no_wrap=True, min_width=11)
         table.add_column(no_wrap=True, justify="right", min_width=8)
         for name, (status, since) in list(self._alive.items())[-rows:] if rows else ():
-            spent = clock(max(int(self._now() - since), 0))
+            spent = clock(self._now() - since)
             table.add_row(Text(one_line(name)), styled(status), Text(spent, style="dim"))
         yield table
 
     def _bar(self, width: int) -> Table:
-        done, spent = self._ends.total(), clock(max(int(self._now() - self._began), 0))
+        done, spent = self._ends.total(), clock(self._now() - self._began)
         total = self._total()
         told = f"{done:,} done" if total is None else f"{done:,} of {total:,} done"
         grid = Table.grid(padding=(0, 2))

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from oaibg import events
 from oaibg.human.live import styled
-from oaibg.human.words import STRONG, duration, local_time, reason, size
+from oaibg.human.words import STRONG, duration, local_time, name_of, reason, size
+from oaibg.payload import value_at
 from oaibg.text import inert, one_line
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ def page(shown: events.Response) -> Text:
     data = shown.response or {}
     facts = (
         ("Status", styled(shown.status)),
-        ("Reason", reason(data.get("error")) or reason(data.get("incomplete_details"))),
+        ("Reason", reason(data.get("error"), data.get("incomplete_details"))),
         ("Model", data.get("model")),
         ("Created", local_time(data.get("created_at"))),
         ("Ended", local_time(data.get("completed_at"))),
-        ("Effort", _inside(data, "reasoning", "effort")),
-        ("Verbosity", _inside(data, "text", "verbosity")),
+        ("Effort", value_at(data, "reasoning", "effort")),
+        ("Verbosity", value_at(data, "text", "verbosity")),
         ("Follows", data.get("previous_response_id")),
         ("Metadata", _pairs(data.get("metadata"))),
         ("Requests", _pairs(data.get("request_counts"))),
@@ -77,7 +78,7 @@ def ends(jobs: Iterable[Ended], width: int) -> Text:
         status = job.code if isinstance(job, events.Error) else job.status
         after = Text(duration(final.elapsed_seconds) if final else "", justify="right")
         told = Text("" if tokens is None else f"{tokens:,}", justify="right")
-        named = Text(one_line(job.of or job.response_id or "-"))
+        named = Text(one_line(name_of(job) or "-"))
         rows.append([styled(status, "-"), after, told, named])
     return _table(["Status", "After", "Output tokens", "Job"], rows, width)
 
@@ -156,13 +157,6 @@ def _usage(usage: object) -> list[tuple[str, object]]:
 def _number(data: object, key: str) -> int | None:
     value = data.get(key) if isinstance(data, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _inside(data: dict[str, Any], *path: str) -> object:
-    value: Any = data
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _pairs(value: object) -> str:

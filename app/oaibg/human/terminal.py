@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
-from contextlib import suppress
 from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
 
+from oaibg.output import write_some
+
 if TYPE_CHECKING:
     from oaibg.output import Stdout
-
-_STALL = 0.25
-"""Seconds in which a reader that reads takes something."""
 
 _ENDLESS = 100_000
 """Columns of what is no terminal: a line is a line there."""
@@ -79,15 +76,16 @@ class Stderr:
         rest = memoryview(text.encode(self.encoding, "backslashreplace"))
         try:
             while rest and not self._gone:
-                # As in `Stdout`: what fits a pipe that is ready does not block.
-                if select.select([], [2], [], _STALL)[1]:
-                    with suppress(BlockingIOError):
-                        rest = rest[os.write(2, rest[: select.PIPE_BUF]) :]
-                elif self._stdout.give_up is not None or time.monotonic() >= self._give_up:
+                taken = write_some(2, rest)
+                if taken is None and self._is_over():
                     break
+                rest = rest[taken or 0 :]
         except (OSError, ValueError):
             self._gone = True  # nothing on it is needed to follow a job
         return len(text)
+
+    def _is_over(self) -> bool:
+        return self._stdout.give_up is not None or time.monotonic() >= self._give_up
 
     def flush(self) -> None:
         """Everything is out already."""

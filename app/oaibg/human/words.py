@@ -41,7 +41,7 @@ def line(event: Event) -> tuple[str, str]:
             return CAUTION, f"Warning: {event.message}"
         case events.Final():
             spent = duration(event.elapsed_seconds)
-            why = reason(event.error) or reason(event.incomplete_details)
+            why = reason(event.error, event.incomplete_details)
             told = f"{event.response_id}: {state(event.status)} after {spent}"
             return GOOD if event.ok else BAD, f"{told}: {why}" if why else told
         case events.Timeout():
@@ -59,11 +59,15 @@ def line(event: Event) -> tuple[str, str]:
         case events.Summary():
             return STRONG, f"{counted(event.counts)} after {duration(event.elapsed_seconds)}"
         case events.DryRun():
-            files = [f"\n  {one.path}: {one.type}, {size(one.bytes)}" for one in event.attachments]
             told = f"Would send {event.method} {event.url}, {size(event.body_bytes)}"
-            return "", f"{told} ({event.request_sha256}){''.join(files)}"
+            return "", f"{told} ({event.request_sha256})"
         case _:
             return "", event.event
+
+
+def name_of(event: Event) -> str | None:
+    """What a job is called in a run over several: its name in its file, else its id."""
+    return event.of or event.response_id
 
 
 def state(status: str | None, unknown: str = "not known yet") -> str:
@@ -84,26 +88,27 @@ def counted(counts: Mapping[Any, int]) -> str:
     return ", ".join(told) or "No jobs"
 
 
-def reason(detail: Any) -> str:
-    """Why, from an `error` or an `incomplete_details`; empty where they don't say."""
-    if isinstance(detail, str):
-        return detail
-    if not isinstance(detail, dict):
-        return ""
-    told = detail.get("message") or detail.get("reason") or detail.get("code")
-    return str(told) if told else ""
+def reason(*details: Any) -> str:
+    """Why, from an `error` and an `incomplete_details`; empty where neither says."""
+    for detail in details:
+        told = detail
+        if isinstance(detail, dict):
+            told = detail.get("message") or detail.get("reason") or detail.get("code")
+        elif not isinstance(detail, str):
+            continue
+        if told:
+            return str(told)
+    return ""
 
 
 def duration(seconds: float) -> str:
     """`1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
-    whole = int(seconds)
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    return clock(whole)
+    return f"{seconds:.1f} s" if seconds < 10 else clock(seconds)
 
 
-def clock(whole: int) -> str:
-    """`2 s`, `3 min 05 s` or `2 h 03 min`: of whole seconds."""
+def clock(seconds: float) -> str:
+    """`2 s`, `3 min 05 s` or `2 h 03 min`: the whole seconds, for what counts them."""
+    whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
