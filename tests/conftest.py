@@ -14,7 +14,7 @@ import pytest
 from forkserver import ForkServer
 from harness import OPENED, Command, Result, environment
 from ledger import COUNTS, PASSED, report
-from oaibg.cli import main
+from oaibg.cli.app import main
 from oaibg.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def instant_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real clock whose waits take a hundredth of their time at most, and count in full."""
     from asyncio import sleep
 
-    from oaibg import clock
+    from oaibg.base import clock
 
     class Hurried(clock.RealClock):
         def __init__(self) -> None:

@@ -195,11 +195,14 @@ def _serve(path: str) -> NoReturn:
 
     import typer.main
 
-    from oaibg.api import Api
-    from oaibg.cli import app
-    from oaibg.errors import CallFailed
+    from oaibg.api.client import Api
+    from oaibg.cli.app import app
+    from oaibg.contract.errors import CallFailed
 
-    names = "batches following human inputs jobs jobsfile many pace request runs store submitting"
+    names = (
+        "engine.commands engine.create engine.follow many.as_batch many.in_background many.pace "
+        "many.side_by_side output.human request.jobs_file request.sources state.store"
+    )
     for name in names.split():
         import_module(f"oaibg.{name}")
     make_command = cache(typer.main.get_command)
@@ -272,12 +275,12 @@ def _become(asked: dict[str, Any], descriptors: list[int], others: list[socket.s
         os.environ.update(asked["environment"])
         time.tzset()
         random.seed()
-        from oaibg import start
+        from oaibg.entry import entry
 
         sys.argv = [str(_APP / "oaibg" / "__main__.py"), *asked["argv"]]
         if asked["fault"]:
             _arm(**asked["fault"])
-        start.entry()
+        entry()
     finally:
         os._exit(70)
 

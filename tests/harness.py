@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forkserver import Forked
-from oaibg.errors import CallFailed
-from oaibg.payload import Payload
-from oaibg.start import SIGNALS
-from oaibg.store import Store
-from oaibg.tools import Tools
+from oaibg.api.payload import Payload
+from oaibg.contract.errors import CallFailed
+from oaibg.engine.context import Tools
+from oaibg.process.signals import SIGNALS
+from oaibg.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from forkserver import ForkServer, IoFault
-    from oaibg.events import Event
-    from oaibg.statefile import StateError
-    from oaibg.tools import Stream
+    from oaibg.api.calls import Stream
+    from oaibg.contract.events import Event
+    from oaibg.state.file import StateError
 
 BASE_URL = "http://api.test/v1"
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oaibg.request import canonical_json
-from oaibg.statefile import FILE
+from oaibg.request.body import canonical_json
+from oaibg.state.file import FILE
 
 if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox

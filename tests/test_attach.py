@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness import parsed
 from ledger import count
-from oaibg.attachments import BYTES_MAX, IMAGES_MAX, PDF_BYTES_MAX, TEXT_CHARACTERS_MAX
+from oaibg.request.attachments import BYTES_MAX, IMAGES_MAX, PDF_BYTES_MAX, TEXT_CHARACTERS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -440,7 +440,7 @@ def test_errors_and_dry_runs_load_no_sdk(command: Command, folder: Path) -> None
         )
         assert (result.code, parsed(result.out)[-1]["exit_code"]) == (code, code)
         loaded = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
-        assert "oaibg.attachments" in loaded
+        assert "oaibg.request.attachments" in loaded
         assert not {"openai", "asyncio", "sqlite3", "rich"} & loaded
 
 

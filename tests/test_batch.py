@@ -23,9 +23,9 @@ import oaibg.api  # noqa: F401 - its import would be most of some waits
 from forkserver import IoFault
 from harness import await_line, wait_until
 from ledger import count, rows_of, tally
+from oaibg.contract.schema import event_schema
 from oaibg.sandbox import Fault, Personality
 from oaibg.sandbox.batch_lines import Plan
-from oaibg.schema import event_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

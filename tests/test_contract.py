@@ -11,15 +11,15 @@ import jsonschema
 import pytest
 
 from harness import FakeClient, FakeClock, collect, failed, fake_tools, response, with_text
-from oaibg import jobs
-from oaibg.cli import app
-from oaibg.errors import ExitCode
-from oaibg.events import EVENTS
-from oaibg.job import Job, Wait
-from oaibg.output import json_line
-from oaibg.request import Request
-from oaibg.schema import event_schema
-from oaibg.submitting import Submission
+from oaibg.base.json_text import json_line
+from oaibg.cli.app import app
+from oaibg.contract.errors import ExitCode
+from oaibg.contract.events import EVENTS
+from oaibg.contract.schema import event_schema
+from oaibg.engine import commands as jobs
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job, Wait
+from oaibg.request.body import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

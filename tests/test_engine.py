@@ -18,20 +18,29 @@ from harness import (
     response,
     with_text,
 )
-from oaibg import jobs
-from oaibg.errors import CallFailed
-from oaibg.events import CancelResult, Error, Event, Final, Poll, PollError, SubmitError, Timeout
-from oaibg.job import Job, Wait
-from oaibg.jobs import Target
-from oaibg.request import Request
-from oaibg.store import Intent, Store
-from oaibg.submitting import Submission
+from oaibg.contract.errors import CallFailed
+from oaibg.contract.events import (
+    CancelResult,
+    Error,
+    Event,
+    Final,
+    Poll,
+    PollError,
+    SubmitError,
+    Timeout,
+)
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job, Wait
+from oaibg.request.body import Request
+from oaibg.state.store import Intent, Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oaibg.payload import Payload
-    from oaibg.tools import Tools
+    from oaibg.api.payload import Payload
+    from oaibg.engine.context import Tools
 
 RUNNING = response("in_progress")
 DONE = with_text("ok")

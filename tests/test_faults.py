@@ -35,15 +35,15 @@ from harness import (
     with_text,
 )
 from ledger import COUNTS, PASSED, audit, count, rows_of, tally
-from oaibg import jobs
-from oaibg.errors import CallFailed
-from oaibg.events import Error, Event
-from oaibg.job import Job, Wait
-from oaibg.jobs import Target
-from oaibg.request import Request
+from oaibg.contract.errors import CallFailed
+from oaibg.contract.events import Error, Event
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job, Wait
+from oaibg.request.body import Request
 from oaibg.sandbox import Fault, Personality
-from oaibg.statefile import FILE
-from oaibg.submitting import Submission
+from oaibg.state.file import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 import typer.main
 
-from oaibg import suggestions
-from oaibg.cli import app
-from oaibg.errors import ExitCode
-from oaibg.help import EXAMPLES
+from oaibg.cli import suggestions
+from oaibg.cli.app import app
+from oaibg.cli.help import EXAMPLES
+from oaibg.contract.errors import ExitCode
 from test_contract import table
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from harness import environment, full_pipe, wait_until
-from oaibg.events import Poll
-from oaibg.human.live import Many
+from oaibg.contract.events import Poll
+from oaibg.output.human.live import Many
 from oaibg.sandbox import Fault
 from screenshots import FOLDER, NAMES, comparable, described, pictures
 from terminal import Terminal

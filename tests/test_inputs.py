@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oaibg import inputs
-from oaibg.errors import UsageError
-from oaibg.request import Settings, build_request, canonical_json, merge_patch
+from oaibg.contract.errors import UsageError
+from oaibg.request import fields, json_files, sources
+from oaibg.request.body import Settings, build_request, canonical_json, merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_bad_messages(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "m.json"
     path.write_text(text)
     with pytest.raises(UsageError) as caught:
-        inputs.read_messages(str(path))
+        fields.read_messages(str(path))
     assert str(path) in caught.value.message
     assert message in caught.value.message
 
@@ -85,30 +85,30 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     path.write_bytes(b'["\xff"]')
     with pytest.raises(UsageError, match="byte 2: not UTF-8"):
-        inputs.read_messages(str(path))
+        fields.read_messages(str(path))
 
 
 def test_missing_file(tmp_path: Path) -> None:
     """The system's own words, and the path."""
     with pytest.raises(UsageError, match=r"nothere: No such file or directory\."):
-        inputs.read_prompt(str(tmp_path / "nothere"))
+        sources.read_prompt(str(tmp_path / "nothere"))
     with pytest.raises(UsageError, match="Is a directory"):
-        inputs.read_prompt(str(tmp_path))
+        sources.read_prompt(str(tmp_path))
     with pytest.raises(UsageError, match="no valid path"):
-        inputs.read_prompt("a\0b")
+        sources.read_prompt("a\0b")
 
 
 def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-` reads stdin, with or without a byte order mark; a closed one is an error."""
     for raw in (b"hello", b"\xef\xbb\xbfhello"):
         monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
-        assert inputs.read_prompt("-") == "hello"
+        assert sources.read_prompt("-") == "hello"
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
     with pytest.raises(UsageError, match="stdin: the prompt is empty"):
-        inputs.read_prompt("-")
+        sources.read_prompt("-")
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UsageError, match="stdin is closed"):
-        inputs.read_prompt("-")
+        sources.read_prompt("-")
 
 
 @given(value=JSON)
@@ -116,7 +116,7 @@ def test_input_items_are_kept(tmp_path_factory: pytest.TempPathFactory, value: A
     """Whatever JSON stands in an input item is in the request's body, and in its hash."""
     path = tmp_path_factory.mktemp("i") / "i.json"
     path.write_text(json.dumps([{"x": value}]))
-    request = build_request(inputs.read_input(str(path)), PLAIN)
+    request = build_request(fields.read_input(str(path)), PLAIN)
     assert request.body["input"] == [{"x": value}]
     assert json.loads(canonical_json(request.body)) == request.body
 
@@ -127,7 +127,7 @@ def test_bad_input_field(tmp_path: Path, text: str) -> None:
     path = tmp_path / "i.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"i\.json: "):
-        inputs.read_input(str(path))
+        fields.read_input(str(path))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_number_out_of_range(tmp_path: Path) -> None:
     path = tmp_path / "i.json"
     path.write_text('[{"a": 1.5, "b": 1e999}]')
     with pytest.raises(UsageError, match=r"input\[0\]\.b: a number is out of range"):
-        build_request(inputs.read_input(str(path)), PLAIN)
+        build_request(fields.read_input(str(path)), PLAIN)
 
 
 @pytest.mark.parametrize("key", ["background", "stream"])
@@ -207,7 +207,7 @@ def test_json_schema(tmp_path: Path, given_file: Any, expected: dict[str, Any]) 
     """A bare schema, or with its name and strictness."""
     path = tmp_path / "s.json"
     path.write_text(json.dumps(given_file))
-    found = inputs.read_json_schema(str(path))
+    found = fields.read_json_schema(str(path))
     assert found | {"schema": "…"} == expected
     assert found["schema"] == given_file.get("schema", given_file)
 
@@ -218,7 +218,7 @@ def test_bad_json_schema(tmp_path: Path, text: str) -> None:
     path = tmp_path / "s.json"
     path.write_text(text)
     with pytest.raises(UsageError):
-        inputs.read_json_schema(str(path))
+        fields.read_json_schema(str(path))
 
 
 @pytest.mark.parametrize("text", ["{}", "[5]", "[{}]"])
@@ -227,7 +227,7 @@ def test_bad_tools(tmp_path: Path, text: str) -> None:
     path = tmp_path / "t.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"t\.json: "):
-        inputs.read_tools(str(path))
+        fields.read_tools(str(path))
 
 
 @pytest.mark.parametrize(
@@ -244,14 +244,14 @@ def test_bad_tools(tmp_path: Path, text: str) -> None:
 def test_bad_metadata(pairs: list[str]) -> None:
     """The API's limits hold before anything is sent."""
     with pytest.raises(UsageError, match="--metadata"):
-        inputs.parse_metadata(pairs)
+        fields.parse_metadata(pairs)
 
 
 def test_file_that_is_too_large(run: Callable[..., Result], tmp_path: Path) -> None:
     """Refused at the limit, also where it never ends."""
     large = tmp_path / "large.json"
     with large.open("wb") as file:
-        file.truncate(inputs.INPUT_BYTES_MAX + 1)
+        file.truncate(json_files.INPUT_BYTES_MAX + 1)
     for path in (str(large), "/dev/zero"):
         result = run("submit", "--messages-json-file", path)
         assert (result.code, result.last["code"]) == (2, "usage")

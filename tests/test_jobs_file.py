@@ -16,11 +16,11 @@ import pytest
 from forkserver import IoFault
 from harness import Result, parsed, wait_until
 from ledger import audit, count, tally
-from oaibg.errors import OaibgError
-from oaibg.jobsfile import JobsFile
-from oaibg.request import Settings, canonical_json
+from oaibg.contract.errors import OaibgError
+from oaibg.request.body import Settings, canonical_json
+from oaibg.request.jobs_file import JobsFile
 from oaibg.sandbox import Fault
-from oaibg.statefile import FILE
+from oaibg.state.file import FILE
 from test_many import checked
 
 if TYPE_CHECKING:

@@ -18,22 +18,22 @@ import jsonschema
 import pytest
 
 from harness import FakeClient, FakeClock, Result, fake_tools, wait_until
-from oaibg.errors import ExitCode
-from oaibg.job import Job
-from oaibg.many import WORST, Tally, spread
-from oaibg.pace import CONNECTIONS
+from oaibg.contract.errors import ExitCode
+from oaibg.contract.schema import event_schema
+from oaibg.engine.job import Job
+from oaibg.many.pace import CONNECTIONS
+from oaibg.many.side_by_side import WORST, Tally, spread
 from oaibg.sandbox import Fault
 from oaibg.sandbox.jobs import new_job
-from oaibg.schema import event_schema
-from oaibg.statefile import FILE
+from oaibg.state.file import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness import Command
-    from oaibg.events import Event
+    from oaibg.contract.events import Event
+    from oaibg.engine.context import Tools
     from oaibg.sandbox import Sandbox
-    from oaibg.tools import Tools
 
 FAST = ("--poll-seconds", "0.03")
 SCHEMAS = {

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import with_text
-from oaibg.api import Api
-from oaibg.errors import CallFailed
+from oaibg.api.client import Api
+from oaibg.contract.errors import CallFailed
 from oaibg.sandbox import Fault
-from oaibg.store import Intent, Store
+from oaibg.state.store import Intent, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

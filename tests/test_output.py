@@ -14,16 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import FakeClient, FakeClock, collect, fake_tools, with_text
-from oaibg import jobs
-from oaibg.errors import Internal
-from oaibg.events import OutputText, Warning  # noqa: A004
-from oaibg.files import save
-from oaibg.job import Job, Output
-from oaibg.jobs import Target
-from oaibg.output import JsonLines, Stdout, json_line
-from oaibg.payload import Payload
+from oaibg.api.payload import Payload
+from oaibg.base.files import save
+from oaibg.base.json_text import json_line
+from oaibg.base.text import inert, utf8
+from oaibg.contract.errors import Internal
+from oaibg.contract.events import OutputText, Warning  # noqa: A004
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.job import Job, Output
+from oaibg.output.renderers import JsonLines
+from oaibg.output.stdout import Stdout
 from oaibg.sandbox import Fault
-from oaibg.text import inert, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Callable

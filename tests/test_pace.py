@@ -12,24 +12,25 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from harness import BASE_URL, OPENED, failed, response
-from oaibg import many, runs
-from oaibg.errors import CallFailed
-from oaibg.events import Error, PollError, SubmitError, Summary
-from oaibg.job import Job, Wait
-from oaibg.jobsfile import JobsFile
-from oaibg.pace import CONNECTIONS, Gate, Pace, Paced
-from oaibg.payload import Payload
-from oaibg.request import Settings
-from oaibg.store import Store
-from oaibg.tools import Tools
-from oaibg.verdicts import CreateVerdict, create_error, judge_create
+from oaibg.api.payload import Payload
+from oaibg.contract.errors import CallFailed
+from oaibg.contract.events import Error, PollError, SubmitError, Summary
+from oaibg.engine.context import Tools
+from oaibg.engine.job import Job, Wait
+from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
+from oaibg.many import in_background as runs
+from oaibg.many import side_by_side as many
+from oaibg.many.pace import CONNECTIONS, Gate, Pace, Paced
+from oaibg.request.body import Settings
+from oaibg.request.jobs_file import JobsFile
+from oaibg.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
     from pathlib import Path
 
-    from oaibg.events import Event
-    from oaibg.tools import Client
+    from oaibg.api.calls import Client
+    from oaibg.contract.events import Event
 
 
 class Skipping(selectors.SelectSelector):

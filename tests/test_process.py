@@ -349,10 +349,10 @@ def test_what_is_not_imported(command: Command, argv: tuple[str, ...], absent: s
     """Start-up is a feature: nothing is imported that the command does not use."""
     command.run("submit", "--prompt", "x", "--poll-seconds", "0.1")
     program = (
-        "import os, sys; from oaibg import start; end = os._exit\n"
+        "import os, sys; from oaibg.entry import entry; end = os._exit\n"
         "def report(code):\n"
         "    print(*sys.modules, file=sys.stderr, flush=True); end(code)\n"
-        "os._exit = report; sys.argv = ['oaibg', *sys.argv[1:]]; start.entry()"
+        "os._exit = report; sys.argv = ['oaibg', *sys.argv[1:]]; entry()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *argv],
@@ -363,7 +363,7 @@ def test_what_is_not_imported(command: Command, argv: tuple[str, ...], absent: s
         timeout=30,
     )
     loaded = set(done.stderr.split())
-    assert "oaibg.cli" in loaded
+    assert "oaibg.cli.app" in loaded
     assert not absent & loaded
 
 

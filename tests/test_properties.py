@@ -24,9 +24,11 @@ from hypothesis import strategies as st
 
 from harness import FakeClient, FakeClock, collect, fake_tools, response, with_text
 from ledger import count, rows_of
-from oaibg import inputs, jobs, polling
-from oaibg.errors import CallFailed, UsageError
-from oaibg.events import (
+from oaibg.api.payload import TERMINAL, Payload, is_response_id
+from oaibg.base.json_text import json_line
+from oaibg.base.text import utf8
+from oaibg.contract.errors import CallFailed, UsageError
+from oaibg.contract.events import (
     CancelResult,
     Detached,
     Error,
@@ -43,16 +45,16 @@ from oaibg.events import (
     WroteText,
     exit_code_of,
 )
-from oaibg.events import Warning as WarningEvent
-from oaibg.job import Job, Output, Wait
-from oaibg.jobs import Target
-from oaibg.output import json_line
-from oaibg.payload import TERMINAL, Payload, is_response_id
-from oaibg.request import Request, Settings, build_request
-from oaibg.schema import event_schema
-from oaibg.store import Store
-from oaibg.submitting import Submission
-from oaibg.text import utf8
+from oaibg.contract.events import Warning as WarningEvent
+from oaibg.contract.schema import event_schema
+from oaibg.engine import commands as jobs
+from oaibg.engine import retry as polling
+from oaibg.engine.commands import Target
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job, Output, Wait
+from oaibg.request import fields
+from oaibg.request.body import Request, Settings, build_request
+from oaibg.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -60,8 +62,8 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from harness import Result
+    from oaibg.engine.context import Tools
     from oaibg.sandbox import Sandbox
-    from oaibg.tools import Tools
 
 slow = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 shared = partial(
@@ -151,7 +153,7 @@ PART = st.fixed_dictionaries({"type": UTF8_TEXT}, optional={"text": UTF8_TEXT, "
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {
-            "role": st.sampled_from(inputs.ROLES),
+            "role": st.sampled_from(fields.ROLES),
             "content": UTF8_TEXT | st.lists(PART, min_size=1, max_size=2),
         },
         optional={"type": st.just("message"), "x": JSON},
@@ -163,7 +165,7 @@ ODD_MESSAGES = st.lists(
     st.fixed_dictionaries(
         {},
         optional={
-            "role": st.sampled_from(inputs.ROLES) | ANY_TEXT,
+            "role": st.sampled_from(fields.ROLES) | ANY_TEXT,
             "content": ODD_JSON,
             "type": ANY_TEXT,
         },
@@ -236,7 +238,7 @@ def test_messages_go_out_as_they_stand(scratch: Path, messages: Any, data: st.Da
     path = scratch / "messages.json"
     raw = data.draw(files_of(st.just(messages)))
     path.write_bytes(raw)
-    for read in (inputs.read_messages, inputs.read_input):
+    for read in (fields.read_messages, fields.read_input):
         body = build_request(read(str(path)), PLAIN).body
         assert body["input"] == messages
         assert holds(body["input"], raw)
@@ -249,7 +251,7 @@ def test_odd_input_files(scratch: Path, raw: bytes) -> None:
     count("fuzzed")
     path = scratch / "odd.json"
     path.write_bytes(raw)
-    for read in (inputs.read_messages, inputs.read_input):
+    for read in (fields.read_messages, fields.read_input):
         body = body_or_refusal(read, path)
         if isinstance(body, UsageError):
             assert body.message.startswith((str(path), "The request can't be sent: input"))

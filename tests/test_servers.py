@@ -10,11 +10,11 @@ import httpx2
 import pytest
 
 from harness import FakeClient, FakeClock, fake_tools
-from oaibg import jobs
-from oaibg.api import Api
-from oaibg.events import Error
-from oaibg.job import Job
-from oaibg.jobs import Target
+from oaibg.api.client import Api
+from oaibg.contract.events import Error
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.job import Job
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
 from oaibg.sandbox.personality import CHOICES
 from oaibg.sandbox.wire import to_json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness import Result
-    from oaibg.events import Event
+    from oaibg.contract.events import Event
     from oaibg.sandbox import Sandbox
 
 FAST = ("--poll-seconds", "0.02")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from harness import FakeClient, FakeClock, collect, fake_tools, response, with_text
-from oaibg import jobs
-from oaibg.job import Job, Output, Wait
-from oaibg.jobs import Target
-from oaibg.output import json_line
-from oaibg.request import Request
-from oaibg.submitting import Submission
-from oaibg.text import timestamp
+from oaibg.base.json_text import json_line
+from oaibg.base.text import timestamp
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job, Output, Wait
+from oaibg.request.body import Request
 
 if TYPE_CHECKING:
-    from oaibg.events import Event
-    from oaibg.payload import Payload
+    from oaibg.api.payload import Payload
+    from oaibg.contract.events import Event
 
 README = Path(__file__).parent.parent / "README.md"
 HOUR = 3600.0

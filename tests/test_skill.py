@@ -18,8 +18,8 @@ from typer.main import get_command
 
 from harness import Result, await_line, default_signals, environment
 from ledger import audit
-from oaibg.cli import app
-from oaibg.errors import ExitCode
+from oaibg.cli.app import app
+from oaibg.contract.errors import ExitCode
 from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Shell:
             env=self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            preexec_fn=default_signals,  # noqa: PLW1509 - it does no more than that
+            preexec_fn=default_signals,  # noqa: PLW1509 - as for all processes of the tests
         )
         _, read = await_line(process, event)
         process.send_signal(number)

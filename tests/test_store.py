@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import BASE_URL, FakeClient, FakeClock, collect, fake_tools, names, response, with_text
-from oaibg import jobs
-from oaibg.files import TEMPORARY
-from oaibg.job import Job
-from oaibg.jobs import Target
-from oaibg.request import Request
-from oaibg.statefile import FILE, StateBusyError, StateError
-from oaibg.store import DAY, Intent, Store, open_store
-from oaibg.submitting import Submission
+from oaibg.base.files import TEMPORARY
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job
+from oaibg.request.body import Request
+from oaibg.state.file import FILE, StateBusyError, StateError
+from oaibg.state.store import DAY, Intent, Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from harness import Result
-    from oaibg.payload import Payload
+    from oaibg.api.payload import Payload
 
 URL = "http://api.test/v1"
 

@@ -31,26 +31,26 @@ from harness import (
     with_text,
 )
 from ledger import audit
-from oaibg import jobs
-from oaibg.api import Api
-from oaibg.errors import CallFailed
-from oaibg.events import Error
-from oaibg.job import Job, Wait
-from oaibg.jobs import Target
-from oaibg.request import Request
+from oaibg.api.client import Api
+from oaibg.api.stream import StreamEvent
+from oaibg.contract.errors import CallFailed
+from oaibg.contract.events import Error
+from oaibg.engine import commands as jobs
+from oaibg.engine.commands import Target
+from oaibg.engine.create import Submission
+from oaibg.engine.job import Job, Wait
+from oaibg.request.body import Request
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
 from oaibg.sandbox.personality import CHOICES
 from oaibg.sandbox.wire import to_json
-from oaibg.sse import StreamEvent
-from oaibg.store import Store
-from oaibg.submitting import Submission
+from oaibg.state.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from harness import Command, Result
-    from oaibg.payload import Payload
+    from oaibg.api.payload import Payload
     from oaibg.sandbox import LoggedRequest, Sandbox
 
 TEXT = "A text that is told piece by piece, from its first word to the last one: \u00e9\U0001f600."

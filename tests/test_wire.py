@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from harness import environment
 from ledger import count
-from oaibg import api
-from oaibg.api import Api
-from oaibg.errors import CallFailed
-from oaibg.payload import Payload, is_response_id
-from oaibg.verdicts import CreateVerdict, judge_create
+from oaibg.api import client as api
+from oaibg.api.client import Api
+from oaibg.api.payload import Payload, is_response_id
+from oaibg.contract.errors import CallFailed
+from oaibg.engine.verdicts import CreateVerdict, judge_create
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

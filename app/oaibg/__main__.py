@@ -1,6 +1,6 @@
 """`python -m oaibg`: the same as the `oaibg` command."""
 
-from oaibg.start import entry
+from oaibg.entry import entry
 
 if __name__ == "__main__":
     entry()

@@ -1,0 +1,1 @@
+"""The Responses API through the SDK. The only user of `openai`."""

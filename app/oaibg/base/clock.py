@@ -1,0 +1,53 @@
+"""The real clock."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Protocol
+
+from oaibg.engine.context import event_loop
+
+
+class RealClock:
+    """The system's clocks, and asyncio's sleep."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        return time.monotonic()
+
+    def random(self) -> float:
+        """A random number in [0, 1)."""
+        return random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; also for no time at all this lets other tasks run."""
+        await event_loop()
+
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+
+class Clock(Protocol):
+    """Time, so that tests own it."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        ...
+
+    def random(self) -> float:
+        """A random number in [0, 1), for jitter."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...

@@ -1,0 +1,79 @@
+"""The environment variables, read and checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from urllib.parse import urlsplit, urlunsplit
+
+from oaibg.contract.errors import AuthRefused, UsageError
+
+DEFAULT_BASE_URL = "https://api.openai.com/v1"
+DEFAULT_KEEP_DAYS = 30.0
+
+
+def base_url() -> str:
+    """Where the API is: `OPENAI_BASE_URL` without a slash at its end; empty counts as unset."""
+    url = os.environ.get("OPENAI_BASE_URL", "").strip() or DEFAULT_BASE_URL
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UsageError(
+            f"OPENAI_BASE_URL is no http or https address: {url.rpartition('@')[2][:200]!r}.",
+            hint=f"It looks like {DEFAULT_BASE_URL}; unset it for OpenAI's own API.",
+        )
+    return url.rstrip("/")
+
+
+def without_credentials(url: str) -> str:
+    """The URL as it may be kept and shown, in one spelling: no user, password or query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
+    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+
+
+def api_key() -> str:
+    """The key of `OPENAI_API_KEY`.
+
+    Raises:
+        AuthRefused: it is missing, or no header can carry it. The message never has the key.
+    """
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        raise AuthRefused(
+            "OPENAI_API_KEY is not set.",
+            code="no_api_key",
+            hint="export OPENAI_API_KEY=…; a local server takes any value.",
+            outcome="not_created",
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise AuthRefused(
+            "OPENAI_API_KEY has characters that no key has.",
+            code="invalid_api_key",
+            hint="Was it copied whole, without quotes or line breaks?",
+            outcome="not_created",
+        )
+    return key
+
+
+def state_folder() -> str:
+    """The folder of the state: `OAIBG_STATE_DIR`, else the user's application folder."""
+    import typer
+
+    return os.path.abspath(os.environ.get("OAIBG_STATE_DIR") or typer.get_app_dir("oaibg"))  # noqa: PTH100
+
+
+def keep_days() -> float:
+    """How many days results are kept: `OAIBG_KEEP_DAYS`."""
+    text = os.environ.get("OAIBG_KEEP_DAYS", "").strip()
+    try:
+        days = float(text) if text else DEFAULT_KEEP_DAYS
+    except ValueError:
+        days = math.nan
+    if not 0 <= days < math.inf:
+        raise UsageError(f"OAIBG_KEEP_DAYS is {text!r}; expected a number of days, 0 for none.")
+    return days

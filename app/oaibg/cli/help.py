@@ -1,0 +1,143 @@
+"""The help: how it is laid out, and the examples, notes and exit codes that are in it."""
+
+from __future__ import annotations
+
+from shutil import get_terminal_size
+from textwrap import fill, indent
+from typing import Any
+
+from oaibg.contract.errors import ExitCode
+
+WIDTHS = (20, 79)
+"""The shortest line and the longest: one less than a terminal has, as some break a full one."""
+
+EXIT_CODES = {
+    ExitCode.OK: "the job completed, or the thing asked for was done",
+    ExitCode.ERROR: "the API refused for good, or a bug in oaibg; read `message` and `hint`",
+    ExitCode.USAGE: "bad options, input files or state; nothing was sent; mend the command",
+    ExitCode.STILL_RUNNING: "the wait is over and the job goes on; run `next`",
+    ExitCode.UNSUCCESSFUL: "the job ended otherwise than asked; look at it with `next`",
+    ExitCode.NOT_FOUND: "no such response any more, and no local copy",
+    ExitCode.OUTCOME_UNKNOWN: "the request may have been accepted; do not blindly submit again",
+    ExitCode.UNAVAILABLE: "network or API unavailable; the same command may run again",
+    ExitCode.AUTH: "no key, or the key is refused",
+    ExitCode.LOCAL_IO: "the job completed, but a local file or stdout could not be written",
+    ExitCode.SIGHUP: "ended by SIGHUP; the job goes on unless cancelled; run `next`",
+    ExitCode.SIGINT: "ended by SIGINT (Ctrl-C), as 129",
+    ExitCode.STDOUT_CLOSED: "stdout was closed by its reader",
+    ExitCode.SIGTERM: "ended by SIGTERM, as 129",
+}
+"""What each exit code means; every command can give each of them."""
+
+EXAMPLES = {
+    "oaibg": ['oaibg submit --prompt "Name three rivers." --output-text-file answer.md'],
+    "submit": [
+        'oaibg submit --prompt "Name three rivers." --output-text-file answer.md',
+        (
+            "oaibg submit --job-key report-7 --prompt-file task.md --events changes \\\n"
+            "    --output-text-file report.md --max-wait-seconds 540"
+        ),
+        "oaibg submit --jobs-file jobs.jsonl --results-file results.jsonl",
+        "oaibg submit --prompt-file task.md --json-schema-file schema.json",
+        "oaibg submit --prompt-file task.md --dry-run",
+    ],
+    "monitor": [
+        "oaibg monitor resp_123",
+        "oaibg monitor --job-key report-7 --output-text-file report.md",
+        "oaibg monitor resp_123 resp_456 --max-wait-seconds 540 --events changes",
+        "oaibg monitor batch_123 --results-file results.jsonl",
+    ],
+    "cancel": [
+        "oaibg cancel resp_123",
+        "oaibg cancel --job-key report-7",
+        "oaibg cancel resp_123 resp_456",
+    ],
+    "show": [
+        "oaibg show",
+        "oaibg show --output-text > answer.md",
+        "oaibg show --job-key report-7",
+        "oaibg show resp_123 --output-json-file response.json",
+        "oaibg show --list --limit 10",
+    ],
+}
+"""Commands that can be run as they stand, by the command; the one most used comes first."""
+
+_HYPHEN = "An id that begins with a hyphen goes after --."
+
+NOTES = {
+    "oaibg": [
+        "The environment variable OPENAI_API_KEY has the key.",
+        "oaibg COMMAND --help has the command's options, examples and exit codes.",
+    ],
+    "submit": [
+        "One input is needed: a prompt, messages, the whole `input`, or a jobs file.",
+        "EFFORT is none, minimal, low, medium, high, xhigh or max; omit leaves it out.",
+        "With --jobs-file the default of --events is changes.",
+    ],
+    "monitor": [_HYPHEN],
+    "cancel": [_HYPHEN],
+    "show": [_HYPHEN],
+}
+"""What the lines of the options have no room for."""
+
+_TYPER = {
+    "--install-completion": "Install completion for the current shell.",
+    "--show-completion": "Print completion for the current shell.",
+    "--help": "Print this help.",
+}
+"""The options that Typer brings, in one line each."""
+
+_LEAST = 24
+"""How wide a column of texts is at least, else each text stands below what it is about."""
+
+
+def help_text(ctx: Any) -> str:
+    """The whole help of the program, or of one of its commands.
+
+    Args:
+        ctx: Typer's context of it.
+    """
+    command = ctx.command
+    width = max(WIDTHS[0], min(get_terminal_size().columns - 1, WIDTHS[1]))
+    usage = " ".join(["Usage:", ctx.command_path, *command.collect_usage_pieces(ctx)])
+    options = _options(ctx, width)
+    notes = "\n".join(
+        fill(line, width, subsequent_indent="  ") for line in NOTES.get(command.name, [])
+    )
+    examples = "Examples:\n" + indent("\n".join(EXAMPLES[command.name]), "  ")
+    if ctx.parent is None:
+        commands = [(name, one.help) for name, one in command.commands.items()]
+        parts = [_table("Commands", commands, width), examples, *options, notes]
+    else:
+        codes = [(str(int(code)), text) for code, text in EXIT_CODES.items()]
+        parts = [*options, notes, examples, _table("Exit codes", codes, width)]
+    about = fill(command.help, width, initial_indent="  ", subsequent_indent="  ")
+    parts = [fill(usage, width, subsequent_indent="    "), about, *parts]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _options(ctx: Any, width: int) -> list[str]:
+    """The arguments and options under their headings, as the command's parameters come."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    other = "Options" if ctx.parent is None else "Other"
+    for param in ctx.command.get_params(ctx):
+        left = param.make_metavar(ctx)
+        if param.param_type_name == "option":
+            left = param.opts[0] if param.is_flag else f"{param.opts[0]} {left}"
+        text = _TYPER.get(param.opts[0], param.help)
+        groups.setdefault(param.rich_help_panel or other, []).append((left, text))
+    widest = max(len(left) for rows in groups.values() for left, _ in rows)
+    return [_table(heading, rows, width, widest) for heading, rows in groups.items()]
+
+
+def _table(heading: str, rows: list[tuple[str, str]], width: int, widest: int = 0) -> str:
+    column = 4 + (widest or max(len(left) for left, _ in rows))
+    lines = [f"{heading}:"]
+    for left, text in rows:
+        if width - column < _LEAST:
+            below = " " * 6
+            lines += [f"  {left}", fill(text, width, initial_indent=below, subsequent_indent=below)]
+        else:
+            first = f"  {left}".ljust(column)
+            lines.append(fill(text, width, initial_indent=first, subsequent_indent=" " * column))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What users rely on: events, errors and exit codes, and their JSON Schema."""

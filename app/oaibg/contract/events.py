@@ -1,0 +1,307 @@
+"""The events of the contract: what each line on stdout holds. Standard library only.
+
+A new event is one class here. Keys are added, never renamed, retyped or removed while `V` is 1.
+Times are seconds; every key that is listed is on every line of its event, null where unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from oaibg.base.record import Record
+
+V = 1
+
+EVENTS: dict[str, type[Event]] = {}
+
+
+class Event(Record):
+    """One line on stdout. `ts` and `v` are the writer's to add."""
+
+    event: ClassVar[str]
+    of: ClassVar[str | None] = None
+    """The job's name in a run over several jobs, where `custom_id` is a common key."""
+    response_id: str | None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        EVENTS[cls.event] = cls
+
+    def of_many(self, custom_id: str | None) -> Self:
+        """The same event as that of one job in a run over several: it has no exit code of its own.
+
+        Args:
+            custom_id: the job's name in its jobs file; None where it has none.
+        """
+        event = self.but(exit_code=None) if exit_code_of(self) is not None else self.but()
+        event.__dict__["of"] = custom_id
+        return event
+
+    def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:
+        """The line's object: the common keys first, then the event's own.
+
+        Args:
+            ts: when the line is written.
+            several: whether the run is over several jobs, so that `custom_id` is a common key.
+        """
+        common: dict[str, Any] = {
+            "ts": ts,
+            "v": V,
+            "event": self.event,
+            "response_id": self.response_id,
+        }
+        if several:
+            common["custom_id"] = self.of
+        return common | self.values()
+
+
+class CallError(Record):
+    """The `error` inside `submit_error` and `poll_error`."""
+
+    code: str
+    message: str
+    http_status: int | None
+    request_id: str | None
+
+
+class SubmitStart(Event):
+    """A submit was understood; nothing is sent yet."""
+
+    event = "submit_start"
+    model: str | None
+    reasoning_effort: str | None
+    verbosity: str | None
+    poll_seconds: float
+    job_key: str | None
+    request_sha256: str
+
+
+class SubmitError(Event):
+    """A try that certainly created nothing, and will be made again."""
+
+    event = "submit_error"
+    attempt: int
+    elapsed_seconds: float
+    error: CallError
+    retry_in_seconds: float
+
+
+class Submitted(Event):
+    """The API gave an id, and it is in the local state."""
+
+    event = "submitted"
+    status: str | None
+    request_id: str | None
+    reattached: bool
+
+
+class Poll(Event):
+    """The job's state was read."""
+
+    event = "poll"
+    attempt: int
+    status: str | None
+    elapsed_seconds: float
+    next_poll_seconds: float | None
+
+
+class PollError(Event):
+    """The job's state could not be read this time; the job goes on, and so does the monitor."""
+
+    event = "poll_error"
+    attempt: int
+    elapsed_seconds: float
+    consecutive: int
+    error: CallError
+    retry_in_seconds: float
+
+
+class Progress(Event):
+    """An event of the job's stream: it has come to another state, item or tool call."""
+
+    event = "progress"
+    type: str
+    item_type: str | None
+    sequence_number: int | None
+
+
+class OutputTextDelta(Event):
+    """More of the answer's text; `sequence_number` is that of the last delta in it."""
+
+    event = "output_text_delta"
+    delta: str
+    sequence_number: int | None
+
+
+class OutputText(Event):
+    """The answer's text."""
+
+    event = "output_text"
+    text: str
+    bytes: int
+
+
+class OutputTextMissing(Event):
+    """The text was asked for, and the response has none."""
+
+    event = "output_text_missing"
+    status: str | None
+
+
+class WroteJson(Event):
+    """The API's object was saved."""
+
+    event = "wrote_json"
+    path: str
+    bytes: int
+    sha256: str
+
+
+class WroteText(Event):
+    """The answer's text was saved."""
+
+    event = "wrote_text"
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Warning(Event):  # noqa: A001 - the contract's name; the built-in is not used here
+    """Something to know that does not end the run."""
+
+    event = "warning"
+    code: str
+    message: str
+
+
+class Final(Event):
+    """The job reached a terminal status."""
+
+    event = "final"
+    status: str
+    ok: bool
+    elapsed_seconds: float
+    model: str | None
+    usage: dict[str, Any] | None
+    error: dict[str, Any] | None
+    incomplete_details: dict[str, Any] | None
+    output_text_bytes: int
+    exit_code: int | None
+    next: list[str] | None
+
+
+class Timeout(Event):
+    """The wait budget is spent; the job goes on."""
+
+    event = "timeout"
+    status: str | None
+    elapsed_seconds: float
+    exit_code: Literal[3] | None
+    next: list[str] | None
+
+
+class Interrupted(Event):
+    """A signal ended the wait; the job goes on unless `job_cancelled`."""
+
+    event = "interrupted"
+    signal: str
+    status: str | None
+    job_cancelled: bool
+    outcome: Literal["not_created", "unknown", "created"] | None
+    exit_code: int | None
+    next: list[str] | None
+
+
+class Error(Event):
+    """The run ended with an error."""
+
+    event = "error"
+    code: str
+    message: str
+    http_status: int | None
+    request_id: str | None
+    retryable: bool
+    outcome: Literal["not_created", "unknown", "created"] | None
+    hint: str | None
+    exit_code: int | None
+    next: list[str] | None
+
+
+class Detached(Event):
+    """The job was submitted, and is left to run."""
+
+    event = "detached"
+    status: str | None
+    exit_code: Literal[0] | None
+    next: list[str] | None
+
+
+class CancelResult(Event):
+    """What became of a cancel."""
+
+    event = "cancel_result"
+    status: str | None
+    cancelled: bool
+    exit_code: int | None
+    next: list[str] | None
+
+
+class Response(Event):
+    """One look at a response; `response` is the API's object as it came."""
+
+    event = "response"
+    status: str | None
+    source: Literal["api", "local"]
+    response: dict[str, Any] | None
+    exit_code: int | None
+    next: list[str] | None
+
+
+class ListedJob(Event):
+    """A job in the local state."""
+
+    event = "job"
+    custom_id: str | None
+    job_key: str | None
+    model: str | None
+    status: str | None
+    created_at: str
+    updated_at: str
+    base_url: str
+
+
+class Summary(Event):
+    """The end of a run over several jobs."""
+
+    event = "summary"
+    counts: dict[str, int]
+    elapsed_seconds: float
+    exit_code: int
+    next: list[str] | None
+
+
+class AttachedFile(Record):
+    """A file in the request of a dry run: `type` is that of its part, `bytes` the file's size."""
+
+    path: str
+    type: str
+    bytes: int
+
+
+class DryRun(Event):
+    """The request that a submit would send; `body_bytes` is how long its body would be."""
+
+    event = "dry_run"
+    method: Literal["POST"]
+    url: str
+    body: dict[str, Any]
+    body_bytes: int
+    attachments: list[AttachedFile]
+    request_sha256: str
+    exit_code: Literal[0] | None
+
+
+def exit_code_of(event: Event) -> int | None:
+    """The exit code that the event ends the run with, or None where the run goes on."""
+    code: int | None = getattr(event, "exit_code", None)
+    return code

@@ -1,0 +1,1 @@
+"""The engine many times over: several ids, a jobs file, a batch."""

@@ -1,0 +1,232 @@
+"""How fast a run over many jobs asks the API: few connections, and slower when the API is busy."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from oaibg.contract.errors import CallFailed
+from oaibg.engine import retry as polling
+from oaibg.engine.verdicts import OUT_OF_TURN, is_busy
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from oaibg.api.calls import Client, Stream
+    from oaibg.api.payload import Payload
+    from oaibg.base.clock import Clock
+
+CONNECTIONS = 8, 200
+"""The fewest and the most requests at a time."""
+
+_FORGETTING = 1.0001
+"""By what the time of the fastest request grows with each other one."""
+
+_RATE_WINDOW = 20
+"""Requests over which the rate is measured."""
+
+_GAP_MIN, _GAP_MAX = 0.001, 10.0
+_PAUSE, _PAUSE_MAX = 1.0, 60.0
+_RECOVERY = 0.97
+
+
+class Paced:
+    """A client that all jobs of a run share: as the one it asks, but for these calls.
+
+    Reads are bounded in number; both reads and creates slow down together when the API says that
+    there are too many, each kind for itself, as the API has limits of its own for each.
+
+    Args:
+        client: what makes the calls.
+        clock: the time.
+        rate: reads a second that the run is going to make.
+    """
+
+    def __init__(self, client: Client, clock: Clock, rate: float) -> None:
+        self._client = client
+        self._clock = clock
+        self._creating, self._reading = Pace(clock), Pace(clock)
+        self._gate = Gate(rate)
+
+    async def create(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> Payload:
+        """POST once, when its turn has come; the last seconds are for the reply."""
+        left = self._countdown(timeout)
+        await self._creating.turn(max(timeout - polling.REPLY_GRACE, 0.0))
+        with self._creating.learning():
+            return await self._client.create(body, on_sending, timeout=left())
+
+    async def create_stream(
+        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+    ) -> tuple[Payload, Stream | None]:
+        """POST once, when its turn has come, as `create`, and go on listening."""
+        left = self._countdown(timeout)
+        await self._creating.turn(max(timeout - polling.REPLY_GRACE, 0.0))
+        with self._creating.learning():
+            return await self._client.create_stream(body, on_sending, timeout=left())
+
+    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+        """GET a response, when its turn has come."""
+        async with self._admitted(timeout) as left:
+            return await self._client.retrieve(response_id, left())
+
+    async def cancel(self, response_id: str, timeout: float) -> Payload | None:
+        """POST a cancel, when its turn has come."""
+        async with self._admitted(timeout) as left:
+            return await self._client.cancel(response_id, left())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    @asynccontextmanager
+    async def _admitted(self, timeout: float) -> AsyncIterator[Callable[[], float]]:
+        left = self._countdown(timeout)
+        await self._gate.enter(timeout)
+        try:
+            await self._reading.turn(left())
+            began = self._clock.monotonic()
+            with self._reading.learning():
+                yield left
+            self._gate.took(self._clock.monotonic() - began)
+        finally:
+            self._gate.leave()
+
+    def _countdown(self, seconds: float) -> Callable[[], float]:
+        """What is left of the time, waiting for a turn included; a second at least for a try."""
+        clock = self._clock
+        give_up = clock.monotonic() + seconds
+        return lambda: max(give_up - clock.monotonic(), min(polling.LEAST_LOOK, seconds))
+
+
+class Pace:
+    """The least time between two requests of a run.
+
+    Nothing at first. When the API is busy the rate that was reached is halved, once for all
+    requests that were under way, and nothing goes out for as long as it asks; with every answer
+    the rate grows again.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._gap = 0.0
+        self._next = self._resume = self._slowed = -math.inf
+        self._busy = 0
+        self._began: deque[float] = deque(maxlen=_RATE_WINDOW)
+
+    async def turn(self, seconds: float) -> None:
+        """Wait for one's turn.
+
+        Raises:
+            CallFailed: it does not come within `seconds`.
+        """
+        clock = self._clock
+        give_up = clock.monotonic() + seconds
+        while True:
+            now = clock.monotonic()
+            at = max(now, self._next, self._resume)
+            if at > give_up:
+                await clock.sleep(max(give_up - now, 0.0))
+                raise _out_of_turn()
+            self._next = at + self._gap
+            if at > now:
+                await clock.sleep(at - now)
+            if self._resume <= clock.monotonic():  # else it was put off meanwhile
+                self._began.append(clock.monotonic())
+                return
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Learn from what comes of a request."""
+        began = self._clock.monotonic()
+        try:
+            yield
+        except CallFailed as failure:
+            if is_busy(failure):
+                asked = polling.retry_after(failure.retry_after, self._clock.now())
+                self._slow_down(began, asked)
+            raise
+        self._busy = 0
+        self._gap = self._gap * _RECOVERY if self._gap > _GAP_MIN else 0.0
+
+    def _slow_down(self, began: float, asked: float | None) -> None:
+        now = self._clock.monotonic()
+        pause = asked or min(_PAUSE * 2.0**self._busy, _PAUSE_MAX)
+        self._resume = max(self._resume, now + pause)
+        if began <= self._slowed:
+            return  # it was under way already when another one was told
+        self._slowed = now
+        self._busy = min(self._busy + 1, 10)
+        reached = (now - self._began[0]) / len(self._began) if self._began else 0.0
+        self._began.clear()  # the pause is no part of the next rate
+        self._gap = min(max(2 * self._gap, 2 * reached, _GAP_MIN), _GAP_MAX)
+
+
+class Gate:
+    """Bounds the requests at a time to what the rate takes.
+
+    By Little's law that is the rate times the time that a request takes on average; twice as many
+    are let through. Where the process itself is what they wait for, more of them would only wait
+    longer: the fastest tells what it is without that, and sets a bound.
+
+    Args:
+        rate: requests a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._average = self._fastest = 0.0
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.limit = CONNECTIONS[0]
+        """How many may be inside."""
+
+    async def enter(self, seconds: float) -> None:
+        """Wait until there is room, and be inside until `leave`.
+
+        Raises:
+            CallFailed: there is none within `seconds`.
+        """
+        if self._inside < self.limit and not self._waiting:
+            self._inside += 1
+            return
+
+        import asyncio
+
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(seconds):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self.leave()  # it was let in, and does not come
+            place.cancel()
+            if isinstance(error, TimeoutError):
+                raise _out_of_turn() from None
+            raise
+
+    def leave(self) -> None:
+        """Make room for the next."""
+        self._inside -= 1
+        while self._waiting and self._inside < self.limit:
+            place = self._waiting.popleft()
+            if not place.done():
+                self._inside += 1
+                place.set_result(None)
+
+    def took(self, seconds: float) -> None:
+        """Learn how long a request takes."""
+        self._average += (seconds - self._average) / (16 if self._average else 1)
+        self._fastest = min(seconds, self._fastest * _FORGETTING or seconds)
+        fewest, most = CONNECTIONS
+        bound = 4 * self._rate * self._fastest + fewest
+        needed = math.ceil(min(2 * self._rate * self._average, bound))
+        self.limit = min(max(needed, fewest), most)
+
+
+def _out_of_turn() -> CallFailed:
+    return CallFailed(OUT_OF_TURN, "the API asks this run to slow down", sent=False)

@@ -1,0 +1,1 @@
+"""Events in, lines on stdout and stderr out."""

@@ -1,0 +1,75 @@
+"""Renderers, and the writer below them. They know events only, and decide nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from oaibg.base.json_text import json_line
+from oaibg.base.text import has_surrogates, utf8
+from oaibg.contract.events import Error, OutputText, OutputTextMissing, Response, Warning  # noqa: A004
+from oaibg.output.stdout import Stdout, prose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oaibg.contract.events import Event
+
+
+class Renderer(Protocol):
+    """Shows events to whoever runs the command."""
+
+    def write(self, event: Event) -> None:
+        """Show one event, now.
+
+        Raises:
+            StdoutGone: stdout is closed or full.
+        """
+        ...
+
+
+class JsonLines:
+    """One compact ASCII JSON object a line; an error is told on stderr, too, for people.
+
+    Args:
+        stdout: where the lines go.
+        now: the time as the lines have it.
+        several: whether the run is over several jobs, so that each line has a `custom_id`.
+    """
+
+    def __init__(self, stdout: Stdout, now: Callable[[], str], *, several: bool = False) -> None:
+        self._stdout, self._now, self._several = stdout, now, several
+
+    def write(self, event: Event) -> None:
+        """Write the event's line."""
+        if isinstance(event, Error) and event.exit_code is not None:
+            _tell(event)
+        self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
+
+
+class RawText:
+    """The answer's text alone on stdout; everything else as prose on stderr."""
+
+    def __init__(self, stdout: Stdout) -> None:
+        self._stdout = stdout
+
+    def write(self, event: Event) -> None:
+        """Write the text, or the notice."""
+        if isinstance(event, OutputText):
+            if has_surrogates(event.text):
+                prose("Warning: the text has lone surrogates; they are U+FFFD here.")
+            self._stdout.write(utf8(event.text))
+        elif isinstance(event, OutputTextMissing):
+            prose(f"The response has no output text; its status is {event.status}.")
+        elif isinstance(event, Response):
+            if event.exit_code:
+                prose(f"The status of {event.response_id} is {event.status}.")
+        elif isinstance(event, Warning):
+            prose(f"Warning: {event.message}")
+        elif isinstance(event, Error):
+            _tell(event)
+
+
+def _tell(error: Error) -> None:
+    prose(f"Error: {error.message}")
+    if error.hint:
+        prose(error.hint)

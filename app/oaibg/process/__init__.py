@@ -1,0 +1,1 @@
+"""The process around a command: its signals, its event loop, its end."""

@@ -1,0 +1,101 @@
+"""Where the input of a request comes from: a prompt, messages, or the whole `input` field.
+
+Everything wrong is a `UsageError` that names the file, the position and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from oaibg.base.record import Record
+from oaibg.contract.errors import UsageError
+from oaibg.request.fields import read_input, read_messages
+from oaibg.request.json_files import name_of, read_text
+
+if TYPE_CHECKING:
+    from oaibg.request.attachments import Attachment
+
+
+class Sources(Record):
+    """Where the input comes from, as the options name it; exactly one of five is given."""
+
+    prompt: str | None = None
+    prompt_file: str | None = None
+    messages_json_file: str | None = None
+    input_json_file: str | None = None
+    jobs_file: str | None = None
+    system_prompt: str | None = None
+    developer_prompt: str | None = None
+    attach: tuple[str, ...] = ()
+    """Paths and patterns of files that go with the prompt."""
+    others: tuple[str | None, ...] = ()
+    """The other files that are read: stdin can be only one of all."""
+
+
+class Given(Record):
+    """What was read: the request's `input`, and the files in it."""
+
+    input: str | list[Any]
+    attachments: tuple[Attachment, ...] = ()
+
+
+def read_sources(sources: Sources) -> Given:
+    """The `input` field of the request; of a jobs file nothing, as its lines have it."""
+    choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
+    given = [name for name in choices if getattr(sources, name) is not None]
+    flags = [f"--{name.replace('_', '-')}" for name in given or choices]
+    if len(given) != 1:
+        listed = ", ".join(flags)
+        found = f"Give only one of {listed}" if given else f"No input; give one of {listed}"
+        raise UsageError(f"{found}.")
+    files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
+    if files.count("-") > 1:
+        raise UsageError("stdin (-) can be read only once; name a file for the other options.")
+    if sources.prompt is None and sources.prompt_file is None:
+        if sources.system_prompt is not None or sources.developer_prompt is not None:
+            raise UsageError(
+                f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
+                "stand in the file."
+            )
+        if sources.attach:
+            raise UsageError(
+                f"--attach goes with a prompt; with {flags[0]} the parts stand in the file."
+            )
+        if sources.messages_json_file is not None:
+            return Given(input=read_messages(sources.messages_json_file))
+        path = sources.input_json_file
+        return Given(input=read_input(path) if path is not None else [])
+    if sources.prompt is not None and not sources.prompt.strip():
+        raise UsageError("--prompt: the prompt is empty.")
+    prompt = sources.prompt or read_prompt(str(sources.prompt_file))
+    messages = prompt_messages(
+        prompt, system=sources.system_prompt, developer=sources.developer_prompt
+    )
+    if not sources.attach:
+        return Given(input=messages)
+
+    from oaibg.request.attachments import read_attachments
+
+    attachments = tuple(read_attachments(sources.attach))
+    messages[-1]["content"] += [attachment.part for attachment in attachments]
+    return Given(input=messages, attachments=attachments)
+
+
+def prompt_messages(
+    prompt: str, *, system: str | None = None, developer: str | None = None
+) -> list[dict[str, Any]]:
+    """Messages of one `input_text` part each: system, developer, user; absent ones left out."""
+    texts = (("system", system), ("developer", developer), ("user", prompt))
+    return [
+        {"role": role, "content": [{"type": "input_text", "text": text}]}
+        for role, text in texts
+        if text is not None
+    ]
+
+
+def read_prompt(path: str) -> str:
+    """The text of a prompt file, or of stdin for `-`."""
+    text = read_text(path)
+    if not text.strip():
+        raise UsageError(f"{name_of(path)}: the prompt is empty.")
+    return text

@@ -1,0 +1,1 @@
+"""What outlives the process: intents, ids, job keys, results. The only user of SQLite."""
