@@ -1,4 +1,8 @@
-"""The calls of the API that the rest of the program makes, as protocols. No SDK."""
+"""The calls of the API that the rest of the program makes, as protocols. No SDK.
+
+Every call raises `CallFailed` if it brought no usable answer. `timeout` is in seconds, and covers
+the whole call.
+"""
 
 from __future__ import annotations
 
@@ -12,53 +16,65 @@ if TYPE_CHECKING:
 
 
 class Stream(Protocol):
-    """A job's events as they come; `oaibg.sse.EventStream` is the real one."""
+    """A job's events as they arrive; `oaibg.api.stream.EventStream` is the real one."""
 
     async def next(self) -> StreamEvent | None:
-        """The next one; None at the end. Raises `CallFailed` where the stream breaks off."""
-        ...
+        """The next event; None at the end. Raises `CallFailed` if the stream breaks off."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Close the connection; nobody may be waiting in `next`."""
-        ...
+        raise NotImplementedError
 
 
-class Client(Protocol):
-    """The calls of the API; `oaibg.api.Api` is the real one. All raise `CallFailed`."""
+class Calls(Protocol):
+    """The calls; `oaibg.api.client.Client` makes them."""
 
     async def create(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
     ) -> Payload:
-        """POST once; `on_sending` is awaited before the first byte is written."""
-        ...
+        """POST a response once, exactly as `body` is.
+
+        `on_sending` is awaited before the first byte is written. Raising in it sends nothing.
+        """
+        raise NotImplementedError
 
     async def create_stream(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
     ) -> tuple[Payload, Stream | None]:
-        """POST once, and go on listening; None where the server does not stream."""
-        ...
+        """POST a response once, and keep listening to it.
+
+        Returns:
+            The response as the first event has it, and the stream from that event on; None for the
+            stream if the server ignores `stream`. `timeout` ends with that event.
+        """
+        raise NotImplementedError
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
-        """GET a response."""
-        ...
+        """GET a response or a batch."""
+        raise NotImplementedError
 
     async def stream(
         self, response_id: str, starting_after: int | None, timeout: float
     ) -> Stream | Payload:
-        """GET a response's events after that number; the response where it is not streamed."""
-        ...
+        """GET a response's events after that `sequence_number`, or from the first one.
+
+        Returns:
+            The open stream, or the response if the server ignores `stream`.
+        """
+        raise NotImplementedError
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
-        """POST a cancel; None where it was taken, and the answer tells nothing."""
-        ...
+        """POST a cancel; doing it again changes nothing.
 
-
-class BatchClient(Client, Protocol):
-    """The calls of the Batch API; `oaibg.api.Api` has them, too."""
+        Returns:
+            None if the server took it and its answer says nothing about the job.
+        """
+        raise NotImplementedError
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
-        """POST a file; gives its id."""
-        ...
+        """POST a file for a batch; returns its id."""
+        raise NotImplementedError
 
     async def create_batch(
         self,
@@ -68,13 +84,13 @@ class BatchClient(Client, Protocol):
         *,
         timeout: float,
     ) -> Payload:
-        """POST a batch once; else as `create`."""
-        ...
+        """POST a batch of responses once; `on_sending` as for `create`."""
+        raise NotImplementedError
 
-    async def batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
-        """GET a page of the batches, the newest first."""
-        ...
+    async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
+        """GET a page of the batches, newest first; `after` is the last id of the page before."""
+        raise NotImplementedError
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
-        """GET a file's content, and write it."""
-        ...
+        """GET a file's content, and write it; raises `OSError` if it can't be written."""
+        raise NotImplementedError
