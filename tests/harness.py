@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from forkserver import Forked
+from oaibg.api.calls import Calls
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed
 from oaibg.engine.context import Tools
@@ -237,7 +238,7 @@ Step = dict[str, Any] | CallFailed | float
 
 
 @dataclass
-class FakeClient:
+class FakeClient(Calls):
     """Answers from a script on a fake clock; the last step of a call is repeated."""
 
     clock: FakeClock
@@ -280,6 +281,29 @@ class FakeClient:
         """Cancel."""
         assert response_id
         return await self._answer(self._next("cancel", self.cancels), timeout)
+
+    async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
+        """No batches here."""
+        raise NotImplementedError
+
+    async def create_batch(
+        self,
+        file_id: str,
+        metadata: dict[str, str],
+        on_sending: Callable[[], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> Payload:
+        """No batches here."""
+        raise NotImplementedError
+
+    async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
+        """No batches here."""
+        raise NotImplementedError
+
+    async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
+        """No batches here."""
+        raise NotImplementedError
 
     def times(self, name: str) -> list[float]:
         """When the calls of a name were made, in seconds from the start."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
     from pathlib import Path
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
 
 
@@ -158,7 +158,7 @@ def run_of(
     """The events of a run over many jobs, and its summary."""
 
     async def drain() -> list[Event]:
-        paced = Paced(cast("Client", server), server.clock, rate)
+        paced = Paced(cast("Calls", server), server.clock, rate)
 
         async def connect() -> Paced:
             return paced
@@ -342,7 +342,7 @@ def test_waiting_for_a_turn_takes_of_the_time() -> None:
 
     async def steps() -> float:
         server = Server(latency=1e6)
-        paced = Paced(cast("Client", server), server.clock, 1)
+        paced = Paced(cast("Calls", server), server.clock, 1)
         calls = [paced.retrieve(f"resp_{number}", 4 + number / 100) for number in range(24)]
         done = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(one) for one in done} == {CallFailed}

@@ -263,7 +263,7 @@ class Api:
             )
             return self._created(_payload(reply.http_response), reply.http_response)
 
-    async def batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
+    async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
         """GET a page of the batches, the newest first; `timeout` seconds for all of it.
 
         Args:

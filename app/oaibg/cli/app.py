@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.api.client import Api
     from oaibg.base.clock import Clock
     from oaibg.contract.events import DryRun, Event
@@ -597,10 +597,10 @@ def _run_job(
     store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
     clock = RealClock()
     clients: list[Api] = []
-    shared: list[Client] = []
+    shared: list[Calls] = []
     loading: list[asyncio.Task[Api]] = []
 
-    async def connect() -> Client:
+    async def connect() -> Calls:
         if shared:
             return shared[0]
         key = environment.api_key()
@@ -636,7 +636,7 @@ def _run_job(
     return process.run(function(tools), close)
 
 
-def _paced(api: Api, clock: Clock, rate: float) -> Client:
+def _paced(api: Api, clock: Clock, rate: float) -> Calls:
     from oaibg.many.pace import Paced
 
     allow_connections()

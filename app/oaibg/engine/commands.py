@@ -42,7 +42,7 @@ from oaibg.state.store import line_key, lock_key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Warning  # noqa: A004 - the contract's name
     from oaibg.engine.context import Tools
@@ -418,7 +418,7 @@ async def _kept(job: Job, tools: Tools) -> tuple[Payload | None, Source]:
     return local, "local"
 
 
-async def _look(api: Client, job: Job, tools: Tools) -> tuple[Payload, Source]:
+async def _look(api: Calls, job: Job, tools: Tools) -> tuple[Payload, Source]:
     """A job as the API has it, or its local copy where the API can't or won't tell."""
     try:
         return await ask(api.retrieve, job, tools), "api"

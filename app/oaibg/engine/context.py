@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Generator
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.base.clock import Clock
     from oaibg.contract.events import Warning as WarningEvent
     from oaibg.engine.job import Job
@@ -44,7 +44,7 @@ class Tools(Record):
         commits: in a run over several jobs, what writes to the state for all of them.
     """
 
-    connect: Callable[[], Awaitable[Client]]
+    connect: Callable[[], Awaitable[Calls]]
     store: Store
     state_problem: StateError | None
     base_url: str

@@ -24,7 +24,7 @@ from oaibg.state.store import Intent
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
     from oaibg.engine.context import Tools
@@ -38,7 +38,7 @@ _CANCEL_GRACE = 0.5
 _LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
 
 
-Create = Callable[["Client", Callable[[], Awaitable[None]], float], Awaitable["Payload"]]
+Create = Callable[["Calls", Callable[[], Awaitable[None]], float], Awaitable["Payload"]]
 """A create by other means than the request's body: the client, `on_sending`, and the timeout."""
 
 
@@ -251,7 +251,7 @@ class _Draft:
         except StateError as error:
             self._unwritten(error)
 
-    async def post(self, api: Client) -> Payload:
+    async def post(self, api: Calls) -> Payload:
         """One POST, and its reply's id noted before anything else is done with it."""
         tools = self._tools
         now = tools.clock.monotonic()
@@ -315,7 +315,7 @@ class _Draft:
         await self._take_back(error)
         raise error
 
-    async def _send(self, api: Client, seconds: float) -> Payload:
+    async def _send(self, api: Calls, seconds: float) -> Payload:
         job = self._job
         limit = min(polling.CREATE_TIMEOUT, seconds)
         create = self._submission.create

@@ -18,7 +18,7 @@ from oaibg.engine.verdicts import auth_error, is_auth, is_missing, passing_hint
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
     from oaibg.engine.context import Tools
@@ -54,7 +54,7 @@ async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event
 
 
 async def _poll(
-    job: Job, tools: Tools, api: Client, listener: Listener | None, delay: float
+    job: Job, tools: Tools, api: Calls, listener: Listener | None, delay: float
 ) -> AsyncIterator[Event]:
     clock, deadline = tools.clock, tools.deadline(job)
     faults, told = _Faults(), _Told(job)

@@ -22,7 +22,7 @@ from oaibg.engine.verdicts import is_passing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from oaibg.api.calls import Client
+    from oaibg.api.calls import Calls
     from oaibg.api.stream import StreamEvent
     from oaibg.base.clock import Clock
     from oaibg.contract.events import Event
@@ -60,7 +60,7 @@ class Listener:
         api: opens streams.
     """
 
-    def __init__(self, job: Job, tools: Tools, api: Client) -> None:
+    def __init__(self, job: Job, tools: Tools, api: Calls) -> None:
         self._job, self._tools, self._api = job, tools, api
         self._stream, job.stream = job.stream, None
         self._reading: asyncio.Task[StreamEvent | Payload | None] | None = None

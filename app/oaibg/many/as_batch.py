@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
@@ -28,7 +28,7 @@ from oaibg.state.store import Intent, line_key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from oaibg.api.calls import BatchClient, Client
+    from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
     from oaibg.engine.context import Tools
     from oaibg.many.in_background import Plan
@@ -167,9 +167,9 @@ class _Submitting:
             yield job.reattached()
 
     async def _create(
-        self, client: Client, on_sending: Callable[[], Awaitable[None]], timeout: float
+        self, client: Calls, on_sending: Callable[[], Awaitable[None]], timeout: float
     ) -> Payload:
-        api = cast("BatchClient", client)
+        api = client
         try:
             if self._file_id is None:
                 self._file_id = await self._upload(api)
@@ -189,7 +189,7 @@ class _Submitting:
                 outcome="not_created",
             ) from failure
 
-    async def _upload(self, api: BatchClient) -> str:
+    async def _upload(self, api: Calls) -> str:
         """Send the file; nothing is created by that, and it may be done again."""
         left = self._tools.deadline(self._job) - self._tools.clock.monotonic()
         try:
@@ -243,7 +243,7 @@ class _Submitting:
         return await insist(lambda: tools.store.intent(intent), tools)
 
     async def _looked_for(self, looks: int) -> Payload | None:
-        api, clock = cast("BatchClient", await self._tools.connect()), self._tools.clock
+        api, clock = await self._tools.connect(), self._tools.clock
         deadline = self._tools.deadline(self._job)
         for look in range(looks):
             if look:
@@ -255,12 +255,12 @@ class _Submitting:
                 return found
         return None
 
-    async def _marked(self, api: BatchClient) -> Payload | None:
+    async def _marked(self, api: Calls) -> Payload | None:
         after: str | None = None
         for _ in range(_LOOK_PAGES):
 
             async def look(_: str, seconds: float, after: str | None = after) -> list[Any]:
-                return await api.batches(after, seconds)
+                return await api.list_batches(after, seconds)
 
             try:
                 page = await ask(look, self._job, self._tools)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from oaibg.api.payload import Payload
 from oaibg.base.text import utf8
@@ -20,7 +20,6 @@ from oaibg.many.side_by_side import Tally, side_by_side
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from oaibg.api.calls import BatchClient
     from oaibg.contract.events import Event
     from oaibg.engine.context import Tools
     from oaibg.many.results_file import ResultsFile
@@ -140,7 +139,7 @@ class Delivery:
             OSError: there is no room for it.
         """
         tools, clock = self._tools, self._tools.clock
-        api, deadline = cast("BatchClient", await tools.connect()), tools.deadline(job)
+        api, deadline = await tools.connect(), tools.deadline(job)
         attempt, give_up = 0, math.inf
         while True:
             attempt += 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from oaibg.api.calls import Client, Stream
+    from oaibg.api.calls import Calls, Stream
     from oaibg.api.payload import Payload
     from oaibg.base.clock import Clock
 
@@ -45,7 +45,7 @@ class Paced:
         rate: reads a second that the run is going to make.
     """
 
-    def __init__(self, client: Client, clock: Clock, rate: float) -> None:
+    def __init__(self, client: Calls, clock: Clock, rate: float) -> None:
         self._client = client
         self._clock = clock
         self._creating, self._reading = Pace(clock), Pace(clock)
