@@ -14,7 +14,7 @@ import pytest
 from forkserver import ForkServer
 from harness import OPENED, Command, Result, environment
 from ledger import COUNTS, PASSED, report
-from oaibg.cli.app import main
+from oaibg.cli.main import main
 from oaibg.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _close_stores() -> Iterator[None]:
-    """Close what `fake_tools` opened."""
+    """Close what `fake_context` opened."""
     yield
     while OPENED:
         OPENED.pop().close()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,17 +23,24 @@ from typing import IO, TYPE_CHECKING, Any
 from forkserver import Forked
 from oaibg.api.calls import Calls
 from oaibg.api.payload import Payload
-from oaibg.contract.errors import CallFailed
-from oaibg.engine.context import Tools
+from oaibg.cli.next_command import NextCommand
+from oaibg.contract.errors import CallFailed, OaibgError
+from oaibg.contract.events import Event
+from oaibg.engine import commands, report
+from oaibg.engine.context import Context, Shared
+from oaibg.engine.find import Target
+from oaibg.engine.job import Job
+from oaibg.engine.local import show_local
+from oaibg.engine.run_options import Output, Wait
 from oaibg.process.signals import SIGNALS
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Iterable
 
     from forkserver import ForkServer, IoFault
     from oaibg.api.calls import Stream
-    from oaibg.contract.events import Event
+    from oaibg.engine.submission import Submission
     from oaibg.state.file import StateError
 
 BASE_URL = "http://api.test/v1"
@@ -228,9 +236,13 @@ class FakeClock:
 
     async def sleep(self, seconds: float) -> None:
         """Pass time at once."""
+        self.block(seconds)
+        await asyncio.sleep(0)
+
+    def block(self, seconds: float) -> None:
+        """Pass time at once, on no event loop."""
         assert seconds >= 0
         self.time += seconds * self.pace
-        await asyncio.sleep(0)
 
 
 Step = dict[str, Any] | CallFailed | float
@@ -323,10 +335,15 @@ class FakeClient(Calls):
         return Payload(json.dumps(step).encode(), "req_1")
 
 
-def fake_tools(
-    client: FakeClient, store: Store | None = None, problem: StateError | None = None
-) -> Tools:
-    """Tools on the client's clock, with a store of this process alone by default."""
+def fake_context(
+    client: FakeClient,
+    store: Store | None = None,
+    problem: StateError | None = None,
+    *,
+    wait: Wait | None = None,
+    output: Output | None = None,
+) -> Context:
+    """A context on the client's clock, with a store of this process alone by default."""
 
     async def connect() -> FakeClient:
         return client
@@ -334,7 +351,9 @@ def fake_tools(
     if store is None:
         store = Store(None, now=client.clock.now)
         OPENED.append(store)
-    return Tools(
+    wait, output = wait or Wait(), output or Output()
+    return Context(
+        emit=_nowhere,
         connect=connect,
         store=store,
         state_problem=problem,
@@ -342,16 +361,81 @@ def fake_tools(
         clock=client.clock,
         started=client.clock.monotonic(),
         signum=lambda: 15,
+        next_command=NextCommand(wait, output),
+        wait=wait,
+        output=output,
+        shared=Shared(),
     )
 
 
-def collect(events: AsyncIterator[Event]) -> list[Event]:
-    """All events of a job function."""
+async def _nowhere(event: Event) -> None:
+    raise AssertionError(f"nobody takes {event}")
+
+
+Steps = Callable[[Context], Coroutine[Any, Any, Event]]
+"""A command of the engine that returns the event that ends it."""
+
+
+def collect(steps: Steps, context: Context) -> list[Event]:
+    """All events of a command, the last one included."""
 
     async def drain() -> list[Event]:
-        return [event async for event in events]
+        events: list[Event] = []
+
+        async def emit(event: Event) -> None:
+            events.append(event)
+
+        last = await steps(context.but(emit=emit))
+        return [*events, last]
 
     return asyncio.run(drain())
+
+
+def job_of(context: Context, response_id: str | None = None, *, submitting: bool = False) -> Job:
+    """A job as the command line makes it."""
+    wait = context.wait
+    return Job(
+        response_id,
+        submitting=submitting,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+    )
+
+
+def submit(submission: Submission, context: Context, job: Job | None = None) -> list[Event]:
+    """The events of a submit."""
+    own = job or job_of(context, submitting=True)
+    return collect(lambda context: commands.submit(submission, own, context), context)
+
+
+def monitor(context: Context, response_id: str = "resp_1") -> list[Event]:
+    """The events of a monitor."""
+    target = Target(response_id=response_id)
+    return collect(lambda context: follow_steps(target, context), context)
+
+
+async def follow_steps(target: Target, context: Context) -> Event:
+    """A monitor as a command of the engine."""
+    return await commands.monitor(target, job_of(context, target.response_id), context)
+
+
+async def cancel_steps(target: Target, context: Context) -> Event:
+    """A cancel as a command of the engine."""
+    return await commands.cancel(target, job_of(context, target.response_id), context)
+
+
+async def show_steps(target: Target, context: Context) -> Event:
+    """A show as the command line does it: from the state if that answers, else from the API."""
+    job = job_of(context, target.response_id)
+    try:
+        shown = show_local(target, job, context)
+    except OaibgError as error:
+        return report.error(job, error, context.next_command)
+    *before, last = [*shown.events, None] if not shown.is_whole else shown.events
+    for event in before:
+        assert event is not None
+        await context.emit(event)
+    return last or await commands.show(job, context)
 
 
 def names(events: Iterable[Event]) -> list[str]:

@@ -10,15 +10,25 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from harness import FakeClient, FakeClock, collect, failed, fake_tools, response, with_text
+from harness import (
+    FakeClient,
+    FakeClock,
+    failed,
+    fake_context,
+    response,
+    submit,
+    with_text,
+)
 from oaibg.base.json_text import json_line
 from oaibg.cli.app import app
+from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import EVENTS
 from oaibg.contract.schema import event_schema
-from oaibg.engine import commands as jobs
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job, Wait
+from oaibg.engine import report
+from oaibg.engine.job import Job
+from oaibg.engine.run_options import Wait
+from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 
 if TYPE_CHECKING:
@@ -135,14 +145,14 @@ def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: P
     ]
     for steps in scripts:
         client = FakeClient(FakeClock(), creates=[failed(429), response("queued")], retrieves=steps)
-        job = Job(wait=Wait(max_wait_seconds=90.0), submitting=True)
         request = Request(body={"background": True}, sha256="0" * 64)
         submission = Submission(request=request, model="m")
-        events = collect(jobs.submit(submission, job, fake_tools(client)))
+        context = fake_context(client, wait=Wait(max_wait_seconds=90.0))
+        events = submit(submission, context)
         lines += [
             json.loads(json_line(event.to_dict("2026-01-01T00:00:00.000Z"))) for event in events
         ]
-    no_text = Job("r").interrupted(2)
+    no_text = report.interrupted(Job("r"), NextCommand(), 2)
     lines.append(json.loads(json_line(no_text.to_dict("2026-01-01T00:00:00.000Z"))))
     missing = run(
         "submit", "--prompt", "x", "--metadata", "sandbox_empty=1", "--show-output-text", *fast

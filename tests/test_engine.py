@@ -11,11 +11,15 @@ from harness import (
     FakeClient,
     FakeClock,
     Step,
+    cancel_steps,
     collect,
     failed,
-    fake_tools,
+    fake_context,
+    monitor,
     names,
     response,
+    show_steps,
+    submit,
     with_text,
 )
 from oaibg.contract.errors import CallFailed
@@ -29,10 +33,9 @@ from oaibg.contract.events import (
     SubmitError,
     Timeout,
 )
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job, Wait
+from oaibg.engine.find import Target
+from oaibg.engine.run_options import Wait
+from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.state.store import Intent, Store
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from oaibg.api.payload import Payload
-    from oaibg.engine.context import Tools
+    from oaibg.engine.context import Context
 
 RUNNING = response("in_progress")
 DONE = with_text("ok")
@@ -53,21 +56,18 @@ def monitored(
 ) -> tuple[list[Event], FakeClient]:
     """The events of a monitor over scripted answers."""
     client = FakeClient(FakeClock(), retrieves=steps)
-    tools = fake_tools(client, store)
-    events = jobs.monitor(Target(response_id="resp_1"), Job("resp_1", wait=wait), tools)
-    return collect(events), client
+    return monitor(fake_context(client, store, wait=wait)), client
 
 
 def submitted(
     creates: list[Step], *, wait: Wait | None = None, job_key: str | None = None
-) -> tuple[list[Event], FakeClient, Tools]:
+) -> tuple[list[Event], FakeClient, Context]:
     """The events of a submit over scripted answers."""
     client = FakeClient(FakeClock(), creates=creates, retrieves=[DONE])
-    tools = fake_tools(client)
+    context = fake_context(client, wait=wait)
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", job_key=job_key)
-    events = jobs.submit(submission, Job(wait=wait, submitting=True), tools)
-    return collect(events), client, tools
+    return submit(submission, context), client, context
 
 
 def last_error(events: list[Event]) -> Error:
@@ -153,7 +153,8 @@ def test_cancel_that_is_confirmed_later() -> None:
     """Some servers take a moment; the last of a few retrieves counts."""
     steps: list[Step] = [RUNNING, RUNNING, response("cancelled")]
     client = FakeClient(FakeClock(), cancels=[RUNNING], retrieves=steps)
-    events = collect(jobs.cancel(Target(response_id="r"), Job("r"), fake_tools(client)))
+    target = Target(response_id="r")
+    events = collect(lambda context: cancel_steps(target, context), fake_context(client))
     assert client.times("retrieve") == [1, 2, 3]
     assert isinstance(events[-1], CancelResult)
     assert (events[-1].exit_code, events[-1].cancelled) == (0, True)
@@ -177,10 +178,9 @@ def test_wait_budget_shorter_than_the_start() -> None:
     """A monitor looks once all the same, or `next` would never get anywhere."""
     for steps, event in (([DONE], Final), ([RUNNING], Timeout), ([1e9], Timeout)):
         client = FakeClient(FakeClock(), retrieves=list[Step](steps))
-        tools = fake_tools(client)
+        context = fake_context(client, wait=Wait(max_wait_seconds=2.0))
         client.clock.time += 5
-        job = Job("r", wait=Wait(max_wait_seconds=2.0))
-        events = collect(jobs.monitor(Target(response_id="r"), job, tools))
+        events = monitor(context, "r")
         assert isinstance(events[-1], event)
         assert client.times("retrieve") == [5]
 
@@ -189,9 +189,8 @@ def test_a_bug_is_told_with_all_that_is_known() -> None:
     """Whatever is raised ends as one error line, with the id and how to go on."""
     client = FakeClient(FakeClock(), creates=[response("queued")], retrieves=[])
     request = Request(body={"background": True}, sha256="0" * 64)
-    job = Job(submitting=True)
     submission = Submission(request=request, model="m")
-    error = last_error(collect(jobs.submit(submission, job, fake_tools(client))))
+    error = last_error(submit(submission, fake_context(client)))
     assert (error.code, error.exit_code, error.outcome) == ("internal", 1, "created")
     assert error.response_id == "resp_1"
     assert error.next is not None
@@ -267,35 +266,35 @@ def test_create_reply_that_comes_just_after_the_deadline() -> None:
 
     client = Slow(FakeClock(), creates=[response("queued")], retrieves=[DONE])
     request = Request(body={"background": True}, sha256="0" * 64)
-    job = Job(wait=Wait(max_wait_seconds=10.0), submitting=True)
-    events = collect(jobs.submit(Submission(request=request, model="m"), job, fake_tools(client)))
+    context = fake_context(client, wait=Wait(max_wait_seconds=10.0))
+    events = submit(Submission(request=request, model="m"), context)
     assert names(events) == ["submitted", "timeout"]
     assert events[-1].response_id == "resp_1"
 
 
 def test_create_that_hangs() -> None:
     """It gets no answer within its timeout: the outcome is unknown, and it is not repeated."""
-    events, client, tools = submitted([1e9], job_key=None)
+    events, client, context = submitted([1e9], job_key=None)
     error = last_error(events)
     assert (error.exit_code, error.outcome, error.retryable) == (6, "unknown", False)
     assert client.times("create") == [0]
-    assert [row.step for row in tools.store.jobs()] == ["sending"]
+    assert [row.step for row in context.store.jobs()] == ["sending"]
 
 
 def test_retried_create_is_an_intent_again() -> None:
     """Killed while it waits for its next try, a job key may submit: nothing was created."""
     client = FakeClient(FakeClock(), creates=[failed(429), failed(429), response("queued")])
-    tools = fake_tools(client)
+    context = fake_context(client)
     steps: list[str] = []
 
     async def sleep(seconds: float) -> None:
         client.clock.time += seconds
-        steps.extend(row.step for row in tools.store._rows("1", limit=9))
+        steps.extend(row.step for row in context.store._rows("1", limit=9))
 
     client.clock.sleep = sleep  # type: ignore[method-assign]
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", detach=True)
-    collect(jobs.submit(submission, Job(submitting=True), tools))
+    submit(submission, context)
     assert steps == ["intent", "intent"]
 
 
@@ -316,7 +315,7 @@ def test_racer_that_waited_for_its_turn_asks(tmp_path: Path) -> None:
     client.clock.sleep = sleep  # type: ignore[method-assign]
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", job_key="k")
-    events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
+    events = submit(submission, fake_context(client, store))
     store.unlock(lock)
     store.close()
     assert names(events) == ["submitted", "poll", "poll", "final"]
@@ -344,9 +343,11 @@ def test_show_of_an_answer_that_takes_long() -> None:
     """What has begun to arrive gets more time with each try, and is not given up for it."""
     begun = CallFailed("timeout", "the request timed out", begun=True)
     client = FakeClient(FakeClock(), retrieves=[begun, begun, DONE])
-    events = collect(jobs.show(Target(response_id="resp_1"), Job("resp_1"), fake_tools(client)))
+    target = Target(response_id="resp_1")
+    events = collect(lambda context: show_steps(target, context), fake_context(client))
     assert names(events) == ["response"]
     assert client.timeouts == [30, 60, 120]
     client = FakeClient(FakeClock(), retrieves=[begun, begun, begun, begun, 1e9])
-    error = last_error(collect(jobs.show(Target(response_id="r"), Job("r"), fake_tools(client))))
+    events = collect(lambda context: show_steps(target, context), fake_context(client))
+    error = last_error(events)
     assert (error.exit_code, client.timeouts) == (7, [30, 60, 120, 240, 480])

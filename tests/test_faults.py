@@ -27,20 +27,19 @@ from harness import (
     FakeClock,
     Result,
     await_line,
-    collect,
-    fake_tools,
+    fake_context,
+    monitor,
     parsed,
     response,
+    submit,
     wait_until,
     with_text,
 )
 from ledger import COUNTS, PASSED, audit, count, rows_of, tally
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Error, Event
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job, Wait
+from oaibg.engine.run_options import Wait
+from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.sandbox import Fault, Personality
 from oaibg.state.file import FILE
@@ -1197,8 +1196,7 @@ def test_the_readme_has_the_same_table() -> None:
 def monitored(steps: list[Step], *, wait: Wait | None = None) -> tuple[list[Event], FakeClient]:
     """The events of a monitor over scripted answers."""
     client = FakeClient(FakeClock(), retrieves=steps)
-    target, job = Target(response_id="resp_1"), Job("resp_1", wait=wait)
-    return collect(jobs.monitor(target, job, fake_tools(client))), client
+    return monitor(fake_context(client, wait=wait)), client
 
 
 def submitted(creates: list[Step]) -> tuple[list[Event], FakeClient]:
@@ -1206,7 +1204,7 @@ def submitted(creates: list[Step]) -> tuple[list[Event], FakeClient]:
     client = FakeClient(FakeClock(), creates=creates, retrieves=[with_text("ok")])
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m")
-    return collect(jobs.submit(submission, Job(submitting=True), fake_tools(client))), client
+    return submit(submission, fake_context(client)), client
 
 
 def last_error(events: list[Event]) -> Error:

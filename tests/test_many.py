@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from harness import FakeClient, FakeClock, Result, fake_tools, wait_until
+from harness import FakeClient, FakeClock, Result, fake_context, wait_until
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.schema import event_schema
+from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.many.pace import CONNECTIONS
-from oaibg.many.side_by_side import WORST, Tally, spread
+from oaibg.many.side_by_side import spread
+from oaibg.many.tally import WORST, Tally
 from oaibg.sandbox import Fault
 from oaibg.sandbox.jobs import new_job
 from oaibg.state.file import FILE
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from harness import Command
     from oaibg.contract.events import Event
-    from oaibg.engine.context import Tools
+    from oaibg.engine.context import Context
     from oaibg.sandbox import Sandbox
 
 FAST = ("--poll-seconds", "0.03")
@@ -242,7 +244,7 @@ def test_a_bad_job_aborts_no_other(
 
 def final(code: int) -> Event:
     """A job's end with a code."""
-    return Job("resp_1").cancel_result(ExitCode(code))
+    return report.cancel_result(Job("resp_1"), ExitCode(code), fake())
 
 
 @pytest.mark.parametrize(("worse", "better"), list(pairwise((6, 8, 7, 1, 3, 9, 5, 4, 0))))
@@ -260,13 +262,13 @@ def test_the_order_of_codes() -> None:
     assert [code for code in WORST if code != ExitCode.USAGE] == [6, 8, 7, 1, 3, 9, 5, 4, 0]
     tally = Tally()
     tally.take(final(6))
-    tally.interrupted = True
+    tally.note_interrupt()
     assert tally.summary(fake(), next_=None).exit_code == 143
 
 
-def fake() -> Tools:
-    """Tools for a summary."""
-    return fake_tools(FakeClient(FakeClock()))
+def fake() -> Context:
+    """A context for a summary."""
+    return fake_context(FakeClient(FakeClock()))
 
 
 def test_codes_of_mixed_runs(

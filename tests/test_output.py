@@ -13,16 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import FakeClient, FakeClock, collect, fake_tools, with_text
+from harness import FakeClient, FakeClock, fake_context, monitor, with_text
 from oaibg.api.payload import Payload
 from oaibg.base.files import save
 from oaibg.base.json_text import json_line
 from oaibg.base.text import inert, utf8
+from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import Internal
 from oaibg.contract.events import OutputText, Warning  # noqa: A004
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.job import Job, Output
+from oaibg.engine import report
+from oaibg.engine.job import Job
+from oaibg.engine.run_options import Output
 from oaibg.output.renderers import JsonLines
 from oaibg.output.stdout import Stdout
 from oaibg.sandbox import Fault
@@ -116,10 +117,11 @@ def test_lone_surrogates_in_the_answer(tmp_path: Path) -> None:
     """U+FFFD in the text file with a warning; the JSON file has the API's own bytes."""
     client = FakeClient(FakeClock(), retrieves=[with_text("a\ud800b")])
     output = Output(
-        show_output_text=True, json_file=str(tmp_path / "j"), text_file=str(tmp_path / "t")
+        show_output_text=True,
+        output_json_file=str(tmp_path / "j"),
+        output_text_file=str(tmp_path / "t"),
     )
-    job = Job("resp_1", output=output)
-    events = collect(jobs.monitor(Target(response_id="resp_1"), job, fake_tools(client)))
+    events = monitor(fake_context(client, output=output))
     assert (tmp_path / "t").read_bytes() == "a\ufffdb".encode()
     assert rb"a\ud800b" in (tmp_path / "j").read_bytes()
     assert [event.code for event in events if isinstance(event, Warning)] == ["text_replaced"]
@@ -203,7 +205,7 @@ def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("wb") as file:
         lines = JsonLines(Stdout(file.fileno()), lambda: "2026-01-01T00:00:00.000Z")
-        lines.write(Job(submitting=True).error(_boom()))
+        lines.write(report.error(Job(submitting=True), _boom(), NextCommand()))
         written = path.read_bytes()
     assert written.startswith(b'{"ts":"2026-01-01T00:00:00.000Z","v":1,"event":"error"')
 

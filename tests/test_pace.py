@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from harness import BASE_URL, OPENED, failed, response
+from harness import BASE_URL, OPENED, Steps, failed, response
 from oaibg.api.payload import Payload
+from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Error, PollError, SubmitError, Summary
-from oaibg.engine.context import Tools
-from oaibg.engine.job import Job, Wait
+from oaibg.engine.context import Context, Shared
+from oaibg.engine.job import Job
+from oaibg.engine.run_options import Output, Wait
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
-from oaibg.many import in_background as runs
-from oaibg.many import side_by_side as many
+from oaibg.many import ids as many
+from oaibg.many.in_background import submit_file
 from oaibg.many.pace import CONNECTIONS, Gate, Pace, Paced
+from oaibg.many.plan import Plan
 from oaibg.request.body import Settings
 from oaibg.request.jobs_file import JobsFile
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from pathlib import Path
 
     from oaibg.api.calls import Calls
@@ -79,6 +82,10 @@ class Clock:
         """Let the loop's time pass."""
         await asyncio.sleep(seconds)
 
+    def block(self, seconds: float) -> None:
+        """Nothing blocks here."""
+        raise NotImplementedError
+
 
 class Server:
     """An API on the loop's time: its jobs, and whatever limits it has."""
@@ -117,6 +124,10 @@ class Server:
         """Not asked for here."""
         raise NotImplementedError
 
+    async def create_stream(self, *_: Any, timeout: float) -> Any:
+        """Not asked for here."""
+        raise NotImplementedError
+
     def times(self, name: str = "retrieve", status: int | None = None) -> list[float]:
         """When calls of a name were made, all or those that were answered with a status."""
         return [at for at, call, _, code in self.calls if call == name and status in (None, code)]
@@ -152,7 +163,8 @@ def played(steps: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 def run_of(
     server: Server,
     rate: float,
-    function: Callable[[Tools], AsyncIterator[Event]],
+    steps: Steps,
+    wait: Wait,
     store: Store | None = None,
 ) -> tuple[list[Event], Summary]:
     """The events of a run over many jobs, and its summary."""
@@ -163,7 +175,13 @@ def run_of(
         async def connect() -> Paced:
             return paced
 
-        tools = Tools(
+        found: list[Event] = []
+
+        async def emit(event: Event) -> None:
+            found.append(event)
+
+        context = Context(
+            emit=emit,
             connect=connect,
             store=known,
             state_problem=None,
@@ -171,8 +189,13 @@ def run_of(
             clock=server.clock,
             started=server.clock.monotonic(),
             signum=lambda: 15,
+            next_command=NextCommand(),
+            wait=wait,
+            output=Output(),
+            shared=Shared(),
         )
-        return [event async for event in function(tools)]
+        last = await steps(context)
+        return [*found, last]
 
     known = store or Store(None)
     OPENED.append(known)
@@ -184,9 +207,11 @@ def run_of(
 
 def monitored(server: Server, jobs: int, poll: float, wait: float | None) -> Summary:
     """A monitor of so many jobs."""
-    own = Job(wait=Wait(poll_seconds=poll, max_wait_seconds=wait, events="changes"))
+    options = Wait(poll_seconds=poll, max_wait_seconds=wait, events="changes")
     ids = [f"resp_{number}" for number in range(jobs)]
-    return run_of(server, jobs / poll, lambda tools: many.monitor(own, ids, tools))[1]
+    return run_of(server, jobs / poll, lambda context: many.monitor(Job(), ids, context), options)[
+        1
+    ]
 
 
 def submitted(
@@ -206,7 +231,7 @@ def submitted(
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     settings = Settings(model="m", reasoning_effort="omit", verbosity="omit")
     file = JobsFile(str(path), settings)
-    plan = runs.Plan(
+    plan = Plan(
         file=file,
         key="k",
         results_path=str(folder / "results.jsonl"),
@@ -214,11 +239,12 @@ def submitted(
         completion_window=None,
         resubmit_unknown=False,
     )
-    own = Job(wait=Wait(max_wait_seconds=wait, events="changes"), submitting=True)
+    own = Job(submitting=True, is_run=True)
+    options = Wait(max_wait_seconds=wait, events="changes")
     store = Store(str(folder / "state"))
     try:
         return run_of(
-            server, in_flight / 10, lambda tools: runs.submit_file(plan, own, tools), store
+            server, in_flight / 10, lambda context: submit_file(plan, own, context), options, store
         )
     finally:
         file.close()

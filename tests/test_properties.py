@@ -22,7 +22,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness import FakeClient, FakeClock, collect, fake_tools, response, with_text
+from harness import (
+    FakeClient,
+    FakeClock,
+    cancel_steps,
+    fake_context,
+    follow_steps,
+    job_of,
+    response,
+    show_steps,
+    submit,
+    with_text,
+)
 from ledger import count, rows_of
 from oaibg.api.payload import TERMINAL, Payload, is_response_id
 from oaibg.base.json_text import json_line
@@ -47,22 +58,22 @@ from oaibg.contract.events import (
 )
 from oaibg.contract.events import Warning as WarningEvent
 from oaibg.contract.schema import event_schema
-from oaibg.engine import commands as jobs
-from oaibg.engine import retry as polling
-from oaibg.engine.commands import Target
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job, Output, Wait
+from oaibg.engine import commands
+from oaibg.engine.find import Target
+from oaibg.engine.retry import retry_after
+from oaibg.engine.run_options import Output, Wait
+from oaibg.engine.submission import Submission
 from oaibg.request import fields
 from oaibg.request.body import Request, Settings, build_request
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from hypothesis.strategies import SearchStrategy
 
     from harness import Result
-    from oaibg.engine.context import Tools
+    from oaibg.engine.context import Context
     from oaibg.sandbox import Sandbox
 
 slow = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -325,7 +336,7 @@ def http_dates(instant: int) -> list[str]:
 def test_any_retry_after(header: str, now: float) -> None:
     """It asks for nothing, or for more than no and at most ten minutes; it never breaks."""
     count("fuzzed")
-    seconds = polling.retry_after(header, now)
+    seconds = retry_after(header, now)
     assert seconds is None or 0 < seconds <= 600
 
 
@@ -340,7 +351,7 @@ def test_retry_after_in_all_forms(now: int, wait: int, zone: str) -> None:
     count("fuzzed")
     wait = min(wait, 2_840_140_800 - now)
     with time_zone(zone):
-        asked = [polling.retry_after(text, now) for text in (str(wait), *http_dates(now + wait))]
+        asked = [retry_after(text, now) for text in (str(wait), *http_dates(now + wait))]
     expected = min(wait, 600) if wait > 0 else None
     assert asked == [expected] * 4
 
@@ -748,28 +759,31 @@ class World:
     async def _tell(self, run: Run) -> list[Told]:
         task = asyncio.current_task()
         assert task is not None
-        tools = fake_tools(self.server, self.store)
+        output = Output(
+            show_output_text=run.show_text,
+            output_json_file=self._path(run.json_folder, "o.json"),
+            output_text_file=self._path(run.text_folder, "o.md"),
+        )
+        context = fake_context(self.server, self.store, wait=run.wait, output=output)
         self.clock.time += run.late
         if run.signal_after is not None:
             self.clock.alarm_at = self.clock.time + run.signal_after
             self.clock.alarm = task.cancel
         begun, told = len(self.server.log), []
-        async for event in self._events(run, tools):
+
+        async def emit(event: Event) -> None:
             told.append(Told(event, self.clock.time, len(self.server.log) - begun))
             check_line(event)
             if isinstance(event, Submitted):
                 self._check_stored(event)
+
+        await emit(await self._steps(run, context.but(emit=emit)))
         self.clock.alarm = None
         return told
 
-    def _events(self, run: Run, tools: Tools) -> AsyncIterator[Event]:
-        output = Output(
-            show_output_text=run.show_text,
-            json_file=self._path(run.json_folder, "o.json"),
-            text_file=self._path(run.text_folder, "o.md"),
-        )
+    async def _steps(self, run: Run, context: Context) -> Event:
         if run.command == "submit":
-            job = Job(wait=run.wait, output=output, submitting=True)
+            job = job_of(context, submitting=True)
             submission = Submission(
                 request=Request(body={"background": True}, sha256="0" * 64),
                 model="m",
@@ -777,12 +791,11 @@ class World:
                 detach=run.detach,
                 resubmit_unknown=run.resubmit and self.key is not None,
             )
-            return jobs.submit(submission, job, tools)
+            return await commands.submit(submission, job, context)
         by_key = run.by == "key" and self.key is not None
         target = Target(job_key=self.key) if by_key else Target(response_id=self.response_id)
-        job = Job(target.response_id, wait=run.wait, output=output)
-        command = {"monitor": jobs.monitor, "cancel": jobs.cancel, "show": jobs.show}[run.command]
-        return command(target, job, tools)
+        steps = {"monitor": follow_steps, "cancel": cancel_steps, "show": show_steps}
+        return await steps[run.command](target, context)
 
     def _path(self, folder: str | None, name: str) -> str | None:
         return None if folder is None else str(self.folder / folder / name)
@@ -1147,8 +1160,7 @@ def test_a_day_of_faults(tmp_path: Path, seed: int) -> None:
     with closing(Store(str(tmp_path / "state"), now=clock.now)) as store:
         request = Request(body={"background": True}, sha256="0" * 64)
         submission = Submission(request=request, model="m", job_key="k")
-        job = Job(wait=Wait(poll_seconds=10.0), submitting=True)
-        told = collect(jobs.submit(submission, job, fake_tools(server, store)))
+        told = submit(submission, fake_context(server, store, wait=Wait(poll_seconds=10.0)))
     final, polls = told[-1], [event for event in told if isinstance(event, Poll | PollError)]
     assert isinstance(final, Final)
     assert (final.status, final.exit_code) == ("completed", 0)

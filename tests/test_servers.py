@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 
-from harness import FakeClient, FakeClock, fake_tools
+from harness import FakeClient, FakeClock, fake_context, follow_steps
 from oaibg.api.client import Api
 from oaibg.contract.events import Error
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.job import Job
+from oaibg.engine.find import Target
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
 from oaibg.sandbox.personality import CHOICES
 from oaibg.sandbox.wire import to_json
@@ -313,10 +311,15 @@ def test_monitor_of_an_unknown_id(sandbox: Sandbox, errors: str, status: int) ->
         async def connect() -> Api:
             return api
 
-        tools = fake_tools(FakeClient(clock)).but(connect=connect)
+        found: list[Event] = []
+
+        async def emit(event: Event) -> None:
+            found.append(event)
+
+        context = fake_context(FakeClient(clock)).but(connect=connect, emit=emit)
         try:
-            events = jobs.monitor(Target(response_id="resp_none"), Job(), tools)
-            return [event async for event in events]
+            last = await follow_steps(Target(response_id="resp_none"), context)
+            return [*found, last]
         finally:
             await api.close()
 

@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from harness import FakeClient, FakeClock, collect, fake_tools, response, with_text
+from harness import (
+    FakeClient,
+    FakeClock,
+    fake_context,
+    monitor,
+    response,
+    submit,
+    with_text,
+)
 from oaibg.base.json_text import json_line
 from oaibg.base.text import timestamp
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job, Output, Wait
+from oaibg.engine.report import submit_start
+from oaibg.engine.run_options import Output, Wait
+from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 
 if TYPE_CHECKING:
@@ -52,7 +59,7 @@ def lines_of_an_hour(
     clock = FakeClock()
     client = HourLong(clock, creates=[response("queued", id=RESPONSE_ID)])
     wait = Wait(events=events, max_wait_seconds=slice_seconds)
-    output = Output(text_file=str(folder / "report.md"))
+    output = Output(output_text_file=str(folder / "report.md"))
     request = Request(
         body={
             "model": "gpt-5.2",
@@ -62,13 +69,11 @@ def lines_of_an_hour(
         },
         sha256="0" * 64,
     )
-    job = Job(wait=wait, output=output, submitting=True)
     submission = Submission(request=request, model="gpt-5.2")
-    told: list[Event] = [job.submit_start(request, "report-7")]
-    told += collect(jobs.submit(submission, job, fake_tools(client)))
+    told: list[Event] = [submit_start(request, "report-7", wait.poll_seconds)]
+    told += submit(submission, fake_context(client, wait=wait, output=output))
     while told[-1].event == "timeout":
-        again = Job(RESPONSE_ID, wait=wait, output=output)
-        told += collect(jobs.monitor(Target(response_id=RESPONSE_ID), again, fake_tools(client)))
+        told += monitor(fake_context(client, wait=wait, output=output), RESPONSE_ID)
     assert told[-1].event == "final", told[-1]
     return [json_line(event.to_dict(timestamp(clock.now()))) for event in told]
 

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness import BASE_URL, FakeClient, FakeClock, collect, fake_tools, names, response, with_text
+from harness import (
+    BASE_URL,
+    FakeClient,
+    FakeClock,
+    fake_context,
+    monitor,
+    names,
+    response,
+    submit,
+    with_text,
+)
 from oaibg.base.files import TEMPORARY
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job
+from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.state.file import FILE, StateBusyError, StateError
 from oaibg.state.store import DAY, Intent, Store, open_store
@@ -156,7 +163,7 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
     client = Locking(FakeClock(pace=30), creates=[response("queued")], retrieves=[with_text("ok")])
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", job_key="k")
-    events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
+    events = submit(submission, fake_context(client, store))
     assert names(events) == ["warning", "submitted", "poll", "final"]
     row = store.by_key(BASE_URL, "k")
     assert row is not None
@@ -199,8 +206,7 @@ def test_state_that_breaks_under_a_monitor(state: Path) -> None:
     store = Store(str(state))
     (state / FILE).write_bytes(b"garbage" * 5000)
     client = FakeClient(FakeClock(), retrieves=[response("queued"), with_text("ok")])
-    events = jobs.monitor(Target(response_id="resp_1"), Job("resp_1"), fake_tools(client, store))
-    told = collect(events)
+    told = monitor(fake_context(client, store))
     assert names(told) == ["warning", "poll", "poll", "final"]
     assert getattr(told[-1], "exit_code", None) == 0
     store.close()
@@ -243,7 +249,7 @@ def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
     client = Unlocking(FakeClock(pace=30), creates=[response("queued")])
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", detach=True)
-    events = collect(jobs.submit(submission, Job(submitting=True), fake_tools(client, store)))
+    events = submit(submission, fake_context(client, store))
     assert names(events) == ["warning", "submitted", "detached"]
     row = store.newest(BASE_URL)
     assert row is not None

@@ -23,10 +23,12 @@ from harness import (
     FakeClient,
     FakeClock,
     await_line,
-    collect,
     failed,
-    fake_tools,
+    fake_context,
+    job_of,
+    monitor,
     names,
+    submit,
     wait_until,
     with_text,
 )
@@ -35,10 +37,8 @@ from oaibg.api.client import Api
 from oaibg.api.stream import StreamEvent
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Error
-from oaibg.engine import commands as jobs
-from oaibg.engine.commands import Target
-from oaibg.engine.create import Submission
-from oaibg.engine.job import Job, Wait
+from oaibg.engine.run_options import Wait
+from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
 from oaibg.sandbox.personality import CHOICES
@@ -525,10 +525,11 @@ def test_refusal_is_certain(state: Path) -> None:
             return await super().create(body, on_sending, timeout=timeout)
 
     client = Refusing(FakeClock(), creates=[failed(400, "no_stream"), with_text("ok")])
-    job = Job(wait=Wait(stream=True), submitting=True)
+    context = fake_context(client, store, wait=Wait(stream=True))
+    job = job_of(context, submitting=True)
     request = Request(body={"background": True}, sha256="0" * 64)
     submission = Submission(request=request, model="m", job_key="k")
-    events = collect(jobs.submit(submission, job, fake_tools(client, store)))
+    events = submit(submission, context, job)
     store.close()
     assert names(events) == ["warning", "submitted", "final"]
     assert seen == [("not_created", "intent")] * 2
@@ -847,8 +848,7 @@ def test_cancel_on_interrupt(command: Command, sandbox: Sandbox) -> None:
 def test_network_that_is_blocked() -> None:
     """Exit 7 after a minute without any answer, as without a stream."""
     client = FakeClient(FakeClock(), retrieves=[failed(503)])
-    job = Job("resp_1", wait=Wait(stream=True))
-    events = collect(jobs.monitor(Target(response_id="resp_1"), job, fake_tools(client)))
+    events = monitor(fake_context(client, wait=Wait(stream=True)))
     assert isinstance(events[-1], Error)
     assert events[-1].exit_code == 7
     assert client.clock.time - FakeClock().time == 60

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def entry() -> NoReturn:
     """The console command: runs `sys.argv`, and ends the process."""
     started = time.monotonic()
-    # Start-up makes objects that stay; `oaibg.api`, from where on a run may be long, enables it.
+    # Start-up makes objects that stay. Importing the SDK enables it: a run may be long from there.
     gc.disable()
     _fill_standard_streams()
     handle_signals(_interrupted)
 
-    from oaibg.cli.app import run_process
+    from oaibg.cli.main import run_process
 
     run_process(sys.argv[1:], started)
 
@@ -32,7 +32,7 @@ def entry() -> NoReturn:
 def _interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
     """A signal while imports are under way: nothing was sent, and nothing else is known.
 
-    The line is that of `oaibg.events.Interrupted`, spelt out because that is not imported yet.
+    The line is that of `oaibg.contract.events.Interrupted`, which is not imported yet.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

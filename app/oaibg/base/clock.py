@@ -1,36 +1,10 @@
-"""The real clock."""
+"""The time: a protocol, so that tests own it, and the system's clock."""
 
 from __future__ import annotations
 
 import random
 import time
 from typing import Protocol
-
-from oaibg.engine.context import event_loop
-
-
-class RealClock:
-    """The system's clocks, and asyncio's sleep."""
-
-    def now(self) -> float:
-        """Unix time in seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never step back."""
-        return time.monotonic()
-
-    def random(self) -> float:
-        """A random number in [0, 1)."""
-        return random.random()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait; also for no time at all this lets other tasks run."""
-        await event_loop()
-
-        import asyncio
-
-        await asyncio.sleep(seconds)
 
 
 class Clock(Protocol):
@@ -49,5 +23,35 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait, and let other tasks run; also for no time at all."""
         ...
+
+    def block(self, seconds: float) -> None:
+        """Wait in code that runs on no event loop."""
+        ...
+
+
+class RealClock:
+    """The system's clocks, and asyncio's sleep."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        return time.monotonic()
+
+    def random(self) -> float:
+        """A random number in [0, 1)."""
+        return random.random()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, and let other tasks run; also for no time at all."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+    def block(self, seconds: float) -> None:
+        """Wait in code that runs on no event loop."""
+        time.sleep(seconds)

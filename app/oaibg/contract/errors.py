@@ -15,7 +15,7 @@ StdoutGone          141  stdout was closed by its reader (9 where it is full)
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from oaibg import __version__
 
@@ -47,6 +47,8 @@ class OaibgError(Exception):
     code: str = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
     retryable: ClassVar[bool] = False
+    takes_code: ClassVar[bool] = False
+    """Whether the code is that of the failed call."""
 
     def __init__(
         self,
@@ -69,6 +71,32 @@ class OaibgError(Exception):
         self.resumable = resumable
         """Whether `next` is the monitor of the id: the job may well go on at the API."""
 
+    def extend(self, text: str) -> None:
+        """Add to the message what else is known."""
+        self.message += text
+
+    @classmethod
+    def of(
+        cls,
+        failure: CallFailed,
+        message: str | None = None,
+        *,
+        code: str | None = None,
+        hint: str | None = None,
+        outcome: Outcome | None = None,
+        resumable: bool = False,
+    ) -> Self:
+        """The error that a failed call comes to, with what the reply said about it."""
+        return cls(
+            message or failure.message,
+            code=code or (failure.code if cls.takes_code else None),
+            hint=hint,
+            http_status=failure.http_status,
+            request_id=failure.request_id,
+            outcome=outcome,
+            resumable=resumable,
+        )
+
 
 class UsageError(OaibgError):
     """Bad options, input files or state; nothing was sent."""
@@ -81,6 +109,7 @@ class ApiRefused(OaibgError):
     """The API refused the request for good; `code` is the API's."""
 
     code = "api_error"
+    takes_code = True
 
 
 class NotFound(OaibgError):
@@ -109,6 +138,7 @@ class AuthRefused(OaibgError):
     """No key, or the key is refused."""
 
     code = "auth"
+    takes_code = True
     exit_code = ExitCode.AUTH
 
 
@@ -118,7 +148,7 @@ class Internal(OaibgError):
     code = "internal"
 
     @classmethod
-    def of(cls, error: BaseException) -> Internal:
+    def from_bug(cls, error: BaseException) -> Internal:
         """The error for an exception that nobody expected.
 
         It has the names of files and functions only: values and messages may hold what must not
@@ -173,6 +203,10 @@ class CallFailed(Exception):
         self.sent = sent
         self.begun = begun
         self.envelope = envelope
+
+    def note_unsent(self) -> None:
+        """Note that nothing of what was sent can have created anything."""
+        self.sent = False
 
 
 class StdoutGone(BaseException):

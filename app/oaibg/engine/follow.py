@@ -1,152 +1,224 @@
-"""From an id to the end: polling, and what is done with the result."""
+"""From an id to the job's end: polling, and listening between two polls."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oaibg.api.payload import RUNNING
-from oaibg.base.files import save
-from oaibg.base.text import has_surrogates, utf8
-from oaibg.contract.errors import CallFailed, NotFound, Unavailable
-from oaibg.contract.events import OutputText, OutputTextMissing, Poll, WroteJson, WroteText
-from oaibg.engine import retry as polling
-from oaibg.engine.context import in_thread, local_copy, remember_seen
-from oaibg.engine.verdicts import auth_error, is_auth, is_missing, passing_hint
+from oaibg.contract.errors import CallFailed, Unavailable
+from oaibg.engine import report
+from oaibg.engine.fetch import kept_copy, not_found
+from oaibg.engine.persist import remember_seen
+from oaibg.engine.retry import BLOCKED_AFTER, LEAST_LOOK, Patience
+from oaibg.engine.verdicts import auth_error, passing_hint
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from oaibg.api.calls import Calls
+    from oaibg.api.calls import Calls, Stream
     from oaibg.api.payload import Payload
-    from oaibg.contract.events import Event
-    from oaibg.engine.context import Tools
-    from oaibg.engine.job import Job, Results
+    from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
     from oaibg.engine.listen import Listener
+    from oaibg.engine.run_options import Wait
 
 HEARTBEAT = 60.0
 """Seconds between poll lines with `--events changes` while nothing changes."""
 
+_BACKOFF_MAX = 60.0
 _MISSING_INTERVAL = 5.0
 _LEAST_ASKING = 5.0
 """Seconds of a start that count as asking."""
 
 
-async def follow(job: Job, tools: Tools, *, delay: float) -> AsyncIterator[Event]:
+class End(NamedTuple):
+    """How a job ended: its payload, and whether that is the local copy."""
+
+    payload: Payload
+    is_local: bool = False
+
+
+class PollTimes:
+    """When a job is polled.
+
+    Args:
+        interval: seconds from one poll to the next.
+        first: seconds to the first look at a job that was submitted before.
+        spread: in a run over several jobs, after which part of an interval the first regular poll
+            comes, so that the polls of all jobs lie evenly in it.
+    """
+
+    def __init__(self, interval: float, *, first: float = 0.0, spread: float | None = None) -> None:
+        self.interval = interval
+        self.first = first
+        self._spread = spread
+
+    def next(self, began: float, now: float) -> float:
+        """When to poll again, after a poll that began at one time and was answered at another."""
+        if self._spread is None:
+            return now + self.interval
+        # From the last poll's beginning, or the polls of many jobs would drift together.
+        due = began + self.interval * self._spread
+        self._spread = 1.0
+        return max(due, now + self.interval / 2) if due < now else due
+
+
+async def follow(
+    job: Job, context: Context, times: PollTimes, *, delay: float, stream: Stream | None = None
+) -> End | None:
     """Poll until the end. A failed poll is never the job's failure.
 
     With `--stream` the time between two polls is spent listening, which brings most ends sooner.
+
+    Args:
+        job: what is known of it; its id is.
+        context: what to work with.
+        times: when to poll.
+        delay: seconds to the first poll.
+        stream: the one that the create opened.
+
+    Returns:
+        How the job ended; None if the wait budget is spent.
+
+    Raises:
+        NotFound: the API does not have the job, and there is no local copy.
+        AuthRefused: the key was refused twice in a row.
+        Unavailable: no successful answer at all in the first minute.
     """
-    api = await tools.connect()
+    api = await context.connect()
     if not job.streams:
-        async for event in _poll(job, tools, api, None, delay):
-            yield event
-        return
+        return await _Poller(job, context, times, api, None).run(delay)
     from oaibg.engine.listen import Listener
 
-    listener = Listener(job, tools, api)
+    listener = Listener(job, context, api, stream)
     try:
-        async for event in _poll(job, tools, api, listener, delay):
-            yield event
+        return await _Poller(job, context, times, api, listener).run(delay)
     finally:
         await listener.close()
 
 
-async def _poll(
-    job: Job, tools: Tools, api: Calls, listener: Listener | None, delay: float
-) -> AsyncIterator[Event]:
-    clock, deadline = tools.clock, tools.deadline(job)
-    faults, told = _Faults(), _Told(job)
-    attempt, warned = 0, False
-    # From the start of the process; but who had to wait for its turn has not asked yet.
-    asking = max(tools.started, clock.monotonic() - _LEAST_ASKING)
-    while True:
-        blocked = math.inf if job.run.answered else asking + polling.BLOCKED_AFTER
-        limit = min(deadline, blocked)
-        answer: Payload | None = None
-        if listener is None:
-            await clock.sleep(max(min(delay, limit - clock.monotonic()), 0.0))
-        else:
-            async for event in listener.listen(delay, limit):
-                yield event
-            if listener.ended is not None:
-                async for event in finish(listener.ended, job, tools):
-                    yield event
-                return
-            if listener.heard:
-                faults, limit, blocked = _Faults(), deadline, math.inf
-            answer = listener.answer
-        # A start that took the whole wait budget still leaves one look at a job.
-        if clock.monotonic() >= deadline and (attempt or job.answered):
-            yield job.timeout(tools.elapsed())
-            return
-        if clock.monotonic() >= blocked:
-            raise _blocked(faults.last)
-        attempt, began = attempt + 1, clock.monotonic()
-        left = max(limit - clock.monotonic(), polling.LEAST_LOOK if attempt == 1 else 0.0)
-        try:
-            payload = answer or await api.retrieve(
-                str(job.response_id), polling.request_timeout(faults.cut_short, left)
-            )
-        except CallFailed as failure:
-            faults.count(failure, clock.monotonic())
-            if faults.is_gone(clock.monotonic()):
-                break
-            if clock.monotonic() >= deadline:
+class _Poller:
+    """The polling loop of one job."""
+
+    def __init__(
+        self, job: Job, context: Context, times: PollTimes, api: Calls, listener: Listener | None
+    ) -> None:
+        self._job, self._context, self._times = job, context, times
+        self._api, self._listener = api, listener
+        self._lines = _Lines(context.wait)
+        self._attempt = 0
+        self._warned = False
+        # From the start of the process; but a job that had to wait for its turn has not asked yet.
+        clock = context.clock
+        asking = max(context.started, clock.monotonic() - _LEAST_ASKING)
+        self._patience = Patience(clock, deadline=context.deadline, give_up=asking + BLOCKED_AFTER)
+
+    async def run(self, delay: float) -> End | None:
+        """Poll, after `delay` seconds for the first time; returns as `follow`."""
+        job, context, patience = self._job, self._context, self._patience
+        clock = context.clock
+        while True:
+            if context.shared.answered:
+                patience.give_up_at(math.inf)
+            answer: Payload | None = None
+            if self._listener is None:
+                await clock.sleep(max(min(delay, patience.left()), 0.0))
+            else:
+                end = await self._listener.listen(delay, patience.limit)
+                if end is not None:
+                    return End(end)
+                if self._listener.heard:
+                    patience.answered()
+                answer = self._listener.answer
+            # A start that took the whole wait budget still leaves one look at a job.
+            if clock.monotonic() >= patience.deadline and (self._attempt or job.answered):
+                return None
+            if clock.monotonic() >= patience.give_up:
+                raise _blocked(patience.last)
+            self._attempt, began = self._attempt + 1, clock.monotonic()
+            try:
+                payload = answer or await self._retrieve()
+            except CallFailed as failure:
+                patience.failed(failure)
+                if patience.is_refused:
+                    raise auth_error(failure, resumable=True) from failure
+                if patience.is_gone:
+                    return await self._local_end(failure)
+                delay = await self._report_failure(failure, delay)
                 continue
-            asked = polling.retry_after(failure.retry_after, clock.now())
-            interval = faults.interval(job)
-            delay = polling.poll_delay(interval, faults.consecutive, asked, clock.random())
-            yield job.poll_error(
-                failure,
-                attempt=attempt,
-                elapsed=tools.elapsed(),
-                consecutive=faults.consecutive,
-                delay=max(min(delay, limit - clock.monotonic()), 0.0),
-            )
-            continue
-        faults, job.answered = _Faults(), True
-        due = job.next_poll(began, clock.monotonic())
-        delay = max(min(due, deadline) - clock.monotonic(), 0.0)
-        changed, job.status = payload.status != job.status, payload.status
+            patience.answered()
+            context.note_answer(job)
+            due = self._times.next(began, clock.monotonic())
+            delay = max(min(due, patience.deadline) - clock.monotonic(), 0.0)
+            await self._report(payload, delay)
+            if payload.ended:
+                if self._listener is not None:
+                    await self._listener.hear_rest(patience.deadline)
+                return End(payload)
+            del payload, answer  # until the next poll they would only take memory
+
+    async def _retrieve(self) -> Payload:
+        left = max(self._patience.left(), LEAST_LOOK if self._attempt == 1 else 0.0)
+        return await self._api.retrieve(str(self._job.response_id), self._patience.timeout(left))
+
+    async def _report_failure(self, failure: CallFailed, delay: float) -> float:
+        """Emit the failed poll; returns the seconds until the next one."""
+        patience = self._patience
+        if self._context.clock.monotonic() >= patience.deadline:
+            return delay
+        interval = self._times.interval
+        if patience.missing:
+            interval = min(interval, _MISSING_INTERVAL)  # patience would be of no use
+        elif not self._job.answered:
+            interval = min(interval, 10.0)
+        delay = patience.delay(interval, max(interval, _BACKOFF_MAX))
+        event = report.poll_error(
+            failure,
+            self._job,
+            self._context,
+            attempt=self._attempt,
+            consecutive=patience.failures,
+            delay=min(delay, patience.left()),
+        )
+        await self._context.emit(event)
+        return delay
+
+    async def _report(self, payload: Payload, delay: float) -> None:
+        """Emit what a poll brought, if that is due, and keep the status."""
+        job, context = self._job, self._context
+        changed = payload.status != job.status
+        job.note_status(payload.status)
         if changed and not payload.ended:
-            await remember_seen(payload, job, tools)
-        if told.is_due(payload, clock.monotonic()):
-            yield Poll(
-                response_id=job.response_id,
-                attempt=attempt,
-                status=payload.status,
-                elapsed_seconds=tools.elapsed(),
-                next_poll_seconds=None if payload.ended else round(delay, 3),
-            )
-        if payload.ended:
-            if listener is not None:
-                async for event in listener.rest(deadline):
-                    yield event
-            async for event in finish(payload, job, tools):
-                yield event
-            return
-        if payload.status not in RUNNING and not warned:
-            warned = True
-            yield job.warning(
-                "unknown_status",
-                f"The status {payload.status!r} is unknown; it is taken for still running.",
-            )
-        del payload, answer  # until the next poll they would only take memory
-    async for event in _gone(job, tools, faults.last):
-        yield event
+            await remember_seen(payload, job, context)
+        if self._lines.is_due(payload, context.clock.monotonic()):
+            following = None if payload.ended else delay
+            event = report.poll(job, context, attempt=self._attempt, next_poll=following)
+            await context.emit(event)
+        if not payload.ended and payload.status not in RUNNING and not self._warned:
+            self._warned = True
+            message = f"The status {payload.status!r} is unknown; it is taken for still running."
+            await context.emit(report.warning(job, "unknown_status", message))
+
+    async def _local_end(self, failure: CallFailed) -> End:
+        """The API has let go of the job: its end from the local copy."""
+        job = self._job
+        payload = await kept_copy(job, self._context)
+        if payload is None:
+            raise not_found(job, failure)
+        job.note_status(payload.status)
+        message = "The API no longer has this response; this is the local copy."
+        await self._context.emit(report.warning(job, "local_copy", message))
+        return End(payload, is_local=True)
 
 
-class _Told:
-    """Which polls are told: all, or with `changes` the news and a heartbeat."""
+class _Lines:
+    """Which polls get a line: all, or with `changes` the news and a heartbeat."""
 
-    def __init__(self, job: Job) -> None:
-        self._all = job.wait.events == "all"
+    def __init__(self, wait: Wait) -> None:
+        self._all = wait.events == "all"
         self._at, self._status = -math.inf, ""
 
     def is_due(self, payload: Payload, now: float) -> bool:
-        """Whether to tell this one; taken as told then."""
+        """Whether to emit a line for this poll; it counts as emitted then."""
         news = payload.ended or payload.status != self._status
         if self._all or news or now >= self._at + HEARTBEAT:
             self._at, self._status = now, str(payload.status)
@@ -154,131 +226,12 @@ class _Told:
         return False
 
 
-class _Faults:
-    """Failed polls in a row, and what they come to."""
-
-    def __init__(self) -> None:
-        self.consecutive = self.cut_short = self.missing = self.refused = 0
-        self.last: CallFailed | None = None
-        self._missing_since = 0.0
-
-    def count(self, failure: CallFailed, now: float) -> None:
-        """Take one more; raises `AuthRefused` where the key is refused twice in a row."""
-        self.consecutive += 1
-        self.last = failure
-        self.cut_short = self.cut_short + 1 if failure.begun else 0
-        self.refused = self.refused + 1 if is_auth(failure) else 0
-        if not is_missing(failure):
-            self.missing = 0
-        else:
-            self.missing += 1
-            if self.missing == 1:
-                self._missing_since = now
-        if self.refused >= 2:
-            raise auth_error(failure, resumable=True)
-
-    def interval(self, job: Job) -> float:
-        """The interval from which the next delay grows: short while it is no use to be patient."""
-        if self.missing:
-            return min(job.wait.poll_seconds, _MISSING_INTERVAL)
-        return job.wait.poll_seconds if job.answered else min(job.wait.poll_seconds, 10.0)
-
-    def is_gone(self, now: float) -> bool:
-        """Whether enough 404s came over a time that is long enough."""
-        return (
-            self.missing >= polling.NOT_FOUND_COUNT
-            and now - self._missing_since >= polling.NOT_FOUND_SECONDS
-        )
-
-
 def _blocked(failure: CallFailed | None) -> Unavailable:
     reason = f": {failure.message}" if failure else ""
-    return Unavailable(
-        f"No successful answer in the first {polling.BLOCKED_AFTER:.0f} s{reason}. "
-        "The job is not affected.",
-        http_status=failure.http_status if failure else None,
-        request_id=failure.request_id if failure else None,
-        hint=passing_hint(failure),
-        resumable=True,
+    message = (
+        f"No successful answer in the first {BLOCKED_AFTER:.0f} s{reason}. The job is not affected."
     )
-
-
-async def _gone(job: Job, tools: Tools, failure: CallFailed | None) -> AsyncIterator[Event]:
-    """The API has let go of the job: its end from the local copy, or the news."""
-    payload = await local_copy(job, tools)
-    if payload is None:
-        raise not_found(job, failure)
-    job.status = payload.status
-    yield job.warning("local_copy", "The API no longer has this response; this is the local copy.")
-    async for event in finish(payload, job, tools, local=True):
-        yield event
-
-
-def not_found(job: Job, failure: CallFailed | None) -> NotFound:
-    """The error for an id that the API does not have, and of which no local copy is kept."""
-    return NotFound(
-        f"No such response: {failure.message if failure else job.response_id}",
-        http_status=failure.http_status if failure else None,
-        request_id=failure.request_id if failure else None,
-        hint="Check the id, OPENAI_BASE_URL and the key's project; `oaibg show --list` has the "
-        "jobs that were submitted here.",
-    )
-
-
-async def finish(
-    payload: Payload, job: Job, tools: Tools, *, local: bool = False
-) -> AsyncIterator[Event]:
-    """Keep the result, hand it out as asked, and tell the end. Partial output counts too."""
-    if not local:
-        await remember_seen(payload, job, tools)
-    job.payload = payload
-    async for event in hand_out(payload, job):
-        yield event
-    yield job.final(payload, tools.elapsed())
-
-
-async def hand_out(payload: Payload, job: Job) -> AsyncIterator[Event]:
-    """Write the files that were asked for and tell the text; what fails is a warning."""
-    output = job.output
-    if job.results is not None:
-        async for warning in _add_result(job.results, payload, job):
-            yield warning
-    if output.json_file is not None:
-        yield await _write_file(output.json_file, payload.raw, WroteJson, job)
-    if output.text_file is None and not output.shows_text:
-        return
-    text = payload.text
-    if not text:
-        yield OutputTextMissing(response_id=job.response_id, status=payload.status)
-        return
-    data = utf8(text)
-    if output.text_file is not None:
-        if has_surrogates(text):
-            yield job.warning(
-                "text_replaced", "The text has lone surrogates; they are U+FFFD in the text file."
-            )
-        yield await _write_file(output.text_file, data, WroteText, job)
-    if output.shows_text:
-        yield OutputText(response_id=job.response_id, text=text, bytes=len(data))
-
-
-async def _add_result(results: Results, payload: Payload, job: Job) -> AsyncIterator[Event]:
-    try:
-        await results.add_payload(str(job.custom_id), payload)
-    except OSError as error:
-        yield job.not_written(results.path, error)
-
-
-async def _write_file(
-    path: str, data: bytes, wrote: type[WroteJson | WroteText], job: Job
-) -> Event:
-    try:
-        await in_thread(save, path, data)
-    except OSError as error:
-        return job.not_written(path, error)
-    return wrote(
-        response_id=job.response_id,
-        path=path,
-        bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-    )
+    hint = passing_hint(failure)
+    if failure is None:
+        return Unavailable(message, hint=hint, resumable=True)
+    return Unavailable.of(failure, message, hint=hint, resumable=True)

@@ -103,33 +103,24 @@ def create_error(failure: CallFailed) -> OaibgError:
     """The error that ends a submit whose create failed this way and is not tried again."""
     match judge_create(failure):
         case CreateVerdict.UNKNOWN:
-            return OutcomeUnknown(
+            return OutcomeUnknown.of(
+                failure,
                 f"The request was sent, but its answer was lost ({failure.message.rstrip('.')}). "
                 "The job may be running and may be billed.",
                 hint="Do not blindly submit again: that may pay twice. "
                 "With --job-key, --resubmit-unknown decides for another submit.",
                 outcome="unknown",
-                http_status=failure.http_status,
-                request_id=failure.request_id,
             )
         case CreateVerdict.AUTH:
             return auth_error(failure, outcome="not_created")
         case CreateVerdict.REFUSED:
-            return ApiRefused(
-                failure.message,
-                code=failure.code,
-                hint=_refusal_hint(failure),
-                outcome="not_created",
-                http_status=failure.http_status,
-                request_id=failure.request_id,
-            )
+            return ApiRefused.of(failure, hint=_refusal_hint(failure), outcome="not_created")
         case _:
-            return Unavailable(
+            return Unavailable.of(
+                failure,
                 f"The API could not take the request: {failure.message}",
                 hint=UNREACHABLE_HINT,
                 outcome="not_created",
-                http_status=failure.http_status,
-                request_id=failure.request_id,
             )
 
 
@@ -150,11 +141,9 @@ def auth_error(
     failure: CallFailed, *, outcome: Outcome | None = None, resumable: bool = False
 ) -> AuthRefused:
     """The error for a refused key."""
-    return AuthRefused(
+    return AuthRefused.of(
+        failure,
         f"The API refused the key: {failure.message}",
-        code=failure.code,
-        http_status=failure.http_status,
-        request_id=failure.request_id,
         hint="Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID where they are set.",
         outcome=outcome,
         resumable=resumable,

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from oaibg.api.payload import Payload
-from oaibg.base.text import utf8
 from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
-from oaibg.contract.events import Final, OutputText, OutputTextMissing
-from oaibg.engine import retry as polling
-from oaibg.engine.commands import told
+from oaibg.contract.events import Final, Interrupted
+from oaibg.engine import report
+from oaibg.engine.commands import closing
+from oaibg.engine.follow import End
 from oaibg.engine.job import Job
+from oaibg.engine.persist import remember_seen
+from oaibg.engine.retry import BLOCKED_AFTER, LEAST_LOOK, Patience
 from oaibg.engine.verdicts import auth_error, is_auth, is_passing, passing_hint
-from oaibg.many.results_file import REFUSED, code_of, seen
-from oaibg.many.side_by_side import Tally, side_by_side
+from oaibg.many.results_file import REFUSED, code_of, read_line
+from oaibg.many.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Coroutine, Iterator
+    from typing import Any
 
     from oaibg.contract.events import Event
-    from oaibg.engine.context import Tools
+    from oaibg.engine.context import Context
     from oaibg.many.results_file import ResultsFile
 
 TRANSFER_SECONDS = 1800.0
@@ -31,17 +33,24 @@ TMPDIR_HINT = "Batches take room in the folder for temporary files; TMPDIR names
 
 _PIECE_BYTES = 4 << 20
 
-_BARE_404S = 2
-"""Answers of 404 without the API's envelope that are not believed."""
 
+class BatchResults:
+    """The results of a batch on their way into the results file.
 
-class Delivery:
-    """The results of a batch on their way into the results file."""
+    Args:
+        results: where they go.
+        known: the custom_ids of the jobs; None if the jobs file is not at hand.
+        context: what to work with.
+    """
 
-    def __init__(self, results: ResultsFile, known: set[str] | None, tools: Tools) -> None:
-        self._results, self._known, self._tools = results, known, tools
-        self._tally = Tally()
-        self._tally.each = max(len((known or set()) - results.statuses.keys()), 1)
+    def __init__(self, results: ResultsFile, known: set[str] | None, context: Context) -> None:
+        async def emit(event: Event) -> None:
+            await context.emit(event if event.of else event.of_many(None))
+
+        self.context = context.but(emit=emit)
+        """The run's, for the steps of the batch's own job."""
+        self._results, self._known = results, known
+        self._tally = Tally(each=max(len((known or set()) - results.statuses.keys()), 1))
         self._delivered: set[str] = set()
         """The custom_ids that the batch's files have."""
         self._batch_id: str | None = None
@@ -53,63 +62,130 @@ class Delivery:
         """Whether every job has its result."""
         return self._known is not None and self._known <= self._results.statuses.keys()
 
-    async def run(self, job: Job, events: AsyncIterator[Event], own: Job) -> AsyncIterator[Event]:
-        """The events of the batch, and the summary."""
-        member = job, told(events, job, self._tools)
-        async for event in side_by_side(iter([member]), self._tally, at_once=1):
-            yield event
-        self._batch_id = job.response_id
-        yield self.summary(own)
+    async def run(self, job: Job, steps: Coroutine[Any, Any, End | Event]) -> Event:
+        """See a batch through, and fetch its results; returns the summary.
 
-    def summary(self, own: Job) -> Event:
-        """The line that ends the run."""
+        Args:
+            job: the batch.
+            steps: return the batch's end, or the event that ends the wait for it.
+        """
+        event = await closing(self._see_through(job, steps), job, self.context)
+        if isinstance(event, Interrupted):
+            self._tally.note_interrupt()
+        if not isinstance(event, Final):  # its jobs have been counted one by one
+            self._tally.take(event)
+        await self.context.emit(event)
+        self._batch_id = job.response_id
+        return self.summary()
+
+    def summary(self) -> Event:
+        """The event that ends the run."""
         tally = self._tally
         for status in self._results.statuses.values():
             tally.count(status, code_of(status))
         more = tally.going_on or tally.counts["not_submitted"] or self._unfetched
-        next_ = own.again if more else None
-        return tally.summary(self._tools, next_=next_, response_id=self._batch_id)
+        next_ = self.context.next_command.rerun() if more else None
+        return tally.summary(self.context, next_=next_, response_id=self._batch_id)
 
-    async def after(self, events: AsyncIterator[Event], job: Job) -> AsyncIterator[Event]:
-        """The events of a batch, and before its end those of its jobs."""
-        async for event in events:
-            if isinstance(event, OutputTextMissing):
-                continue  # a batch has none
-            if isinstance(event, Final) and job.payload is not None:
-                try:
-                    async for one in self._deliver(job.payload, job):
-                        yield one
-                except _SpentError:
-                    yield job.timeout(self._tools.elapsed())
-                    return
-                yield event.of_many(None)
-            else:
-                yield event
+    async def _see_through(self, job: Job, steps: Coroutine[Any, Any, End | Event]) -> Event:
+        end = await steps
+        if not isinstance(end, End):
+            return end
+        if not end.is_local:
+            await remember_seen(end.payload, job, self.context)
+        if not await self._deliver(end.payload, job):
+            return report.timeout(job, self.context)
+        return report.final(job, end.payload, self.context)
 
-    async def _deliver(self, batch: Payload, job: Job) -> AsyncIterator[Event]:
-        strange = 0
+    async def _deliver(self, batch: Payload, job: Job) -> bool:
+        """Fetch the batch's files; False if the wait budget is spent before all are there."""
+        context, strange = self.context, 0
         try:
             for key in ("output_file_id", "error_file_id"):
                 file_id = batch.data.get(key)
                 if self.is_complete or not isinstance(file_id, str):
                     continue
                 with tempfile.TemporaryFile() as content:
-                    async for event in self._download(file_id, content, job):
-                        yield event
+                    if not await self._download(file_id, content, job):
+                        return False
                     for lines in _pieces(content):
                         results = [one for raw in lines if (one := self._result(raw)) is not None]
                         strange += len(lines) - len(results)
-                        async for event in self._add(results, job):
-                            yield event
+                        await self._add(results, job)
         except OSError as error:
             self._unfetched = True
-            yield job.not_written("A temporary file", error)
-            yield job.warning("no_room", TMPDIR_HINT)
+            await context.emit(report.not_written(job, "A temporary file", error))
+            await context.emit(report.warning(job, "no_room", TMPDIR_HINT))
         if strange:
-            yield job.warning(
-                "strange_results", f"{strange:,} lines of the batch's files are no results of it."
-            )
+            message = f"{strange:,} lines of the batch's files are no results of it."
+            await context.emit(report.warning(job, "strange_results", message))
         self._count_missing(batch)
+        return True
+
+    async def _download(self, file_id: str, content: IO[bytes], job: Job) -> bool:
+        """Fetch a file, and report each failure; False if the wait budget is spent.
+
+        Raises:
+            NotFound: the API does not have it, or does not hand it out.
+            Unavailable: it could not be fetched for long enough.
+            OSError: there is no room for it.
+        """
+        context, clock = self.context, self.context.clock
+        api = await context.connect()
+        patience = Patience(clock, deadline=context.deadline)
+        while True:
+            content.seek(0)
+            content.truncate()
+            least = LEAST_LOOK if not patience.failures else 0.01
+            left = max(context.deadline - clock.monotonic(), least)
+            try:
+                await api.download(file_id, content, min(left, TRANSFER_SECONDS))
+            except CallFailed as failure:
+                patience.failed(failure)
+                delay = _delay(file_id, failure, patience, clock.monotonic())
+                delay = max(min(delay, context.deadline - clock.monotonic()), 0.0)
+                event = report.poll_error(
+                    failure,
+                    job,
+                    context,
+                    attempt=patience.failures,
+                    consecutive=patience.failures,
+                    delay=delay,
+                )
+                await context.emit(event)
+                await clock.sleep(delay)
+                if clock.monotonic() >= context.deadline:
+                    return False
+            else:
+                content.seek(0)
+                return True
+
+    def _result(self, raw: bytes) -> _Result | None:
+        """A line as a result; None if it is of somebody else, or there twice."""
+        line = read_line(raw)
+        if line is None or line.custom_id in self._delivered:
+            return None
+        if self._known is not None and line.custom_id not in self._known:
+            return None
+        self._delivered.add(line.custom_id)
+        return _Result(line.custom_id, line.status, raw)
+
+    async def _add(self, results: list[_Result], job: Job) -> None:
+        """Write results to the file, and report how their jobs ended."""
+        new = [one for one in results if one.custom_id not in self._results.statuses]
+        try:
+            await self._results.add({one.custom_id: (one.status, one.raw) for one in new})
+        except OSError as error:
+            self._unfetched = True
+            await self.context.emit(report.not_written(job, self._results.path, error))
+            for one in new:
+                self._tally.count(one.status, code_of(one.status) or ExitCode.LOCAL_IO)
+        if self._known is not None:
+            left = self._known - self._results.statuses.keys()
+            self._tally.stand_for(max(len(left), 1))
+        for one in new:
+            for event in _ends(one, job, self.context):
+                await self.context.emit(event.of_many(one.custom_id))
 
     def _count_missing(self, batch: Payload) -> None:
         """Count the jobs that the batch's files lack."""
@@ -129,90 +205,6 @@ class Delivery:
             status, code = str(batch.status), ExitCode.UNSUCCESSFUL
         self._tally.count(status, code, number=missing)
 
-    async def _download(self, file_id: str, content: IO[bytes], job: Job) -> AsyncIterator[Event]:
-        """Fetch a file, with patience; what fails is told.
-
-        Raises:
-            NotFound: the API does not have it, or does not hand it out.
-            Unavailable: it could not be fetched for long enough.
-            _SpentError: the wait budget is spent.
-            OSError: there is no room for it.
-        """
-        tools, clock = self._tools, self._tools.clock
-        api, deadline = await tools.connect(), tools.deadline(job)
-        attempt, give_up = 0, math.inf
-        while True:
-            attempt += 1
-            left = max(deadline - clock.monotonic(), polling.LEAST_LOOK if attempt == 1 else 0.01)
-            content.seek(0)
-            content.truncate()
-            try:
-                await api.download(file_id, content, min(left, TRANSFER_SECONDS))
-                break
-            except CallFailed as failure:
-                now = clock.monotonic()
-                if is_auth(failure):
-                    raise auth_error(failure) from failure
-                bare = failure.http_status == 404 and not failure.envelope
-                if not is_passing(failure) and not (bare and attempt <= _BARE_404S):
-                    raise NotFound(
-                        f"The batch's file {file_id} can't be fetched: {failure.message}",
-                        http_status=failure.http_status,
-                        request_id=failure.request_id,
-                    ) from failure
-                give_up = min(give_up, now + polling.BLOCKED_AFTER)
-                asked = polling.retry_after(failure.retry_after, clock.now())
-                delay = polling.create_delay(attempt, asked, clock.random())
-                if now + delay >= give_up:
-                    raise Unavailable(
-                        f"The batch's file {file_id} could not be fetched: {failure.message}",
-                        http_status=failure.http_status,
-                        request_id=failure.request_id,
-                        hint=passing_hint(failure),
-                    ) from failure
-                delay = max(min(delay, deadline - now), 0.0)
-                yield job.poll_error(
-                    failure,
-                    attempt=attempt,
-                    elapsed=tools.elapsed(),
-                    consecutive=attempt,
-                    delay=delay,
-                )
-                await clock.sleep(delay)
-                if clock.monotonic() >= deadline:
-                    raise _SpentError from failure
-        content.seek(0)
-
-    def _result(self, raw: bytes) -> _Result | None:
-        """A line as a result; None where it is of somebody else, or there twice."""
-        line = seen(raw)
-        if line is None or line.custom_id in self._delivered:
-            return None
-        if self._known is not None and line.custom_id not in self._known:
-            return None
-        self._delivered.add(line.custom_id)
-        return _Result(line.custom_id, line.status, raw)
-
-    async def _add(self, results: list[_Result], job: Job) -> AsyncIterator[Event]:
-        new = [one for one in results if one.custom_id not in self._results.statuses]
-        try:
-            await self._results.add({one.custom_id: (one.status, one.raw) for one in new})
-        except OSError as error:
-            self._unfetched = True
-            yield job.not_written(self._results.path, error)
-            for one in new:
-                self._tally.count(one.status, code_of(one.status) or ExitCode.LOCAL_IO)
-        if self._known is not None:
-            left = self._known - self._results.statuses.keys()
-            self._tally.each = max(len(left), 1)
-        for one in new:
-            for event in _told(one, job, self._tools):
-                yield event.of_many(one.custom_id)
-
-
-class _SpentError(Exception):
-    """The wait budget was spent before all results were there."""
-
 
 class _Result(NamedTuple):
     """A line of a batch's files."""
@@ -222,8 +214,23 @@ class _Result(NamedTuple):
     raw: bytes
 
 
-def _told(result: _Result, job: Job, tools: Tools) -> Iterator[Event]:
-    """What is told of a job of a batch: its end, as in background mode."""
+def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) -> float:
+    """Seconds until a file is asked for again; raises what ends that."""
+    if is_auth(failure):
+        raise auth_error(failure) from failure
+    if not is_passing(failure) and not patience.doubts:
+        message = f"The batch's file {file_id} can't be fetched: {failure.message}"
+        raise NotFound.of(failure, message) from failure
+    patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))
+    delay = patience.delay()
+    if now + delay >= patience.give_up:
+        message = f"The batch's file {file_id} could not be fetched: {failure.message}"
+        raise Unavailable.of(failure, message, hint=passing_hint(failure)) from failure
+    return delay
+
+
+def _ends(result: _Result, job: Job, context: Context) -> Iterator[Event]:
+    """The events about the end of a batch's job, as in background mode."""
     line = Payload(result.raw).data
     response = line["response"] or {}
     body = response.get("body")
@@ -238,14 +245,12 @@ def _told(result: _Result, job: Job, tools: Tools) -> Iterator[Event]:
             request_id=request_id if isinstance(request_id, str) else None,
             outcome="not_created",
         )
-        yield Job(job.response_id, submitting=True).error(refusal)
+        yield report.error(Job(job.response_id, submitting=True), refusal, context.next_command)
         return
-    body = body or {"status": result.status, "error": line["error"]}
-    payload = Payload.of(body)
-    if job.output.show_output_text and payload.text:
-        text = payload.text
-        yield OutputText(response_id=job.response_id, text=text, bytes=len(utf8(text)))
-    yield Job(job.response_id).final(payload, tools.elapsed())
+    payload = Payload.of(body or {"status": result.status, "error": line["error"]})
+    if context.output.show_output_text and payload.text:
+        yield report.output_text(job, payload.text)
+    yield report.final(Job(job.response_id), payload, context)
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:

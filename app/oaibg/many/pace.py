@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from oaibg.contract.errors import CallFailed
-from oaibg.engine import retry as polling
+from oaibg.engine.retry import LEAST_LOOK, REPLY_GRACE, retry_after
 from oaibg.engine.verdicts import OUT_OF_TURN, is_busy
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
-    from oaibg.api.calls import Calls, Stream
-    from oaibg.api.payload import Payload
+    from oaibg.api.calls import Calls
     from oaibg.base.clock import Clock
+
+    Call = Callable[..., Coroutine[Any, Any, "T"]]
+
+T = TypeVar("T")
 
 CONNECTIONS = 8, 200
 """The fewest and the most requests at a time."""
@@ -34,72 +37,64 @@ _RECOVERY = 0.97
 
 
 class Paced:
-    """A client that all jobs of a run share: as the one it asks, but for these calls.
+    """The calls that all jobs of a run share: as those that it wraps, but for the pace.
 
     Reads are bounded in number; both reads and creates slow down together when the API says that
     there are too many, each kind for itself, as the API has limits of its own for each.
 
     Args:
-        client: what makes the calls.
+        calls: the calls to make.
         clock: the time.
         rate: reads a second that the run is going to make.
     """
 
-    def __init__(self, client: Calls, clock: Clock, rate: float) -> None:
-        self._client = client
+    def __init__(self, calls: Calls, clock: Clock, rate: float) -> None:
+        self._calls = calls
         self._clock = clock
         self._creating, self._reading = Pace(clock), Pace(clock)
         self._gate = Gate(rate)
-
-    async def create(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
-    ) -> Payload:
-        """POST once, when its turn has come; the last seconds are for the reply."""
-        left = self._countdown(timeout)
-        await self._creating.turn(max(timeout - polling.REPLY_GRACE, 0.0))
-        with self._creating.learning():
-            return await self._client.create(body, on_sending, timeout=left())
-
-    async def create_stream(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
-    ) -> tuple[Payload, Stream | None]:
-        """POST once, when its turn has come, as `create`, and go on listening."""
-        left = self._countdown(timeout)
-        await self._creating.turn(max(timeout - polling.REPLY_GRACE, 0.0))
-        with self._creating.learning():
-            return await self._client.create_stream(body, on_sending, timeout=left())
-
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
-        """GET a response, when its turn has come."""
-        async with self._admitted(timeout) as left:
-            return await self._client.retrieve(response_id, left())
-
-    async def cancel(self, response_id: str, timeout: float) -> Payload | None:
-        """POST a cancel, when its turn has come."""
-        async with self._admitted(timeout) as left:
-            return await self._client.cancel(response_id, left())
+        self.create = self._in_turn(calls.create)
+        self.create_stream = self._in_turn(calls.create_stream)
+        self.retrieve = self._admitted(calls.retrieve)
+        self.cancel = self._admitted(calls.cancel)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+        return getattr(self._calls, name)
 
-    @asynccontextmanager
-    async def _admitted(self, timeout: float) -> AsyncIterator[Callable[[], float]]:
-        left = self._countdown(timeout)
-        await self._gate.enter(timeout)
-        try:
-            await self._reading.turn(left())
-            began = self._clock.monotonic()
-            with self._reading.learning():
-                yield left
-            self._gate.took(self._clock.monotonic() - began)
-        finally:
-            self._gate.leave()
+    def _in_turn(self, call: Call[T]) -> Call[T]:
+        """A create that waits for its turn; the last seconds are for the reply."""
+
+        async def create(*request: Any, timeout: float) -> T:
+            left = self._countdown(timeout)
+            await self._creating.turn(max(timeout - REPLY_GRACE, 0.0))
+            with self._creating.learning():
+                return await call(*request, timeout=left())
+
+        return create
+
+    def _admitted(self, call: Call[T]) -> Call[T]:
+        """A read that waits for room and for its turn."""
+
+        async def read(response_id: str, timeout: float) -> T:
+            left = self._countdown(timeout)
+            await self._gate.enter(timeout)
+            try:
+                await self._reading.turn(left())
+                began = self._clock.monotonic()
+                with self._reading.learning():
+                    answer = await call(response_id, left())
+                self._gate.took(self._clock.monotonic() - began)
+                return answer
+            finally:
+                self._gate.leave()
+
+        return read
 
     def _countdown(self, seconds: float) -> Callable[[], float]:
         """What is left of the time, waiting for a turn included; a second at least for a try."""
         clock = self._clock
         give_up = clock.monotonic() + seconds
-        return lambda: max(give_up - clock.monotonic(), min(polling.LEAST_LOOK, seconds))
+        return lambda: max(give_up - clock.monotonic(), min(LEAST_LOOK, seconds))
 
 
 class Pace:
@@ -146,7 +141,7 @@ class Pace:
             yield
         except CallFailed as failure:
             if is_busy(failure):
-                asked = polling.retry_after(failure.retry_after, self._clock.now())
+                asked = retry_after(failure.retry_after, self._clock.now())
                 self._slow_down(began, asked)
             raise
         self._busy = 0

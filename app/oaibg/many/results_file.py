@@ -20,7 +20,7 @@ from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import ExitCode, Unavailable, UsageError
-from oaibg.engine.context import in_thread
+from oaibg.engine.persist import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,7 +156,7 @@ class ResultsFile:
         with open(self._descriptor, "rb", closefd=False) as file:
             for raw in file:
                 number += 1
-                line = seen(raw)
+                line = read_line(raw)
                 ours = line is not None and self._is_ours(line)
                 if not raw.endswith(b"\n") and (ours or _is_cut_off(raw)):
                     break
@@ -171,7 +171,7 @@ class ResultsFile:
                 self.statuses[line.custom_id] = line.status
         return size
 
-    def _is_ours(self, line: Seen) -> bool:
+    def _is_ours(self, line: ResultLine) -> bool:
         if self._known is None:
             return True
         return line.custom_id in self._known and self._known[line.custom_id] in (None, line.id)
@@ -198,7 +198,7 @@ def _is_cut_off(raw: bytes) -> bool:
     return False
 
 
-class Seen(NamedTuple):
+class ResultLine(NamedTuple):
     """What is read of a line."""
 
     id: object
@@ -207,7 +207,7 @@ class Seen(NamedTuple):
     """What its job ended as."""
 
 
-def seen(raw: bytes) -> Seen | None:
+def read_line(raw: bytes) -> ResultLine | None:
     """What a line tells; None where it is no result."""
     try:
         line = Payload(raw).data
@@ -218,7 +218,7 @@ def seen(raw: bytes) -> Seen | None:
             status = str(error["code"]).removeprefix("batch_")
         else:
             status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
-        return Seen(line.get("id"), custom_id, str(status))
+        return ResultLine(line.get("id"), custom_id, str(status))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import signal
 
-TYPE_CHECKING = False  # `typing` is not imported before signals are handled
-
-
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def handle_signals(handler: object) -> None:
-    """Handle the signals that end a run, but what was ignored at the start (nohup) stays so."""
+    """Handle the signals that end a run; one that was ignored at the start (nohup) stays so."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)  # type: ignore[arg-type]

@@ -28,9 +28,22 @@ class StateError(Exception):
         self.code = code
         self.message = message
 
+    def extend(self, text: str) -> None:
+        """Add to the message what else is known."""
+        self.message += text
+
 
 class StateBusyError(StateError):
     """Another process is writing; the same call may succeed in a moment."""
+
+    patience, interval = 5.0, 0.03
+    """Seconds for which the call is worth repeating, and between two calls."""
+
+
+class KeyBusyError(StateBusyError):
+    """Another process is submitting this job key; its job is known in a moment."""
+
+    patience, interval = 10.0, 0.1
 
 
 def open_file(folder: Path, schema: str) -> sqlite3.Connection:

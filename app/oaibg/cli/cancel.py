@@ -1,0 +1,39 @@
+"""`oaibg cancel`: one job, or several."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oaibg.cli.checks import check_id_or_key
+from oaibg.cli.options import CancelOptions
+from oaibg.engine.job import Job
+from oaibg.engine.run_options import Output
+
+if TYPE_CHECKING:
+    import typer
+
+    from oaibg.cli.session import Session
+
+
+def run(context: typer.Context) -> int:
+    """Cancel jobs that are queued or running; returns the exit code."""
+    session: Session = context.obj
+    options = CancelOptions(**context.params)
+    ids = options.response_ids
+    several = ids.are_several
+    session.process.render(human=options.human, several=several)
+    session.process.total = len(ids)
+    job = Job(None if several or not ids else ids[0])
+    session.begin(job, output=Output(human=options.human))
+    check_id_or_key(ids, options.job_key)
+    if several:
+        from oaibg.many import ids as many
+
+        opened = session.open(rate=float(len(ids)))
+        return session.run(lambda context: many.cancel(job, ids, context), opened)
+
+    from oaibg.engine import commands
+    from oaibg.engine.find import Target
+
+    target = Target(response_id=job.response_id, job_key=options.job_key)
+    return session.run(lambda context: commands.cancel(target, job, context))

@@ -1,0 +1,50 @@
+"""Runs argv: every error becomes one closing `error` event and one exit code here."""
+
+from __future__ import annotations
+
+import time
+from typing import NoReturn
+
+import typer
+
+from oaibg.cli.app import app
+from oaibg.cli.session import Session
+from oaibg.contract.errors import ExitCode, Internal, OaibgError, StdoutGone
+
+
+def run_process(argv: list[str], started: float) -> NoReturn:
+    """Run a command in a process of its own, and end it.
+
+    Args:
+        argv: what follows the program's name.
+        started: `time.monotonic()` at the process's start, from which waits count.
+    """
+    session = Session(argv, owned=True, started=started)
+    session.process.end(_run(argv, session))
+
+
+def main(argv: list[str]) -> int:
+    """Run a command in a process that goes on afterwards; returns the exit code."""
+    return _run(argv, Session(argv, owned=False, started=time.monotonic()))
+
+
+def _run(argv: list[str], session: Session) -> int:
+    try:
+        code = app(args=argv, prog_name="oaibg", standalone_mode=False, obj=session)
+    except StdoutGone as gone:
+        return gone.exit_code
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return ExitCode.STDOUT_CLOSED
+        return ended.code if isinstance(ended.code, int) else ExitCode.OK
+    except typer.Abort:
+        return ExitCode.SIGINT
+    except OaibgError as error:
+        return session.fail(error)
+    except OSError as error:
+        if session.process.rendering:
+            return session.fail(Internal.from_bug(error))
+        return ExitCode.LOCAL_IO  # no command has begun: stdout could not take the help
+    except Exception as error:  # noqa: BLE001 - the one place that makes an event of a bug
+        return session.fail(Internal.from_bug(error))
+    return code if isinstance(code, int) else ExitCode.OK

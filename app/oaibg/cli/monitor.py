@@ -1,0 +1,77 @@
+"""`oaibg monitor`: one job, several, or a batch with its results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oaibg.api.payload import is_batch_id
+from oaibg.cli.checks import check_id_or_key, output_of, wait_of
+from oaibg.cli.next_command import NextCommand, rerun_of
+from oaibg.cli.options import MonitorOptions
+from oaibg.contract.errors import UsageError
+from oaibg.engine.job import Job
+
+if TYPE_CHECKING:
+    import typer
+
+    from oaibg.cli.session import Session
+
+
+def run(context: typer.Context) -> int:
+    """Follow jobs that were submitted before; returns the exit code."""
+    session: Session = context.obj
+    options = MonitorOptions(**context.params)
+    ids = options.response_ids
+    several = ids.are_several
+    for_batch = options.results_file is not None
+    session.process.render(human=options.human, several=several or for_batch, waiting=True)
+    session.process.total = len(ids)
+    wait = wait_of(options)
+    job = Job(
+        None if several or not ids else ids[0],
+        is_run=several or for_batch,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+    )
+    output = output_of(options, show_output_text=options.show_output_text)
+    rerun = rerun_of(context) if for_batch else NextCommand(wait, output).monitor(ids)
+    session.begin(job, wait=wait, output=output, rerun=rerun)
+    check_id_or_key(ids, options.job_key)
+    if several:
+        _check_several(options)
+    if for_batch:
+        return _batch(options, job, session)
+    if several:
+        from oaibg.many import ids as many
+
+        opened = session.open(rate=len(ids) / options.poll_seconds)
+        return session.run(lambda context: many.monitor(job, ids, context), opened)
+
+    from oaibg.engine import commands
+    from oaibg.engine.find import Target
+
+    target = Target(response_id=job.response_id, job_key=options.job_key)
+    return session.run(lambda context: commands.monitor(target, job, context))
+
+
+def _check_several(options: MonitorOptions) -> None:
+    if options.output_json_file or options.output_text_file:
+        raise UsageError(
+            "--output-json-file and --output-text-file are for one job.",
+            hint="`oaibg show ID --output-text-file PATH` saves each; the results are kept.",
+        )
+    if options.starting_after is not None:
+        raise UsageError("--starting-after is for one job: each has numbers of its own.")
+
+
+def _batch(options: MonitorOptions, job: Job, session: Session) -> int:
+    """Follow one batch, and fetch its results."""
+    ids, path = options.response_ids, str(options.results_file)
+    elsewhere = options.output_json_file or options.output_text_file
+    if len(ids) != 1 or not is_batch_id(ids[0]) or elsewhere:
+        raise UsageError(
+            "--results-file is for the results of one batch: give its id (batch_…) alone."
+        )
+    from oaibg.many import as_batch
+
+    return session.run(lambda context: as_batch.monitor_batch(ids[0], path, job, context))

@@ -1,0 +1,194 @@
+"""What a command works with: the state, the clock and the SDK are opened when first needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oaibg.cli import environment
+from oaibg.cli.next_command import NextCommand
+from oaibg.contract.errors import StdoutGone
+from oaibg.engine import report
+from oaibg.engine.job import Job
+from oaibg.engine.run_options import Output, Wait
+from oaibg.process.lifecycle import Process, allow_connections
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from oaibg.api.calls import Calls
+    from oaibg.api.client import Api
+    from oaibg.base.clock import Clock
+    from oaibg.contract.errors import OaibgError
+    from oaibg.contract.events import Event
+    from oaibg.engine.context import Context
+
+
+class Session:
+    """One run of a command: what is known of its job, its options, and what it has opened.
+
+    Args:
+        argv: what follows the program's name.
+        owned: whether the process ends with the run.
+        started: `time.monotonic()` at the process's start, from which waits count.
+    """
+
+    def __init__(self, argv: list[str], *, owned: bool, started: float) -> None:
+        self.argv = argv
+        self.job = Job(submitting=argv[:1] == ["submit"])
+        self.wait, self.output = Wait(), Output()
+        self.next_command = NextCommand()
+        self.process = Process(owned=owned, started=started, command=self)
+
+    def begin(
+        self,
+        job: Job,
+        *,
+        wait: Wait | None = None,
+        output: Output | None = None,
+        rerun: list[str] | None = None,
+    ) -> None:
+        """Note what the options say, for whatever ends the run."""
+        self.job, self.wait, self.output = job, wait or Wait(), output or Output()
+        self.next_command = NextCommand(self.wait, self.output, rerun)
+
+    def interrupted(self, signum: int) -> Event:
+        """The event that ends the run now, because of a signal."""
+        return report.interrupted(self.job, self.next_command, signum)
+
+    def must_cancel(self) -> bool:
+        """Whether a signal has to cancel the job, which takes the event loop."""
+        return self.wait.cancel_on_interrupt and self.job.response_id is not None
+
+    def last_words(self) -> str | None:
+        """What must be said if stdout takes nothing more: an id that is nowhere else."""
+        job = self.job
+        if job.is_kept or job.outcome != "created":
+            return None
+        return (
+            f"The job {job.response_id} was submitted, and the state could not take its id. "
+            f"Follow it with: oaibg monitor {job.response_id}"
+        )
+
+    def fail(self, error: OaibgError) -> int:
+        """Show the error that ends the run; returns the exit code."""
+        if not self.process.rendering:
+            # The options could not be read, but these two still say who reads.
+            raw = self.argv[:1] == ["show"] and "--output-text" in self.argv
+            self.process.render(human="--human" in self.argv, raw=raw)
+        try:
+            self.process.write(report.error(self.job, error, self.next_command))
+        except StdoutGone as gone:
+            return gone.exit_code
+        return error.exit_code
+
+    def run(
+        self, command: Callable[[Context], Awaitable[Event]], opened: Opened | None = None
+    ) -> int:
+        """Run a command of the engine on an event loop; returns the exit code.
+
+        Args:
+            command: returns the event that ends the run.
+            opened: what it works with, if that is open already.
+        """
+        context, connection = opened or self.open()
+
+        async def close() -> None:
+            await connection.close()
+            context.store.close()
+
+        return self.process.run(lambda: command(context), close)
+
+    def open(self, *, rate: float | None = None) -> Opened:
+        """Open the state, and all else that a command works with.
+
+        Args:
+            rate: in a run over several jobs, which share what they work with, the reads a second
+                that it is going to make.
+        """
+        from oaibg.base.clock import RealClock
+        from oaibg.engine.context import Context, Shared
+        from oaibg.state.commits import Commits
+        from oaibg.state.store import open_store
+
+        base_url = environment.base_url()
+        clock, process = RealClock(), self.process
+        connection = _Connection(base_url, clock, rate)
+        store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
+        context = Context(
+            emit=process.emit,
+            connect=connection.open,
+            store=store,
+            state_problem=problem,
+            base_url=environment.without_credentials(base_url),
+            clock=clock,
+            started=process.started,
+            signum=lambda: process.signum,
+            next_command=self.next_command,
+            wait=self.wait,
+            # A person waits for one answer, and not for those of many jobs.
+            output=self.output.but(human=False) if process.several else self.output,
+            shared=Shared(),
+            commits=Commits(store, clock) if rate is not None else None,
+        )
+        return Opened(context, connection)
+
+
+class Opened(NamedTuple):
+    """What a command works with, and the connection in it."""
+
+    context: Context
+    connection: _Connection
+
+
+class _Connection:
+    """The calls of the API, once somebody asks for them."""
+
+    def __init__(self, base_url: str, clock: Clock, rate: float | None) -> None:
+        self._base_url, self._clock, self._rate = base_url, clock, rate
+        self._loading: asyncio.Task[Api] | None = None
+        self._client: Api | None = None
+        self._calls: Calls | None = None
+
+    async def open(self) -> Calls:
+        """The calls; the SDK is imported now.
+
+        Raises:
+            AuthRefused: there is no key that can be sent.
+            UsageError: the environment makes no client.
+        """
+        if self._calls is not None:
+            return self._calls
+        key = environment.api_key()
+
+        import asyncio
+
+        if self._loading is None:
+            # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
+            # may allocate and free a chunk of it with every call, and an import makes many.
+            self._loading = asyncio.ensure_future(
+                asyncio.to_thread(_load_client, self._base_url, key)
+            )
+        client = await asyncio.shield(self._loading)
+        if self._calls is None:
+            self._client = client
+            self._calls = client if self._rate is None else _paced(client, self._clock, self._rate)
+        return self._calls
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+
+
+def _load_client(base_url: str, key: str) -> Api:
+    from oaibg.api.client import Api
+
+    return Api(base_url, key)
+
+
+def _paced(client: Calls, clock: Clock, rate: float) -> Calls:
+    from oaibg.many.pace import Paced
+
+    allow_connections()
+    return Paced(client, clock, rate)

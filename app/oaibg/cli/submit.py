@@ -1,0 +1,204 @@
+"""`oaibg submit`: a job, a file of jobs in background mode, or a file of jobs as one batch."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from oaibg.cli import environment
+from oaibg.cli.checks import output_of, wait_of
+from oaibg.cli.next_command import rerun_of
+from oaibg.cli.options import SubmitOptions
+from oaibg.contract.errors import ExitCode, UsageError
+from oaibg.engine import report
+from oaibg.engine.job import Job
+from oaibg.request import fields
+from oaibg.request.body import Request, Settings, build_request
+from oaibg.request.sources import Given, Sources, read_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import typer
+
+    from oaibg.cli.session import Session
+    from oaibg.contract.events import DryRun
+    from oaibg.request.attachments import Attachment
+    from oaibg.request.jobs_file import JobsFile
+
+MAX_IN_FLIGHT = 50
+
+_NO_STREAM = "--stream is not possible for a job that may take its time (--completion-window)."
+
+
+def run(context: typer.Context) -> int:
+    """Submit a job, or a file of them, and follow it to its end; returns the exit code."""
+    session: Session = context.obj
+    options = SubmitOptions(**context.params)
+    many = options.jobs_file is not None
+    session.process.render(human=options.human, several=many)
+    wait = wait_of(options, "changes" if many else "all")
+    session.begin(
+        Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after),
+        wait=wait,
+        output=output_of(options, show_output_text=options.show_output_text),
+    )
+    environment.base_url()  # what is wrong with it is said before anything is read
+    given = read_sources(_sources(options))
+    settings = _settings(options)
+    if options.resubmit_unknown and options.job_key is None and not many:
+        raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
+    if not many:
+        return _one_job(options, given, settings, session)
+
+    from oaibg.request.jobs_file import JobsFile
+
+    _check_file_options(options, session)
+    batch = options.completion_window == "24h"
+    file = JobsFile(str(options.jobs_file), settings, background=not batch)
+    context.call_on_close(file.close)
+    session.process.total = len(file.lines)
+    if options.dry_run:
+        return _dry_run_file(file, session)
+    session.begin(session.job, wait=wait, output=session.output, rerun=rerun_of(context))
+    return _jobs_file(options, file, session)
+
+
+def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: Session) -> int:
+    batch = options.completion_window == "24h"
+    if options.results_file is not None or options.max_in_flight is not None or batch:
+        raise UsageError(
+            "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
+        )
+    request = build_request(given.input, settings)
+    if session.wait.stream and "background_options" in request.body:
+        raise UsageError(_NO_STREAM)
+    if options.dry_run:
+        session.process.write(_dry_run(request, session, given.attachments))
+        return ExitCode.OK
+    start = report.submit_start(request, options.job_key, options.poll_seconds)
+    session.process.write(start)
+
+    from oaibg.engine import commands
+    from oaibg.engine.submission import Submission
+
+    submission = Submission(
+        request=request,
+        model=request.text_of("model"),
+        completion_window=options.completion_window,
+        job_key=options.job_key,
+        resubmit_unknown=options.resubmit_unknown,
+        detach=options.detach,
+    )
+    job = session.job
+    return session.run(lambda context: commands.submit(submission, job, context))
+
+
+def _jobs_file(options: SubmitOptions, file: JobsFile, session: Session) -> int:
+    """Run a jobs file: in background mode, or as one batch."""
+    from oaibg.many.plan import Plan
+
+    own = session.job
+    plan = Plan(
+        file=file,
+        key=options.job_key or str(options.jobs_file),
+        results_path=str(options.results_file),
+        max_in_flight=options.max_in_flight or MAX_IN_FLIGHT,
+        completion_window=options.completion_window,
+        resubmit_unknown=options.resubmit_unknown,
+    )
+    if options.completion_window == "24h":
+        from oaibg.many.as_batch import submit_batch
+
+        return session.run(lambda context: submit_batch(plan, own, context, detach=options.detach))
+
+    from oaibg.many.in_background import submit_file
+
+    opened = session.open(rate=plan.max_in_flight / options.poll_seconds)
+    return session.run(lambda context: submit_file(plan, own, context), opened)
+
+
+def _sources(options: SubmitOptions) -> Sources:
+    return Sources(
+        prompt=options.prompt,
+        prompt_file=options.prompt_file,
+        system_prompt=options.system_prompt,
+        developer_prompt=options.developer_prompt,
+        attach=tuple(options.attach or ()),
+        messages_json_file=options.messages_json_file,
+        input_json_file=options.input_json_file,
+        jobs_file=options.jobs_file,
+        others=(options.tools_json_file, options.json_schema_file, options.body_json_file),
+    )
+
+
+def _settings(options: SubmitOptions) -> Settings:
+    """What goes into the request beside its input; the files that it names are read here."""
+    window = options.completion_window
+    tools, schema, body = options.tools_json_file, options.json_schema_file, options.body_json_file
+    return Settings(
+        model=options.model,
+        reasoning_effort=options.reasoning_effort,
+        verbosity=options.verbosity,
+        instructions=options.instructions,
+        max_output_tokens=options.max_output_tokens,
+        completion_window=None if window == "24h" else window,
+        previous_response_id=options.previous_response_id,
+        tools=fields.read_tools(tools) if tools else None,
+        text_format=fields.read_json_schema(schema) if schema else None,
+        metadata=fields.parse_metadata(list(options.metadata or [])),
+        body=fields.read_object(body) if body else None,
+    )
+
+
+def _check_file_options(options: SubmitOptions, session: Session) -> None:
+    """Raise `UsageError` if an option does not go with a jobs file."""
+    if options.results_file is None and not options.dry_run:
+        raise UsageError("--jobs-file needs --results-file: there all results go.")
+    if options.output_json_file or options.output_text_file:
+        raise UsageError(
+            "--output-json-file and --output-text-file are for one job; with --jobs-file all "
+            "results go into --results-file."
+        )
+    if options.starting_after is not None:
+        raise UsageError("--starting-after is for one job: each has numbers of its own.")
+    if options.detach and options.completion_window != "24h":
+        raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
+    if session.wait.stream and options.completion_window is not None:
+        raise UsageError(_NO_STREAM)
+
+
+def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = ()) -> DryRun:
+    from oaibg.contract.events import AttachedFile, DryRun
+    from oaibg.request.body import canonical_json
+
+    body = request.sent_body(stream=session.wait.stream)
+    return DryRun(
+        response_id=None,
+        method="POST",
+        url=f"{environment.without_credentials(environment.base_url())}/responses",
+        body=body,
+        body_bytes=len(canonical_json(body)),
+        attachments=[
+            AttachedFile(path=file.path, type=file.part["type"], bytes=file.bytes) for file in files
+        ],
+        request_sha256=request.sha256,
+        exit_code=0,
+    )
+
+
+def _dry_run_file(file: JobsFile, session: Session) -> int:
+    from oaibg.contract.events import Summary
+
+    process = session.process
+    for line in file.lines:
+        process.write(_dry_run(file.request(line), session).of_many(line.custom_id))
+    summary = Summary(
+        response_id=None,
+        counts={"valid": len(file.lines)},
+        elapsed_seconds=round(time.monotonic() - process.started, 3),
+        exit_code=ExitCode.OK,
+        next=None,
+    )
+    process.write(summary)
+    return ExitCode.OK

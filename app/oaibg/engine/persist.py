@@ -1,0 +1,129 @@
+"""Writing to the state with care: what it can't take is a warning, once a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from oaibg.api.payload import Payload
+from oaibg.contract.errors import OaibgError, Unavailable, UsageError
+from oaibg.engine import report
+from oaibg.state.commits import patiently
+from oaibg.state.file import StateBusyError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from oaibg.contract.events import Event
+    from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
+    from oaibg.state.store import Row, Store
+
+T = TypeVar("T")
+
+_WORK_GRACE = 0.8
+
+
+async def commit(write: Callable[[], T], context: Context) -> T:
+    """Write to the state; together with other jobs' writes in a run over several.
+
+    Raises:
+        StateError: it is not written.
+    """
+    if context.commits is None:
+        return await patiently(write, context.clock)
+    return await context.commits.write(write)
+
+
+async def remember(write: Callable[[], object], job: Job, context: Context) -> bool:
+    """Write to the state if that is possible; returns whether it is written."""
+    try:
+        await commit(write, context)
+    except StateError as error:
+        await warn_of_state(error, job, context)
+        return False
+    return True
+
+
+async def remember_id(job: Job, context: Context) -> None:
+    """Write a job's id to its row, if that has not been possible so far."""
+    row, store = job.unstored_row, context.store
+    if row is not None and await remember(
+        lambda: store.submitted(row, str(job.response_id), job.status), job, context
+    ):
+        job.note_stored(durably=store.is_durable)
+
+
+async def remember_seen(payload: Payload, job: Job, context: Context) -> None:
+    """Note a job's status, and keep its result if it has ended."""
+    await remember_id(job, context)
+    store, base_url, response_id = context.store, context.base_url, str(job.response_id)
+
+    def write() -> None:
+        store.seen(base_url, response_id, payload.status, payload.model)
+        if payload.ended:
+            store.note_result(base_url, response_id)
+
+    if not await remember(write, job, context):
+        return
+    job.note_seen(durably=store.is_durable)
+    if payload.ended:
+        try:
+            await in_thread(store.save_result, base_url, response_id, payload.raw)
+        except StateError as error:
+            await warn_of_state(error, job, context)
+
+
+async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
+    """Emit a warning about what the state could not take, once a run."""
+    if (warning := state_warning(error, job, context)) is not None:
+        await context.emit(warning)
+
+
+def state_warning(error: StateError, job: Job, context: Context) -> Event | None:
+    """The warning about what the state can't do for this run; None if there was one already."""
+    if not context.shared.is_first_state_warning():
+        return None
+    return report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")
+
+
+def state_error(error: StateError) -> OaibgError:
+    """The error of a run that can't do without the state."""
+    hint = _STATE_ADVICE.get(error.code)
+    if isinstance(error, StateBusyError):
+        return Unavailable(error.message, code=error.code, hint=hint)
+    return UsageError(error.message, code=error.code, hint=hint)
+
+
+def local_copy(row: Row | None, store: Store) -> Payload | None:
+    """The result that was kept of a job; None if there is none that can be read."""
+    raw = store.result(row) if row is not None else None
+    try:
+        payload = Payload(raw) if raw is not None else None
+    except ValueError:
+        return None
+    return payload if payload is not None and payload.ended else None
+
+
+async def in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Do what may take long in a thread; a cancelled task (a signal) leaves it a moment to end.
+
+    Ending in the middle of a file would leave a part of it.
+    """
+    import asyncio
+
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working}, timeout=_WORK_GRACE)
+        raise
+
+
+_STATE_ADVICE = {
+    "state_busy": "Try again in a moment.",
+    "state_corrupt": "Ids and results that were kept there may be missing from now on.",
+    "state_newer": "Upgrade oaibg, or point OAIBG_STATE_DIR to a folder of its own.",
+    "state_unwritable": "Point OAIBG_STATE_DIR to a folder that can be written; "
+    "ids and results are kept there.",
+}

@@ -1,0 +1,313 @@
+"""The events about a job, made of what is known of it: each of them here, and nowhere else."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from oaibg.base.text import timestamp, utf8
+from oaibg.contract.errors import ExitCode
+from oaibg.contract.events import (
+    CallError,
+    CancelResult,
+    Detached,
+    Error,
+    Final,
+    Interrupted,
+    ListedJob,
+    OutputText,
+    OutputTextDelta,
+    OutputTextMissing,
+    Poll,
+    PollError,
+    Progress,
+    Response,
+    SubmitError,
+    SubmitStart,
+    Submitted,
+    Timeout,
+    Warning,  # noqa: A004 - the contract's name
+    WroteJson,
+    WroteText,
+)
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from oaibg.api.payload import Payload
+    from oaibg.contract.errors import CallFailed, OaibgError, Outcome
+    from oaibg.engine.context import Context, NextCommand
+    from oaibg.engine.job import Job
+    from oaibg.request.body import Request
+    from oaibg.state.store import Row
+
+
+def submit_start(request: Request, job_key: str | None, poll_seconds: float) -> SubmitStart:
+    """A submit was understood; nothing is sent yet."""
+    return SubmitStart(
+        response_id=None,
+        model=request.text_of("model"),
+        reasoning_effort=request.text_of("reasoning", "effort"),
+        verbosity=request.text_of("text", "verbosity"),
+        poll_seconds=poll_seconds,
+        job_key=job_key,
+        request_sha256=request.sha256,
+    )
+
+
+def submit_error(
+    failure: CallFailed, context: Context, *, attempt: int, delay: float
+) -> SubmitError:
+    """A try that certainly created nothing, and will be made again after `delay` seconds."""
+    return SubmitError(
+        response_id=None,
+        attempt=attempt,
+        elapsed_seconds=context.elapsed(),
+        error=_call_error(failure),
+        retry_in_seconds=round(delay, 3),
+    )
+
+
+def submitted(job: Job, payload: Payload | None) -> Submitted:
+    """The API gave an id; without a payload, the job was found to be submitted already."""
+    return Submitted(
+        response_id=job.response_id,
+        status=job.status,
+        request_id=payload.request_id if payload is not None else None,
+        reattached=payload is None,
+    )
+
+
+def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -> Poll:
+    """The job's state was read; the next poll is in `next_poll` seconds."""
+    return Poll(
+        response_id=job.response_id,
+        attempt=attempt,
+        status=job.status,
+        elapsed_seconds=context.elapsed(),
+        next_poll_seconds=None if next_poll is None else round(next_poll, 3),
+    )
+
+
+def poll_error(
+    failure: CallFailed,
+    job: Job,
+    context: Context,
+    *,
+    attempt: int,
+    consecutive: int,
+    delay: float,
+) -> PollError:
+    """A read that failed; the next one is in `delay` seconds."""
+    return PollError(
+        response_id=job.response_id,
+        attempt=attempt,
+        elapsed_seconds=context.elapsed(),
+        consecutive=consecutive,
+        error=_call_error(failure),
+        retry_in_seconds=round(max(delay, 0.0), 3),
+    )
+
+
+def progress(job: Job, kind: str, item_type: str | None, number: int | None) -> Progress:
+    """The stream says that the job has come to another state, item or tool call."""
+    return Progress(
+        response_id=job.response_id, type=kind, item_type=item_type, sequence_number=number
+    )
+
+
+def text_delta(job: Job, delta: str, number: int | None) -> OutputTextDelta:
+    """More of the answer's text; `number` is that of the last delta in it."""
+    return OutputTextDelta(response_id=job.response_id, delta=delta, sequence_number=number)
+
+
+def output_text(job: Job, text: str) -> OutputText:
+    """The answer's text."""
+    return OutputText(response_id=job.response_id, text=text, bytes=len(utf8(text)))
+
+
+def output_text_missing(job: Job, payload: Payload) -> OutputTextMissing:
+    """The response has no text."""
+    return OutputTextMissing(response_id=job.response_id, status=payload.status)
+
+
+def wrote(
+    job: Job, kind: type[WroteJson | WroteText], path: str, data: bytes
+) -> WroteJson | WroteText:
+    """A file was written."""
+    import hashlib
+
+    sha256 = hashlib.sha256(data).hexdigest()
+    return kind(response_id=job.response_id, path=path, bytes=len(data), sha256=sha256)
+
+
+def warning(job: Job, code: str, message: str) -> Warning:
+    """Something to know that does not end the run."""
+    return Warning(response_id=job.response_id, code=code, message=message)
+
+
+def not_written(job: Job, path: str, error: OSError) -> Warning:
+    """A file could not be written: the run goes on, and its exit code says so."""
+    return warning(job, "write_failed", f"{path} could not be written: {error.strerror}.")
+
+
+def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> Final:
+    """The job's end, from its payload; `written` is whether all files could be written."""
+    code = end_code(payload, written=written)
+    return Final(
+        response_id=job.response_id,
+        status=str(payload.status),
+        ok=payload.succeeded,
+        elapsed_seconds=context.elapsed(),
+        model=payload.model,
+        usage=payload.object("usage"),
+        error=payload.object("error"),
+        incomplete_details=payload.object("incomplete_details"),
+        output_text_bytes=len(utf8(payload.text)),
+        exit_code=code,
+        next=None if code == ExitCode.OK else _show(job, context),
+    )
+
+
+def end_code(payload: Payload, *, written: bool) -> ExitCode:
+    """The exit code for a job that has ended; `written` is whether all files could be written."""
+    if not payload.succeeded:
+        return ExitCode.UNSUCCESSFUL
+    return ExitCode.OK if written else ExitCode.LOCAL_IO
+
+
+def response(
+    job: Job, payload: Payload, source: Literal["api", "local"], context: Context, *, written: bool
+) -> Response:
+    """One look at a job; the payload is in it unless it was asked for in another way."""
+    ended = payload.ended
+    return Response(
+        response_id=job.response_id,
+        status=payload.status,
+        source=source,
+        response=None if context.output.is_asked_for else payload.data,
+        exit_code=end_code(payload, written=written) if ended else ExitCode.STILL_RUNNING,
+        next=None if ended else _monitor(job, context.next_command),
+    )
+
+
+def timeout(job: Job, context: Context) -> Timeout:
+    """The wait budget is spent."""
+    return Timeout(
+        response_id=job.response_id,
+        status=job.status,
+        elapsed_seconds=context.elapsed(),
+        exit_code=3,
+        next=_resume(job, context.next_command),
+    )
+
+
+def detached(job: Job, context: Context) -> Detached:
+    """The job is left to run."""
+    return Detached(
+        response_id=job.response_id,
+        status=job.status,
+        exit_code=0,
+        next=_resume(job, context.next_command),
+    )
+
+
+def cancel_result(job: Job, code: ExitCode, context: Context) -> CancelResult:
+    """What became of a cancel."""
+    following = None
+    if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
+        following = _monitor(job, context.next_command)
+    elif code == ExitCode.UNSUCCESSFUL:
+        following = _show(job, context)
+    return CancelResult(
+        response_id=job.response_id,
+        status=job.status,
+        cancelled=code == ExitCode.OK,
+        exit_code=code,
+        next=following,
+    )
+
+
+def interrupted(
+    job: Job, next_command: NextCommand, signum: int, *, cancelled: bool = False
+) -> Interrupted:
+    """A signal ended the wait; `cancelled` is whether the job was cancelled for it."""
+    following = _resume(job, next_command)
+    if cancelled and not (job.is_run and next_command.rerun()):
+        following = next_command.show(str(job.response_id))
+    return Interrupted(
+        response_id=job.response_id,
+        signal=signal.Signals(signum).name,
+        status=job.status,
+        job_cancelled=cancelled,
+        outcome=job.outcome,
+        exit_code=128 + signum,
+        next=following,
+    )
+
+
+def error(job: Job, failed: OaibgError, next_command: NextCommand) -> Error:
+    """An error ended the run."""
+    outcome = job.outcome
+    if outcome is not None and outcome != "created" and failed.outcome is not None:
+        outcome = failed.outcome
+    return Error(
+        response_id=job.response_id,
+        code=failed.code,
+        message=failed.message,
+        http_status=failed.http_status,
+        request_id=failed.request_id,
+        retryable=failed.retryable,
+        outcome=outcome,
+        hint=failed.hint,
+        exit_code=failed.exit_code,
+        next=_after(failed, outcome, job, next_command),
+    )
+
+
+def listed(row: Row) -> ListedJob:
+    """A job as the state knows it."""
+    return ListedJob(
+        response_id=row.response_id,
+        custom_id=row.custom_id,
+        job_key=row.job_key and row.job_key.partition("\n")[0],
+        model=row.model,
+        status=row.status if row.response_id is not None else "outcome_unknown",
+        created_at=timestamp(row.created_at),
+        updated_at=timestamp(row.updated_at),
+        base_url=row.base_url,
+    )
+
+
+def _after(
+    failed: OaibgError, outcome: Outcome | None, job: Job, next_command: NextCommand
+) -> list[str] | None:
+    if job.is_run and (rerun := next_command.rerun()) is not None:
+        return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
+    going_on = failed.resumable or outcome == "created"
+    return _monitor(job, next_command) if going_on else None
+
+
+def _resume(job: Job, next_command: NextCommand) -> list[str] | None:
+    """The argv that goes on with a job, or with the run that it stands for."""
+    rerun = next_command.rerun() if job.is_run else None
+    return rerun or _monitor(job, next_command)
+
+
+def _monitor(job: Job, next_command: NextCommand) -> list[str] | None:
+    if job.response_id is None:
+        return None
+    return next_command.monitor([job.response_id], job.last_number)
+
+
+def _show(job: Job, context: Context) -> list[str] | None:
+    return None if job.response_id is None else context.next_command.show(job.response_id)
+
+
+def _call_error(failure: CallFailed) -> CallError:
+    return CallError(
+        code=failure.code,
+        message=failure.message,
+        http_status=failure.http_status,
+        request_id=failure.request_id,
+    )
