@@ -24,7 +24,7 @@ from oaibg.engine.job import Job
 from oaibg.many.pace import CONNECTIONS
 from oaibg.many.side_by_side import WORST, Tally, spread
 from oaibg.sandbox import Fault
-from oaibg.sandbox.jobs import new_job
+from oaibg.sandbox.job.job import new_job
 from oaibg.state.file import FILE
 
 if TYPE_CHECKING:
