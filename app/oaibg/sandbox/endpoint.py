@@ -1,4 +1,4 @@
-"""One request from its arrival to its answer: it is logged, a fault may strike, its operation runs."""
+"""One request from arrival to answer: it is logged, a fault may strike, its operation runs."""
 
 from __future__ import annotations
 
