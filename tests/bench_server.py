@@ -23,8 +23,10 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 
-from oaibg.sandbox.jobs import Job
-from oaibg.sandbox.wire import to_json, to_sse
+from oaibg.sandbox.encoding import to_json, to_sse
+from oaibg.sandbox.job.events import timeline
+from oaibg.sandbox.job.job import Job
+from oaibg.sandbox.job.response_object import response_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,10 +96,10 @@ class Jobs:
     def body(self, job: Job) -> bytes:
         """A job as JSON, made once for as long as it runs."""
         if job.status(time.time()) == "completed":
-            return to_json(job.payload_as("completed"))
+            return to_json(response_object(job, "completed"))
         body = self._bodies.get(job.id)
         if body is None:
-            body = self._bodies[job.id] = to_json(job.payload_as("in_progress"))
+            body = self._bodies[job.id] = to_json(response_object(job, "in_progress"))
         return body
 
     def counts(self) -> dict[str, float]:
@@ -217,7 +219,7 @@ class _Stream:
         """Send what is due, and come back for the rest; also where the job's end has changed."""
         self.stop()
         now = time.time()
-        events = self._job.timeline()[self._next :]
+        events = timeline(self._job)[self._next :]
         due = [event for at, event in events if at <= now]
         self._next += len(due)
         if data := b"".join(map(to_sse, due)):

@@ -25,7 +25,7 @@ from harness import await_line, wait_until
 from ledger import count, rows_of, tally
 from oaibg.contract.schema import event_schema
 from oaibg.sandbox import Fault, Personality
-from oaibg.sandbox.batch_lines import Plan
+from oaibg.sandbox.batch.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,11 +25,12 @@ from openai.types.responses.response_create_params import (
 )
 
 from oaibg.sandbox import PERSONALITIES, Fault, Personality, Sandbox
-from oaibg.sandbox.checks import KNOWN_PARAMETERS
+from oaibg.sandbox.checks.create import KNOWN_PARAMETERS
 from oaibg.sandbox.faults import parse_faults
-from oaibg.sandbox.jobs import new_job
+from oaibg.sandbox.job.events import timeline
+from oaibg.sandbox.job.job import new_job
 from oaibg.sandbox.personality import CHOICES
-from oaibg.sandbox.samples import sample
+from oaibg.sandbox.schema_sample import sample
 
 if typing.TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +129,7 @@ def test_the_life_of_a_job_depends_on_the_time_alone() -> None:
         "cancelled",
         "cancelled",
     ]
-    assert [event["type"] for _, event in job.timeline()][-1] == "response.failed"
+    assert [event["type"] for _, event in timeline(job)][-1] == "response.failed"
 
 
 def test_the_request_is_echoed_with_the_defaults_filled_in(http: httpx2.Client) -> None:

@@ -25,7 +25,8 @@ from openai import (
 from openai.types.responses import Response
 
 from oaibg.sandbox import Fault, Personality, Sandbox
-from oaibg.sandbox.batches import new_batch
+from oaibg.sandbox.batch.batch import new_batch
+from oaibg.sandbox.batch.batch_object import batch_object
 from oaibg.sandbox.personality import DEFAULT
 
 if TYPE_CHECKING:
@@ -820,7 +821,7 @@ def test_the_largest_batch_is_planned_once_and_polled_cheaply() -> None:
     batch = new_batch(request, content, 0.0, 1000.0, 86400.0, lambda _: None, DEFAULT)
     planned = time.monotonic() - begun
     begun = time.monotonic()
-    seen = [batch.payload(float(now)) for now in range(1001)]
+    seen = [batch_object(batch, float(now)) for now in range(1001)]
     assert time.monotonic() - begun < planned
     done = [one["request_counts"]["completed"] for one in seen]
     assert all(before <= after for before, after in pairwise(done))

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 from openai.types.responses import ResponseStreamEvent
 
-from oaibg.sandbox import Fault, Personality, Sandbox, wire
+from oaibg.sandbox import Fault, Personality, Sandbox
+from oaibg.sandbox.wire.event_stream import Cursor
 from test_sandbox import LONG, command, create, end, events, refused, request
 
 if typing.TYPE_CHECKING:
@@ -456,15 +457,15 @@ def test_a_stream_sleeps_while_nothing_happens(
 ) -> None:
     """It looks at its job when an event is due, and not before."""
     looks = 0
-    look = wire._Reading.early
+    look = Cursor.due_in
 
-    def counted(reading: wire._Reading, now: float) -> float | None:
+    def counted(cursor: Cursor, now: float) -> float | None:
         nonlocal looks
         looks += 1
-        return look(reading, now)
+        return look(cursor, now)
 
     reader = Reader(sandbox, stream=True)
-    monkeypatch.setattr(wire._Reading, "early", counted)
+    monkeypatch.setattr(Cursor, "due_in", counted)
     time.sleep(0.2)
     assert looks == 0
     let_end(sandbox, reader)

@@ -14,8 +14,9 @@ from oaibg.api.client import Api
 from oaibg.contract.events import Error
 from oaibg.engine.find import Target
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
+from oaibg.sandbox.encoding import to_json
+from oaibg.sandbox.job.response_object import response_object
 from oaibg.sandbox.personality import CHOICES
-from oaibg.sandbox.wire import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +86,7 @@ def let_end(sandbox: Sandbox, response_id: str) -> None:
 
 def served(sandbox: Sandbox, personality: Personality, response_id: str, raw: bytes) -> bytes:
     """What the server sends of a completed job, with the id that `raw` has."""
-    shown = personality.payload(sandbox.jobs[response_id], "completed")
+    shown = response_object(sandbox.jobs[response_id], "completed", personality)
     return to_json({**shown, "id": json.loads(raw)["id"]})
 
 

@@ -41,8 +41,9 @@ from oaibg.engine.run_options import Wait
 from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
+from oaibg.sandbox.encoding import to_json
+from oaibg.sandbox.job.events import timeline
 from oaibg.sandbox.personality import CHOICES
-from oaibg.sandbox.wire import to_json
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def looks(sandbox: Sandbox) -> list[LoggedRequest]:
 def events_of(sandbox: Sandbox) -> list[dict[str, Any]]:
     """All events of the one job, as the server has them."""
     (job,) = sandbox.jobs.values()
-    return [event for _, event in job.timeline()]
+    return [event for _, event in timeline(job)]
 
 
 def assert_whole(sandbox: Sandbox, *results: Result) -> None:

@@ -1,32 +1,36 @@
 """A local server with background responses and batches, for trying, demos and tests.
 
-It runs on loopback, needs no key, costs nothing and does what it is told: jobs that take
-milliseconds or minutes, that end in any way, faults that are scripted in advance, and
-personalities of other servers with the same API.
+It runs on loopback, needs no key and costs nothing. Jobs take milliseconds or minutes and end in
+any way, faults are scripted in advance, and personalities stand for other servers with the same
+API.
 
     with Sandbox.running(seconds=0.05) as sandbox:
         sandbox.script(Fault(on="retrieve", kind="status", status=503))
         client = OpenAI(base_url=sandbox.base_url, api_key="sandbox")
 
-`python -m oaibg.sandbox` runs the same server on its own. What a job does can be chosen by the
-request's `metadata`: see `oaibg.sandbox.jobs`. It has the Files API and the Batch API as well:
-what a batch does is chosen by its metadata and by those of its lines, see `oaibg.sandbox.batches`.
+`python -m oaibg.sandbox` runs the same server on its own. A request's `metadata` can choose what
+its job does: see `oaibg.sandbox.job.metadata`. There are the Files API and the Batch API as well;
+the metadata of a batch and of its lines choose what it does: see `oaibg.sandbox.batch.batch`.
 Needs the extra `oaibg[sandbox]`.
+
+How a request goes: `server` accepts it, `app` finds its operation, `endpoint` logs it and lets a
+scripted fault strike, the operation (`operations`) checks it (`checks`) and works on the `state`,
+and `wire` sends the answer. `job` and `batch` know nothing of HTTP: they are functions of time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .faults import Fault
-from .personality import PERSONALITIES, Personality
+from oaibg.sandbox.faults import Fault
+from oaibg.sandbox.personality import PERSONALITIES, Personality
 
 if TYPE_CHECKING:
-    from .app import LoggedRequest
-    from .batches import Batch
-    from .files import StoredFile
-    from .jobs import Job
-    from .server import Sandbox
+    from oaibg.sandbox.batch.batch import Batch
+    from oaibg.sandbox.batch.files import StoredFile
+    from oaibg.sandbox.job.job import Job
+    from oaibg.sandbox.request_log import LoggedRequest
+    from oaibg.sandbox.server import Sandbox
 
 __all__ = [
     "PERSONALITIES",
@@ -40,11 +44,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Batch": "batches",
-    "Job": "jobs",
-    "LoggedRequest": "app",
+    "Batch": "batch.batch",
+    "Job": "job.job",
+    "LoggedRequest": "request_log",
     "Sandbox": "server",
-    "StoredFile": "files",
+    "StoredFile": "batch.files",
 }
 
 

@@ -14,21 +14,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from .faults import Fault, parse_faults
-from .personality import PERSONALITIES
+from oaibg.sandbox.faults import Fault, parse_faults
+from oaibg.sandbox.personality import PERSONALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from .app import LoggedRequest
+    from oaibg.sandbox.request_log import LoggedRequest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code. Ends by `SystemExit` (130, 143) on a signal."""
     options = _parser().parse_args(argv)
     try:
-        from .server import Sandbox
+        from oaibg.sandbox.server import Sandbox
     except ModuleNotFoundError as error:
         print(
             f"oaibg.sandbox: {error.name} is missing; it is in the extra oaibg[sandbox]: "

@@ -47,7 +47,7 @@ _FRAMING = ("content-length", "transfer-encoding", "connection")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong. Raises `ValueError` when its fields make no sense.
+    """One thing that goes wrong. Raises `ValueError` if its fields make no sense.
 
     `on` says which requests it may hit. A create with `stream=true` counts as `create` and as
     `stream`; a retrieve with `stream=true` as `stream` alone; deletes, input items, the other
@@ -60,7 +60,7 @@ class Fault:
       what the API or a gateway sends with that status
     - `reset_before`, `reset_after`: aborts the TCP connection (RST), before or after it took effect
     - `hang_before`, `hang_after`: no answer for `seconds` (default: until the client gives up),
-      then goes on normally; before or after it took effect
+      then continues normally; before or after it took effect
     - `delay`: took effect at once, answers after `seconds` (1)
     - `drip`: the right answer, one byte every `seconds` (1)
     - `truncate`: the right headers, but only `after` bytes of the body (default: half of it, or
@@ -71,11 +71,11 @@ class Fault:
     - `silent`: a stream that stops after `after` events (0), and stays open for `seconds`
       (default: until the client gives up)
     - `gap`: a stream that leaves out one event, whichever it is, after `after` events (0), and
-      goes on
+      continues
     - `keepalive`: a stream that sends, after `after` events (0), an event of the unknown type
-      `keepalive`, which has no number, and an SSE comment, and goes on
+      `keepalive`, which has no number, and an SSE comment, and continues
     - `error_event`: a stream that ends, after `after` events (0), with an event of the type
-      `error`, which has the next number; the job goes on
+      `error`, which has the next number; the job continues
     """
 
     kind: str

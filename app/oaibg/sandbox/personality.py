@@ -9,30 +9,26 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .checks import ApiError, FieldError
+from oaibg.sandbox.errors import ApiError, FieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .jobs import Job
-
-_RUNNING = ("queued", "in_progress")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Personality:
-    """How a server differs from OpenAI's. Raises `ValueError` when its fields make no sense.
+    """How a server differs from OpenAI's. Raises `ValueError` if its fields make no sense.
 
-    The defaults are OpenAI's API. What is no field of this is alike on all: the life of a job,
-    what a create checks, the order of a stream's events, and the headers.
+    The defaults are OpenAI's API. What is not a field of this is the same on all servers: the life
+    of a job, what a create checks, the order of a stream's events, and the headers.
     """
 
     ids: str = "openai"
     """`openai`: `resp_` and 50 hex characters; `uuid`; `long`: some 430 of base64."""
     changing_ids: bool = False
-    """Whether every look at a job gives another id than its create; it is found by all of them."""
+    """Whether every retrieve gives the job another id; it is found by all of its ids."""
     statuses: str = "usual"
-    """What a running job is said to be: `queued` until its end, or `in_progress` at once."""
+    """The status of a running job: `usual`, `queued` until its end, or `in_progress` at once."""
     sparse: bool = False
     """Whether payloads have only `id` and `status`, and `output` at the end."""
     null_output: bool = False
@@ -40,29 +36,29 @@ class Personality:
     partial: bool = False
     """Whether a job that is `in_progress` shows a part of its output."""
     stream: str = "usual"
-    """What becomes of `stream=true`. `refused`: with 400, at a create, which makes no job, and at
-    a retrieve; `ignored`: it is answered as if it had not been there; `resume_refused`: a create
-    streams, a retrieve gives 400; `cut`: every stream ends, without any error, after 3 events;
-    `mute`: once a job is cancelled its streams stay open, and their end never comes; `gaps`: one
-    with `starting_after` repeats the last 2 events before it, and leaves out the 2 after them,
-    but never the one that tells the end."""
+    """What the server makes of `stream=true`. `refused`: a create and a retrieve give 400, and the
+    create makes no job; `ignored`: it answers as if it had not been there; `resume_refused`: a
+    create streams, a retrieve gives 400; `cut`: every stream ends, without any error, after 3
+    events; `mute`: once a job is cancelled its streams stay open, and their end never comes;
+    `gaps`: a stream with `starting_after` repeats the last 2 events before it, and leaves out the 2
+    after them, but never the job's last one."""
     incomplete_reason: str = "max_output_tokens"
     errors: str = "envelope"
     """The shape of error bodies. `envelope`: OpenAI's; `number`: the same, with the HTTP status
-    for a code; `text`: `{"error": "…"}`; `detail`: `{"detail": "…"}`, and for the fields of a
+    as its code; `text`: `{"error": "…"}`; `detail`: `{"detail": "…"}`, and for the fields of a
     create a list of objects with the status 422, as FastAPI has it; `plain`: text/plain."""
     not_found: int = 404
-    """The status for a response that is unknown: 404 or 400."""
+    """The status for an unknown response: 404 or 400."""
     cancel: str = "usual"
-    """`refused`: with `cancel_status`, and the job goes on; `overtaken`: it is taken, and the job
-    ends all the same once its time is over."""
+    """`refused`: a cancel gives `cancel_status`, and the job continues; `overtaken`: it succeeds,
+    and the job ends all the same once its time is over."""
     cancel_status: int = 400
     """The status of a cancel that is `refused`: 400, 404, 409 or 501."""
     batches: bool = True
-    """Whether it has the Files and the Batch API; their paths are unknown where not."""
+    """Whether it has the Files and the Batch API; without them their paths are unknown."""
 
     def __post_init__(self) -> None:
-        """Refuse what is not among a field's choices, with a message that names the field."""
+        """Refuse a value that is not a choice of its field, with a message that names the field."""
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -73,32 +69,14 @@ class Personality:
         """Return a response id of this server's shape, never the same twice."""
         return _NEW_IDS[self.ids]()
 
-    def payload(self, job: Job, status: str) -> dict[str, Any]:
-        """Return the response object as this server shows it while the job has `status`."""
-        running = status in _RUNNING
-        if running and self.statuses != "usual":
-            status = self.statuses
-        payload = job.payload_as(status)
-        if self.partial and status == "in_progress":
-            payload["output"] = job.partial_output()
-        elif self.null_output and running:
-            payload["output"] = None
-        if payload["incomplete_details"] is not None:
-            payload["incomplete_details"] = {"reason": self.incomplete_reason}
-        if self.sparse:
-            nothing_yet = running and payload["output"] == []
-            kept = ("id", "status") if nothing_yet else ("id", "status", "output")
-            payload = {key: payload[key] for key in kept}
-        return payload
-
     def error(self, error: ApiError) -> tuple[int, dict[str, Any] | str]:
-        """Return an error's status and body as this server has them: JSON, or plain text."""
+        """Return an error's status and body as this server sends them: JSON, or plain text."""
         listed = self.errors == "detail" and isinstance(error, FieldError)
         return 422 if listed else error.status, _ERRORS[self.errors](error)
 
 
 def find_personality(value: Personality | str) -> Personality:
-    """Return the personality of that name, or the one that is given itself.
+    """Return the personality of that name; a personality is returned as it is.
 
     Raises `ValueError` for a name that is not in `PERSONALITIES`.
     """
@@ -150,7 +128,7 @@ CHOICES: Mapping[str, tuple[str | int, ...]] = {
     "cancel": ("usual", "refused", "overtaken"),
     "cancel_status": (400, 404, 409, 501),
 }
-"""What the fields of a `Personality` may be, where that is not open."""
+"""The values that the fields of a `Personality` may have, if they are not free."""
 
 PERSONALITIES: Mapping[str, Personality] = {
     "openai": Personality(),
@@ -178,6 +156,6 @@ PERSONALITIES: Mapping[str, Personality] = {
     "forgetful": Personality(stream="resume_refused"),
     "mute": Personality(stream="mute"),
 }
-"""Personalities by their names; the first is the default. Every difference is in one of them."""
+"""Personalities by their names; the first is the default. Each difference occurs in one."""
 
 DEFAULT = PERSONALITIES["openai"]

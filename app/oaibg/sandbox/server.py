@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .app import LoggedRequest, State, build_app
-from .batch_api import settle
-from .batches import WINDOW
-from .personality import DEFAULT, Personality, find_personality
+from oaibg.sandbox.app import build_app
+from oaibg.sandbox.batch.batch import WINDOW
+from oaibg.sandbox.personality import DEFAULT, Personality, find_personality
+from oaibg.sandbox.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .batches import Batch
-    from .faults import Fault
-    from .files import StoredFile
-    from .jobs import Job
-    from .wire import Link
+    from oaibg.sandbox.batch.batch import Batch
+    from oaibg.sandbox.batch.files import StoredFile
+    from oaibg.sandbox.faults import Fault
+    from oaibg.sandbox.job.job import Job
+    from oaibg.sandbox.request_log import LoggedRequest
 
 HOST = "127.0.0.1"
 
@@ -38,10 +36,10 @@ class Sandbox:
     """A running sandbox, from `Sandbox.running()`. All of it is safe to use from any thread."""
 
     def __init__(self, state: State, port: int) -> None:
-        """Take what the server on that port knows; `running` calls this."""
+        """Take the state of the server on that port; `running` calls this."""
         self._state = state
         self.base_url = f"http://{HOST}:{port}/v1"
-        """What `OPENAI_BASE_URL` has to be."""
+        """The value for `OPENAI_BASE_URL`."""
 
     @classmethod
     @contextlib.contextmanager
@@ -57,17 +55,17 @@ class Sandbox:
         """Run a sandbox for the time of a `with` block, in a daemon thread.
 
         `port` 0 takes a free one; `seconds` is how long a job takes unless its metadata says
-        otherwise; `on_done` is told of every exchange that is over, in the server's thread;
+        otherwise; `on_done` is called after every exchange, in the server's thread;
         `personality` is one, or the name of one in `PERSONALITIES`; `batch_window` is in how many
-        seconds a batch expires; without `log`, `requests` and `posts` stay empty, for as many
-        requests as would fill the memory.
-        Open connections are aborted at the end. Raises `OSError` where the port is taken, and
+        seconds a batch expires; without `log`, `requests` and `posts` stay empty, for runs whose
+        requests would fill the memory.
+        Open connections are aborted at the end. Raises `OSError` if the port is taken, and
         `ValueError` for a name that is unknown.
         """
         state = State(
             seconds=seconds,
             on_done=on_done,
-            usual=find_personality(personality),
+            usual_personality=find_personality(personality),
             usual_window=batch_window,
             keep_requests=log,
         )
@@ -92,17 +90,17 @@ class Sandbox:
 
     @property
     def posts(self) -> list[LoggedRequest]:
-        """Those of them that tried to create a response."""
+        """The requests that tried to create a response."""
         return self._posts_to("/v1/responses")
 
     @property
     def file_posts(self) -> list[LoggedRequest]:
-        """Those of them that tried to upload a file."""
+        """The requests that tried to upload a file."""
         return self._posts_to("/v1/files")
 
     @property
     def batch_posts(self) -> list[LoggedRequest]:
-        """Those of them that tried to create a batch."""
+        """The requests that tried to create a batch."""
         return self._posts_to("/v1/batches")
 
     @property
@@ -113,8 +111,7 @@ class Sandbox:
     @property
     def files(self) -> dict[str, StoredFile]:
         """The files by their ids, with those of batches that have ended."""
-        settle(self._state, time.time())
-        return self._state.files
+        return self._state.all_files()
 
     @property
     def batches(self) -> dict[str, Batch]:
@@ -123,7 +120,7 @@ class Sandbox:
 
     @property
     def batch_window(self) -> float:
-        """How many seconds a batch has until it expires; for batches that are made from now on."""
+        """How many seconds a new batch has until it expires."""
         return self._state.batch_window
 
     @batch_window.setter
@@ -137,13 +134,13 @@ class Sandbox:
     def become(self, personality: Personality | str) -> None:
         """Answer as that personality, or the one of that name, from now on.
 
-        Jobs that are there already are shown its way, too, by the ids that they have. Raises
+        It shows earlier jobs its way, too, by the ids that they have. Raises
         `ValueError` for a name that is unknown.
         """
         self._state.personality = find_personality(personality)
 
     def forget(self, response_id: str) -> None:
-        """Let go of a response, as the API does after a while: later requests give 404."""
+        """Drop a response, as the API does after a while: later requests give 404."""
         self._state.forget(response_id)
 
     def clear(self) -> None:
@@ -175,7 +172,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             )
         )
-        state.link = self._link
+        state.find_transport = self._find_transport
         self._accepting = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -213,10 +210,10 @@ class _Server(uvicorn.Server):
         if tasks := set(self.server_state.tasks):
             await asyncio.wait(tasks, timeout=_ENDING_SECONDS)
 
-    def _link(self, client: tuple[str, int]) -> Link | None:
+    def _find_transport(self, client: tuple[str, int]) -> asyncio.Transport | None:
         for one in self.server_state.connections:
             if isinstance(one, H11Protocol) and one.client == client:
-                return one
+                return one.transport
         return None
 
 
@@ -224,8 +221,7 @@ def _listen(port: int) -> socket.socket:
     # The protocol is named because asyncio sets TCP_NODELAY only then: 40 ms an answer.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen(_BACKLOG)
     except BaseException:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .checks import ApiError
-from .wire import Reply, to_json
+from oaibg.sandbox.errors import ApiError
+from oaibg.sandbox.wire.reply import json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from oaibg.sandbox.wire.reply import Reply
 
 
 def page_of(
@@ -19,7 +21,7 @@ def page_of(
 ) -> Reply:
     """Return the page of a list that the query asks for.
 
-    Items are ids with what shows them; `usual` and `most` are limits of a page.
+    Items are ids with a function that gives their payload; `usual` and `most` are limits of a page.
     """
     if "after" in query:
         ids = [item_id for item_id, _ in items]
@@ -34,11 +36,11 @@ def page_of(
         "last_id": page[-1][0] if page else "",
         "has_more": len(items) > len(page),
     }
-    return Reply(body=to_json(listed))
+    return json_reply(listed)
 
 
 def whole_number(query: Mapping[str, str], key: str, default: int) -> int:
-    """Read a number of a query; raise the API's error where it is none."""
+    """Read a number of a query; raise the API's error if it is not one."""
     value = query.get(key)
     if value is None:
         return default

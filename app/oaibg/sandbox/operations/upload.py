@@ -1,63 +1,19 @@
-"""Files of the Files API: those that were uploaded, and those that batches leave."""
+"""Reads an upload: a multipart form with a file."""
 
 from __future__ import annotations
 
-import secrets
-import string
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import FormParser, parse_options_header
 
-from .checks import ApiError
+from oaibg.sandbox.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from python_multipart.multipart import Field, File
 
-BATCH_SECONDS = 30 * 86400
-"""How long files of batches are kept unless somebody says otherwise."""
-
-_ALPHABET = string.ascii_letters + string.digits
 _NO_FORM = "Could not parse multipart form"
-
-
-@dataclass
-class StoredFile:
-    """One file; what it holds is written when it is first read."""
-
-    id: str
-    filename: str
-    purpose: str
-    created: float
-    """Unix seconds."""
-    write: Callable[[], bytes]
-    expires_after: int | None = None
-    """Seconds from when it was created; None where it is kept for good."""
-
-    @cached_property
-    def content(self) -> bytes:
-        """All of its bytes."""
-        return self.write()
-
-    def payload(self) -> dict[str, Any]:
-        """Return the file object as the API shows it."""
-        created = int(self.created)
-        kept = self.expires_after
-        return {
-            "object": "file",
-            "id": self.id,
-            "purpose": self.purpose,
-            "filename": self.filename,
-            "bytes": len(self.content),
-            "created_at": created,
-            "expires_at": None if kept is None else created + kept,
-            "status": "processed",
-            "status_details": None,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +23,11 @@ class Upload:
     fields: dict[str, str]
     filename: str
     content: bytes | None
-    """None where no file was sent."""
-
-
-def new_file_id() -> str:
-    """Return a file id of the API's shape, never the same twice."""
-    return "file-" + "".join(secrets.choice(_ALPHABET) for _ in range(22))
+    """None if no file was sent."""
 
 
 def read_upload(raw_body: bytes, content_type: str) -> Upload:
-    """Read a multipart form; raise the API's error where it is none, or broken."""
+    """Read a multipart form; raise the API's error if it is not one, or broken."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise ApiError(400, "Invalid Content-Type. Expected multipart/form-data with a boundary.")

@@ -1,0 +1,1 @@
+"""One batch as a pure function of time: its status, its batch object, its files."""

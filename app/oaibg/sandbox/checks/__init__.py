@@ -1,0 +1,1 @@
+"""What the API refuses: the checks of the bodies that create something."""

@@ -1,0 +1,94 @@
+"""The checks of a create's `input`: its items, their parts, and what the parts refer to."""
+
+from __future__ import annotations
+
+import binascii
+from typing import TYPE_CHECKING, Any
+
+from oaibg.sandbox.checks.values import check_choice, check_length, check_type
+from oaibg.sandbox.errors import FieldError, missing_parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ROLES = ("user", "assistant", "system", "developer")
+# fmt: off
+_PARTS = (
+    "input_text", "input_image", "input_audio", "output_text", "refusal", "input_file",
+    "computer_screenshot", "summary_text", "encrypted_content",
+)
+# fmt: on
+_SOURCES: dict[object, tuple[str, ...]] = {
+    "input_image": ("image_url", "file_id"),
+    "input_file": ("file_data", "file_id", "file_url"),
+}
+_DETAILS = ("low", "high", "auto", "original")
+_LONGEST_TEXT = 10485760
+
+
+def check_input(body: Mapping[str, Any]) -> None:
+    """Refuse an input that has an item which the API does not take."""
+    given = body.get("input")
+    for place, item in enumerate(given if isinstance(given, list) else []):
+        where = f"input[{place}]"
+        check_type(item, where, dict, nullable=False)
+        if item.get("type", "message") != "message":
+            continue
+        for key in ("role", "content"):
+            if item.get(key) is None:
+                raise missing_parameter(f"{where}.{key}")
+        check_choice(item["role"], _ROLES, f"{where}.role")
+        content = item["content"]
+        check_type(content, f"{where}.content", str, list)
+        for index, part in enumerate(content if isinstance(content, list) else []):
+            _check_part(part, f"{where}.content[{index}]")
+
+
+def _check_part(part: Any, where: str) -> None:
+    check_type(part, where, dict, nullable=False)
+    kind = part.get("type")
+    needed = ("type", "text") if kind in ("input_text", "output_text") else ("type",)
+    for key in needed:
+        if part.get(key) is None:
+            raise missing_parameter(f"{where}.{key}")
+        check_type(part[key], f"{where}.{key}", str)
+    check_choice(kind, _PARTS, f"{where}.type")
+    check_length(part.get("text") or "", f"{where}.text", _LONGEST_TEXT)
+    sources = _SOURCES.get(kind, ())
+    for key in (*sources, "filename"):
+        check_type(part.get(key), f"{where}.{key}", str)
+    if sources and all(part.get(key) is None for key in sources):
+        raise missing_parameter(f"{where}.{sources[0]}")
+    if kind == "input_image":
+        check_choice(part.get("detail"), _DETAILS, f"{where}.detail")
+        _check_url(part.get("image_url"), f"{where}.image_url", "image/")
+    elif kind == "input_file":
+        _check_url(part.get("file_url"), f"{where}.file_url")
+        _check_data_url(part.get("file_data"), f"{where}.file_data")
+
+
+def _check_url(url: str | None, param: str, media: str = "") -> None:
+    if url is None or url.startswith(("https://", "http://")):
+        return
+    if not (media and url.startswith("data:")):
+        message = (
+            f"Invalid '{param}'. Expected a valid URL, but got a value with an invalid format."
+        )
+        raise FieldError(message, param, "invalid_value")
+    _check_data_url(url, param, media)
+
+
+def _check_data_url(url: str | None, param: str, media: str = "") -> None:
+    """Refuse anything but a data URL in Base64 whose media type begins with `media`."""
+    if url is None:
+        return
+    head, comma, data = url.partition(",")
+    try:
+        good = head.startswith(f"data:{media}") and head.endswith(";base64") and bool(comma)
+        binascii.a2b_base64(data if good else "", strict_mode=True)
+    except ValueError:
+        good = False
+    if not good:
+        kind = "an image" if media else "a supported"
+        message = f"Invalid '{param}'. Expected a base64-encoded data URL with {kind} MIME type."
+        raise FieldError(message, param, "invalid_value")

@@ -1,0 +1,30 @@
+"""JSON and server-sent events, as the API reads and writes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def to_json(value: object) -> bytes:
+    """Encode as the API does: UTF-8, or escapes if the text has lone surrogates."""
+    try:
+        return _TO_JSON(value).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def to_sse(event: dict[str, Any]) -> bytes:
+    """Encode one event of a stream."""
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), to_json(event))
+
+
+def from_json(text: str | bytes) -> Any:
+    """Decode JSON; raise `ValueError` for anything else, such as NaN, which Python would take."""
+    return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

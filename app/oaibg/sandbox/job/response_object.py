@@ -1,0 +1,58 @@
+"""The response object: a job as the API, or a server of another personality, shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from oaibg.sandbox.job.items import output_items
+from oaibg.sandbox.job.text import first_half
+from oaibg.sandbox.personality import DEFAULT
+
+if TYPE_CHECKING:
+    from oaibg.sandbox.job.job import Job
+    from oaibg.sandbox.personality import Personality
+
+_FAILURE = {"code": "server_error", "message": "The model failed to generate a response."}
+
+
+def response_object(job: Job, status: str, personality: Personality = DEFAULT) -> dict[str, Any]:
+    """Return the payload of a job while it has `status`."""
+    running = status in ("queued", "in_progress")
+    if running and personality.statuses != "usual":
+        status = personality.statuses
+    payload = _whole(job, status, personality.incomplete_reason)
+    if personality.partial and status == "in_progress":
+        text = job.text and first_half(job.text)
+        payload["output"] = output_items(job, "in_progress", text)
+    elif personality.null_output and running:
+        payload["output"] = None
+    if personality.sparse:
+        nothing_yet = running and payload["output"] == []
+        kept = ("id", "status") if nothing_yet else ("id", "status", "output")
+        payload = {key: payload[key] for key in kept}
+    return payload
+
+
+def _whole(job: Job, status: str, incomplete_reason: str) -> dict[str, Any]:
+    done = status == "completed"
+    partial = status == "incomplete"
+    tier = job.settings["service_tier"]
+    running = status in ("queued", "in_progress")
+    return {
+        "id": job.id,
+        "object": "response",
+        "created_at": int(job.created),
+        "status": status,
+        "background": job.background,
+        "billing": {"payer": "developer"},
+        "completed_at": int(job.ended) if done else None,
+        "error": _FAILURE if status == "failed" else None,
+        "frequency_penalty": 0.0,
+        "incomplete_details": {"reason": incomplete_reason} if partial else None,
+        **job.settings,
+        "output": output_items(job, status, job.text) if done or partial else [],
+        "presence_penalty": 0.0,
+        "service_tier": "default" if tier == "auto" and not running else tier,
+        "usage": job.usage if done or partial else None,
+        "metadata": job.request.get("metadata") or {},
+    }

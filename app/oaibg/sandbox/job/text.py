@@ -1,0 +1,57 @@
+"""The output text of a job: what its metadata asks for, or an answer that fits the request."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from oaibg.sandbox.job.metadata import text_in
+from oaibg.sandbox.schema_sample import sample
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def output_text(request: Mapping[str, Any], outcome: str) -> str | None:
+    """Return the text with which a job ends: half of it if it ends incomplete.
+
+    None if its metadata asks for none. Raises `FieldError` if the metadata makes no sense.
+    """
+    metadata: Mapping[str, str] = request.get("metadata") or {}
+    if metadata.get("sandbox_empty", "false") != "false":
+        return None
+    text = text_in(metadata)
+    if text is None:
+        text = _answer(request)
+    return first_half(text) if outcome == "incomplete" else text
+
+
+def first_half(text: str) -> str:
+    """Return the first half of a text; of an odd length, the longer one."""
+    return text[: math.ceil(len(text) / 2)]
+
+
+def _answer(request: Mapping[str, Any]) -> str:
+    wanted = (request.get("text") or {}).get("format") or {}
+    if wanted.get("type") == "json_schema":
+        return json.dumps(sample(wanted["schema"]), ensure_ascii=False)
+    if wanted.get("type") == "json_object":
+        return '{"answer": "sandbox"}'
+    asked = _last_user_text(request.get("input"))
+    if len(asked) > 200:
+        asked = f"{asked[:200]}…"
+    return f'The sandbox has no model to ask. You said: "{asked}"'
+
+
+def _last_user_text(given: object) -> str:
+    if isinstance(given, str):
+        return given
+    for item in reversed(given if isinstance(given, list) else []):
+        if isinstance(item, dict) and item.get("role") == "user":
+            content = item.get("content")
+            if isinstance(content, str):
+                return content
+            parts = [part for part in content or [] if isinstance(part, dict)]
+            return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+    return ""
