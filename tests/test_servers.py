@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from harness import FakeClient, FakeClock, fake_tools
-from oaibg.api.client import Api
+from oaibg.api.client import Client
 from oaibg.contract.events import Error
 from oaibg.engine import commands as jobs
 from oaibg.engine.commands import Target
@@ -308,9 +308,9 @@ def test_monitor_of_an_unknown_id(sandbox: Sandbox, errors: str, status: int) ->
     clock = FakeClock()
 
     async def monitored() -> list[Event]:
-        api = Api(sandbox.base_url, "sk-test-0123456789")
+        api = Client(sandbox.base_url, "sk-test-0123456789")
 
-        async def connect() -> Api:
+        async def connect() -> Client:
             return api
 
         tools = fake_tools(FakeClient(clock)).but(connect=connect)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from oaibg.api.calls import Calls
-    from oaibg.api.client import Api
+    from oaibg.api.client import Client
     from oaibg.base.clock import Clock
     from oaibg.contract.events import DryRun, Event
     from oaibg.engine.context import Tools
@@ -596,9 +596,9 @@ def _run_job(
 
     store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
     clock = RealClock()
-    clients: list[Api] = []
+    clients: list[Client] = []
     shared: list[Calls] = []
-    loading: list[asyncio.Task[Api]] = []
+    loading: list[asyncio.Task[Client]] = []
 
     async def connect() -> Calls:
         if shared:
@@ -636,14 +636,14 @@ def _run_job(
     return process.run(function(tools), close)
 
 
-def _paced(api: Api, clock: Clock, rate: float) -> Calls:
+def _paced(api: Client, clock: Clock, rate: float) -> Calls:
     from oaibg.many.pace import Paced
 
     allow_connections()
     return Paced(api, clock, rate)
 
 
-def _load_api(base_url: str, key: str) -> Api:
-    from oaibg.api.client import Api
+def _load_api(base_url: str, key: str) -> Client:
+    from oaibg.api.client import Client
 
-    return Api(base_url, key)
+    return Client(base_url, key)
