@@ -38,7 +38,7 @@ _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
 """For files, which may have hundreds of megabytes: seconds without a byte in either direction."""
 
 _UNPACKED = {"accept-encoding": "identity"}
-"""Headers of a stream: who packs it may keep small events until there are more."""
+"""Headers of a stream: whoever compresses it may hold small events back."""
 
 _SPARED = {
     f"X-Stainless-{name}": openai.Omit()
@@ -47,7 +47,7 @@ _SPARED = {
         *("Retry-Count", "Read-Timeout"),
     )
 }
-"""The SDK's headers about itself, left out of polls: each makes every one of them dearer."""
+"""The SDK's headers about itself; polls leave them out, because every header costs time."""
 
 
 class Client(Calls):

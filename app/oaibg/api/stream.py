@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from oaibg.api.calls import Stream
 from oaibg.api.payload import Payload
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ if TYPE_CHECKING:
 _CLOSE_SECONDS = 0.5
 
 
-class EventStream(Stream):
-    """An open stream.
+class EventStream:
+    """An open stream; the real one of the protocol `Stream`.
 
     Args:
-        reply: its head has arrived, and announces events.
+        reply: its head has arrived, and its content type is that of events.
         exchange: the context for reading, which turns exceptions into `CallFailed`.
     """
 
@@ -39,7 +38,7 @@ class EventStream(Stream):
         self._returned: StreamEvent | None = None
 
     async def next(self) -> StreamEvent | None:
-        """The next event."""
+        """The next event; None at the end. Raises `CallFailed` if the stream breaks off."""
         if self._returned is not None:
             event, self._returned = self._returned, None
             return event
@@ -52,18 +51,18 @@ class EventStream(Stream):
         self._returned = event
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; nobody may be waiting in `next`."""
         with suppress(Exception):  # it is of no use any more, however it ends
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._reply.aclose()
 
 
 class StreamEvent:
-    """One event. Nothing here raises, whatever the data are: what can't be read is None.
+    """One event. Nothing here raises, whatever the data are; what can't be read is None.
 
     Args:
         name: the event's name, for servers whose data have no type.
-        text: the data, of up to 100 MB and more.
+        text: the data; those of the last event may have 100 MB.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -90,10 +89,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def _members(text: str) -> tuple[dict[str, Any], str]:
-    """The members of an object up to what can't be read, and the text of its `response`.
-
-    Read member by member, as only so the place of a response is known.
-    """
+    """An object's members, up to what can't be read, and the exact text of its `response`."""
     members: dict[str, Any] = {}
     response, end = "", 0
     with suppress(ValueError, RecursionError):
