@@ -195,7 +195,7 @@ def _serve(path: str) -> NoReturn:
 
     import typer.main
 
-    from oaibg.api.client import Api
+    from oaibg.api.client import Client
     from oaibg.cli.app import app
     from oaibg.contract.errors import CallFailed
 
@@ -210,7 +210,7 @@ def _serve(path: str) -> NoReturn:
     make_command(app)
 
     async def warm_up() -> None:
-        api = Api("http://127.0.0.1:9/v1", "none")
+        api = Client("http://127.0.0.1:9/v1", "none")
         with contextlib.suppress(CallFailed):
             await api.retrieve("resp_1", 5)
         await asyncio.to_thread(int)

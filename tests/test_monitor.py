@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import with_text
-from oaibg.api.client import Api
+from oaibg.api.client import Client
 from oaibg.contract.errors import CallFailed
 from oaibg.sandbox import Fault
 from oaibg.state.store import Intent, Store
@@ -405,7 +405,7 @@ def test_what_a_timeout_tells(sandbox: Sandbox, kind: str, begun: bool) -> None:
     sandbox.script(Fault(on="retrieve", kind=kind))
 
     async def asked() -> CallFailed:
-        api = Api(sandbox.base_url, "key")
+        api = Client(sandbox.base_url, "key")
         with pytest.raises(CallFailed) as caught:
             await api.retrieve("resp_1", 0.4)
         await api.close()

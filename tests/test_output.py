@@ -140,12 +140,11 @@ def test_numbers_that_json_has_no_word_for(run: Callable[..., Result], sandbox: 
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"status":"completed","x":' + b"[" * 5000 + b"]" * 5000 + b"}",
-        b'{"status":"completed","x":[{"y":' + b'{"z":' * 800 + b"1" + b"}" * 800 + b"}]}",
         b'{"status":"completed","x":[[],"' + b"[" * 900 + b'\\"]"]}',
         b'{"status":"completed","x":' + b"9" * 5000 + b"}",
+        b'{"status":"completed","x":' + b"[" * 199 + b"]" * 199 + b"}",
     ],
-    ids=["arrays", "objects", "brackets in a text", "digits"],
+    ids=["brackets in a text", "digits", "200 levels"],
 )
 def test_odd_json_of_a_result(raw: bytes) -> None:
     """It is read as far as it makes sense, can be told in a line, and is kept as it came."""
@@ -154,10 +153,25 @@ def test_odd_json_of_a_result(raw: bytes) -> None:
     assert json.loads(json_line(payload.data))["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"status":"completed","x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"status":"completed","x":[{"y":' + b'{"z":' * 800 + b"1" + b"}" * 800 + b"}]}",
+        b'{"status":"completed","x":' + b"[" * 200 + b"]" * 200 + b"}",
+    ],
+    ids=["arrays", "objects", "201 levels"],
+)
+def test_deep_json_is_not_a_result(raw: bytes) -> None:
+    """JSON nested deeper than 200 levels is not a payload."""
+    with pytest.raises(ValueError, match="nested deeper than 200 levels"):
+        Payload(raw)
+
+
 def test_broken_json_takes_no_time() -> None:
     """A text that never ends, full of quotes, behind brackets that do not either."""
     begun = time.monotonic()
-    with pytest.raises(ValueError, match="line 1"):
+    with pytest.raises(ValueError, match=r"line 1|nested deeper"):
         Payload(b"[" * 3000 + b'"' + rb"\"" * 200_000)
     assert time.monotonic() - begun < 5
 

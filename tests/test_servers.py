@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from harness import FakeClient, FakeClock, fake_context, follow_steps
-from oaibg.api.client import Api
+from oaibg.api.client import Client
 from oaibg.contract.events import Error
 from oaibg.engine.find import Target
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
@@ -307,9 +307,9 @@ def test_monitor_of_an_unknown_id(sandbox: Sandbox, errors: str, status: int) ->
     clock = FakeClock()
 
     async def monitored() -> list[Event]:
-        api = Api(sandbox.base_url, "sk-test-0123456789")
+        api = Client(sandbox.base_url, "sk-test-0123456789")
 
-        async def connect() -> Api:
+        async def connect() -> Client:
             return api
 
         found: list[Event] = []

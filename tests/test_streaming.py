@@ -33,7 +33,7 @@ from harness import (
     with_text,
 )
 from ledger import audit
-from oaibg.api.client import Api
+from oaibg.api.client import Client
 from oaibg.api.stream import StreamEvent
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Error
@@ -327,7 +327,7 @@ def test_what_an_end_tells(sandbox: Sandbox, kind: str) -> None:
     sandbox.script(Fault(on="create", kind=kind, after=1500 if kind == "truncate" else 1))
 
     async def ended() -> CallFailed | None:
-        api = Api(sandbox.base_url, "key")
+        api = Client(sandbox.base_url, "key")
         body = {"model": "m", "input": "x", "background": True, "stream": True}
         _, stream = await api.create_stream(body, _nothing, timeout=5)
         assert stream is not None
@@ -746,7 +746,7 @@ def test_first_event_that_does_not_come(sandbox: Sandbox, kind: str) -> None:
     sandbox.script(Fault(on="create", kind=kind))
 
     async def asked() -> CallFailed:
-        api = Api(sandbox.base_url, "key")
+        api = Client(sandbox.base_url, "key")
         body = {"model": "m", "input": "x", "background": True, "stream": True}
         with pytest.raises(CallFailed) as caught:
             await api.create_stream(body, _nothing, timeout=0.3)

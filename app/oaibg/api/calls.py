@@ -20,11 +20,9 @@ class Stream(Protocol):
 
     async def next(self) -> StreamEvent | None:
         """The next event; None at the end. Raises `CallFailed` if the stream breaks off."""
-        raise NotImplementedError
 
     async def close(self) -> None:
         """Close the connection; nobody may be waiting in `next`."""
-        raise NotImplementedError
 
 
 class Calls(Protocol):
@@ -37,7 +35,6 @@ class Calls(Protocol):
 
         `on_sending` is awaited before the first byte is written. Raising in it sends nothing.
         """
-        raise NotImplementedError
 
     async def create_stream(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
@@ -48,11 +45,9 @@ class Calls(Protocol):
             The response as the first event has it, and the stream from that event on; None for the
             stream if the server ignores `stream`. `timeout` ends with that event.
         """
-        raise NotImplementedError
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET a response or a batch."""
-        raise NotImplementedError
 
     async def stream(
         self, response_id: str, starting_after: int | None, timeout: float
@@ -62,7 +57,6 @@ class Calls(Protocol):
         Returns:
             The open stream, or the response if the server ignores `stream`.
         """
-        raise NotImplementedError
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST a cancel; doing it again changes nothing.
@@ -70,11 +64,9 @@ class Calls(Protocol):
         Returns:
             None if the server took it and its answer says nothing about the job.
         """
-        raise NotImplementedError
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
         """POST a file for a batch; returns its id."""
-        raise NotImplementedError
 
     async def create_batch(
         self,
@@ -85,12 +77,9 @@ class Calls(Protocol):
         timeout: float,
     ) -> Payload:
         """POST a batch of responses once; `on_sending` as for `create`."""
-        raise NotImplementedError
 
     async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
         """GET a page of the batches, newest first; `after` is the last id of the page before."""
-        raise NotImplementedError
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
         """GET a file's content, and write it; raises `OSError` if it can't be written."""
-        raise NotImplementedError

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import httpx2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 class Connections(httpx2.AsyncBaseTransport):
     """A transport over as many others as there are requests at a time.
 
     Args:
-        connect: gives a transport that makes one connection.
+        connect: makes a transport, which will have one connection.
     """
 
     def __init__(self, connect: Callable[[], httpx2.AsyncBaseTransport]) -> None:
@@ -39,8 +39,16 @@ class Connections(httpx2.AsyncBaseTransport):
         except BaseException:
             self._idle.append(used)  # what broke is closed, and will be connected anew
             raise
-        assert isinstance(reply.stream, httpx2.AsyncByteStream)  # noqa: S101 - for the types
-        reply.stream = _Body(reply.stream, lambda: self._idle.append(used))
+        body = reply.stream
+        assert isinstance(body, httpx2.AsyncByteStream)  # noqa: S101 - for the types
+
+        async def close() -> None:
+            try:
+                await body.aclose()
+            finally:
+                self._idle.append(used)
+
+        reply.stream = Body(aiter(body), close)
         return reply
 
     async def aclose(self) -> None:
@@ -49,21 +57,15 @@ class Connections(httpx2.AsyncBaseTransport):
             await used.aclose()
 
 
-class _Body(httpx2.AsyncByteStream):
-    """A reply's body, which tells when its connection is free again."""
+class Body(httpx2.AsyncByteStream):
+    """A reply's body: its pieces, and what to await at its end; httpx2 closes a body once."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream, free: Callable[[], None]) -> None:
-        self._stream = stream
-        self._free: Callable[[], None] | None = free
+    def __init__(self, pieces: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]) -> None:
+        self._pieces, self._close = pieces, close
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._stream)
+        return self._pieces
 
     async def aclose(self) -> None:
-        """Close the connection, or keep it."""
-        free, self._free = self._free, None
-        try:
-            await self._stream.aclose()
-        finally:
-            if free is not None:
-                free()
+        """Close the connection, or give it back."""
+        await self._close()

@@ -1,7 +1,4 @@
-"""A job's events as a server sends them: one at a time, read only as far as it is asked for.
-
-Imported by `oaibg.api` where a stream is wanted, after the SDK.
-"""
+"""A job's events, as a server sends them."""
 
 from __future__ import annotations
 
@@ -24,39 +21,33 @@ _CLOSE_SECONDS = 0.5
 
 
 class EventStream:
-    """An open stream.
+    """An open stream; the real one of the protocol `Stream`.
 
     Args:
-        reply: its head has arrived, and it says that events follow.
-        exchanging: the context for reading, which turns errors into `CallFailed`.
+        reply: its head has arrived, and its content type is that of events.
+        exchange: the context for reading, which turns exceptions into `CallFailed`.
     """
 
     def __init__(
-        self,
-        reply: httpx2.Response,
-        exchanging: Callable[[], AbstractAsyncContextManager[None]],
+        self, reply: httpx2.Response, exchange: Callable[[], AbstractAsyncContextManager[object]]
     ) -> None:
         # An event of any size: the last one has the whole output.
         self._events = aiter(httpx2.EventSource(reply, max_event_size=None))
         self._reply = reply
-        self._exchanging = exchanging
+        self._exchange = exchange
         self._returned: StreamEvent | None = None
 
     async def next(self) -> StreamEvent | None:
-        """The next event, whenever it comes; None where the stream has ended without an error.
-
-        Raises:
-            CallFailed: it has broken off.
-        """
+        """The next event; None at the end. Raises `CallFailed` if the stream breaks off."""
         if self._returned is not None:
             event, self._returned = self._returned, None
             return event
-        async with self._exchanging():
+        async with self._exchange():
             sent = await anext(self._events, None)
             return None if sent is None else StreamEvent(sent.event, sent.data)
 
     def give_back(self, event: StreamEvent) -> None:
-        """Let `next` give this event once more."""
+        """Let `next` return this event once more."""
         self._returned = event
 
     async def close(self) -> None:
@@ -67,72 +58,46 @@ class EventStream:
 
 
 class StreamEvent:
-    """One event. Whatever its data are, reading them never fails: what can't be read is None.
+    """One event. Nothing here raises, whatever the data are; what can't be read is None.
 
     Args:
         name: the event's name, for servers whose data have no type.
-        text: its data. Read up to what is asked for, as they may have 100 MB behind it.
+        text: the data; those of the last event may have 100 MB.
     """
 
     def __init__(self, name: str, text: str) -> None:
-        self._name, self._text = name, text
-        self._places: dict[str, tuple[int, int]] = {}
-        self._values: dict[str, Any] = {}
-        self._at = _after_space(text, 0)
-
-    @cached_property
-    def type(self) -> str:
-        """What it is an event of, such as `response.completed`."""
-        kind = self.get("type")
-        return kind if isinstance(kind, str) else self._name
-
-    @cached_property
-    def number(self) -> int | None:
-        """Its `sequence_number`."""
-        number = self.get("sequence_number")
-        return number if type(number) is int and number >= 0 else None
+        self._members, self._response = _members(text)
+        kind, number = self.get("type"), self.get("sequence_number")
+        self.type: str = kind if isinstance(kind, str) else name
+        self.number: int | None = number if type(number) is int and number >= 0 else None
 
     @cached_property
     def payload(self) -> Payload | None:
-        """The response object in it, with its bytes as they were sent."""
-        if not isinstance(self.get("response"), dict):
-            return None
-        start, end = self._places["response"]
-        self._values["response"] = None  # it may be large, and is about to be there again
+        """The event's `response`, with its bytes as they were sent."""
         try:
-            return Payload(self._text[start:end].encode("utf-8", "replace"))
+            return Payload(self._response.encode("utf-8", "replace"))
         except ValueError:
             return None
 
     def get(self, key: str) -> Any:
-        """The value of a key; None where there is none."""
-        while key not in self._values and self._read_on():
-            pass
-        return self._values.get(key)
-
-    def _read_on(self) -> bool:
-        """Read one member more; False where there is none."""
-        text, at = self._text, self._at
-        if text[at : at + 1] != ("," if self._values else "{"):
-            return False
-        try:
-            key, at = _decode(text, _after_space(text, at + 1))
-            at = _after_space(text, at)
-            if not isinstance(key, str) or text[at : at + 1] != ":":
-                return False
-            start = _after_space(text, at + 1)
-            value, end = _decode(text, start)
-        except (ValueError, RecursionError):
-            return False
-        self._values[key], self._places[key] = value, (start, end)
-        self._at = _after_space(text, end)
-        return True
+        """The value at a key, except for `response`; None if there is none."""
+        return self._members.get(key)
 
 
-_SPACE = re.compile(r"[ \t\n\r]*")
+_KEY = re.compile(r'(?:\A\s*\{|(?!\A)\s*,)\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:\s*')
 _decode = json.JSONDecoder().raw_decode
 
 
-def _after_space(text: str, at: int) -> int:
-    space = _SPACE.match(text, at)
-    return space.end() if space else at
+def _members(text: str) -> tuple[dict[str, Any], str]:
+    """An object's members, up to what can't be read, and the exact text of its `response`."""
+    members: dict[str, Any] = {}
+    response, end = "", 0
+    with suppress(ValueError, RecursionError):
+        while key := _KEY.match(text, end):
+            name = _decode(key[1])[0]
+            value, end = _decode(text, key.end())
+            if name == "response":
+                response = text[key.end() : end]
+            else:
+                members[name] = value
+    return members, response

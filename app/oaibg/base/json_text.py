@@ -1,17 +1,35 @@
-"""JSON that is nested more deeply than every reader on its way can be trusted with."""
+"""JSON that others wrote, read safely, and JSON lines of our own."""
 
 from __future__ import annotations
 
 import json
-import re
+import math
 from typing import Any
 
 DEPTH = 200
-"""Levels of nesting that are read."""
+"""Levels of nesting that are read: not every reader on the way of a line takes more."""
+
+
+def read_json(raw: bytes) -> Any:
+    """The value of a JSON text that a server wrote, in UTF-8, UTF-16 or UTF-32.
+
+    Numbers that JSON or Python can't represent become null: NaN, Infinity, 1e999, and integers of
+    thousands of digits.
+
+    Raises:
+        ValueError: it is not JSON, or is nested deeper than `DEPTH` levels.
+    """
+    try:
+        value = json.loads(raw, parse_constant=_null, parse_float=_float, parse_int=_int)
+        if not (isinstance(value, list | dict) and is_deep(value)):
+            return value
+    except RecursionError:
+        pass
+    raise ValueError(f"nested deeper than {DEPTH} levels")
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a JSON value is nested deeper than `DEPTH` levels."""
+    """Whether a JSON array or object is nested deeper than `DEPTH` levels."""
     level = [value]
     for _ in range(DEPTH):
         inner = (entry.values() if isinstance(entry, dict) else entry for entry in level)
@@ -21,25 +39,17 @@ def is_deep(value: Any) -> bool:
     return True
 
 
-def pruned(raw: bytes) -> bytes:
-    """A JSON text with null for what is nested deeper than `DEPTH` levels."""
-    kept: list[bytes] = []
-    depth, start = 0, 0
-    for token in _TOKENS.finditer(raw):
-        char = token[0][:1]
-        if char in b"[{":
-            depth += 1
-            if depth == DEPTH + 1:
-                kept += raw[start : token.start()], b"null"
-        elif char in b"]}":
-            if depth == DEPTH + 1:
-                start = token.end()
-            depth -= 1
-    return b"".join([*kept, raw[start:]])
+def value_at(data: object, *path: str) -> Any:
+    """The value at a path of keys in JSON objects; None if there is none."""
+    value: Any = data
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[\]{}]', re.DOTALL)
-"""Brackets, and the texts in which they are none; one that never ends is one to the end."""
+def objects(value: object) -> list[dict[str, Any]]:
+    """The objects in a JSON array; an empty list if it is not an array."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def json_line(value: dict[str, Any]) -> bytes:
@@ -53,14 +63,17 @@ def _values(record: Any) -> dict[str, Any]:
     return values
 
 
-def value_at(data: object, *path: str) -> Any:
-    """What stands at a path of keys in JSON objects; None where there is nothing."""
-    value: Any = data
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _null(_: str) -> None:
+    return None
 
 
-def objects(value: object) -> list[dict[str, Any]]:
-    """The objects of a JSON array; nothing where there is none."""
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+def _float(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _int(digits: str) -> int | None:
+    try:
+        return int(digits)
+    except ValueError:  # more digits than Python reads
+        return None

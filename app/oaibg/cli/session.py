@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from oaibg.api.calls import Calls
-    from oaibg.api.client import Api
+    from oaibg.api.client import Client
     from oaibg.base.clock import Clock
     from oaibg.contract.errors import OaibgError
     from oaibg.contract.events import Event
@@ -146,8 +146,8 @@ class _Connection:
 
     def __init__(self, base_url: str, clock: Clock, rate: float | None) -> None:
         self._base_url, self._clock, self._rate = base_url, clock, rate
-        self._loading: asyncio.Task[Api] | None = None
-        self._client: Api | None = None
+        self._loading: asyncio.Task[Client] | None = None
+        self._client: Client | None = None
         self._calls: Calls | None = None
 
     async def open(self) -> Calls:
@@ -181,10 +181,10 @@ class _Connection:
             await self._client.close()
 
 
-def _load_client(base_url: str, key: str) -> Api:
-    from oaibg.api.client import Api
+def _load_client(base_url: str, key: str) -> Client:
+    from oaibg.api.client import Client
 
-    return Api(base_url, key)
+    return Client(base_url, key)
 
 
 def _paced(client: Calls, clock: Clock, rate: float) -> Calls:
