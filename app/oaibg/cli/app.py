@@ -10,11 +10,13 @@ import time
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from typer.main import get_command
 
 from oaibg import __version__
 from oaibg.api.payload import is_batch_id
 from oaibg.cli import environment
 from oaibg.cli import options as o
+from oaibg.cli.option_checks import is_same_file
 from oaibg.cli.typer_classes import Command, Group
 from oaibg.contract.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 from oaibg.engine.job import Job, Output, Wait, program
@@ -74,14 +76,19 @@ def _job_of(argv: list[str]) -> Job:
 
 def _run(argv: list[str], process: Process) -> int:
     """Every error becomes one closing `error` event and one exit code here."""
+    command = get_command(app)
     try:
-        code = app(args=argv, prog_name="oaibg", standalone_mode=False, obj=process)
+        code = command(args=argv, prog_name="oaibg", standalone_mode=False, obj=process)
     except StdoutGone as gone:
         return gone.exit_code
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
             return ExitCode.STDOUT_CLOSED
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
+    except typer.TyperException as error:
+        from oaibg.cli.suggestions import usage_error
+
+        return _fail(usage_error(error, command, argv), argv, process)
     except typer.Abort:
         return ExitCode.SIGINT
     except OaibgError as error:
@@ -455,7 +462,7 @@ def _output(
     human: bool,
     several: bool = False,
 ) -> Output:
-    if json_file is not None and text_file is not None and o.is_same_file(json_file, text_file):
+    if json_file is not None and text_file is not None and is_same_file(json_file, text_file):
         raise UsageError("--output-json-file and --output-text-file name the same file.")
     return Output(
         show_output_text=show_output_text,

@@ -1,19 +1,14 @@
-"""The options: one `Annotated` alias each, and the checks that belong to one option alone."""
+"""The options: an `Annotated` alias for each, grouped as in the help, and a record per command."""
 
 from __future__ import annotations
 
-import math
-import os
-import sys
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from oaibg.api.payload import is_response_id
-
-_ID = "one is 1 to 1,024 of letters, digits and _ - = . : + ~"
-_STDIN_MAX = 64 << 20
+from oaibg.base.record import Record
+from oaibg.cli import option_checks as check
 
 PATHS = (
     "--jobs-file",
@@ -30,151 +25,41 @@ Window = Literal["soonest", "2h", "8h", "24h"]
 Events = Literal["all", "changes"]
 
 
-def _seconds(value: str | float) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise typer.BadParameter(f"{value!r} is not a number of seconds above 0.")
-    return seconds
+def _option(group: str, usage: str, text: str, **more: Any) -> Any:
+    """One option as the help shows it; the text has to fit its line there, in 80 columns."""
+    flag, _, metavar = usage.partition(" ")
+    return typer.Option(flag, metavar=metavar or None, help=text, rich_help_panel=group, **more)
 
 
-def _whole(value: str, least: int = 1, most: float = math.inf) -> int:
-    try:
-        number = int(value)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        wanted = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
-        raise typer.BadParameter(f"{value!r} is not a whole number {wanted}.")
-    return number
-
-
-def _response_id(value: str | None) -> str | None:
-    if value is not None and not is_response_id(value):
-        raise typer.BadParameter(f"no response id; {_ID}")
-    return value
-
-
-def _response_ids(values: list[str] | None) -> list[str] | None:
-    """The ids, each once; `-` stands for what stdin has, which is read here."""
-    found: dict[str, None] = {}
-    for value in values or []:
-        if value == "-":
-            for number, line in enumerate(_stdin_lines(), 1):
-                for word in line.split():
-                    if not is_response_id(word):
-                        raise typer.BadParameter(f"stdin, line {number}: no response id; {_ID}")
-                    found[word] = None
-        else:
-            found[str(_response_id(value))] = None
-    if values and not found:
-        raise typer.BadParameter("there is no id on stdin.")
-    return list(found) or None
-
-
-def _stdin_lines() -> list[str]:
-    if sys.stdin is None:
-        raise typer.BadParameter("stdin is closed; there are no ids to read.")
-    try:
-        return sys.stdin.read(_STDIN_MAX).splitlines()
-    except (OSError, UnicodeError) as error:
-        raise typer.BadParameter(f"stdin can't be read: {error}.") from error
-
-
-def _job_key(value: str | None) -> str | None:
-    if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
-        raise typer.BadParameter("a job key is 1 to 512 printable characters.")
-    return value
-
-
-def _named(value: str | None) -> str | None:
-    if value is not None and not value.strip():
-        raise typer.BadParameter("it is empty.")
-    return value
-
-
-def _input_path(value: str | None) -> str | None:
-    """The one path of a file that is read more than once, and that a run is known by."""
-    if value == "-":
-        raise typer.BadParameter("it is read more than once; a file's path is needed.")
-    try:
-        return value and os.path.realpath(value)
-    except ValueError as error:
-        raise typer.BadParameter(f"no valid path ({error}).") from error
-    except OSError as error:
-        raise typer.BadParameter(f"the working directory is gone ({error.strerror}).") from error
-
-
-def _output_path(value: str | None) -> str | None:
-    """The absolute path, where a file can be put there as far as can be told before the run."""
-    if value is None:
-        return None
-    if value in ("", "-"):
-        raise typer.BadParameter("a file's path is needed; `oaibg show` prints to stdout.")
-    try:
-        path = os.path.abspath(value)  # noqa: PTH100
-    except OSError as error:
-        raise typer.BadParameter(f"the working directory is gone ({error.strerror}).") from error
-    folder = os.path.dirname(path)  # noqa: PTH120
-    if os.path.isdir(path):  # noqa: PTH112
-        raise typer.BadParameter(f"{path} is a folder.")
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise typer.BadParameter(f"there is no folder {folder}.")
-    if is_same_file(path, 1):
-        raise typer.BadParameter(f"{path} is this command's stdout, which has its lines.")
-    return path
-
-
-def is_same_file(one: str, other: str | int) -> bool:
-    """Whether two paths (or a descriptor) are one file; the null device takes everything."""
-    if os.path.realpath(one) == os.devnull:
-        return False
-    try:
-        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116
-    except OSError:
-        return not isinstance(other, int) and os.path.realpath(one) == os.path.realpath(other)
-
-
-# What stands together in the help; each text has to fit its line there, in 80 columns
-
-_which = partial(typer.Option, rich_help_panel="Which job")
-_input = partial(typer.Option, rich_help_panel="Input")
-_request = partial(typer.Option, rich_help_panel="Request")
-_many = partial(typer.Option, rich_help_panel="Many jobs")
-_safety = partial(typer.Option, rich_help_panel="Safety")
-_waiting = partial(typer.Option, rich_help_panel="Waiting")
-_output = partial(typer.Option, rich_help_panel="Output")
+_id = partial(typer.Argument, rich_help_panel="Which job")
+_which = partial(_option, "Which job")
+_input = partial(_option, "Input")
+_request = partial(_option, "Request")
+_safety = partial(_option, "Safety")
+_many = partial(_option, "Many jobs")
+_waiting = partial(_option, "Waiting")
+_output = partial(_option, "Output")
 
 # Input
 
-Prompt = Annotated[str | None, _input("--prompt", metavar="TEXT", help="The user message's text.")]
+Prompt = Annotated[str | None, _input("--prompt TEXT", "The user message's text.")]
 PromptFile = Annotated[
-    str | None,
-    _input("--prompt-file", metavar="PATH", help="The same from a file; - is stdin."),
+    str | None, _input("--prompt-file PATH", "The same from a file; - is stdin.")
 ]
 SystemPrompt = Annotated[
-    str | None,
-    _input("--system-prompt", metavar="TEXT", help="A system message before the prompt."),
+    str | None, _input("--system-prompt TEXT", "A system message before the prompt.")
 ]
 DeveloperPrompt = Annotated[
-    str | None,
-    _input("--developer-prompt", metavar="TEXT", help="A developer message before the prompt."),
+    str | None, _input("--developer-prompt TEXT", "A developer message before the prompt.")
 ]
 Attach = Annotated[
-    list[str] | None,
-    _input("--attach", metavar="PATH", help="A text, image or PDF to add; repeatable."),
+    list[str] | None, _input("--attach PATH", "A text, image or PDF to add; repeatable.")
 ]
 MessagesFile = Annotated[
-    str | None,
-    _input("--messages-json-file", metavar="PATH", help="A JSON array of messages; - is stdin."),
+    str | None, _input("--messages-json-file PATH", "A JSON array of messages; - is stdin.")
 ]
 InputFile = Annotated[
-    str | None,
-    _input(
-        "--input-json-file", metavar="PATH", help="The whole `input` field as JSON; - is stdin."
-    ),
+    str | None, _input("--input-json-file PATH", "The whole `input` field as JSON; - is stdin.")
 ]
 
 # Request
@@ -182,64 +67,59 @@ InputFile = Annotated[
 Model = Annotated[
     str,
     _request(
-        "--model",
-        metavar="NAME",
+        "--model NAME",
+        "The model (default: OAIBG_MODEL, else gpt-5.2).",
         envvar="OAIBG_MODEL",
-        callback=_named,
-        help="The model (default: OAIBG_MODEL, else gpt-5.2).",
+        callback=check.not_empty,
     ),
 ]
 ReasoningEffort = Annotated[
-    Effort,
-    _request("--reasoning-effort", metavar="EFFORT", help="How much it thinks (default: medium)."),
+    Effort, _request("--reasoning-effort EFFORT", "How much it thinks (default: medium).")
 ]
 TextVerbosity = Annotated[
-    Verbosity,
-    _request("--verbosity", metavar="LEVEL", help="low, medium (default), high; or omit."),
+    Verbosity, _request("--verbosity LEVEL", "low, medium (default), high; or omit.")
 ]
 Instructions = Annotated[
-    str | None, _request("--instructions", metavar="TEXT", help="The request's `instructions`.")
+    str | None, _request("--instructions TEXT", "The request's `instructions`.")
 ]
 MaxOutputTokens = Annotated[
     int | None,
     _request(
-        "--max-output-tokens",
-        metavar="N",
-        parser=_whole,
-        help="Limit of reasoning and output tokens.",
+        "--max-output-tokens N", "Limit of reasoning and output tokens.", parser=check.whole_number
     ),
 ]
 CompletionWindow = Annotated[
     Window | None,
-    _request(
-        "--completion-window",
-        metavar="WINDOW",
-        help="Cheaper: soonest, 2h, 8h; 24h with --jobs-file.",
-    ),
+    _request("--completion-window WINDOW", "Cheaper: soonest, 2h, 8h; 24h with --jobs-file."),
 ]
 PreviousResponseId = Annotated[
     str | None,
-    _request(
-        "--previous-response-id", callback=_named, metavar="ID", help="Continue that response."
-    ),
+    _request("--previous-response-id ID", "Continue that response.", callback=check.not_empty),
 ]
 ToolsFile = Annotated[
-    str | None,
-    _request("--tools-json-file", metavar="PATH", help="A JSON array of tools; none without."),
+    str | None, _request("--tools-json-file PATH", "A JSON array of tools; none without.")
 ]
 SchemaFile = Annotated[
-    str | None,
-    _request("--json-schema-file", metavar="PATH", help="Structured output: a JSON Schema."),
+    str | None, _request("--json-schema-file PATH", "Structured output: a JSON Schema.")
 ]
 Metadata = Annotated[
-    list[str] | None,
-    _request("--metadata", metavar="KEY=VALUE", help="Metadata; up to 16 times."),
+    list[str] | None, _request("--metadata KEY=VALUE", "Metadata; up to 16 times.")
 ]
 BodyFile = Annotated[
+    str | None, _request("--body-json-file PATH", "A JSON object merged over the request last.")
+]
+
+# Safety
+
+DryRunFlag = Annotated[bool, _safety("--dry-run", "Print the request and its hash; send nothing.")]
+JobKey = Annotated[
     str | None,
-    _request(
-        "--body-json-file", metavar="PATH", help="A JSON object merged over the request last."
+    _safety(
+        "--job-key KEY", "Pay once: a rerun goes on with the key's job.", callback=check.job_key
     ),
+]
+ResubmitUnknown = Annotated[
+    bool, _safety("--resubmit-unknown", "Submit the key again after exit 6: may pay twice.")
 ]
 
 # Many jobs
@@ -247,84 +127,48 @@ BodyFile = Annotated[
 JobsFilePath = Annotated[
     str | None,
     _many(
-        "--jobs-file",
-        metavar="PATH",
-        callback=_input_path,
-        help="Jobs: JSON Lines in the Batch API's format.",
+        "--jobs-file PATH", "Jobs: JSON Lines in the Batch API's format.", callback=check.input_path
     ),
 ]
 ResultsFilePath = Annotated[
     str | None,
     _many(
-        "--results-file",
-        metavar="PATH",
-        callback=_output_path,
-        help="Their results, in its output format.",
+        "--results-file PATH", "Their results, in its output format.", callback=check.output_path
     ),
 ]
 MaxInFlight = Annotated[
     int | None,
     _many(
-        "--max-in-flight",
-        metavar="N",
-        parser=partial(_whole, most=100_000),
-        help="Jobs alive at the API at a time (default: 50).",
+        "--max-in-flight N",
+        "Jobs alive at the API at a time (default: 50).",
+        parser=partial(check.whole_number, most=100_000),
     ),
-]
-
-# Safety
-
-DryRunFlag = Annotated[
-    bool, _safety("--dry-run", help="Print the request and its hash; send nothing.")
-]
-JobKey = Annotated[
-    str | None,
-    _safety(
-        "--job-key",
-        metavar="KEY",
-        callback=_job_key,
-        help="Pay once: a rerun goes on with the key's job.",
-    ),
-]
-ResubmitUnknown = Annotated[
-    bool,
-    _safety("--resubmit-unknown", help="Submit the key again after exit 6: may pay twice."),
 ]
 
 # Which job
 
 ResponseId = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="RESPONSE_ID",
-        callback=_response_id,
-        help="The job's id.",
-        rich_help_panel="Which job",
-    ),
+    str | None, _id(metavar="RESPONSE_ID", help="The job's id.", callback=check.response_id)
 ]
 ResponseIds = Annotated[
     list[str] | None,
-    typer.Argument(
+    _id(
         metavar="RESPONSE_ID...",
-        callback=_response_ids,
         help="The jobs' ids; - reads them from stdin.",
-        rich_help_panel="Which job",
+        callback=check.response_ids,
     ),
 ]
 KeyOfJob = Annotated[
     str | None,
-    _which(
-        "--job-key", metavar="KEY", callback=_job_key, help="The job of this key, not of an id."
-    ),
+    _which("--job-key KEY", "The job of this key, not of an id.", callback=check.job_key),
 ]
-ListFlag = Annotated[bool, _which("--list", help="List the jobs that were submitted here.")]
+ListFlag = Annotated[bool, _which("--list", "List the jobs that were submitted here.")]
 Limit = Annotated[
     int | None,
     _which(
-        "--limit",
-        metavar="N",
-        parser=partial(_whole, most=2**31 - 1),
-        help="With --list: at most so many, newest first.",
+        "--limit N",
+        "With --list: at most so many, newest first.",
+        parser=partial(check.whole_number, most=2**31 - 1),
     ),
 ]
 
@@ -333,75 +177,128 @@ Limit = Annotated[
 PollSeconds = Annotated[
     float,
     _waiting(
-        "--poll-seconds",
-        metavar="SECONDS",
-        parser=_seconds,
-        help="Seconds between polls (default: 10).",
+        "--poll-seconds SECONDS", "Seconds between polls (default: 10).", parser=check.seconds
     ),
 ]
 MaxWaitSeconds = Annotated[
     float | None,
     _waiting(
-        "--max-wait-seconds",
-        metavar="SECONDS",
-        parser=_seconds,
-        help="Stop waiting after so long (exit 3), else never.",
+        "--max-wait-seconds SECONDS",
+        "Stop waiting after so long (exit 3), else never.",
+        parser=check.seconds,
     ),
 ]
-Detach = Annotated[
-    bool, _waiting("--detach", help="Submit, print the id, and end without waiting.")
-]
+Detach = Annotated[bool, _waiting("--detach", "Submit, print the id, and end without waiting.")]
 CancelOnInterrupt = Annotated[
-    bool,
-    _waiting("--cancel-on-interrupt", help="Cancel the job where a signal ends the wait."),
+    bool, _waiting("--cancel-on-interrupt", "Cancel the job where a signal ends the wait.")
 ]
 EventsChoice = Annotated[
-    Events | None,
-    _waiting("--events", metavar="WHICH", help="all polls (default), or changes alone."),
+    Events | None, _waiting("--events WHICH", "all polls (default), or changes alone.")
 ]
-Stream = Annotated[bool, _waiting("--stream", help="Tell each step as it comes: progress events.")]
-StreamText = Annotated[
-    bool, _waiting("--stream-text", help="The same, and the text as it is written.")
-]
+Stream = Annotated[bool, _waiting("--stream", "Tell each step as it comes: progress events.")]
+StreamText = Annotated[bool, _waiting("--stream-text", "The same, and the text as it is written.")]
 StartingAfter = Annotated[
     int | None,
     _waiting(
-        "--starting-after",
-        metavar="N",
-        parser=partial(_whole, least=0),
-        help="The same, from after that sequence_number.",
+        "--starting-after N",
+        "The same, from after that sequence_number.",
+        parser=partial(check.whole_number, least=0),
     ),
 ]
 
 # Output
 
 ShowOutputText = Annotated[
-    bool, _output("--show-output-text", help="Tell the answer, as an output_text event.")
+    bool, _output("--show-output-text", "Tell the answer, as an output_text event.")
 ]
 OutputTextFlag = Annotated[
-    bool, _output("--output-text", help="Print the answer's text alone, as it is.")
+    bool, _output("--output-text", "Print the answer's text alone, as it is.")
 ]
 OutputJsonFile = Annotated[
     str | None,
-    _output(
-        "--output-json-file", metavar="PATH", callback=_output_path, help="Save the API's object."
-    ),
+    _output("--output-json-file PATH", "Save the API's object.", callback=check.output_path),
 ]
 OutputTextFile = Annotated[
     str | None,
-    _output(
-        "--output-text-file", metavar="PATH", callback=_output_path, help="Save the answer's text."
-    ),
+    _output("--output-text-file PATH", "Save the answer's text.", callback=check.output_path),
 ]
 BatchResultsFile = Annotated[
     str | None,
-    _output(
-        "--results-file",
-        metavar="PATH",
-        callback=_output_path,
-        help="Save the results of one batch.",
-    ),
+    _output("--results-file PATH", "Save the results of one batch.", callback=check.output_path),
 ]
-HumanFlag = Annotated[
-    bool, _output("--human", help="For people: progress on stderr, answer on stdout.")
-]
+HumanFlag = Annotated[bool, _output("--human", "For people: progress on stderr, answer on stdout.")]
+
+# What the options of each command parse to: Typer's `context.params`, which has every field
+
+
+class _Followed(Record):
+    """What submit and monitor share: how to wait, and where the results go."""
+
+    job_key: str | None
+    results_file: str | None
+    poll_seconds: float
+    max_wait_seconds: float | None
+    cancel_on_interrupt: bool
+    events: Events | None
+    stream: bool
+    stream_text: bool
+    starting_after: int | None
+    show_output_text: bool
+    output_json_file: str | None
+    output_text_file: str | None
+    human: bool
+
+
+class SubmitOptions(_Followed):
+    """The options of `oaibg submit`."""
+
+    prompt: str | None
+    prompt_file: str | None
+    system_prompt: str | None
+    developer_prompt: str | None
+    attach: tuple[str, ...]
+    messages_json_file: str | None
+    input_json_file: str | None
+    model: str
+    reasoning_effort: Effort
+    verbosity: Verbosity
+    instructions: str | None
+    max_output_tokens: int | None
+    completion_window: Window | None
+    previous_response_id: str | None
+    tools_json_file: str | None
+    json_schema_file: str | None
+    metadata: tuple[str, ...]
+    body_json_file: str | None
+    dry_run: bool
+    resubmit_unknown: bool
+    jobs_file: str | None
+    max_in_flight: int | None
+    detach: bool
+
+
+class MonitorOptions(_Followed):
+    """The options of `oaibg monitor`."""
+
+    response_ids: list[str]
+
+
+class CancelOptions(Record):
+    """The options of `oaibg cancel`."""
+
+    response_ids: list[str]
+    job_key: str | None
+    human: bool
+
+
+class ShowOptions(Record):
+    """The options of `oaibg show`."""
+
+    response_id: str | None
+    job_key: str | None
+    output_text: bool
+    output_json_file: str | None
+    output_text_file: str | None
+    list_: bool
+    limit: int | None
+    human: bool

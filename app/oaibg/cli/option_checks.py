@@ -1,0 +1,129 @@
+"""The checks and conversions that belong to one option alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+from typer import BadParameter
+
+from oaibg.api.payload import is_response_id
+
+_NOT_AN_ID = "no response id; one is 1 to 1,024 of letters, digits and _ - = . : + ~"
+_STDIN_MAX = 64 << 20
+
+
+def seconds(value: str | float) -> float:
+    """A finite number of seconds above 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BadParameter(f"{value!r} is not a number of seconds above 0.")
+    return number
+
+
+def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
+    """A whole number in a range."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= most:
+        wanted = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
+        raise BadParameter(f"{value!r} is not a whole number {wanted}.")
+    return number
+
+
+def not_empty(value: str | None) -> str | None:
+    """A text that is not blank."""
+    if value is not None and not value.strip():
+        raise BadParameter("it is empty.")
+    return value
+
+
+def job_key(value: str | None) -> str | None:
+    """A key that a job may have."""
+    if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
+        raise BadParameter("a job key is 1 to 512 printable characters.")
+    return value
+
+
+def response_id(value: str | None) -> str | None:
+    """An id that a response may have."""
+    if value is not None and not is_response_id(value):
+        raise BadParameter(_NOT_AN_ID)
+    return value
+
+
+def response_ids(values: list[str] | None) -> list[str]:
+    """The ids, each once; `-` stands for those on stdin, which this reads."""
+    found: list[str] = []
+    for value in values or []:
+        if value == "-":
+            found += _ids_on_stdin()
+        else:
+            response_id(value)
+            found.append(value)
+    if values and not found:
+        raise BadParameter("there is no id on stdin.")
+    return list(dict.fromkeys(found))
+
+
+def _ids_on_stdin() -> list[str]:
+    if sys.stdin is None:
+        raise BadParameter("stdin is closed; there are no ids to read.")
+    try:
+        lines = sys.stdin.read(_STDIN_MAX).splitlines()
+    except (OSError, UnicodeError) as error:
+        raise BadParameter(f"stdin can't be read: {error}.") from error
+    ids: list[str] = []
+    for number, line in enumerate(lines, 1):
+        ids += line.split()
+        if not all(map(is_response_id, line.split())):
+            raise BadParameter(f"stdin, line {number}: {_NOT_AN_ID}")
+    return ids
+
+
+def input_path(value: str | None) -> str | None:
+    """The real path of a file that is read more than once, and that identifies a run."""
+    if value == "-":
+        raise BadParameter("it is read more than once; a file's path is needed.")
+    try:
+        return value and os.path.realpath(value)
+    except ValueError as error:
+        raise BadParameter(f"no valid path ({error}).") from error
+    except OSError as error:
+        raise BadParameter(f"the working directory is gone ({error.strerror}).") from error
+
+
+def output_path(value: str | None) -> str | None:
+    """The absolute path of a file that can be written, as far as can be seen before the run."""
+    if value is None:
+        return None
+    if value in ("", "-"):
+        raise BadParameter("a file's path is needed; `oaibg show` prints to stdout.")
+    try:
+        path = os.path.abspath(value)  # noqa: PTH100
+    except OSError as error:
+        raise BadParameter(f"the working directory is gone ({error.strerror}).") from error
+    folder = os.path.dirname(path)  # noqa: PTH120
+    if os.path.isdir(path):  # noqa: PTH112
+        raise BadParameter(f"{path} is a folder.")
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise BadParameter(f"there is no folder {folder}.")
+    if is_same_file(path, 1):
+        raise BadParameter(f"{path} is this command's stdout, which has its lines.")
+    return path
+
+
+def is_same_file(one: str, other: str | int) -> bool:
+    """Whether two paths (or a path and a descriptor) are one file, unless it is the null device."""
+    if os.path.realpath(one) == os.devnull:
+        return False
+    try:
+        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116
+    except OSError:
+        return not isinstance(other, int) and os.path.realpath(one) == os.path.realpath(other)
