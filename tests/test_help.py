@@ -16,6 +16,7 @@ import typer.main
 from oaibg.cli import suggestions
 from oaibg.cli.app import app
 from oaibg.cli.help import EXAMPLES
+from oaibg.cli.options import CancelOptions, MonitorOptions, ShowOptions, SubmitOptions
 from oaibg.contract.errors import ExitCode
 from test_contract import table
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness import Command, Result
+    from oaibg.base.record import Record
 
 COMMANDS = ("submit", "monitor", "cancel", "show")
 EVERY = ((), ("--help",), *((name, "--help") for name in COMMANDS))
@@ -73,6 +75,13 @@ def test_options_of_submit_are_grouped(run: Callable[..., Result]) -> None:
     ]
 
 
+@pytest.mark.parametrize("record", [SubmitOptions, MonitorOptions, CancelOptions, ShowOptions])
+def test_options_records(record: type[Record]) -> None:
+    """The record of a command has a field for each of its options and arguments."""
+    params = PARAMS[record.__name__.removesuffix("Options").lower()]
+    assert sorted(record.fields) == sorted(param.name for param in params)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_value_is_named(run: Callable[..., Result], name: str) -> None:
     """Where only some values are allowed the help has them all."""
@@ -92,7 +101,7 @@ def test_defaults_are_true(run: Callable[..., Result], name: str) -> None:
         if (found := re.search(r"(\w+) \(default\)|\(default: (?:.* )?([\w.-]+)\)", line))
     }
     defaults = {
-        param.opts[0]: f"{param.default:g}" if param.type.name == "_seconds" else param.default
+        param.opts[0]: f"{param.default:g}" if param.type.name == "seconds" else param.default
         for param in PARAMS[name]
         if param.param_type_name == "option" and param.default not in (None, False)
     }

@@ -13,7 +13,7 @@ DEFAULT_KEEP_DAYS = 30.0
 
 
 def base_url() -> str:
-    """Where the API is: `OPENAI_BASE_URL` without a slash at its end; empty counts as unset."""
+    """The API's URL: `OPENAI_BASE_URL` without a trailing slash; empty counts as unset."""
     url = os.environ.get("OPENAI_BASE_URL", "").strip() or DEFAULT_BASE_URL
     try:
         parts = urlsplit(url)
@@ -29,7 +29,7 @@ def base_url() -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The URL as it may be kept and shown, in one spelling: no user, password or query."""
+    """The URL in one spelling that may be stored and shown: no user, password or query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2].lower()
     host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
@@ -37,10 +37,10 @@ def without_credentials(url: str) -> str:
 
 
 def api_key() -> str:
-    """The key of `OPENAI_API_KEY`.
+    """The key in `OPENAI_API_KEY`.
 
     Raises:
-        AuthRefused: it is missing, or no header can carry it. The message never has the key.
+        AuthRefused: it is missing, or a header can't carry it. The message never contains the key.
     """
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key:
@@ -61,14 +61,14 @@ def api_key() -> str:
 
 
 def state_folder() -> str:
-    """The folder of the state: `OAIBG_STATE_DIR`, else the user's application folder."""
+    """The state's folder: `OAIBG_STATE_DIR`, else one in the user's application folder."""
     import typer
 
     return os.path.abspath(os.environ.get("OAIBG_STATE_DIR") or typer.get_app_dir("oaibg"))  # noqa: PTH100
 
 
 def keep_days() -> float:
-    """How many days results are kept: `OAIBG_KEEP_DAYS`."""
+    """How many days the state keeps results: `OAIBG_KEEP_DAYS`."""
     text = os.environ.get("OAIBG_KEEP_DAYS", "").strip()
     try:
         days = float(text) if text else DEFAULT_KEEP_DAYS

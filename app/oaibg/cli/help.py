@@ -1,4 +1,4 @@
-"""The help: how it is laid out, and the examples, notes and exit codes that are in it."""
+"""The help: its layout, and the examples, notes and exit codes in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from oaibg.contract.errors import ExitCode
 
 WIDTHS = (20, 79)
-"""The shortest line and the longest: one less than a terminal has, as some break a full one."""
+"""The narrowest and the widest help. A terminal's last column stays free: some wrap a full line."""
 
 EXIT_CODES = {
     ExitCode.OK: "the job completed, or the thing asked for was done",
@@ -27,7 +27,7 @@ EXIT_CODES = {
     ExitCode.STDOUT_CLOSED: "stdout was closed by its reader",
     ExitCode.SIGTERM: "ended by SIGTERM, as 129",
 }
-"""What each exit code means; every command can give each of them."""
+"""What each exit code means; every command can end with each of them."""
 
 EXAMPLES = {
     "oaibg": ['oaibg submit --prompt "Name three rivers." --output-text-file answer.md'],
@@ -60,7 +60,7 @@ EXAMPLES = {
         "oaibg show --list --limit 10",
     ],
 }
-"""Commands that can be run as they stand, by the command; the one most used comes first."""
+"""Examples that run as they are, by command; the most common one comes first."""
 
 _HYPHEN = "An id that begins with a hyphen goes after --."
 
@@ -78,32 +78,26 @@ NOTES = {
     "cancel": [_HYPHEN],
     "show": [_HYPHEN],
 }
-"""What the lines of the options have no room for."""
+"""What does not fit into the lines of the options, by command."""
 
 _TYPER = {
     "--install-completion": "Install completion for the current shell.",
     "--show-completion": "Print completion for the current shell.",
     "--help": "Print this help.",
 }
-"""The options that Typer brings, in one line each."""
+"""The options that Typer adds, with texts that fit one line."""
 
 _LEAST = 24
-"""How wide a column of texts is at least, else each text stands below what it is about."""
+"""The narrowest column of texts; with less room, each text goes below its option."""
 
 
 def help_text(ctx: Any) -> str:
-    """The whole help of the program, or of one of its commands.
-
-    Args:
-        ctx: Typer's context of it.
-    """
+    """The whole help of the program or of a command, which Typer's context names."""
     command = ctx.command
     width = max(WIDTHS[0], min(get_terminal_size().columns - 1, WIDTHS[1]))
     usage = " ".join(["Usage:", ctx.command_path, *command.collect_usage_pieces(ctx)])
     options = _options(ctx, width)
-    notes = "\n".join(
-        fill(line, width, subsequent_indent="  ") for line in NOTES.get(command.name, [])
-    )
+    notes = "\n".join(fill(line, width, subsequent_indent="  ") for line in NOTES[command.name])
     examples = "Examples:\n" + indent("\n".join(EXAMPLES[command.name]), "  ")
     if ctx.parent is None:
         commands = [(name, one.help) for name, one in command.commands.items()]
@@ -113,11 +107,11 @@ def help_text(ctx: Any) -> str:
         parts = [*options, notes, examples, _table("Exit codes", codes, width)]
     about = fill(command.help, width, initial_indent="  ", subsequent_indent="  ")
     parts = [fill(usage, width, subsequent_indent="    "), about, *parts]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def _options(ctx: Any, width: int) -> list[str]:
-    """The arguments and options under their headings, as the command's parameters come."""
+    """The arguments and options in groups, in the order in which the command declares them."""
     groups: dict[str, list[tuple[str, str]]] = {}
     other = "Options" if ctx.parent is None else "Other"
     for param in ctx.command.get_params(ctx):
@@ -131,13 +125,13 @@ def _options(ctx: Any, width: int) -> list[str]:
 
 
 def _table(heading: str, rows: list[tuple[str, str]], width: int, widest: int = 0) -> str:
+    # In a narrow terminal Typer's write_dl would put a text beside a short exit code.
     column = 4 + (widest or max(len(left) for left, _ in rows))
     lines = [f"{heading}:"]
     for left, text in rows:
+        head = f"  {left}".ljust(column)
         if width - column < _LEAST:
-            below = " " * 6
-            lines += [f"  {left}", fill(text, width, initial_indent=below, subsequent_indent=below)]
-        else:
-            first = f"  {left}".ljust(column)
-            lines.append(fill(text, width, initial_indent=first, subsequent_indent=" " * column))
+            lines.append(f"  {left}")
+            head = " " * 6
+        lines.append(fill(text, width, initial_indent=head, subsequent_indent=" " * len(head)))
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import time
 from typing import NoReturn
 
 import typer
+from typer.main import get_command
 
 from oaibg.cli.app import app
 from oaibg.cli.session import Session
@@ -29,14 +30,19 @@ def main(argv: list[str]) -> int:
 
 
 def _run(argv: list[str], session: Session) -> int:
+    command = get_command(app)
     try:
-        code = app(args=argv, prog_name="oaibg", standalone_mode=False, obj=session)
+        code = command(args=argv, prog_name="oaibg", standalone_mode=False, obj=session)
     except StdoutGone as gone:
         return gone.exit_code
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
             return ExitCode.STDOUT_CLOSED
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
+    except typer.TyperException as error:
+        from oaibg.cli.suggestions import usage_error
+
+        return session.fail(usage_error(error, command, argv))
     except typer.Abort:
         return ExitCode.SIGINT
     except OaibgError as error:

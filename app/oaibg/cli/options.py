@@ -10,15 +10,6 @@ import typer
 from oaibg.base.record import Record
 from oaibg.cli import option_checks as check
 
-PATHS = (
-    "--jobs-file",
-    "--results-file",
-    "--tools-json-file",
-    "--json-schema-file",
-    "--body-json-file",
-)
-"""The options of a run over a jobs file whose values are paths."""
-
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
 Verbosity = Literal["low", "medium", "high", "omit"]
 Window = Literal["soonest", "2h", "8h", "24h"]

@@ -1,4 +1,4 @@
-"""What was probably meant where a command, an option or a value does not exist."""
+"""Usage errors in our words, with what was probably meant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMANDS = {
     "help": "--help",
     "version": "--version",
 }
-"""Words that other tools have for what ours do: what to write after `oaibg` instead."""
+"""Other tools' names for our commands, and what to write after `oaibg` instead."""
 
 OPTIONS = {
     "-h": "--help",
@@ -64,105 +64,115 @@ OPTIONS = {
     "--safety-identifier --seed --service-tier --store --temperature --tool-choice --top-logprobs "
     "--top-p --truncation --user": "submit takes it as a field in --body-json-file PATH.",
 }
-"""Options that other tools have: ours, those that fit best first, or else what to do."""
+"""Other tools' options, and ours (the best match first) or what to do instead."""
 
 
-def usage_error(error: typer.TyperException, ctx: Any, args: list[str]) -> UsageError:
-    """An error of Typer's in our words.
+def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> UsageError:
+    """Translate one of Typer's errors; what may be a prompt is not repeated.
 
     Args:
-        error: what was raised; Typer has no public names for its kinds, but for their attributes.
-        ctx: Typer's context of the command.
-        args: what followed the command's name.
+        error: what Typer raised. Its kinds have no public names, but differ in their attributes.
+        program: Typer's group of our commands.
+        argv: what follows the program's name.
     """
-    option = getattr(error, "option_name", None)
-    if option is None:
-        choices = getattr(getattr(getattr(error, "param", None), "type", None), "choices", ())
-        value = error.message.partition(" is not one of ")[0].strip("'")
-        return _error(error.format_message(), ctx, _did_you_mean(_nearest(value, choices)))
+    first, second = (*argv, "", "")[:2]
+    word = second if first == "--" else first
+    context = getattr(error, "ctx", None)
+    # Typer's error for a value that is missing, or one too many, has no context.
+    command: Any = context.command if context else program.commands.get(word, program)
+    option: Any = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):
-        return _no_such_option(option, ctx, args)
-    for param in ctx.command.get_params(ctx):
+        return _no_such_option(option, command, program, argv)
+    if option is not None:
+        return _wrong_use(option, command)
+    param = getattr(error, "param", None)
+    if param is None and command is program:
+        return _no_such_command(word, program)
+    if param is None and context is not None and context.args:
+        return _too_many_arguments(command, argv, context.args[0])
+    choices = getattr(getattr(param, "type", None), "choices", ())
+    value = error.message.partition(" is not one of ")[0].strip("'")
+    return _error(error.format_message(), command, _did_you_mean(_nearest(value, choices)))
+
+
+def _no_such_option(option: str, command: Any, program: Any, argv: list[str]) -> UsageError:
+    named = f": {option}" if re.fullmatch(r"--?[\w-]+", option) else ""  # a prompt, perhaps
+    meant = _instead_of(option, command, program, argv)
+    return _error(f"No such option{named}.", command, meant)
+
+
+def _wrong_use(option: str, command: Any) -> UsageError:
+    for param in command.params:
         if option in param.opts and not param.is_flag:
-            return _error(f"{option} needs a value: {option} {param.make_metavar(ctx)}.", ctx)
-    return _error(f"{option} takes no value.", ctx)
+            return _error(f"{option} needs a value: {option} {param.metavar}.", command)
+    return _error(f"{option} takes no value.", command)
 
 
-def no_such_command(ctx: Any, word: str) -> UsageError:
-    """The error for a command that does not exist.
-
-    Args:
-        ctx: Typer's context of the program.
-        word: what stood in the command's place; it may be a prompt, and is told only where it
-            is like a command.
-    """
+def _no_such_command(word: str, program: Any) -> UsageError:
     if word.startswith(("resp_", "batch_")) and is_response_id(word):
         return _error(
             "An id is no command.",
-            ctx,
+            program,
             f"`oaibg monitor {word}` follows it to its end, `oaibg show {word}` looks once.",
         )
     meanings = {one: meant for words, meant in COMMANDS.items() for one in words.split()}
-    meanings |= {name: name for name in ctx.command.commands}
+    meanings |= {name: name for name in program.commands}
     meant = meanings.get(_nearest(word, meanings), "")
     if not meant:
-        return _error("No such command.", ctx, "A prompt goes with `oaibg submit --prompt`.")
-    return _error(f"No such command: {word}.", ctx, _did_you_mean(f"`oaibg {meant}`"))
+        return _error("No such command.", program, "A prompt goes with `oaibg submit --prompt`.")
+    return _error(f"No such command: {word}.", program, _did_you_mean(f"`oaibg {meant}`"))
 
 
-def too_many_arguments(ctx: Any, args: list[str], rest: list[str]) -> UsageError:
-    """The error for arguments too many; they may be a prompt, and are not told.
-
-    Args:
-        ctx: Typer's context of the command.
-        args: what followed the command's name.
-        rest: what of that is no option and no value of one.
-    """
-    name = ctx.command.name
-    if _ID in _offers(ctx.command):
-        return _error(f"{name} takes one id.", ctx, "`oaibg monitor` takes several.")
-    if any(word.partition("=")[0] == "--attach" for word in args):
+def _too_many_arguments(command: Any, argv: list[str], extra: str) -> UsageError:
+    if _ID in _offers(command):
+        return _error(f"{command.name} takes one id.", command, "`oaibg monitor` takes several.")
+    if any(word.partition("=")[0] == "--attach" for word in argv):
         meant = "The pattern of --attach needs quotes, or the shell puts names of files there."
-    elif os.path.isfile(rest[0]):  # noqa: PTH113 - a prompt is no path
+    elif os.path.isfile(extra):  # noqa: PTH113 - a prompt is no path
         meant = "A file with a prompt goes with --prompt-file."
     else:
         meant = "A prompt goes with --prompt, in quotes."
-    return _error(f"{name} takes options alone, and no arguments.", ctx, meant)
+    return _error(f"{command.name} takes options alone, and no arguments.", command, meant)
 
 
-def _no_such_option(option: str, ctx: Any, args: list[str]) -> UsageError:
-    is_word = re.fullmatch(r"--?[\w-]+", option) is not None
-    message = f"No such option: {option}." if is_word else "No such option."  # a prompt, perhaps
+def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str:
+    """What to write instead of an option that a command does not have, or nothing."""
     known = next((meant for words, meant in OPTIONS.items() if option in words.split()), "")
     if known and not known.startswith(("-", _ID)):
-        return _error(message, ctx, known)
+        return known
     wanted = [option, *known.split()]
-    own = _offers(ctx.command)
+    own = _offers(command)
     found = [one for one in wanted if one in own]
     if found[:1] == [_ID]:
-        return _error(message, ctx, f"The id is an argument: {ctx.command_path} {_ID}.")
+        return f"The id is an argument: {_path(command)} {_ID}."
     if found:
-        return _error(message, ctx, _did_you_mean(" or ".join(found)))
-    program = ctx.find_root().command
-    if ctx.parent is None:
-        named = {name: one for name, one in program.commands.items() if name in args}
-        for one, name in _places(wanted, named or program.commands):
-            return _error(message, ctx, f"It goes after the command: oaibg {name} {one}.")
-    elif places := _places(wanted, {**program.commands, "": program}):
-        here = [f"`{f'oaibg {name}'.strip()}`" for one, name in places if one == places[0][0]]
-        return _error(message, ctx, f"{places[0][0]} is an option of {' and '.join(here)}.")
-    return _error(message, ctx, _did_you_mean(_nearest(option, own)))
+        return _did_you_mean(" or ".join(found))
+    commands = list(program.commands.values())
+    if command is program:
+        named = [one for one in commands if one.name in argv]
+        if places := _places(wanted, named or commands):
+            one, place = places[0]
+            return f"It goes after the command: {_path(place)} {one}."
+    elif places := _places(wanted, [*commands, program]):
+        here = [f"`{_path(place)}`" for one, place in places if one == places[0][0]]
+        return f"{places[0][0]} is an option of {' and '.join(here)}."
+    return _did_you_mean(_nearest(option, own))
 
 
 def _offers(command: Any) -> list[str]:
-    """The options of a command, and its id."""
+    """The options of a command, and RESPONSE_ID if it takes one."""
     options = [param.opts[0] for param in command.params if param.param_type_name == "option"]
     return [*options, "--help"] + [_ID] * (len(options) < len(command.params))
 
 
-def _places(wanted: list[str], commands: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which of the wanted options there are elsewhere, and of which command they are."""
-    return [(one, name) for one in wanted for name in commands if one in _offers(commands[name])]
+def _places(wanted: list[str], commands: list[Any]) -> list[tuple[str, Any]]:
+    """Each wanted option with each command that has it."""
+    return [(one, command) for one in wanted for command in commands if one in _offers(command)]
+
+
+def _path(command: Any) -> str:
+    """What a user writes to run a command, or the program itself."""
+    return "oaibg" if command.name == "oaibg" else f"oaibg {command.name}"
 
 
 def _nearest(word: str, names: Iterable[str]) -> str:
@@ -179,5 +189,5 @@ def _did_you_mean(meant: str) -> str:
     return meant and f"Did you mean {meant}?"
 
 
-def _error(message: str, ctx: Any, meant: str = "") -> UsageError:
-    return UsageError(message, hint=f"{meant} Try '{ctx.command_path} --help'.".strip())
+def _error(message: str, command: Any, meant: str = "") -> UsageError:
+    return UsageError(message, hint=f"{meant} Try '{_path(command)} --help'.".strip())

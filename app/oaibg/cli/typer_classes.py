@@ -1,67 +1,36 @@
-"""The command classes: help and usage errors in our words, which are imported when asked for."""
+"""Typer's command classes with our help; `suggestions` words their usage errors."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-
-class Command(TyperCommand):
-    """A command whose options stand in groups, with examples and exit codes below them."""
-
-    allow_extra_args = True  # an argument too many is told here
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; raises `UsageError`."""
-        given = list(args)
-        rest = _parsed(super().parse_args, ctx, args)
-        if rest and not ctx.resilient_parsing:
-            from oaibg.cli.suggestions import too_many_arguments
-
-            raise too_many_arguments(ctx, given, rest)
-        return rest
-
+class _OwnHelp:
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole help."""
-        _write_help(ctx, formatter)
+        from oaibg.cli.help import help_text
+
+        formatter.write(help_text(ctx))
 
 
-class Group(TyperGroup):
-    """The program itself: the commands, and the options that come before any."""
+class Command(_OwnHelp, TyperCommand):
+    """One of the commands."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; raises `UsageError`."""
-        return _parsed(super().parse_args, ctx, args)
+    allow_extra_args = True  # refused below: Typer's own refusal does not keep them
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, unless it got more arguments than it takes."""
+        if ctx.args:
+            ctx.fail("Too many arguments.")
+        return super().invoke(ctx)
+
+
+class Group(_OwnHelp, TyperGroup):
+    """The program itself: its commands, and the options that come before them."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of that name; raises `UsageError`."""
+        """Find the command; Typer would parse an unknown one that begins with - as an option."""
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            from oaibg.cli.suggestions import no_such_command
-
-            raise no_such_command(ctx, args[0])
+            ctx.fail("No such command.")
         return super().resolve_command(ctx, args)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the whole help."""
-        _write_help(ctx, formatter)
-
-
-def _parsed(parse: Callable[[Any, list[str]], list[str]], ctx: Any, args: list[str]) -> list[str]:
-    given = list(args)
-    try:
-        return parse(ctx, args)
-    except typer.TyperException as error:
-        from oaibg.cli.suggestions import usage_error
-
-        raise usage_error(error, ctx, given) from error
-
-
-def _write_help(ctx: Any, formatter: Any) -> None:
-    from oaibg.cli.help import help_text
-
-    formatter.write(help_text(ctx))
