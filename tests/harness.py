@@ -345,6 +345,12 @@ def fake_tools(
     )
 
 
+def keep(store: Store, base_url: str, response_id: str, raw: bytes) -> None:
+    """Keep a result: its row, then its file."""
+    store.note_result(base_url, response_id)
+    store.save_result(base_url, response_id, raw)
+
+
 def collect(events: AsyncIterator[Event]) -> list[Event]:
     """All events of a job function."""
 

@@ -88,10 +88,10 @@ def _run(argv: list[str], process: Process) -> int:
         return _fail(error, argv, process)
     except OSError as error:
         if process.rendering:
-            return _fail(Internal.of(error), argv, process)
+            return _fail(Internal.from_bug(error), argv, process)
         return ExitCode.LOCAL_IO  # no command has begun: stdout could not take the help
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an event
-        return _fail(Internal.of(error), argv, process)
+        return _fail(Internal.from_bug(error), argv, process)
     return code if isinstance(code, int) else ExitCode.OK
 
 

@@ -128,7 +128,7 @@ async def _ended(events: AsyncIterator[Event], job: Job, tools: Tools) -> AsyncI
     except StateError as error:
         yield job.error(state_error(error))
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an event
-        yield job.error(Internal.of(error))
+        yield job.error(Internal.from_bug(error))
     except BaseException as error:
         if not is_cancellation(error):
             raise
