@@ -12,20 +12,12 @@ from oaibg.engine.context import event_loop
 class RealClock:
     """The system's clocks, and asyncio's sleep."""
 
-    def now(self) -> float:
-        """Unix time in seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never step back."""
-        return time.monotonic()
-
-    def random(self) -> float:
-        """A random number in [0, 1)."""
-        return random.random()
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+    random = staticmethod(random.random)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; also for no time at all this lets other tasks run."""
+        """Wait; other tasks run even if `seconds` is 0."""
         await event_loop()
 
         import asyncio
@@ -34,20 +26,20 @@ class RealClock:
 
 
 class Clock(Protocol):
-    """Time, so that tests own it."""
+    """Time, so that tests can replace it."""
 
     def now(self) -> float:
         """Unix time in seconds."""
-        ...
+        raise NotImplementedError
 
     def monotonic(self) -> float:
-        """Seconds that never step back."""
-        ...
+        """Seconds that never go backwards."""
+        raise NotImplementedError
 
     def random(self) -> float:
         """A random number in [0, 1), for jitter."""
-        ...
+        raise NotImplementedError
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
-        ...
+        raise NotImplementedError

@@ -82,18 +82,13 @@ class OaibgError(Exception):
         outcome: Outcome | None = None,
         resumable: bool = False,
     ) -> Self:
-        """The error for a failed call: it has the call's HTTP status, request id and message.
+        """The error for a failed call, with the call's HTTP status and request id.
 
-        Args:
-            failure: the call.
-            message: replaces the call's.
-            code: replaces the class's, or that of the call if `has_code_of_failure`.
-            hint: what the user can do.
-            outcome: what became of a submit.
-            resumable: whether the job may still be running.
+        `message` and `code` replace the call's message and the class's code; the classes that
+        have `has_code_of_failure` take the call's code instead of their own.
         """
         return cls(
-            failure.message if message is None else message,
+            message or failure.message,
             code=code or (failure.code if cls.has_code_of_failure else None),
             hint=hint,
             http_status=failure.http_status,

@@ -59,13 +59,8 @@ class Attachment(Record):
 def read_attachments(patterns: Sequence[str]) -> list[Attachment]:
     """The files of some paths and patterns as parts of a message, in order, each file once.
 
-    Args:
-        patterns: paths, or patterns of `glob` (`**` descends into all folders), in which `~` is a
-            home folder. A path that exists under that very name is not a pattern.
-
-    Raises:
-        UsageError: a file can't be read, is of an unsupported type, or is too large; or a pattern
-            has no match.
+    Patterns are those of `glob` (`**` descends into all folders), and `~` is a home folder. A path
+    that exists under that very name is not a pattern.
     """
     files: dict[str, _File] = {}
     for pattern in patterns:

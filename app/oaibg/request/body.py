@@ -58,11 +58,7 @@ class Request(Record):
 
 
 def build_request(given: str | list[Any], settings: Settings) -> Request:
-    """The request that a submit sends.
-
-    Args:
-        given: the `input` field, validated.
-        settings: the rest; `body` is merged over the request last (RFC 7396).
+    """The request of a submit, from its validated `input`; `settings.body` is merged over it last.
 
     Raises:
         UsageError: the body file sets what this tool decides, or something can't be sent as JSON.
@@ -89,11 +85,11 @@ def _request(body: dict[str, Any], settings: Settings, background: bool = True) 
     text: dict[str, Any] = {"format": settings.text_format or {"type": "text"}}
     if settings.verbosity != OMIT:
         text["verbosity"] = settings.verbosity
-    fill: dict[str, Any] = {"model": settings.model, "text": text}
-    if settings.reasoning_effort != OMIT:
-        fill["reasoning"] = {"effort": settings.reasoning_effort}
-    window = settings.completion_window
-    optional = {
+    effort, window = settings.reasoning_effort, settings.completion_window
+    fields = {
+        "model": settings.model,
+        "text": text,
+        "reasoning": None if effort == OMIT else {"effort": effort},
         "background": background or None,
         "instructions": settings.instructions,
         "max_output_tokens": settings.max_output_tokens,
@@ -102,7 +98,7 @@ def _request(body: dict[str, Any], settings: Settings, background: bool = True) 
         "tools": settings.tools,
         "metadata": settings.metadata or None,
     }
-    fill |= {key: value for key, value in optional.items() if value is not None}
+    fill = {key: value for key, value in fields.items() if value is not None}
     patch = settings.body or {}
     _check_ours(patch, "--body-json-file")
     body = merge_patch(_filled(body, fill), patch)

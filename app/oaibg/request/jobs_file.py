@@ -8,10 +8,10 @@ when its turn comes, and its hash shows whether it has changed.
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.base.json_text import json_line
-from oaibg.base.text import has_surrogates
 from oaibg.contract.errors import OaibgError, UsageError
 from oaibg.request.body import Request, Settings, fill_request
 from oaibg.request.json_files import (
@@ -87,19 +87,17 @@ class JobsFile:
             OaibgError: the file was changed since it was validated.
         """
         self._file.seek(line.offset)
-        try:
+        with suppress(UsageError, ValueError):
             custom_id, body = _parsed(self._file.read(line.length))
             request = fill_request(body, self._settings, background=self._background)
-        except (UsageError, ValueError):
-            custom_id, request = "", None
-        if request is None or (custom_id, request.sha256) != (line.custom_id, line.sha256):
-            raise OaibgError(
-                f"{self.path}: line {line.number} was changed while the file was in use.",
-                code="jobs_file_changed",
-                hint="Run the same command again; what has ended is not submitted again.",
-                outcome="not_created",
-            )
-        return request
+            if (custom_id, request.sha256) == (line.custom_id, line.sha256):
+                return request
+        raise OaibgError(
+            f"{self.path}: line {line.number} was changed while the file was in use.",
+            code="jobs_file_changed",
+            hint="Run the same command again; what has ended is not submitted again.",
+            outcome="not_created",
+        )
 
     def requests(self) -> Iterator[bytes]:
         """The lines of a batch's input file."""
@@ -129,7 +127,10 @@ class JobsFile:
     def _validated(self) -> Iterator[Line]:
         first: dict[str, int] = {}
         bad: list[str] = []
-        for number, offset, raw in _lines(self._file):
+        lines = iter(lambda: self._file.readline(INPUT_BYTES_MAX), b"")
+        end = 0
+        for number, raw in enumerate(lines, 1):
+            offset, end = end, end + len(raw)
             if not raw.removeprefix(BOM_UTF8).strip():
                 continue
             try:
@@ -158,15 +159,6 @@ def _batch_line(custom_id: str, request: Request) -> bytes:
     return json_line({"custom_id": custom_id, "method": "POST", "url": URL, "body": request.body})
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Number (from 1), offset and bytes of each line."""
-    offset = number = 0
-    while raw := file.readline(INPUT_BYTES_MAX):
-        number += 1
-        yield number, offset, raw
-        offset += len(raw)
-
-
 def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     """The custom_id and the body of a line.
 
@@ -182,7 +174,8 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     if unknown := [key for key in line if key not in _KEYS]:
         raise ValueError(f"unknown key {unknown[0]!r}; a line has {', '.join(_KEYS)}")
     custom_id, body = line["custom_id"], line["body"]
-    if not _is_custom_id(custom_id):
+    is_printable = isinstance(custom_id, str) and custom_id.isprintable()
+    if not is_printable or not 0 < len(custom_id) <= _ID_LENGTH:
         raise ValueError(f"custom_id must be a text of 1 to {_ID_LENGTH} printable characters")
     if line["method"] != "POST":
         raise ValueError(f'method must be "POST", not {line["method"]!r}')
@@ -193,12 +186,3 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     if body.get("input", body.get("prompt")) in (None, "", []):
         raise ValueError("body: no input")
     return custom_id, body
-
-
-def _is_custom_id(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= _ID_LENGTH
-        and value.isprintable()
-        and not has_surrogates(value)
-    )

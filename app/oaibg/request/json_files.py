@@ -37,12 +37,9 @@ def read_json(path: str) -> Any:
 def parse_json(text: str, *, one_line: bool = False) -> Any:
     """The JSON value of a text, as strictly as `read_json`.
 
-    Args:
-        text: the JSON.
-        one_line: whether it is a line of a file, so that errors give the column only.
-
     Raises:
-        ValueError: its message says what is wrong, and at which position.
+        ValueError: its message says what is wrong, and at which line and column; only the column
+            if the text is `one_line` of a file.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
@@ -84,7 +81,7 @@ def decode(raw: bytes) -> str:
 
 def open_regular(path: str, refusal: str) -> BinaryIO:
     """Open a regular file; for a pipe or a device, raise a `UsageError` without waiting for it."""
-    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - the caller closes it
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise UsageError(refusal)
@@ -110,10 +107,6 @@ def kind_of(value: object) -> str:
     """What a JSON value is, in words."""
     names = {dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
     return names.get(type(value), "null" if value is None else "a number")
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _no_constant(word: str) -> None:

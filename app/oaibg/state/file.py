@@ -161,13 +161,9 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     if path.stat().st_size < _CHECKED_BYTES:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise _CorruptError(found)
-
-
-class _CorruptError(sqlite3.DatabaseError):
-    """What SQLite's check found."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            error = sqlite3.DatabaseError(found)
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
 
 
 def _put_aside(path: Path) -> str | None:

@@ -20,13 +20,9 @@ DAY = 86400.0
 
 
 class Results:
-    """The result files of a state, and the column that names them.
+    """The result files of a state's folder, and the database column that names them.
 
-    Args:
-        db: the state's database.
-        state: the state's folder; None keeps no results.
-        keep_days: how long results are kept; 0 keeps none.
-        now: the Unix time in seconds.
+    Nothing is kept without a folder, or if `keep_days` is 0.
     """
 
     def __init__(

@@ -28,34 +28,28 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
-class Row(Record):
+class Intent(Record):
+    """What is written before a job is submitted."""
+
+    base_url: str
+    request_sha256: str | None
+    job_key: str | None = None
+    custom_id: str | None = None
+    model: str | None = None
+    completion_window: str | None = None
+
+
+class Row(Intent):
     """A job as the state has it. Times are Unix seconds."""
 
     id: int
-    base_url: str
     step: str
-    job_key: str | None
-    custom_id: str | None
-    request_sha256: str | None
-    model: str | None
-    completion_window: str | None
     response_id: str | None
     status: str | None
     result: str | None
     created_at: float
     updated_at: float
     superseded: int
-
-
-class Intent(Record):
-    """What is written before a job is submitted."""
-
-    base_url: str
-    request_sha256: str
-    job_key: str | None = None
-    custom_id: str | None = None
-    model: str | None = None
-    completion_window: str | None = None
 
 
 def line_key(run_key: str, custom_id: str) -> str:

@@ -70,9 +70,7 @@ class Store:
         now: the Unix time in seconds.
 
     Raises:
-        StateError: from every method, and from the constructor with the codes `state_unwritable`
-            (folder or file), `state_busy`, `state_corrupt` and `state_newer` (see
-            `open_database`).
+        StateError: from every method and the constructor; see `open_database`.
     """
 
     def __init__(
@@ -90,13 +88,10 @@ class Store:
         return self._folder is not None
 
     def intent(self, intent: Intent) -> int:
-        """Write a job down before it is submitted.
+        """Write a job down before it is submitted, and return its row's number.
 
         A row with the same job key that is still at the step `intent` was never sent: this one
         replaces it. Callers with a job key hold its lock.
-
-        Returns:
-            The row's number.
         """
         now = self._now()
         with changing(self._db) as db:
@@ -117,9 +112,7 @@ class Store:
     def sending(self, number: int, *, over: Row | None = None) -> None:
         """Note that the request is going out: from now on the job may exist.
 
-        Args:
-            number: the row of `intent`.
-            over: the job of unknown outcome whose job key this one takes.
+        Its job key is taken from `over`, a job of unknown outcome, if that is given.
         """
         with changing(self._db) as db:
             if over is not None:
@@ -182,10 +175,7 @@ class Store:
         return outcomes
 
     def note_result(self, base_url: str, response_id: str) -> None:
-        """Note that a known job has a result.
-
-        `save_result` comes after it: a file that no row names would never be removed.
-        """
+        """Note a job's result before it is saved: a file without a row would never be removed."""
         self._results.note(base_url, response_id)
 
     def save_result(self, base_url: str, response_id: str, raw: bytes) -> None:
