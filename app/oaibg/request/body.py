@@ -81,6 +81,44 @@ def fill_request(body: dict[str, Any], settings: Settings, *, background: bool =
     return _request({key: body[key] for key in body if key not in _OURS}, settings, background)
 
 
+def merge_patch(target: Any, patch: Any) -> Any:
+    """`patch` merged over `target` (RFC 7396); neither is changed."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted keys, no white space, UTF-8: the same bytes for the same value.
+
+    Raises:
+        UsageError: the value has a lone surrogate or a number beyond the range of JSON's readers,
+            or is nested too deeply to be written.
+    """
+    try:
+        text = json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        return text.encode()
+    except UnicodeEncodeError as error:
+        cause: Exception = error
+        place = _path_to(value, lambda leaf: isinstance(leaf, str) and has_surrogates(leaf))
+        why = f"{place} has text that is not Unicode (a lone surrogate)"
+    except ValueError as error:
+        cause = error
+        place = _path_to(value, lambda leaf: isinstance(leaf, float) and isinf(leaf))
+        why = f"{place}: a number is out of range"
+    except RecursionError as error:
+        cause, why = error, "it is nested too deeply"
+    raise UsageError(f"The request can't be sent: {why}.") from cause
+
+
 def _request(body: dict[str, Any], settings: Settings, background: bool = True) -> Request:
     text: dict[str, Any] = {"format": settings.text_format or {"type": "text"}}
     if settings.verbosity != OMIT:
@@ -122,44 +160,6 @@ def _check_ours(
             raise UsageError(
                 f"{place}: `{key}` can't be set there: every job runs in background mode."
             )
-
-
-def merge_patch(target: Any, patch: Any) -> Any:
-    """`patch` merged over `target` (RFC 7396); neither is changed."""
-    if not isinstance(patch, dict):
-        return patch
-    merged = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        else:
-            merged[key] = merge_patch(merged.get(key), value)
-    return merged
-
-
-def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no white space, UTF-8: the same bytes for the same value.
-
-    Raises:
-        UsageError: the value has a lone surrogate or a number beyond the range of JSON's readers,
-            or is nested too deeply to be written.
-    """
-    try:
-        text = json.dumps(
-            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
-        return text.encode()
-    except UnicodeEncodeError as error:
-        cause: Exception = error
-        place = _path_to(value, lambda leaf: isinstance(leaf, str) and has_surrogates(leaf))
-        why = f"{place} has text that is not Unicode (a lone surrogate)"
-    except ValueError as error:
-        cause = error
-        place = _path_to(value, lambda leaf: isinstance(leaf, float) and isinf(leaf))
-        why = f"{place}: a number is out of range"
-    except RecursionError as error:
-        cause, why = error, "it is nested too deeply"
-    raise UsageError(f"The request can't be sent: {why}.") from cause
 
 
 def _path_to(value: Any, is_wanted: Callable[[object], bool], path: str = "") -> str:
