@@ -199,15 +199,15 @@ def _serve(path: str) -> NoReturn:
     from oaibg.cli.app import app
     from oaibg.contract.errors import CallFailed
 
-    names = (
-        "engine.commands engine.create engine.follow many.as_batch many.in_background many.pace "
-        "many.side_by_side output.human request.jobs_file request.sources state.store"
-    )
-    for name in names.split():
-        import_module(f"oaibg.{name}")
     make_command = cache(typer.main.get_command)
     typer.main.get_command = make_command
     make_command(app)
+    names = (
+        "cli.cancel cli.main cli.monitor cli.show cli.submit engine.local many.as_batch many.ids "
+        "many.in_background output.human"
+    )
+    for name in names.split():
+        import_module(f"oaibg.{name}")
 
     async def warm_up() -> None:
         api = Client("http://127.0.0.1:9/v1", "none")

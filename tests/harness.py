@@ -368,6 +368,12 @@ def fake_context(
     )
 
 
+def keep(store: Store, base_url: str, response_id: str, raw: bytes) -> None:
+    """Keep a result: its row, then its file."""
+    store.note_result(base_url, response_id)
+    store.save_result(base_url, response_id, raw)
+
+
 async def _nowhere(event: Event) -> None:
     raise AssertionError(f"nobody takes {event}")
 

@@ -22,7 +22,7 @@ from harness import (
 from oaibg.base.json_text import json_line
 from oaibg.cli.app import app
 from oaibg.cli.next_command import NextCommand
-from oaibg.contract.errors import ExitCode
+from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, OaibgError, Unavailable
 from oaibg.contract.events import EVENTS
 from oaibg.contract.schema import event_schema
 from oaibg.engine import report
@@ -222,3 +222,17 @@ def test_help_is_plain_text(run: Callable[..., Result], monkeypatch: pytest.Monk
 def test_version(run: Callable[..., Result]) -> None:
     """One line."""
     assert re.fullmatch(rb"oaibg \d+\.\d+\.\d+\n", run("--version").out)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(ApiRefused, "no_quota"), (AuthRefused, "no_quota"), (Unavailable, "unavailable")],
+)
+def test_error_of_a_failed_call(kind: type[OaibgError], code: str) -> None:
+    """It has the call's status, request id and message; the API's code only if it refused."""
+    error = kind.of(failed(429, "no_quota"), hint="wait")
+    assert (error.code, error.message, error.hint) == (code, "HTTP 429", "wait")
+    assert (error.http_status, error.request_id, type(error)) == (429, "req_e", kind)
+    error = kind.of(failed(429), "It failed.", code="mine", outcome="not_created", resumable=True)
+    assert (error.code, error.message, error.hint) == ("mine", "It failed.", None)
+    assert (error.outcome, error.resumable) == ("not_created", True)

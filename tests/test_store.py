@@ -15,6 +15,7 @@ from harness import (
     FakeClient,
     FakeClock,
     fake_context,
+    keep,
     monitor,
     names,
     response,
@@ -25,7 +26,8 @@ from oaibg.base.files import TEMPORARY
 from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.state.file import FILE, StateBusyError, StateError
-from oaibg.state.store import DAY, Intent, Store, open_store
+from oaibg.state.results import DAY
+from oaibg.state.store import Intent, Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +73,7 @@ def test_results_are_kept_for_so_long(state: Path) -> None:
     time = 0.0
     store = Store(str(state), keep_days=2, now=lambda: time)
     store.seen(URL, "resp_1", "completed", "m")
-    store.keep(URL, "resp_1", b"{ }")
+    keep(store, URL, "resp_1", b"{ }")
     row = store.by_id(URL, "resp_1")
     assert row is not None
     assert store.result(row) == b"{ }"
@@ -79,10 +81,10 @@ def test_results_are_kept_for_so_long(state: Path) -> None:
     assert store.result(row) is None
     later = Store(str(state), keep_days=2, now=lambda: time)
     later.seen(URL, "resp_2", "completed", "m")
-    later.keep(URL, "resp_2", b"2")
+    keep(later, URL, "resp_2", b"2")
     assert [path.read_bytes() for path in (state / "results").iterdir()] == [b"2"]
     none = Store(str(state), keep_days=0, now=lambda: time)
-    none.keep(URL, "resp_3", b"3")
+    keep(none, URL, "resp_3", b"3")
     assert len(list((state / "results").iterdir())) == 1
     for opened in (store, later, none):
         opened.close()
@@ -183,7 +185,7 @@ def test_what_kill_9_left_is_swept(state: Path) -> None:
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
     store.seen(URL, "resp_1", "completed", "m")
-    store.keep(URL, "resp_1", b"{}")
+    keep(store, URL, "resp_1", b"{}")
     assert {path.suffix for path in results.iterdir()} == {".tmp", ".json"}
     assert [path.name for path in results.glob(TEMPORARY)] == [TEMPORARY.replace("*", "young")]
     store.close()
@@ -217,14 +219,14 @@ def test_result_that_cannot_be_removed(state: Path) -> None:
     time = 0.0
     store = Store(str(state), keep_days=1, now=lambda: time)
     store.seen(URL, "resp_1", "completed", "m")
-    store.keep(URL, "resp_1", b"1")
+    keep(store, URL, "resp_1", b"1")
     (old,) = (state / "results").iterdir()
     old.unlink()
     old.mkdir()
     time = 2 * DAY
     later = Store(str(state), keep_days=1, now=lambda: time)
     later.seen(URL, "resp_2", "completed", "m")
-    later.keep(URL, "resp_2", b"2")
+    keep(later, URL, "resp_2", b"2")
     row = later.by_id(URL, "resp_2")
     assert row is not None
     assert later.result(row) == b"2"

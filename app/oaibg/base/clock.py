@@ -8,50 +8,39 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, so that tests own it."""
+    """Time, so that tests can replace it."""
 
     def now(self) -> float:
         """Unix time in seconds."""
-        ...
+        raise NotImplementedError
 
     def monotonic(self) -> float:
-        """Seconds that never step back."""
-        ...
+        """Seconds that never go backwards."""
+        raise NotImplementedError
 
     def random(self) -> float:
         """A random number in [0, 1), for jitter."""
-        ...
+        raise NotImplementedError
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, and let other tasks run; also for no time at all."""
-        ...
+        """Wait; other tasks run even if `seconds` is 0."""
+        raise NotImplementedError
 
     def block(self, seconds: float) -> None:
         """Wait in code that runs on no event loop."""
-        ...
+        raise NotImplementedError
 
 
 class RealClock:
     """The system's clocks, and asyncio's sleep."""
 
-    def now(self) -> float:
-        """Unix time in seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never step back."""
-        return time.monotonic()
-
-    def random(self) -> float:
-        """A random number in [0, 1)."""
-        return random.random()
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+    random = staticmethod(random.random)
+    block = staticmethod(time.sleep)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, and let other tasks run; also for no time at all."""
+        """Wait; other tasks run even if `seconds` is 0."""
         import asyncio
 
         await asyncio.sleep(seconds)
-
-    def block(self, seconds: float) -> None:
-        """Wait in code that runs on no event loop."""
-        time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Saving a file so that it is old or new, never half."""
+"""Saving a file so that it has its old content or its new, never half of it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ import stat
 from contextlib import suppress
 
 TEMPORARY = ".oaibg.*.tmp"
-"""The names of files that are being written; kill -9 leaves one behind."""
+"""The names of half-written files; kill -9 can leave one behind."""
 
 
 def save(path: str, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` durably: a temporary file beside it, synced, then renamed over it.
 
-    A symbolic link is followed, and an existing file keeps its mode. What is no regular file
-    (a device, a pipe) is written to as it is.
-
-    Args:
-        path: where to; its folder must exist.
-        data: the file's whole content.
-        private: readable by the owner alone, also where the file is new.
+    The folder must exist. A symbolic link is followed. An existing file keeps its mode, and a new
+    one takes its mode from the umask; with `private`, only the owner can read it. A device or a
+    pipe is written to directly.
 
     Raises:
-        OSError: nothing was changed at `path` (but for a device or pipe).
+        OSError: nothing was changed at `path`, unless it is a device or a pipe.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116
@@ -61,7 +57,7 @@ def _umask() -> int:
 
 
 def sync_folder(folder: str) -> None:
-    """Make the rename itself durable; some file systems can't, and the file is whole anyway."""
+    """Make a rename durable; some file systems can't, and the file is whole anyway."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

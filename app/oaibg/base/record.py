@@ -1,8 +1,8 @@
 """Frozen records that cost nothing at start-up.
 
 A frozen `dataclasses.dataclass` takes about a millisecond to create, because it compiles its
-methods; with thirty of them that is most of the time to the first line. A `Record` is the same
-to its users and to the type checker (PEP 681), and takes some ten microseconds.
+methods; for thirty of them that is most of the time until the first line of output. A `Record`
+looks the same to its users and to the type checker (PEP 681), and takes about ten microseconds.
 """
 
 from __future__ import annotations

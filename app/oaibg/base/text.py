@@ -1,4 +1,4 @@
-"""Text that is handed on: made safe where it comes from elsewhere."""
+"""Text from elsewhere, made safe to print and to encode."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _KEPT = frozenset("\n\t\u200c\u200d")  # the last two join letters and emoji, an
 
 
 def inert(text: str) -> str:
-    """The text with all that could steer a terminal or reorder what is read made visible.
+    """The text with whatever could steer a terminal or reorder the line escaped.
 
-    That is control characters, bidirectional marks and lone surrogates; line ends and tabs stay.
+    These are control characters, bidirectional marks and lone surrogates; line ends and tabs stay.
     """
     if text.isprintable():
         return text
@@ -19,12 +19,12 @@ def inert(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text made inert, on one line: it can't look like a line of ours."""
+    """The text made inert, on one line: it can't pass for a line of this program."""
     return inert(" ".join(text.split("\n")).replace("\t", " "))
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether there are lone surrogates, which UTF-8 has no bytes for."""
+    """Whether there are lone surrogates, for which UTF-8 has no bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -33,7 +33,7 @@ def has_surrogates(text: str) -> bool:
 
 
 def utf8(text: str) -> bytes:
-    """The text's bytes; lone surrogates, which have none, become U+FFFD."""
+    """The text in UTF-8; lone surrogates become U+FFFD."""
     if has_surrogates(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.encode()

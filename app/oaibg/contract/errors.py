@@ -1,6 +1,6 @@
 """The error tree and the exit codes. Standard library only.
 
-OaibgError
+OaibgError            1  the run ends with one error
 ├── UsageError        2  bad options or input files; nothing was sent
 ├── ApiRefused        1  the API refused for good
 ├── NotFound          5  no such response, and no local copy
@@ -8,8 +8,8 @@ OaibgError
 ├── Unavailable       7  network or API unavailable; nothing was created
 ├── AuthRefused       8  no key, or the key is refused
 └── Internal          1  a bug
-CallFailed               one failed HTTP call, with what is known of it; never reaches the user
-StdoutGone          141  stdout was closed by its reader (9 where it is full)
+CallFailed               one failed HTTP call, and what is known of it; never reaches the user
+StdoutGone          141  stdout was closed by its reader (9 if it is full)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Outcome = Literal["not_created", "unknown", "created"]
 
 
 class ExitCode(IntEnum):
-    """What the process's exit code tells the caller to do next."""
+    """The exit codes of the process: each stands for what the caller can do next."""
 
     OK = 0
     ERROR = 1
@@ -47,8 +47,8 @@ class OaibgError(Exception):
     code: str = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
     retryable: ClassVar[bool] = False
-    takes_code: ClassVar[bool] = False
-    """Whether the code is that of the failed call."""
+    has_code_of_failure: ClassVar[bool] = False
+    """Whether `of` takes its code from the failed call."""
 
     def __init__(
         self,
@@ -69,11 +69,7 @@ class OaibgError(Exception):
         self.request_id = request_id
         self.outcome = outcome
         self.resumable = resumable
-        """Whether `next` is the monitor of the id: the job may well go on at the API."""
-
-    def extend(self, text: str) -> None:
-        """Add to the message what else is known."""
-        self.message += text
+        """Whether `next` monitors the id: the job may still be running at the API."""
 
     @classmethod
     def of(
@@ -86,16 +82,24 @@ class OaibgError(Exception):
         outcome: Outcome | None = None,
         resumable: bool = False,
     ) -> Self:
-        """The error that a failed call comes to, with what the reply said about it."""
+        """The error for a failed call, with the call's HTTP status and request id.
+
+        `message` and `code` replace the call's message and the class's code; the classes that
+        have `has_code_of_failure` take the call's code instead of their own.
+        """
         return cls(
             message or failure.message,
-            code=code or (failure.code if cls.takes_code else None),
+            code=code or (failure.code if cls.has_code_of_failure else None),
             hint=hint,
             http_status=failure.http_status,
             request_id=failure.request_id,
             outcome=outcome,
             resumable=resumable,
         )
+
+    def extend(self, text: str) -> None:
+        """Add to the message what else is known."""
+        self.message += text
 
 
 class UsageError(OaibgError):
@@ -109,7 +113,7 @@ class ApiRefused(OaibgError):
     """The API refused the request for good; `code` is the API's."""
 
     code = "api_error"
-    takes_code = True
+    has_code_of_failure = True
 
 
 class NotFound(OaibgError):
@@ -120,14 +124,14 @@ class NotFound(OaibgError):
 
 
 class OutcomeUnknown(OaibgError):
-    """The submit may or may not have been accepted: another POST might be paid twice."""
+    """The submit may or may not have been accepted: with another POST it may be paid twice."""
 
     code = "outcome_unknown"
     exit_code = ExitCode.OUTCOME_UNKNOWN
 
 
 class Unavailable(OaibgError):
-    """Network or API unavailable, nothing was created: the same command may run again."""
+    """Network or API unavailable; nothing was created, and the same command may run again."""
 
     code = "unavailable"
     exit_code = ExitCode.UNAVAILABLE
@@ -138,8 +142,8 @@ class AuthRefused(OaibgError):
     """No key, or the key is refused."""
 
     code = "auth"
-    takes_code = True
     exit_code = ExitCode.AUTH
+    has_code_of_failure = True
 
 
 class Internal(OaibgError):
@@ -148,18 +152,17 @@ class Internal(OaibgError):
     code = "internal"
 
     @classmethod
-    def from_bug(cls, error: BaseException) -> Internal:
+    def from_bug(cls, error: BaseException) -> Self:
         """The error for an exception that nobody expected.
 
-        It has the names of files and functions only: values and messages may hold what must not
-        be shown.
+        It names functions and lines only: values and messages may hold what must not be shown.
         """
         import traceback
 
         frames = traceback.extract_tb(error.__traceback__)[-3:]
-        where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+        place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
         return cls(
-            f"A bug in oaibg {__version__}: {type(error).__name__} in {where}.",
+            f"A bug in oaibg {__version__}: {type(error).__name__} in {place}.",
             hint="Please report this line. `oaibg show --list` has the jobs that were submitted "
             "here, and `oaibg monitor` follows an id.",
             resumable=True,
@@ -170,16 +173,16 @@ class CallFailed(Exception):
     """One HTTP call that brought no usable answer, and what is known of it.
 
     Args:
-        code: the API's error code where it gave one, else `connect_error`, `connect_timeout`,
+        code: the API's error code if it gave one, else `connect_error`, `connect_timeout`,
             `connection_error`, `timeout`, `client_error`, `bad_reply`, `reply_too_large` or
             `http_<status>`.
         message: for people; never holds the request or the key.
-        http_status: of the reply, None where there was none.
+        http_status: of the reply; None if there was none.
         request_id: the reply's `x-request-id`.
         retry_after: the reply's `Retry-After` header as it was sent.
         sent: whether the request may have reached the server.
-        begun: whether an answer had begun to arrive when its time was over.
-        envelope: whether the reply had the API's own error envelope (a proxy's has not).
+        begun: whether an answer had begun to arrive when the call timed out.
+        envelope: whether the reply had the API's own error envelope (a proxy's has none).
     """
 
     def __init__(
@@ -210,7 +213,7 @@ class CallFailed(Exception):
 
 
 class StdoutGone(BaseException):
-    """stdout takes no more lines; not an error to report, there is nowhere to report it."""
+    """stdout takes no more lines; not an error to report, as there is nowhere to report it."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)

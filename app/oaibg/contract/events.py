@@ -1,7 +1,8 @@
-"""The events of the contract: what each line on stdout holds. Standard library only.
+"""The events of the contract: the keys of each line on stdout. Standard library only.
 
 A new event is one class here. Keys are added, never renamed, retyped or removed while `V` is 1.
-Times are seconds; every key that is listed is on every line of its event, null where unknown.
+Times are seconds. Every key of an event is on each of its lines, and null if it is unknown. The
+JSON Schema takes its descriptions from the docstrings of the classes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ EVENTS: dict[str, type[Event]] = {}
 
 
 class Event(Record):
-    """One line on stdout. `ts` and `v` are the writer's to add."""
+    """One line on stdout. Its writer adds `ts` and `v`."""
 
     event: ClassVar[str]
     of: ClassVar[str | None] = None
-    """The job's name in a run over several jobs, where `custom_id` is a common key."""
+    """The job's name in a run over several jobs, in which `custom_id` is a common key."""
     response_id: str | None
 
     def __init_subclass__(cls) -> None:
@@ -28,28 +29,17 @@ class Event(Record):
         EVENTS[cls.event] = cls
 
     def of_many(self, custom_id: str | None) -> Self:
-        """The same event as that of one job in a run over several: it has no exit code of its own.
-
-        Args:
-            custom_id: the job's name in its jobs file; None where it has none.
-        """
+        """The event as one of a run over several jobs: with the job's name, and no exit code."""
         event = self.but(exit_code=None) if exit_code_of(self) is not None else self.but()
         event.__dict__["of"] = custom_id
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:
-        """The line's object: the common keys first, then the event's own.
+        """The line's object, written at `ts`: the common keys first, then the event's own.
 
-        Args:
-            ts: when the line is written.
-            several: whether the run is over several jobs, so that `custom_id` is a common key.
+        In a run over several jobs, `custom_id` is a common key.
         """
-        common: dict[str, Any] = {
-            "ts": ts,
-            "v": V,
-            "event": self.event,
-            "response_id": self.response_id,
-        }
+        common = {"ts": ts, "v": V, "event": self.event, "response_id": self.response_id}
         if several:
             common["custom_id"] = self.of
         return common | self.values()
@@ -302,6 +292,6 @@ class DryRun(Event):
 
 
 def exit_code_of(event: Event) -> int | None:
-    """The exit code that the event ends the run with, or None where the run goes on."""
+    """The exit code that the event ends the run with, or None if the run continues."""
     code: int | None = getattr(event, "exit_code", None)
     return code

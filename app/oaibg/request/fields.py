@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from oaibg.contract.errors import UsageError
 from oaibg.request.json_files import kind_of, name_of, read_json
 
 ROLES = ("system", "developer", "user", "assistant")
 
-
 _EXAMPLE = '[{"role": "user", "content": "Hello"}]'
+_T = TypeVar("_T")
 
 
 def read_messages(path: str) -> list[Any]:
-    """The array of messages in a JSON file, as it stands."""
+    """The array of messages in a JSON file, unchanged."""
     value, name = read_json(path), name_of(path)
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         raise UsageError(
             f"{name}: an object with a `messages` key; give the array itself, as {_EXAMPLE}."
         )
-    if not isinstance(value, list):
-        raise UsageError(
-            f"{name}: expected an array of messages, as {_EXAMPLE}, found {kind_of(value)}."
-        )
-    if not value:
+    messages = _checked(list, value, name, f"an array of messages, as {_EXAMPLE}")
+    if not messages:
         raise UsageError(f"{name}: the array of messages is empty.")
-    for index, message in enumerate(value):
+    for index, message in enumerate(messages):
         _check_message(message, f"{name}: message {index}")
-    return value
+    return messages
 
 
 def read_input(path: str) -> str | list[Any]:
@@ -38,10 +35,7 @@ def read_input(path: str) -> str | list[Any]:
         return value
     if isinstance(value, list) and value:
         for index, item in enumerate(value):
-            if not isinstance(item, dict):
-                raise UsageError(
-                    f"{name}: item {index}: expected an object, found {kind_of(item)}."
-                )
+            _checked(dict, item, f"{name}: item {index}")
         return value
     raise UsageError(
         f"{name}: expected a text or an array of input items, found {kind_of(value)}"
@@ -51,29 +45,25 @@ def read_input(path: str) -> str | list[Any]:
 
 def read_tools(path: str) -> list[Any]:
     """The `tools` array of a request."""
-    value, name = read_json(path), name_of(path)
-    if not isinstance(value, list):
-        example = '[{"type": "web_search"}]'
-        raise UsageError(
-            f"{name}: expected an array of tools, as {example}, found {kind_of(value)}."
-        )
-    for index, tool in enumerate(value):
+    name = name_of(path)
+    tools = _checked(list, read_json(path), name, 'an array of tools, as [{"type": "web_search"}]')
+    for index, tool in enumerate(tools):
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             raise UsageError(f"{name}: tool {index}: expected an object with a `type`.")
-    return value
+    return tools
 
 
 def read_json_schema(path: str) -> dict[str, Any]:
     """The `text.format` of structured output, from a bare schema or `{name, schema, strict}`.
 
-    A bare schema is named after its title and asked for strictly.
+    A bare schema takes its name from its title, and is strict.
     """
-    value, name = read_json(path), name_of(path)
-    if not isinstance(value, dict):
-        raise UsageError(f"{name}: expected a JSON Schema, found {kind_of(value)}.")
+    value = read_object(path, "a JSON Schema")
     if isinstance(value.get("schema"), dict):
         if not isinstance(value.get("name"), str):
-            raise UsageError(f'{name}: `schema` needs a `name` beside it, as "name": "answer".')
+            raise UsageError(
+                f'{name_of(path)}: `schema` needs a `name` beside it, as "name": "answer".'
+            )
         return {"type": "json_schema", **value}
     title = value.get("title")
     words = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in str(title))
@@ -85,12 +75,9 @@ def read_json_schema(path: str) -> dict[str, Any]:
     }
 
 
-def read_object(path: str) -> dict[str, Any]:
-    """A JSON object."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise UsageError(f"{name_of(path)}: expected an object, found {kind_of(value)}.")
-    return value
+def read_object(path: str, expected: str = "an object") -> dict[str, Any]:
+    """The JSON object in a file."""
+    return _checked(dict, read_json(path), name_of(path), expected)
 
 
 def parse_metadata(pairs: list[str]) -> dict[str, str]:
@@ -112,33 +99,35 @@ def parse_metadata(pairs: list[str]) -> dict[str, str]:
     return metadata
 
 
-def _check_message(message: object, where: str) -> None:
-    if not isinstance(message, dict):
-        raise UsageError(f"{where}: expected an object, found {kind_of(message)}.")
+def _check_message(message: object, place: str) -> None:
+    message = _checked(dict, message, place)
     kind = message.get("type", "message")
     if kind != "message":
         raise UsageError(
-            f"{where}: type {kind!r} is no message; use --input-json-file for other input items."
+            f"{place}: type {kind!r} is no message; use --input-json-file for other input items."
         )
     role = message.get("role")
     if role not in ROLES:
         found = "no role" if role is None else f"role {role!r}"
-        raise UsageError(f"{where}: {found}; expected one of {', '.join(ROLES)}.")
+        raise UsageError(f"{place}: {found}; expected one of {', '.join(ROLES)}.")
     content = message.get("content")
     if isinstance(content, str):
         return
     if not isinstance(content, list):
         found = "no content" if "content" not in message else f"content is {kind_of(content)}"
-        raise UsageError(f"{where}: {found}; expected a text or an array of parts.")
+        raise UsageError(f"{place}: {found}; expected a text or an array of parts.")
     if not content:
-        raise UsageError(f"{where}: content is an empty array.")
+        raise UsageError(f"{place}: content is an empty array.")
     for index, part in enumerate(content):
-        if not isinstance(part, dict):
+        part_place = f"{place}, content part {index}"
+        if not isinstance(_checked(dict, part, part_place).get("type"), str):
             raise UsageError(
-                f"{where}, content part {index}: expected an object, found {kind_of(part)}."
+                f'{part_place}: no type; a text is {{"type": "input_text", "text": …}}.'
             )
-        if not isinstance(part.get("type"), str):
-            raise UsageError(
-                f'{where}, content part {index}: no type; a text is {{"type": "input_text", '
-                '"text": …}.'
-            )
+
+
+def _checked(kind: type[_T], value: object, place: str, expected: str = "an object") -> _T:
+    """The value, if it is of the expected kind."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{place}: expected {expected}, found {kind_of(value)}.")
+    return value

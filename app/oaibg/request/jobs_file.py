@@ -1,22 +1,27 @@
-"""A jobs file: JSON Lines in the Batch API's request format, validated whole before it is used.
+"""A jobs file: JSON Lines in the Batch API's request format, validated as a whole before use.
 
 A line is `{"custom_id": …, "method": "POST", "url": "/v1/responses", "body": {…}}`
 (https://platform.openai.com/docs/guides/batch). Bodies are not kept in memory: a line is read again
-when its turn comes, and its hash tells whether it is still the same.
+when its turn comes, and its hash shows whether it has changed.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from codecs import BOM_UTF8
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.base.json_text import json_line
-from oaibg.base.text import has_surrogates
 from oaibg.contract.errors import OaibgError, UsageError
 from oaibg.request.body import Request, Settings, fill_request
-from oaibg.request.json_files import INPUT_BYTES_MAX, kind_of, parse_json
+from oaibg.request.json_files import (
+    INPUT_BYTES_MAX,
+    decode,
+    kind_of,
+    open_regular,
+    parse_json,
+    reading,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +31,12 @@ BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
 
 _KEYS = ("custom_id", "method", "url", "body")
 _ID_LENGTH = 512
-_TOLD = 5
-"""Bad lines that are told one by one."""
+_REPORTED = 5
+"""How many bad lines are reported one by one."""
 
 
 class Line(NamedTuple):
-    """A line that was found good: where it is, and the hash of the request that it makes."""
+    """A valid line: its position in the file, and the hash of its request."""
 
     number: int
     custom_id: str
@@ -42,11 +47,11 @@ class Line(NamedTuple):
 
 
 class JobsFile:
-    """A jobs file that is good as a whole.
+    """A jobs file whose lines are all valid.
 
     Args:
         path: absolute.
-        settings: fill what the bodies lack.
+        settings: fill in what the bodies lack.
         background: whether its jobs run in background mode, or in a batch.
 
     Raises:
@@ -57,9 +62,12 @@ class JobsFile:
         self.path = path
         self._settings = settings
         self._background = background
-        self._file = _opened(path)
+        with reading(path):
+            self._file = open_regular(
+                path, f"{path}: a jobs file is read again, and must be a regular file."
+            )
         self.bytes = 0
-        """The bytes of the file that a batch is made of; 0 in background mode."""
+        """The size of a batch's input file; 0 in background mode."""
         try:
             self.lines = list(self._validated())
             if not background:
@@ -69,7 +77,7 @@ class JobsFile:
             raise
 
     def close(self) -> None:
-        """Close the file; no more requests can be read."""
+        """Close the file; no request can be read any more."""
         self._file.close()
 
     def request(self, line: Line) -> Request:
@@ -79,58 +87,57 @@ class JobsFile:
             OaibgError: the file was changed since it was validated.
         """
         self._file.seek(line.offset)
-        try:
+        with suppress(UsageError, ValueError):
             custom_id, body = _parsed(self._file.read(line.length))
             request = fill_request(body, self._settings, background=self._background)
-        except (UsageError, ValueError):
-            custom_id, request = "", None
-        if request is None or (custom_id, request.sha256) != (line.custom_id, line.sha256):
-            raise OaibgError(
-                f"{self.path}: line {line.number} was changed while the file was in use.",
-                code="jobs_file_changed",
-                hint="Run the same command again; what has ended is not submitted again.",
-                outcome="not_created",
-            )
-        return request
+            if (custom_id, request.sha256) == (line.custom_id, line.sha256):
+                return request
+        raise OaibgError(
+            f"{self.path}: line {line.number} was changed while the file was in use.",
+            code="jobs_file_changed",
+            hint="Run the same command again; what has ended is not submitted again.",
+            outcome="not_created",
+        )
 
     def requests(self) -> Iterator[bytes]:
-        """The lines of the file that a batch is made of."""
+        """The lines of a batch's input file."""
         for line in self.lines:
             yield _batch_line(line.custom_id, self.request(line))
 
     def _check_batch(self) -> None:
         """Check what the Batch API allows (https://platform.openai.com/docs/guides/batch)."""
-        split = "Split the file, and run each part with a results file of its own."
+        first = self.lines[0]
+        other = next((line for line in self.lines if line.model != first.model), None)
         if len(self.lines) > BATCH_LINES_MAX:
-            raise UsageError(
-                f"{self.path}: {len(self.lines):,} jobs; a batch may have {BATCH_LINES_MAX:,}.",
-                hint=split,
+            why = f"{len(self.lines):,} jobs; a batch may have {BATCH_LINES_MAX:,}"
+        elif self.bytes > BATCH_BYTES_MAX:
+            why = f"{self.bytes:,} bytes to upload; a batch may have {BATCH_BYTES_MAX:,}"
+        elif other is not None:
+            why = (
+                f"line {other.number}: the model is {other.model!r}, and in line {first.number} "
+                f"{first.model!r}; a batch has one"
             )
-        if self.bytes > BATCH_BYTES_MAX:
-            raise UsageError(
-                f"{self.path}: {self.bytes:,} bytes to upload; a batch may have "
-                f"{BATCH_BYTES_MAX:,}.",
-                hint=split,
-            )
-        other = next((line for line in self.lines if line.model != self.lines[0].model), None)
-        if other is not None:
-            raise UsageError(
-                f"{self.path}: line {other.number}: the model is {other.model!r}, and in line "
-                f"{self.lines[0].number} {self.lines[0].model!r}; a batch has one.",
-                hint=split,
-            )
+        else:
+            return
+        raise UsageError(
+            f"{self.path}: {why}.",
+            hint="Split the file, and run each part with a results file of its own.",
+        )
 
     def _validated(self) -> Iterator[Line]:
         first: dict[str, int] = {}
         bad: list[str] = []
-        for number, offset, raw in _lines(self._file):
+        lines = iter(lambda: self._file.readline(INPUT_BYTES_MAX), b"")
+        end = 0
+        for number, raw in enumerate(lines, 1):
+            offset, end = end, end + len(raw)
             if not raw.removeprefix(BOM_UTF8).strip():
                 continue
             try:
                 custom_id, body = _parsed(raw)
                 request = fill_request(body, self._settings, background=self._background)
                 if custom_id in first:
-                    raise ValueError(  # noqa: TRY301 - one place tells all
+                    raise ValueError(  # noqa: TRY301 - one place reports all
                         f"the custom_id {custom_id!r} stands in line {first[custom_id]} already"
                     )
             except (UsageError, ValueError) as error:
@@ -142,8 +149,8 @@ class JobsFile:
             model = request.text_of("model")
             yield Line(number, custom_id, request.sha256, model, offset, len(raw))
         if bad:
-            more = f"; and {len(bad) - _TOLD} more" if len(bad) > _TOLD else ""
-            raise UsageError(f"{self.path}: {'; '.join(bad[:_TOLD])}{more}.")
+            more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
+            raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.")
         if not first:
             raise UsageError(f"{self.path}: there are no jobs in it.")
 
@@ -152,42 +159,13 @@ def _batch_line(custom_id: str, request: Request) -> bytes:
     return json_line({"custom_id": custom_id, "method": "POST", "url": URL, "body": request.body})
 
 
-def _opened(path: str) -> IO[bytes]:
-    try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - `close` does it
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{path}: {reason}.") from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise UsageError(f"{path}: a jobs file is read again, and must be a regular file.")
-    return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe that nobody writes to would wait
-
-
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    """Number (from 1), offset and bytes of each line."""
-    offset = number = 0
-    while raw := file.readline(INPUT_BYTES_MAX):
-        number += 1
-        yield number, offset, raw
-        offset += len(raw)
-
-
 def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     """The custom_id and the body of a line.
 
     Raises:
-        ValueError: the line is none; the message says why.
+        ValueError: the line is not valid; the message says why.
     """
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start}: not UTF-8 ({error.reason})") from error
-    line = parse_json(text, one_line=True)
+    line = parse_json(decode(raw), one_line=True)
     if not isinstance(line, dict):
         raise ValueError(f"expected an object, found {kind_of(line)}")  # noqa: TRY004
     for key in _KEYS:
@@ -196,7 +174,8 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     if unknown := [key for key in line if key not in _KEYS]:
         raise ValueError(f"unknown key {unknown[0]!r}; a line has {', '.join(_KEYS)}")
     custom_id, body = line["custom_id"], line["body"]
-    if not _is_custom_id(custom_id):
+    is_printable = isinstance(custom_id, str) and custom_id.isprintable()
+    if not is_printable or not 0 < len(custom_id) <= _ID_LENGTH:
         raise ValueError(f"custom_id must be a text of 1 to {_ID_LENGTH} printable characters")
     if line["method"] != "POST":
         raise ValueError(f'method must be "POST", not {line["method"]!r}')
@@ -207,12 +186,3 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     if body.get("input", body.get("prompt")) in (None, "", []):
         raise ValueError("body: no input")
     return custom_id, body
-
-
-def _is_custom_id(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and 0 < len(value) <= _ID_LENGTH
-        and value.isprintable()
-        and not has_surrogates(value)
-    )

@@ -1,42 +1,45 @@
-"""Files that the user names, read as text or JSON, strictly."""
+"""Files that the user names, read as text or JSON, strictly.
+
+Errors are `UsageError`s that name the file.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from oaibg.base.json_text import DEPTH, is_deep
 from oaibg.contract.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 INPUT_BYTES_MAX = 256 << 20
-"""What one input file may have; many times what the API takes."""
+"""The most that is read of one input file; many times what the API takes."""
 
 
 def read_json(path: str) -> Any:
     """The JSON value of a file, or of stdin for `-`.
 
-    Strict where silence would lose something: no NaN or Infinity, and no key twice in an object.
+    Whatever would get lost is an error: NaN, Infinity, and a key that an object has twice.
     """
     text, name = read_text(path), name_of(path)
     if not text.strip():
         raise UsageError(f"{name}: the file is empty.")
-    try:
+    with reading(name):
         return parse_json(text)
-    except ValueError as error:
-        raise UsageError(f"{name}: {error}.") from error
 
 
 def parse_json(text: str, *, one_line: bool = False) -> Any:
     """The JSON value of a text, as strictly as `read_json`.
 
-    Args:
-        text: the JSON.
-        one_line: whether it is a line of a file, so that its own lines are not told.
-
     Raises:
-        ValueError: its message says what is wrong, and where.
+        ValueError: its message says what is wrong, and at which line and column; only the column
+            if the text is `one_line` of a file.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
@@ -51,30 +54,48 @@ def parse_json(text: str, *, one_line: bool = False) -> Any:
 
 
 def read_text(path: str) -> str:
-    """The text of a file, or of stdin for `-`; a byte order mark is not part of it.
-
-    Raises:
-        UsageError: it can't be read, is too large, or is not UTF-8.
-    """
+    """The text of a file, or of stdin for `-`."""
     name = name_of(path)
-    try:
-        if path == "-":
-            if sys.stdin is None:
-                raise UsageError("stdin is closed; there is nothing to read.")
-            raw = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
-        else:
+    if "\0" in path:
+        raise UsageError(f"{name!r}: no valid path (embedded null byte).")
+    with reading(name):
+        if path != "-":
             with open(path, "rb") as file:  # noqa: PTH123 - pathlib would only wrap it
                 raw = file.read(INPUT_BYTES_MAX + 1)
-    except OSError as error:
-        raise UsageError(f"{name}: {os.strerror(error.errno or 0)}.") from error
-    except ValueError as error:
-        raise UsageError(f"{name!r}: no valid path ({error}).") from error
-    if len(raw) > INPUT_BYTES_MAX:
-        raise UsageError(f"{name}: larger than {INPUT_BYTES_MAX >> 20} MiB, the most that is read.")
+        elif sys.stdin is None:
+            raise UsageError("stdin is closed; there is nothing to read.")
+        else:
+            raw = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+        if len(raw) <= INPUT_BYTES_MAX:
+            return decode(raw)
+    raise UsageError(f"{name}: larger than {INPUT_BYTES_MAX >> 20} MiB, the most that is read.")
+
+
+def decode(raw: bytes) -> str:
+    """Text from UTF-8, without a byte order mark; a `ValueError` names the byte that is wrong."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: byte {error.start}: not UTF-8 ({error.reason}).") from error
+        raise ValueError(f"byte {error.start}: not UTF-8 ({error.reason})") from error
+
+
+def open_regular(path: str, refusal: str) -> BinaryIO:
+    """Open a regular file; for a pipe or a device, raise a `UsageError` without waiting for it."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UsageError(refusal)
+    return file
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise what is wrong with a file, its path or its content as a `UsageError` that names it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error
+        raise UsageError(f"{name}: {reason}.") from error
 
 
 def name_of(path: str) -> str:

@@ -1,6 +1,6 @@
-"""Where the input of a request comes from: a prompt, messages, or the whole `input` field.
+"""The input of a request, from a prompt, messages, or the whole `input` field.
 
-Everything wrong is a `UsageError` that names the file, the position and what to do.
+Errors are `UsageError`s that name the file, the position and what to do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Sources(Record):
-    """Where the input comes from, as the options name it; exactly one of five is given."""
+    """Where the input comes from; exactly one of the first five is given."""
 
     prompt: str | None = None
     prompt_file: str | None = None
@@ -29,7 +29,7 @@ class Sources(Record):
     attach: tuple[str, ...] = ()
     """Paths and patterns of files that go with the prompt."""
     others: tuple[str | None, ...] = ()
-    """The other files that are read: stdin can be only one of all."""
+    """The other files that are read: only one of all files can be stdin."""
 
 
 class Given(Record):
@@ -40,45 +40,31 @@ class Given(Record):
 
 
 def read_sources(sources: Sources) -> Given:
-    """The `input` field of the request; of a jobs file nothing, as its lines have it."""
+    """The `input` field of the request; empty for a jobs file, whose lines have their own."""
     choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
     given = [name for name in choices if getattr(sources, name) is not None]
     flags = [f"--{name.replace('_', '-')}" for name in given or choices]
     if len(given) != 1:
-        listed = ", ".join(flags)
-        found = f"Give only one of {listed}" if given else f"No input; give one of {listed}"
-        raise UsageError(f"{found}.")
+        found = "Give only one of" if given else "No input; give one of"
+        raise UsageError(f"{found} {', '.join(flags)}.")
     files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
     if files.count("-") > 1:
         raise UsageError("stdin (-) can be read only once; name a file for the other options.")
-    if sources.prompt is None and sources.prompt_file is None:
-        if sources.system_prompt is not None or sources.developer_prompt is not None:
-            raise UsageError(
-                f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
-                "stand in the file."
-            )
-        if sources.attach:
-            raise UsageError(
-                f"--attach goes with a prompt; with {flags[0]} the parts stand in the file."
-            )
-        if sources.messages_json_file is not None:
-            return Given(input=read_messages(sources.messages_json_file))
-        path = sources.input_json_file
-        return Given(input=read_input(path) if path is not None else [])
-    if sources.prompt is not None and not sources.prompt.strip():
-        raise UsageError("--prompt: the prompt is empty.")
-    prompt = sources.prompt or read_prompt(str(sources.prompt_file))
-    messages = prompt_messages(
-        prompt, system=sources.system_prompt, developer=sources.developer_prompt
-    )
-    if not sources.attach:
-        return Given(input=messages)
-
-    from oaibg.request.attachments import read_attachments
-
-    attachments = tuple(read_attachments(sources.attach))
-    messages[-1]["content"] += [attachment.part for attachment in attachments]
-    return Given(input=messages, attachments=attachments)
+    if sources.prompt is not None or sources.prompt_file is not None:
+        return _read_prompt_and_files(sources)
+    if sources.system_prompt is not None or sources.developer_prompt is not None:
+        raise UsageError(
+            f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
+            "stand in the file."
+        )
+    if sources.attach:
+        raise UsageError(
+            f"--attach goes with a prompt; with {flags[0]} the parts stand in the file."
+        )
+    if sources.messages_json_file is not None:
+        return Given(input=read_messages(sources.messages_json_file))
+    path = sources.input_json_file
+    return Given(input=[] if path is None else read_input(path))
 
 
 def prompt_messages(
@@ -99,3 +85,20 @@ def read_prompt(path: str) -> str:
     if not text.strip():
         raise UsageError(f"{name_of(path)}: the prompt is empty.")
     return text
+
+
+def _read_prompt_and_files(sources: Sources) -> Given:
+    if sources.prompt is not None and not sources.prompt.strip():
+        raise UsageError("--prompt: the prompt is empty.")
+    prompt = sources.prompt or read_prompt(str(sources.prompt_file))
+    messages = prompt_messages(
+        prompt, system=sources.system_prompt, developer=sources.developer_prompt
+    )
+    if not sources.attach:
+        return Given(input=messages)
+
+    from oaibg.request.attachments import read_attachments
+
+    attachments = tuple(read_attachments(sources.attach))
+    messages[-1]["content"] += [attachment.part for attachment in attachments]
+    return Given(input=messages, attachments=attachments)

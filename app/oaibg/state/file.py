@@ -1,4 +1,4 @@
-"""The state's file: opening it, its locks, and what is wrong with it."""
+"""The state's database file: opening it, its locks, and what can be wrong with it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from oaibg.state.rows import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,7 @@ _CHECKED_BYTES = 4 << 20
 
 
 class StateError(Exception):
-    """The state can't be used; `code` is that of the warning or error that says so."""
+    """The state can't be used; `code` is the code of the warning or error that reports it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -46,60 +48,53 @@ class KeyBusyError(StateBusyError):
     patience, interval = 10.0, 0.1
 
 
-def open_file(folder: Path, schema: str) -> sqlite3.Connection:
-    """Open the state of a folder, and make it where there is none.
+def open_database(folder: Path | None) -> sqlite3.Connection:
+    """Open the state of a folder, created if missing; for None, one that ends with this process.
 
     Raises:
-        StateError: `state_newer` (left alone), or `state_corrupt` (set aside under another name;
-            opening again begins a new one).
-        sqlite3.Error, OSError: as they come; `translated` makes `StateError` of them.
+        StateError: `state_newer` (the file is left alone), or `state_corrupt` (the file was set
+            aside under another name; opening again creates a new one).
+        sqlite3.Error, OSError: anything else; `translated` turns these into `StateError`.
     """
+    if folder is None:
+        db = sqlite3.connect(":memory:", isolation_level=None)
+        _create(db)
+        return db
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE
     _make_private(path)
     try:
-        return _opened(path, schema)
+        return _opened(path)
     except sqlite3.Error as error:
-        if _is_corrupt(error) and (aside := _put_aside(path, folder)) is not None:
+        if _is_corrupt(error) and (aside := _put_aside(path)) is not None:
             raise StateError(
                 "state_corrupt", f"The state in {path} can't be read ({error}); it is now {aside}."
             ) from error
         raise
 
 
-def in_memory(schema: str) -> sqlite3.Connection:
-    """A state of this process alone."""
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    _create(db, schema)
-    return db
-
-
-def file_set_aside(folder: Path) -> str | None:
-    """The name of a corrupt file that was set aside and is still there."""
-    return next((path.name for path in sorted(folder.glob(f"{FILE}.corrupt-*"))), None)
-
-
 def lock_name(folder: Path, name: str, *, wait: bool = False) -> int | None:
-    """Take the lock of a name in a folder; None where another process has it."""
+    """Take the lock of a name in a folder; None if another process holds it."""
     locks = folder / "locks"
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+    except BaseException as error:
         os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
         raise
     return descriptor
 
 
 @contextmanager
 def changing(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A transaction, or a part of the one that is under way.
+    """A transaction, or a part of the one that is open.
 
-    Raises `StateError`, and changes nothing then.
+    Raises:
+        StateError: nothing was changed.
     """
     with translated():
         if db.in_transaction:
@@ -117,11 +112,11 @@ def changing(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Whatever the file system and SQLite raise as `StateError`."""
+    """Turn what SQLite and the file system raise into `StateError`."""
     try:
         yield
     except sqlite3.Error as error:
-        if _is_busy(error):
+        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StateBusyError("state_busy", "Another process is writing the state.") from error
         code = "state_corrupt" if _is_corrupt(error) else "state_unwritable"
         raise StateError(code, f"The state can't be used: {error}.") from error
@@ -135,22 +130,8 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _is_corrupt(error: sqlite3.Error) -> bool:
-    damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    return damaged or "no such table" in str(error)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """The primary result code: the extended ones have it in their low byte."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _opened(path: Path, schema: str) -> sqlite3.Connection:
-    # A short wait, as a longer one keeps a signal waiting; callers ask again.
+def _opened(path: Path) -> sqlite3.Connection:
+    # A short timeout, because a signal has to wait for it; callers try again.
     db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
     try:
         db.execute("PRAGMA synchronous = EXTRA")
@@ -160,7 +141,7 @@ def _opened(path: Path, schema: str) -> sqlite3.Connection:
                 "state_newer", f"The state in {path} was written by a newer version of oaibg."
             )
         if version < VERSION:
-            _create(db, schema)
+            _create(db)
         else:
             _check(db, path)
     except BaseException:
@@ -169,71 +150,67 @@ def _opened(path: Path, schema: str) -> sqlite3.Connection:
     return db
 
 
-def _version(db: sqlite3.Connection) -> int:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def _create(db: sqlite3.Connection, schema: str) -> None:
+def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     if _version(db) < VERSION:  # else another process was faster
-        for statement in schema.split(";"):
+        for statement in SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    """Raise a corruption error for a file that is no sound state.
+def _version(db: sqlite3.Connection) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return version
 
-    Garbage in mid-file is seen by SQLite's own check alone, which reads all of it: large files
-    are spared.
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """Raise a corruption error if the file is damaged.
+
+    Only SQLite's own check finds garbage in mid-file. It reads the whole file, so it is left out
+    for large ones.
     """
     db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
     if path.stat().st_size < _CHECKED_BYTES:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise _CorruptError(found)
+            error = sqlite3.DatabaseError(found)
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
 
 
-def _put_aside(path: Path, folder: Path) -> str | None:
-    """Rename a corrupt file; None where another process has done so meanwhile."""
-    lock = lock_name(folder, "the state itself", wait=True)
+def _put_aside(path: Path) -> str | None:
+    """Rename a corrupt file; None if another process has done so meanwhile."""
+    lock = lock_name(path.parent, "the state itself", wait=True)
     try:
-        if not path.exists() or _is_sound(path):
-            return None
+        if path.exists():
+            _opened(path).close()
+    except sqlite3.Error as error:
+        if not _is_corrupt(error):
+            raise
         aside = path.with_name(f"{FILE}.corrupt-{time.time_ns()}")
         path.rename(aside)
         return aside.name
     finally:
         if lock is not None:
             os.close(lock)
+    return None
 
 
-def _is_sound(path: Path) -> bool:
-    db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
-    try:
-        if _version(db) == VERSION:
-            _check(db, path)
-    except sqlite3.Error as error:
-        if not _is_corrupt(error):
-            raise
-        return False
-    finally:
-        db.close()
-    return True
+def _is_corrupt(error: sqlite3.Error) -> bool:
+    damaged = _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return damaged or "no such table" in str(error)
 
 
-class _CorruptError(sqlite3.DatabaseError):
-    """What SQLite's check found."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code: the low byte of the extended one."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _make_private(path: Path) -> None:
-    """Make the database file with mode 0600; SQLite fills an empty file.
+    """Create the database file with mode 0600; SQLite fills an empty file.
 
-    Never open it when it exists: closing it again would drop SQLite's locks.
+    An existing file is never opened here: closing it again would drop SQLite's locks.
     """
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

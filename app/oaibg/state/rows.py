@@ -1,0 +1,63 @@
+"""What the state holds of a job: the table, its rows, and the job keys of a jobs file."""
+
+from __future__ import annotations
+
+from oaibg.base.record import Record
+
+SCHEMA = """
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY,
+    base_url TEXT NOT NULL,
+    step TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'submitted', 'followed')),
+    job_key TEXT,
+    custom_id TEXT,
+    request_sha256 TEXT,
+    model TEXT,
+    completion_window TEXT,
+    response_id TEXT,
+    status TEXT,
+    result TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX jobs_by_key ON jobs (base_url, job_key)
+    WHERE job_key IS NOT NULL AND NOT superseded;
+CREATE INDEX jobs_by_response ON jobs (response_id);
+CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
+"""
+
+
+class Intent(Record):
+    """What is written before a job is submitted."""
+
+    base_url: str
+    request_sha256: str | None
+    job_key: str | None = None
+    custom_id: str | None = None
+    model: str | None = None
+    completion_window: str | None = None
+
+
+class Row(Intent):
+    """A job as the state has it. Times are Unix seconds."""
+
+    id: int
+    step: str
+    response_id: str | None
+    status: str | None
+    result: str | None
+    created_at: float
+    updated_at: float
+    superseded: int
+
+
+def line_key(run_key: str, custom_id: str) -> str:
+    """The job key of a line of a jobs file: no key that a user gives has a line end."""
+    return f"{run_key}\n{custom_id}"
+
+
+def lock_key(job_key: str) -> str:
+    """The key to lock for submitting a job: for a line of a jobs file it is the run's."""
+    run_key, of_run, _ = job_key.partition("\n")
+    return line_key(run_key, "") if of_run else job_key
