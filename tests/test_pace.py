@@ -189,7 +189,7 @@ def run_of(
             clock=server.clock,
             started=server.clock.monotonic(),
             signum=lambda: 15,
-            next_command=NextCommand(),
+            next_command=NextCommand(wait),
             wait=wait,
             output=Output(),
             shared=Shared(),
