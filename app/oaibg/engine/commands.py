@@ -101,7 +101,8 @@ async def await_end(
     await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
     if not reattached and job.streams and created.stream is None:
         await stop_streaming(job, context, "it was answered without one")
-    end = await _kept_end(job, context) if reattached else created.ended and End(created.ended)
+    ended = created.ended
+    end = await _kept_end(job, context) if reattached else None if ended is None else End(ended)
     if end is not None:
         if reattached and not one_of_many:
             await context.emit(_ended_before(end, job))
