@@ -374,6 +374,11 @@ hidden
 |---|---|
 | x | averyveryverylongwordthatnocellofatableisasbroadas |
 
+| h1 | h2 | h3 | h4 | h5 | h6 | h7 | h8 |
+|---|---|---|---|---|---|---|---|
+| j1 | j2 | j3 | j4 | j5 | j6 | j7 | j8 |
+| k1 | k2 | k3 | k4 | k5 | k6 | k7 | k8 |
+
     indented code
 """
 

@@ -45,8 +45,8 @@ class _Table(markdown.TableElement):
                 yield table
                 continue
             heads = [column.header for column in table.columns]
-            cells = [list(column.cells)[1:] for column in table.columns]
-            for row in (heads, *zip(*cells, strict=True)):
+            rows = zip(*(column.cells for column in table.columns), strict=True)
+            for row in (heads, *rows):
                 yield Text(" | ").join(cell for cell in row if isinstance(cell, Text))
             yield ""
 
