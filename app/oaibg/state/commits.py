@@ -32,8 +32,7 @@ async def patiently(call: Callable[[], T], clock: Clock) -> T:
         except StateBusyError as busy:
             if clock.monotonic() >= began + busy.patience:
                 raise
-            interval = busy.interval
-        await clock.sleep(interval)
+            await clock.sleep(busy.interval)
 
 
 def patiently_blocking(call: Callable[[], T], clock: Clock) -> T:
@@ -95,8 +94,8 @@ class Commits:
                 continue  # cancelled
             if isinstance(result, StateError):
                 # A copy for each writer: what is known of its job may be added to the message.
-                outcome.set_exception(type(result)(result.code, result.message))
-            elif isinstance(result, Exception):
+                result = type(result)(result.code, result.message)  # noqa: PLW2901
+            if isinstance(result, Exception):
                 outcome.set_exception(result)
             else:
                 outcome.set_result(result)
