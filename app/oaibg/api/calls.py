@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.api.stream import StreamEvent
 
+    Hook = Callable[[], Awaitable[None]]
+
 
 class Stream(Protocol):
     """A job's events as they arrive; `oaibg.api.stream.EventStream` is the real one."""
@@ -28,16 +30,14 @@ class Stream(Protocol):
 class Calls(Protocol):
     """The calls; `oaibg.api.client.Client` makes them."""
 
-    async def create(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
-    ) -> Payload:
+    async def create(self, body: dict[str, Any], on_sending: Hook, *, timeout: float) -> Payload:
         """POST a response once, exactly as `body` is.
 
         `on_sending` is awaited before the first byte is written. Raising in it sends nothing.
         """
 
     async def create_stream(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+        self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, Stream | None]:
         """POST a response once, and keep listening to it.
 
@@ -69,12 +69,7 @@ class Calls(Protocol):
         """POST a file for a batch; returns its id."""
 
     async def create_batch(
-        self,
-        file_id: str,
-        metadata: dict[str, str],
-        on_sending: Callable[[], Awaitable[None]],
-        *,
-        timeout: float,
+        self, file_id: str, metadata: dict[str, str], on_sending: Hook, *, timeout: float
     ) -> Payload:
         """POST a batch of responses once; `on_sending` as for `create`."""
 

@@ -15,7 +15,7 @@ StdoutGone          141  stdout was closed by its reader (9 if it is full)
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from oaibg import __version__
 
@@ -72,29 +72,18 @@ class OaibgError(Exception):
         """Whether `next` monitors the id: the job may still be running at the API."""
 
     @classmethod
-    def of(
-        cls,
-        failure: CallFailed,
-        message: str | None = None,
-        *,
-        code: str | None = None,
-        hint: str | None = None,
-        outcome: Outcome | None = None,
-        resumable: bool = False,
-    ) -> Self:
+    def of(cls, failure: CallFailed, message: str | None = None, **known: Any) -> Self:
         """The error for a failed call, with the call's HTTP status and request id.
 
-        `message` and `code` replace the call's message and the class's code; the classes that
-        have `has_code_of_failure` take the call's code instead of their own.
+        `message` replaces the call's, and `known` is as for the constructor.
         """
+        if cls.has_code_of_failure:
+            known = {"code": failure.code, **known}
         return cls(
             message or failure.message,
-            code=code or (failure.code if cls.has_code_of_failure else None),
-            hint=hint,
             http_status=failure.http_status,
             request_id=failure.request_id,
-            outcome=outcome,
-            resumable=resumable,
+            **known,
         )
 
     def extend(self, text: str) -> None:
