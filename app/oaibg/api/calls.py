@@ -39,11 +39,10 @@ class Calls(Protocol):
     async def create_stream(
         self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, Stream | None]:
-        """POST a response once, and keep listening to it.
+        """POST a response once, and keep listening to it; `timeout` ends with the first event.
 
-        Returns:
-            The response as the first event has it, and the stream from that event on; None for the
-            stream if the server ignores `stream`. `timeout` ends with that event.
+        Returns the response as that event has it, and the stream from that event on; None for the
+        stream if the server ignores `stream`.
         """
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
@@ -54,15 +53,13 @@ class Calls(Protocol):
     ) -> Stream | Payload:
         """GET a response's events after that `sequence_number`, or from the first one.
 
-        Returns:
-            The open stream, or the response if the server ignores `stream`.
+        Returns the open stream, or the response if the server ignores `stream`.
         """
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST a cancel; doing it again changes nothing.
 
-        Returns:
-            None if the server took it and its answer says nothing about the job.
+        Returns None if the server took it and its answer says nothing about the job.
         """
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:

@@ -53,9 +53,7 @@ _SPARED = {
 class Client(Calls):
     """The calls of the API at one base URL, such as `https://api.openai.com/v1`.
 
-    Raises (from any call):
-        CallFailed: see `Calls`.
-        AuthRefused, UsageError: no request can be made with this key or environment.
+    Besides `CallFailed`, every call raises what `Transport.exchange` does.
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:

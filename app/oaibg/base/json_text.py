@@ -16,10 +16,7 @@ def read_json(raw: bytes) -> Any:
     """The value of a JSON text that a server wrote, in UTF-8, UTF-16 or UTF-32.
 
     Numbers that JSON or Python can't represent become null: NaN, Infinity, 1e999, and integers of
-    thousands of digits.
-
-    Raises:
-        ValueError: it is not JSON, or is nested deeper than `DEPTH` levels.
+    thousands of digits. Raises `ValueError` if it is not JSON, or is nested deeper than `DEPTH`.
     """
     try:
         value = json.loads(raw, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)

@@ -42,9 +42,8 @@ class Command(Protocol):
 class Process:
     """One run: it shows the events, and ends with the exit code of the last one.
 
-    Args:
-        owned: whether the process is ours to end (the console command), or a caller's (a test).
-        started: `time.monotonic()` at the process's start.
+    `owned` is whether the process is ours to end (the console command), or a caller's (a test);
+    `started` is `time.monotonic()` at its start.
     """
 
     def __init__(self, *, owned: bool, started: float, command: Command) -> None:
@@ -119,11 +118,8 @@ class Process:
         """Run a command on an event loop, and show the event that it returns; gives its exit code.
 
         If the process is ours it ends here, at once: the teardown of the loop and of the
-        interpreter would wait for threads, and takes longer than many a run.
-
-        Args:
-            command: a signal cancels its task.
-            close: closes what the command has opened.
+        interpreter would wait for threads, and takes longer than many a run. A signal cancels the
+        command's task; `close` closes what it has opened.
         """
         import asyncio
 

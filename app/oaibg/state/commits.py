@@ -20,11 +20,7 @@ _COMMIT_INTERVAL = 0.02
 
 
 async def patiently(call: Callable[[], T], clock: Clock) -> T:
-    """Read or write the state; while another process is writing, try again.
-
-    Raises:
-        StateError: it can't be done.
-    """
+    """Read or write the state; while another process is writing, try again."""
     began = clock.monotonic()
     while True:
         try:
@@ -66,9 +62,6 @@ class Commits:
 
         It may be done although its outcome is an error, or the caller is cancelled: what it
         changes elsewhere than in the state has to wait for the outcome.
-
-        Raises:
-            StateError: it is not written.
         """
         import asyncio
 

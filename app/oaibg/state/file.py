@@ -27,8 +27,7 @@ class StateError(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
+        self.code, self.message = code, message
 
     def extend(self, text: str) -> None:
         """Add to the message what else is known."""
@@ -91,11 +90,7 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
 
 @contextmanager
 def changing(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction, or a part of the one that is open.
-
-    Raises:
-        StateError: nothing was changed.
-    """
+    """A transaction, or a part of the one that is open; after a `StateError` nothing is changed."""
     with translated():
         if db.in_transaction:
             yield

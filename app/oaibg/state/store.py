@@ -34,12 +34,11 @@ _BY_ID = "base_url = ? AND response_id = ?"
 def open_store(
     folder: str, *, keep_days: float = 30, now: Callable[[], float] = time.time
 ) -> tuple[Store, StateError | None]:
-    """Open the store of a folder.
+    """Open the store of a folder; returns it, and what is wrong with it.
 
-    Returns:
-        The store, and what is wrong with it. A corrupt file is set aside, and a new one created.
-        If the folder can't be used at all, the store ends with this process, so that the run can
-        continue; callers that promise more (a job key) must check what is wrong.
+    A corrupt file is set aside, and a new one created. If the folder can't be used at all, the
+    store ends with this process, so that the run can continue; callers that promise more (a job
+    key) must check what is wrong.
     """
     problem: StateError | None = None
     began = time.monotonic()
@@ -59,15 +58,8 @@ def open_store(
 class Store:
     """The state in a folder, or one that ends with this process if `folder` is None.
 
-    Every method commits before it returns.
-
-    Args:
-        folder: created with mode 0700 if it is missing.
-        keep_days: how long results are kept; 0 keeps none.
-        now: the Unix time in seconds.
-
-    Raises:
-        StateError: from every method and the constructor; see `open_database`.
+    The folder is created with mode 0700. Results are kept for `keep_days`; 0 keeps none. Every
+    method commits before it returns, and raises `StateError` as `open_database` does.
     """
 
     def __init__(
@@ -138,11 +130,7 @@ class Store:
                 self._insert(step="followed", status=status, model=model, **job)
 
     def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
-        """Perform several writes in one transaction.
-
-        Returns:
-            What each write returned, or the `StateError` that undid it alone.
-        """
+        """What each write returned, or the `StateError` that undid it; in one transaction."""
         outcomes: list[Any] = []
         with changing(self._db):
             for write in writes:
