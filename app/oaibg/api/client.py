@@ -53,7 +53,7 @@ _SPARED = {
 class Client(Calls):
     """The calls of the API at one base URL, such as `https://api.openai.com/v1`.
 
-    Besides `CallFailed`, every call raises what `Transport.exchange` does.
+    Every call raises `CallFailed`, or what `Transport.exchange` raises for a key or an environment.
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:

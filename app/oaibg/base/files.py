@@ -14,8 +14,8 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` durably: a temporary file beside it, synced, then renamed over it.
 
     The folder must exist. A symbolic link is followed. An existing file keeps its mode, and a new
-    one takes its mode from the umask; with `private`, only the owner can read it. A device or a
-    pipe is written to directly; nothing else is changed if there is an `OSError`.
+    one takes its mode from the umask; with `private`, only the owner can read it. After an `OSError`
+    nothing is changed, unless it is a device or a pipe, which is written to directly.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116

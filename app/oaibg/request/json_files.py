@@ -24,7 +24,7 @@ INPUT_BYTES_MAX = 256 << 20
 
 @contextmanager
 def json_in(path: str) -> Iterator[Any]:
-    """The JSON value of a file, or of stdin for `-`; what is raised of it names the file."""
+    """The JSON value of a file, or of stdin for `-`; a `ValueError` in the block names the file."""
     text = read_text(path)
     with reading(name_of(path)):
         if not text.strip():

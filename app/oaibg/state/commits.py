@@ -20,7 +20,7 @@ _COMMIT_INTERVAL = 0.02
 
 
 async def patiently(call: Callable[[], T], clock: Clock) -> T:
-    """Read or write the state; while another process is writing, try again."""
+    """Read or write the state, or raise `StateError`; try again while another process writes."""
     began = clock.monotonic()
     while True:
         try:
@@ -58,7 +58,7 @@ class Commits:
         self._flushing: asyncio.Task[None] | None = None
 
     async def write(self, write: Callable[[], T]) -> T:
-        """Do a write, perhaps with others; returns what it returns.
+        """Do a write, perhaps with others; returns what it returns, or raises `StateError`.
 
         It may be done although its outcome is an error, or the caller is cancelled: what it
         changes elsewhere than in the state has to wait for the outcome.
