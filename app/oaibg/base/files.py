@@ -14,8 +14,8 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` durably: a temporary file beside it, synced, then renamed over it.
 
     The folder must exist. A symbolic link is followed. An existing file keeps its mode, and a new
-    one takes its mode from the umask; with `private`, only the owner can read it. After an `OSError`
-    nothing is changed, unless it is a device or a pipe, which is written to directly.
+    one takes its mode from the umask; with `private`, only the owner can read it. A device or a
+    pipe is written to directly; after an `OSError` at anything else, nothing has changed.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116
