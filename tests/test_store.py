@@ -26,8 +26,7 @@ from oaibg.base.files import TEMPORARY
 from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.state.file import FILE, StateBusyError, StateError
-from oaibg.state.results import DAY
-from oaibg.state.store import Intent, Store, open_store
+from oaibg.state.store import DAY, Intent, Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

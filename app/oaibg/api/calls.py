@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.api.stream import StreamEvent
 
+    Hook = Callable[[], Awaitable[None]]
+
 
 class Stream(Protocol):
     """A job's events as they arrive; `oaibg.api.stream.EventStream` is the real one."""
@@ -28,22 +30,19 @@ class Stream(Protocol):
 class Calls(Protocol):
     """The calls; `oaibg.api.client.Client` makes them."""
 
-    async def create(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
-    ) -> Payload:
+    async def create(self, body: dict[str, Any], on_sending: Hook, *, timeout: float) -> Payload:
         """POST a response once, exactly as `body` is.
 
         `on_sending` is awaited before the first byte is written. Raising in it sends nothing.
         """
 
     async def create_stream(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+        self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, Stream | None]:
-        """POST a response once, and keep listening to it.
+        """POST a response once, and keep listening to it; `timeout` ends with the first event.
 
-        Returns:
-            The response as the first event has it, and the stream from that event on; None for the
-            stream if the server ignores `stream`. `timeout` ends with that event.
+        Returns the response as that event has it, and the stream from that event on; None for the
+        stream if the server ignores `stream`.
         """
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
@@ -54,27 +53,20 @@ class Calls(Protocol):
     ) -> Stream | Payload:
         """GET a response's events after that `sequence_number`, or from the first one.
 
-        Returns:
-            The open stream, or the response if the server ignores `stream`.
+        Returns the open stream, or the response if the server ignores `stream`.
         """
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST a cancel; doing it again changes nothing.
 
-        Returns:
-            None if the server took it and its answer says nothing about the job.
+        Returns None if the server took it and its answer says nothing about the job.
         """
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
         """POST a file for a batch; returns its id."""
 
     async def create_batch(
-        self,
-        file_id: str,
-        metadata: dict[str, str],
-        on_sending: Callable[[], Awaitable[None]],
-        *,
-        timeout: float,
+        self, file_id: str, metadata: dict[str, str], on_sending: Hook, *, timeout: float
     ) -> Payload:
         """POST a batch of responses once; `on_sending` as for `create`."""
 

@@ -26,13 +26,13 @@ finally:
 from oaibg.api.calls import Calls
 from oaibg.api.failures import plain, reply_failed
 from oaibg.api.payload import Payload, is_batch_id, is_response_id
-from oaibg.api.transport import CONNECT_TIMEOUT, PIECE_BYTES, Transport
+from oaibg.api.transport import CONNECT_TIMEOUT, PIECE_BYTES, Transport, own_code
 from oaibg.base.json_text import objects
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
+    from oaibg.api.calls import Hook
     from oaibg.api.stream import EventStream
+    from oaibg.api.transport import Use
 
 _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
 """For files, which may have hundreds of megabytes: seconds without a byte in either direction."""
@@ -53,53 +53,45 @@ _SPARED = {
 class Client(Calls):
     """The calls of the API at one base URL, such as `https://api.openai.com/v1`.
 
-    Raises (from any call):
-        CallFailed: see `Calls`.
-        AuthRefused, UsageError: no request can be made with this key or environment.
+    Every call raises `CallFailed`, or what `Transport.exchange` raises for a key or an environment.
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self._transport = Transport(base_url, api_key)
 
-    async def create(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
-    ) -> Payload:
+    async def create(self, body: dict[str, Any], on_sending: Hook, *, timeout: float) -> Payload:
         """POST /responses."""
-        sdk = self._transport.creating
-        async with self._transport.exchange(timeout, on_sending):
+        async with self._transport.exchange("creating", timeout, on_sending) as sdk:
             # `extra_body`, because the SDK transforms its own parameters.
             reply = await sdk.responses.with_raw_response.create(extra_body=body)
-            return self._created(_payload(reply.http_response), reply.http_response)
+            return self._created(reply.http_response)
 
     async def create_stream(
-        self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
+        self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, EventStream | None]:
         """POST /responses, for a stream."""
-        sdk = self._transport.creating
-        async with AsyncExitStack() as opening, self._transport.exchange(timeout, on_sending):
+        exchange = self._transport.exchange("creating", timeout, on_sending)
+        async with AsyncExitStack() as opening, exchange as sdk:
             call = sdk.responses.with_streaming_response.create(
                 extra_body=body, extra_headers=_UNPACKED
             )
             reply = (await opening.enter_async_context(call)).http_response
-            if not _is_stream(reply):
+            stream = self._stream("creating", reply)
+            if stream is None:
                 await reply.aread()
-                return self._created(_payload(reply), reply), None
-            stream = self._stream(reply)
+                return self._created(reply), None
             while (event := await stream.next()) is not None:
-                payload = event.payload
-                if payload is not None and payload.id is not None:
-                    payload.request_id = reply.headers.get("x-request-id")
+                if event.payload is not None and event.payload.id is not None:
+                    created = self._created(reply, event.payload)
                     stream.give_back(event)
-                    created = self._created(payload, reply)
                     opening.pop_all()
                     return created, stream
             raise reply_failed(reply, "the stream ended before it told the id")
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET /responses/{id} or /batches/{id}."""
-        sdk = self._transport.reading
-        asked = sdk.batches if is_batch_id(response_id) else sdk.responses
-        async with self._transport.exchange(timeout):
+        async with self._transport.exchange("reading", timeout) as sdk:
+            asked = sdk.batches if is_batch_id(response_id) else sdk.responses
             reply = await asked.with_raw_response.retrieve(response_id, extra_headers=_SPARED)
             payload = _payload(reply.http_response)
             if payload.status is None:
@@ -110,16 +102,16 @@ class Client(Calls):
         self, response_id: str, starting_after: int | None, timeout: float
     ) -> EventStream | Payload:
         """GET /responses/{id}?stream=true."""
-        sdk = self._transport.listening
         after = openai.omit if starting_after is None else starting_after
-        async with AsyncExitStack() as opening, self._transport.exchange(timeout):
+        exchange = self._transport.exchange("listening", timeout)
+        async with AsyncExitStack() as opening, exchange as sdk:
             call = sdk.responses.with_streaming_response.retrieve(
                 response_id, stream=True, starting_after=after, extra_headers=_UNPACKED
             )
             reply = (await opening.enter_async_context(call)).http_response
-            if _is_stream(reply):
+            if (stream := self._stream("listening", reply)) is not None:
                 opening.pop_all()
-                return self._stream(reply)
+                return stream
             await reply.aread()
             payload = _payload(reply)
             if payload.status is None:
@@ -128,9 +120,8 @@ class Client(Calls):
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST /responses/{id}/cancel or /batches/{id}/cancel."""
-        sdk = self._transport.reading
-        asked = sdk.batches if is_batch_id(response_id) else sdk.responses
-        async with self._transport.exchange(timeout):
+        async with self._transport.exchange("reading", timeout) as sdk:
+            asked = sdk.batches if is_batch_id(response_id) else sdk.responses
             reply = await asked.with_raw_response.cancel(response_id)
             try:
                 payload = Payload(reply.http_response.content)
@@ -140,8 +131,7 @@ class Client(Calls):
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
         """POST /files."""
-        sdk = self._transport.reading
-        async with self._transport.exchange(timeout):
+        async with self._transport.exchange("reading", timeout) as sdk:
             reply = await sdk.files.with_raw_response.create(
                 file=(name, file, "application/jsonl"), purpose="batch", timeout=_TRANSFER_TIMEOUTS
             )
@@ -151,60 +141,60 @@ class Client(Calls):
             return payload.id
 
     async def create_batch(
-        self,
-        file_id: str,
-        metadata: dict[str, str],
-        on_sending: Callable[[], Awaitable[None]],
-        *,
-        timeout: float,
+        self, file_id: str, metadata: dict[str, str], on_sending: Hook, *, timeout: float
     ) -> Payload:
         """POST /batches."""
-        sdk = self._transport.creating
-        async with self._transport.exchange(timeout, on_sending):
+        async with self._transport.exchange("creating", timeout, on_sending) as sdk:
             reply = await sdk.batches.with_raw_response.create(
                 completion_window="24h",
                 endpoint="/v1/responses",
                 input_file_id=file_id,
                 metadata=metadata,
             )
-            return self._created(_payload(reply.http_response), reply.http_response)
+            return self._created(reply.http_response)
 
     async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
         """GET /batches."""
-        sdk = self._transport.reading
-        page: Any = {"limit": 100} if after is None else {"limit": 100, "after": after}
-        async with self._transport.exchange(timeout):
-            reply = await sdk.batches.with_raw_response.list(**page)
+        async with self._transport.exchange("reading", timeout) as sdk:
+            cursor = openai.omit if after is None else after
+            reply = await sdk.batches.with_raw_response.list(limit=100, after=cursor)
             return objects(_payload(reply.http_response).data.get("data"))
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
         """GET /files/{id}/content."""
-        sdk = self._transport.reading
-        getting = sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS)
-        async with self._transport.exchange(timeout, bounded=False) as exchange, getting as reply:
+        async with (
+            self._transport.exchange("reading", timeout, bounded=False) as sdk,
+            sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS) as reply,
+        ):
             if "html" in reply.headers.get("content-type", ""):
                 raise reply_failed(reply.http_response, "the reply is a page, not the file")
             async for piece in reply.iter_bytes(PIECE_BYTES):
-                with exchange.own_code():
+                with own_code():
                     into.write(piece)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.close()
 
-    def _created(self, payload: Payload, reply: httpx2.Response) -> Payload:
+    def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """The answer to a create, if it has a usable id."""
+        payload = payload or _payload(reply)
         if payload.id is None or not is_response_id(payload.id):
             what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
             raise reply_failed(reply, f"the reply has {what}")
-        if payload.request_id is not None:
-            payload.request_id = self._transport.secrets.masked(payload.request_id)
+        request_id = reply.headers.get("x-request-id")
+        payload.request_id = request_id and self._transport.secrets.masked(request_id)
         return payload
 
-    def _stream(self, reply: httpx2.Response) -> EventStream:
+    def _stream(self, use: Use, reply: httpx2.Response) -> EventStream | None:
+        """The stream in a reply; None if the server ignores `stream`."""
+        kind = reply.headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != "text/event-stream":
+            return None
+
         from oaibg.api.stream import EventStream
 
-        return EventStream(reply, lambda: self._transport.exchange(None))
+        return EventStream(reply, lambda: self._transport.exchange(use, None))
 
 
 def _payload(reply: httpx2.Response) -> Payload:
@@ -212,8 +202,3 @@ def _payload(reply: httpx2.Response) -> Payload:
         return Payload(reply.content, reply.headers.get("x-request-id"))
     except ValueError as error:
         raise reply_failed(reply, f"the reply is not the API's JSON ({plain(error)})") from error
-
-
-def _is_stream(reply: httpx2.Response) -> bool:
-    kind: str = reply.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "text/event-stream"

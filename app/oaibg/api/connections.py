@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class Connections(httpx2.AsyncBaseTransport):
-    """A transport over as many others as there are requests at a time.
-
-    Args:
-        connect: makes a transport, which will have one connection.
-    """
+    """A transport over as many of one connection each as there are requests at a time."""
 
     def __init__(self, connect: Callable[[], httpx2.AsyncBaseTransport]) -> None:
         self._connect = connect

@@ -23,11 +23,9 @@ def call_failed(error: Exception, secrets: Secrets, *, sent: bool, begun: bool) 
     `sent` and `begun` are those of `CallFailed`.
     """
     failure = _failure(error, sent=sent, begun=begun)
-    failure.code = secrets.masked(failure.code)
-    failure.message = secrets.masked(failure.message)
+    failure.code, failure.message = secrets.masked(failure.code), secrets.masked(failure.message)
     failure.args = (failure.message,)
-    if failure.request_id is not None:
-        failure.request_id = secrets.masked(failure.request_id)
+    failure.request_id = failure.request_id and secrets.masked(failure.request_id)
     return failure
 
 

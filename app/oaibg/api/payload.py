@@ -33,14 +33,8 @@ def is_response_id(text: str) -> bool:
 class Payload:
     """A response object of the API, or a batch.
 
-    Unknown keys and item types are kept: `raw` is what files hold, `data` what events show.
-
-    Args:
-        raw: the body as it was received.
-        request_id: the `x-request-id` of the reply.
-
-    Raises:
-        ValueError: the body is not a JSON object that `read_json` reads.
+    Unknown keys and item types are kept: `raw`, the body as it was received, is what files hold,
+    `data` what events show. Raises `ValueError` if `read_json` reads no object.
     """
 
     def __init__(self, raw: bytes, request_id: str | None = None) -> None:
@@ -50,27 +44,18 @@ class Payload:
         self.raw = raw
         self.data: dict[str, Any] = data
         self.request_id = request_id
+        sent = data.get("id")
+        self.id = str(sent) if type(sent) is int else _text(sent) or None
+        """None if it is neither a text nor an integer."""
+        self.status = _text(data.get("status"), _NAME_LENGTH)
+        """As the server spells it; like the model, None if it is not a text."""
+        self.ended = self.status in TERMINAL
+        self.model = _text(data.get("model"), _NAME_LENGTH)
 
     @classmethod
     def of(cls, data: dict[str, Any], request_id: str | None = None) -> Self:
         """The payload of an object that was parsed before; `raw` is made from it."""
         return cls(json.dumps(data).encode(), request_id)
-
-    @property
-    def id(self) -> str | None:
-        """The response's id; None if it is neither a text nor an integer."""
-        value = self.data.get("id")
-        return str(value) if type(value) is int else _text(value) or None
-
-    @property
-    def status(self) -> str | None:
-        """The response's status as the server spells it."""
-        return _text(self.data.get("status"), _NAME_LENGTH)
-
-    @property
-    def ended(self) -> bool:
-        """Whether the status is terminal."""
-        return self.status in TERMINAL
 
     @property
     def succeeded(self) -> bool:
@@ -82,11 +67,6 @@ class Payload:
     def is_whole(self) -> bool:
         """Whether the job has ended, and its output is there."""
         return self.ended and isinstance(self.data.get("output"), list)
-
-    @property
-    def model(self) -> str | None:
-        """The model that the server says it used."""
-        return _text(self.data.get("model"), _NAME_LENGTH)
 
     def object(self, key: str) -> dict[str, Any] | None:
         """The object at `key`; None if there is none. An error may be given as a text."""

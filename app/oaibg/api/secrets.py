@@ -15,11 +15,7 @@ _MAX_SHOWN = 1000
 
 
 class Secrets:
-    """The secrets of one client: the key, private header values, credentials in URLs.
-
-    Args:
-        api_key: the bearer key.
-    """
+    """The secrets of one client: the key, private header values, credentials in URLs."""
 
     def __init__(self, api_key: str) -> None:
         self._secrets = _credentials()

@@ -23,9 +23,7 @@ _CLOSE_SECONDS = 0.5
 class EventStream:
     """An open stream; the real one of the protocol `Stream`.
 
-    Args:
-        reply: its head has arrived, and its content type is that of events.
-        exchange: the context for reading, which turns exceptions into `CallFailed`.
+    Of `reply` the head has arrived; `exchange` turns exceptions of reading on into `CallFailed`.
     """
 
     def __init__(
@@ -33,8 +31,7 @@ class EventStream:
     ) -> None:
         # An event of any size: the last one has the whole output.
         self._events = aiter(httpx2.EventSource(reply, max_event_size=None))
-        self._reply = reply
-        self._exchange = exchange
+        self._reply, self._exchange = reply, exchange
         self._returned: StreamEvent | None = None
 
     async def next(self) -> StreamEvent | None:
@@ -60,9 +57,7 @@ class EventStream:
 class StreamEvent:
     """One event. Nothing here raises, whatever the data are; what can't be read is None.
 
-    Args:
-        name: the event's name, for servers whose data have no type.
-        text: the data; those of the last event may have 100 MB.
+    `name` is for servers whose data have no type; `text`, the data, may have 100 MB.
     """
 
     def __init__(self, name: str, text: str) -> None:

@@ -8,7 +8,7 @@ import zlib
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.request import getproxies
 
 import httpx2
@@ -21,7 +21,9 @@ from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from oaibg.api.calls import Hook
 
 REPLY_BYTES_MAX = 1 << 30
 """Bytes that a reply may have, unpacked, if it is read into memory."""
@@ -29,8 +31,13 @@ REPLY_BYTES_MAX = 1 << 30
 CONNECT_TIMEOUT = 10.0
 PIECE_BYTES = 1 << 20
 
-_KEEPALIVE_SECONDS = 75
-"""Longer than the usual poll interval: httpx2's default of 5 s would connect for each poll."""
+Use = Literal["creating", "reading", "listening"]
+"""A client each: for what must not be sent twice, for most other calls, and for streams, which keep
+their connections for as long as their jobs run."""
+
+_KEEPALIVE_SECONDS: dict[Use, float] = {"creating": 0, "reading": 75, "listening": 75}
+"""A kept connection may be closing as a create goes out; a POST that fails then may have arrived.
+75 s is longer than the usual poll interval: httpx2's default of 5 s would connect for each poll."""
 
 _ENVIRONMENT_HINT = (
     "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
@@ -42,57 +49,34 @@ _PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainle
 
 
 class Transport:
-    """The SDK's clients for one base URL, each made when it is first used.
-
-    Raises (from the three properties):
-        AuthRefused: the SDK refuses the key.
-        UsageError: no request can be made with this environment.
-    """
+    """The SDK's clients for one base URL, each made when it is first used."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self.secrets = Secrets(api_key)
         self.secrets.mask_log()
         self._base_url, self._api_key = base_url, api_key
-        self._made: list[openai.AsyncOpenAI] = []
-
-    @cached_property
-    def creating(self) -> openai.AsyncOpenAI:
-        """For what must not be sent twice: a new connection for each request.
-
-        A connection that was kept alive may be closing as the request goes out, and a POST that
-        fails then can't be distinguished from one that arrived.
-        """
-        return self._sdk(keepalive_expiry=0)
-
-    @cached_property
-    def reading(self) -> openai.AsyncOpenAI:
-        """For all other calls."""
-        return self._sdk(_KEEPALIVE_SECONDS)
-
-    @cached_property
-    def listening(self) -> openai.AsyncOpenAI:
-        """For streams: each keeps its connection for as long as its job runs."""
-        return self._sdk(_KEEPALIVE_SECONDS)
+        self._made: dict[Use, openai.AsyncOpenAI] = {}
 
     @asynccontextmanager
     async def exchange(
-        self,
-        timeout: float | None,
-        on_sending: Callable[[], Awaitable[None]] | None = None,
-        *,
-        bounded: bool = True,
-    ) -> AsyncIterator[Exchange]:
-        """The context of one call, or of reading on in its stream.
+        self, use: Use, timeout: float | None, on_sending: Hook | None = None, bounded: bool = True
+    ) -> AsyncIterator[openai.AsyncOpenAI]:
+        """The context of one call, or of reading on in its stream, and the client to make it with.
 
         It takes at most `timeout` seconds, and turns every exception into `CallFailed`, but for
         those of `own_code`. `on_sending` is that of `Calls`; `bounded` is false for a reply that
         is not read into memory.
+
+        Raises:
+            AuthRefused: the SDK refuses the key.
+            UsageError: no request can be made with this environment.
         """
-        exchange = Exchange(on_sending, bounded=bounded)
+        sdk = self._made.get(use) or self._sdk(use)
+        exchange = _Exchange(on_sending, bounded=bounded)
         token = _exchange.set(exchange)
         try:
             async with asyncio.timeout(timeout):
-                yield exchange
+                yield sdk
         except Exception as error:  # noqa: BLE001 - `call_failed` says why none is let through
             if exchange.own_error is not None:
                 raise exchange.own_error from None
@@ -103,18 +87,24 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections."""
-        for sdk in self._made:
+        for sdk in self._made.values():
             await sdk.close()
 
-    def _sdk(self, keepalive_expiry: float) -> openai.AsyncOpenAI:
+    def _sdk(self, use: Use) -> openai.AsyncOpenAI:
         timeouts = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
-        limits = httpx2.Limits(max_connections=None, keepalive_expiry=keepalive_expiry)
+        limits = httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS[use])
+        proxied = any(address for name, address in getproxies().items() if name != "no")
+
+        def connect() -> httpx2.AsyncHTTPTransport:
+            return httpx2.AsyncHTTPTransport(verify=self._tls, limits=limits)
+
         try:
             client = httpx2.AsyncClient(
                 verify=self._tls,
                 timeout=timeouts,
                 limits=limits,
-                transport=_connections(self._tls, limits),
+                # httpx2 has to look after a proxy itself.
+                transport=None if proxied else Connections(connect),
                 headers={"accept-encoding": "gzip"},
                 follow_redirects=False,  # the second server might be another one
                 event_hooks={"request": [_before_request], "response": [_begin_reply]},
@@ -130,10 +120,10 @@ class Transport:
             raise AuthRefused(str(error), code="client", outcome="not_created") from error
         except (ImportError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
             # UnicodeError and ssl.SSLError are among these.
-            message = without_credentials(plain(error))
-            raise _unusable(f"{message} ({type(error).__name__})") from error
+            message = f"{without_credentials(plain(error))} ({type(error).__name__})"
+            raise _unusable(message) from error
         self._check_headers(sdk.default_headers)
-        self._made.append(sdk)
+        self._made[use] = sdk
         return sdk
 
     @cached_property
@@ -149,10 +139,20 @@ class Transport:
                 self.secrets.add(str(value))
 
 
-class Exchange:
+@contextmanager
+def own_code() -> Iterator[None]:
+    """Run code of ours inside of a call: its exceptions leave the exchange as they are."""
+    try:
+        yield
+    except Exception as error:
+        _exchange.get().own_error = error
+        raise
+
+
+class _Exchange:
     """How far one call has come."""
 
-    def __init__(self, on_sending: Callable[[], Awaitable[None]] | None, *, bounded: bool) -> None:
+    def __init__(self, on_sending: Hook | None, *, bounded: bool) -> None:
         self.on_sending, self.bounded = on_sending, bounded
         self.sent = on_sending is None
         """Whether the request may have reached the server; it matters for a create only."""
@@ -160,30 +160,14 @@ class Exchange:
         """Whether the reply's head has arrived."""
         self.own_error: Exception | None = None
 
-    @contextmanager
-    def own_code(self) -> Iterator[None]:
-        """Run code of ours inside of a call: its exceptions leave the exchange as they are."""
-        try:
-            yield
-        except Exception as error:
-            self.own_error = error
-            raise
 
-
-_exchange: ContextVar[Exchange] = ContextVar("exchange")
+_exchange: ContextVar[_Exchange] = ContextVar("exchange")
 
 
 def _unusable(problem: str) -> UsageError:
     return UsageError(
         f"The client can't be set up: {problem}.", hint=_ENVIRONMENT_HINT, outcome="not_created"
     )
-
-
-def _connections(tls: ssl.SSLContext, limits: httpx2.Limits) -> Connections | None:
-    """How to connect; None if a proxy is set, which httpx2 has to look after itself."""
-    if any(address for name, address in getproxies().items() if name != "no"):
-        return None
-    return Connections(lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits))
 
 
 async def _before_request(request: httpx2.Request) -> None:
@@ -198,7 +182,7 @@ async def _before_request(request: httpx2.Request) -> None:
 
     async def trace(name: str, info: dict[str, Any]) -> None:
         if name.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
-            with exchange.own_code():
+            with own_code():
                 await on_sending()
             exchange.sent = True
 
@@ -222,7 +206,7 @@ async def _begin_reply(reply: httpx2.Response) -> None:
         reply.stream = Body(_bounded(pieces, exchange), reply.stream.aclose)
 
 
-async def _bounded(pieces: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
+async def _bounded(pieces: AsyncIterator[bytes], exchange: _Exchange) -> AsyncIterator[bytes]:
     """A body that must end where memory takes it, unless it goes into a file."""
     size = 0
     async for piece in pieces:
@@ -235,9 +219,8 @@ async def _bounded(pieces: AsyncIterator[bytes], exchange: Exchange) -> AsyncIte
 async def _unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
     """A body in small pieces: one small piece of a packed body may unpack to a large one."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise CallFailed(
-            "bad_reply", f"the reply is packed as {encoding!a}, which nobody asked for"
-        )
+        message = f"the reply is packed as {encoding!a}, which nobody asked for"
+        raise CallFailed("bad_reply", message)
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
     async for packed in pieces:
         rest = packed

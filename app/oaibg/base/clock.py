@@ -12,23 +12,18 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """Unix time in seconds."""
-        raise NotImplementedError
 
     def monotonic(self) -> float:
         """Seconds that never go backwards."""
-        raise NotImplementedError
 
     def random(self) -> float:
         """A random number in [0, 1), for jitter."""
-        raise NotImplementedError
 
     async def sleep(self, seconds: float) -> None:
         """Wait; other tasks run even if `seconds` is 0."""
-        raise NotImplementedError
 
     def block(self, seconds: float) -> None:
         """Wait in code that runs on no event loop."""
-        raise NotImplementedError
 
 
 class RealClock:

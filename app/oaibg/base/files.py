@@ -15,10 +15,7 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
 
     The folder must exist. A symbolic link is followed. An existing file keeps its mode, and a new
     one takes its mode from the umask; with `private`, only the owner can read it. A device or a
-    pipe is written to directly.
-
-    Raises:
-        OSError: nothing was changed at `path`, unless it is a device or a pipe.
+    pipe is written to directly; after an `OSError` at anything else, nothing has changed.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from oaibg.base.record import Record
+
 DEPTH = 200
 """Levels of nesting that are read: not every reader on the way of a line takes more."""
 
@@ -14,13 +16,10 @@ def read_json(raw: bytes) -> Any:
     """The value of a JSON text that a server wrote, in UTF-8, UTF-16 or UTF-32.
 
     Numbers that JSON or Python can't represent become null: NaN, Infinity, 1e999, and integers of
-    thousands of digits.
-
-    Raises:
-        ValueError: it is not JSON, or is nested deeper than `DEPTH` levels.
+    thousands of digits. Raises `ValueError` if it is not JSON, or is nested deeper than `DEPTH`.
     """
     try:
-        value = json.loads(raw, parse_constant=_null, parse_float=_float, parse_int=_int)
+        value = json.loads(raw, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
         if not (isinstance(value, list | dict) and is_deep(value)):
             return value
     except RecursionError:
@@ -54,17 +53,8 @@ def objects(value: object) -> list[dict[str, Any]]:
 
 def json_line(value: dict[str, Any]) -> bytes:
     """A compact line of ASCII JSON."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=_values)
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=Record.values)
     return text.encode() + b"\n"
-
-
-def _values(record: Any) -> dict[str, Any]:
-    values: dict[str, Any] = record.values()
-    return values
-
-
-def _null(_: str) -> None:
-    return None
 
 
 def _float(digits: str) -> float | None:

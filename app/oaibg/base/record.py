@@ -15,9 +15,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 class Record:
     """Base of the frozen, keyword-only records; fields are the class's annotations, in order.
 
-    Raises:
-        TypeError: a field without a default is missing, or a keyword is not a field.
-        AttributeError: on assignment.
+    Raises `TypeError` for a missing or unknown field, and `AttributeError` on assignment.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()

@@ -1,21 +1,13 @@
-"""The error tree and the exit codes. Standard library only.
+"""The errors and the exit codes. Standard library only.
 
-OaibgError            1  the run ends with one error
-├── UsageError        2  bad options or input files; nothing was sent
-├── ApiRefused        1  the API refused for good
-├── NotFound          5  no such response, and no local copy
-├── OutcomeUnknown    6  the submit may or may not have been accepted
-├── Unavailable       7  network or API unavailable; nothing was created
-├── AuthRefused       8  no key, or the key is refused
-└── Internal          1  a bug
-CallFailed               one failed HTTP call, and what is known of it; never reaches the user
-StdoutGone          141  stdout was closed by its reader (9 if it is full)
+Each kind of `OaibgError` ends a run with its own code and exit code. `CallFailed` is what is known
+of one HTTP call, and never reaches the user.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from oaibg import __version__
 
@@ -62,39 +54,24 @@ class OaibgError(Exception):
         resumable: bool = False,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.code = code or type(self).code
-        self.hint = hint
-        self.http_status = http_status
-        self.request_id = request_id
-        self.outcome = outcome
-        self.resumable = resumable
+        self.code, self.message, self.hint = code or type(self).code, message, hint
+        self.http_status, self.request_id = http_status, request_id
+        self.outcome, self.resumable = outcome, resumable
         """Whether `next` monitors the id: the job may still be running at the API."""
 
     @classmethod
-    def of(
-        cls,
-        failure: CallFailed,
-        message: str | None = None,
-        *,
-        code: str | None = None,
-        hint: str | None = None,
-        outcome: Outcome | None = None,
-        resumable: bool = False,
-    ) -> Self:
+    def of(cls, failure: CallFailed, message: str | None = None, **known: Any) -> Self:
         """The error for a failed call, with the call's HTTP status and request id.
 
-        `message` and `code` replace the call's message and the class's code; the classes that
-        have `has_code_of_failure` take the call's code instead of their own.
+        `message` replaces the call's, and `known` is as for the constructor.
         """
+        if cls.has_code_of_failure:
+            known = {"code": failure.code, **known}
         return cls(
             message or failure.message,
-            code=code or (failure.code if cls.has_code_of_failure else None),
-            hint=hint,
             http_status=failure.http_status,
             request_id=failure.request_id,
-            outcome=outcome,
-            resumable=resumable,
+            **known,
         )
 
     def extend(self, text: str) -> None:
@@ -198,14 +175,10 @@ class CallFailed(Exception):
         envelope: bool = False,
     ) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
-        self.http_status = http_status
-        self.request_id = request_id
-        self.retry_after = retry_after
-        self.sent = sent
-        self.begun = begun
-        self.envelope = envelope
+        self.code, self.message = code, message
+        self.http_status, self.request_id = http_status, request_id
+        self.retry_after, self.envelope = retry_after, envelope
+        self.sent, self.begun = sent, begun
 
     def note_unsent(self) -> None:
         """Note that nothing of what was sent can have created anything."""

@@ -24,21 +24,19 @@ class Event(Record):
     """The job's name in a run over several jobs, in which `custom_id` is a common key."""
     response_id: str | None
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, name: str) -> None:
         super().__init_subclass__()
-        EVENTS[cls.event] = cls
+        cls.event = name
+        EVENTS[name] = cls
 
     def of_many(self, custom_id: str | None) -> Self:
         """The event as one of a run over several jobs: with the job's name, and no exit code."""
-        event = self.but(exit_code=None) if exit_code_of(self) is not None else self.but()
+        event = self.but() if exit_code_of(self) is None else self.but(exit_code=None)
         event.__dict__["of"] = custom_id
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:
-        """The line's object, written at `ts`: the common keys first, then the event's own.
-
-        In a run over several jobs, `custom_id` is a common key.
-        """
+        """The line's object, written at `ts`: the common keys first, then the event's own."""
         common = {"ts": ts, "v": V, "event": self.event, "response_id": self.response_id}
         if several:
             common["custom_id"] = self.of
@@ -54,10 +52,9 @@ class CallError(Record):
     request_id: str | None
 
 
-class SubmitStart(Event):
+class SubmitStart(Event, name="submit_start"):
     """A submit was understood; nothing is sent yet."""
 
-    event = "submit_start"
     model: str | None
     reasoning_effort: str | None
     verbosity: str | None
@@ -66,39 +63,35 @@ class SubmitStart(Event):
     request_sha256: str
 
 
-class SubmitError(Event):
+class SubmitError(Event, name="submit_error"):
     """A try that certainly created nothing, and will be made again."""
 
-    event = "submit_error"
     attempt: int
     elapsed_seconds: float
     error: CallError
     retry_in_seconds: float
 
 
-class Submitted(Event):
+class Submitted(Event, name="submitted"):
     """The API gave an id, and it is in the local state."""
 
-    event = "submitted"
     status: str | None
     request_id: str | None
     reattached: bool
 
 
-class Poll(Event):
+class Poll(Event, name="poll"):
     """The job's state was read."""
 
-    event = "poll"
     attempt: int
     status: str | None
     elapsed_seconds: float
     next_poll_seconds: float | None
 
 
-class PollError(Event):
+class PollError(Event, name="poll_error"):
     """The job's state could not be read this time; the job goes on, and so does the monitor."""
 
-    event = "poll_error"
     attempt: int
     elapsed_seconds: float
     consecutive: int
@@ -106,68 +99,60 @@ class PollError(Event):
     retry_in_seconds: float
 
 
-class Progress(Event):
+class Progress(Event, name="progress"):
     """An event of the job's stream: it has come to another state, item or tool call."""
 
-    event = "progress"
     type: str
     item_type: str | None
     sequence_number: int | None
 
 
-class OutputTextDelta(Event):
+class OutputTextDelta(Event, name="output_text_delta"):
     """More of the answer's text; `sequence_number` is that of the last delta in it."""
 
-    event = "output_text_delta"
     delta: str
     sequence_number: int | None
 
 
-class OutputText(Event):
+class OutputText(Event, name="output_text"):
     """The answer's text."""
 
-    event = "output_text"
     text: str
     bytes: int
 
 
-class OutputTextMissing(Event):
+class OutputTextMissing(Event, name="output_text_missing"):
     """The text was asked for, and the response has none."""
 
-    event = "output_text_missing"
     status: str | None
 
 
-class WroteJson(Event):
+class WroteJson(Event, name="wrote_json"):
     """The API's object was saved."""
 
-    event = "wrote_json"
     path: str
     bytes: int
     sha256: str
 
 
-class WroteText(Event):
+class WroteText(Event, name="wrote_text"):
     """The answer's text was saved."""
 
-    event = "wrote_text"
     path: str
     bytes: int
     sha256: str
 
 
-class Warning(Event):  # noqa: A001 - the contract's name; the built-in is not used here
+class Warning(Event, name="warning"):  # noqa: A001 - the contract's name; the built-in is not used here
     """Something to know that does not end the run."""
 
-    event = "warning"
     code: str
     message: str
 
 
-class Final(Event):
+class Final(Event, name="final"):
     """The job reached a terminal status."""
 
-    event = "final"
     status: str
     ok: bool
     elapsed_seconds: float
@@ -180,20 +165,18 @@ class Final(Event):
     next: list[str] | None
 
 
-class Timeout(Event):
+class Timeout(Event, name="timeout"):
     """The wait budget is spent; the job goes on."""
 
-    event = "timeout"
     status: str | None
     elapsed_seconds: float
     exit_code: Literal[3] | None
     next: list[str] | None
 
 
-class Interrupted(Event):
+class Interrupted(Event, name="interrupted"):
     """A signal ended the wait; the job goes on unless `job_cancelled`."""
 
-    event = "interrupted"
     signal: str
     status: str | None
     job_cancelled: bool
@@ -202,10 +185,9 @@ class Interrupted(Event):
     next: list[str] | None
 
 
-class Error(Event):
+class Error(Event, name="error"):
     """The run ended with an error."""
 
-    event = "error"
     code: str
     message: str
     http_status: int | None
@@ -217,29 +199,26 @@ class Error(Event):
     next: list[str] | None
 
 
-class Detached(Event):
+class Detached(Event, name="detached"):
     """The job was submitted, and is left to run."""
 
-    event = "detached"
     status: str | None
     exit_code: Literal[0] | None
     next: list[str] | None
 
 
-class CancelResult(Event):
+class CancelResult(Event, name="cancel_result"):
     """What became of a cancel."""
 
-    event = "cancel_result"
     status: str | None
     cancelled: bool
     exit_code: int | None
     next: list[str] | None
 
 
-class Response(Event):
+class Response(Event, name="response"):
     """One look at a response; `response` is the API's object as it came."""
 
-    event = "response"
     status: str | None
     source: Literal["api", "local"]
     response: dict[str, Any] | None
@@ -247,10 +226,9 @@ class Response(Event):
     next: list[str] | None
 
 
-class ListedJob(Event):
+class ListedJob(Event, name="job"):
     """A job in the local state."""
 
-    event = "job"
     custom_id: str | None
     job_key: str | None
     model: str | None
@@ -260,10 +238,9 @@ class ListedJob(Event):
     base_url: str
 
 
-class Summary(Event):
+class Summary(Event, name="summary"):
     """The end of a run over several jobs."""
 
-    event = "summary"
     counts: dict[str, int]
     elapsed_seconds: float
     exit_code: int
@@ -278,10 +255,9 @@ class AttachedFile(Record):
     bytes: int
 
 
-class DryRun(Event):
+class DryRun(Event, name="dry_run"):
     """The request that a submit would send; `body_bytes` is how long its body would be."""
 
-    event = "dry_run"
     method: Literal["POST"]
     url: str
     body: dict[str, Any]
@@ -293,5 +269,4 @@ class DryRun(Event):
 
 def exit_code_of(event: Event) -> int | None:
     """The exit code that the event ends the run with, or None if the run continues."""
-    code: int | None = getattr(event, "exit_code", None)
-    return code
+    return getattr(event, "exit_code", None)

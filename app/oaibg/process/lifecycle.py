@@ -31,29 +31,23 @@ class Command(Protocol):
 
     def interrupted(self, signum: int) -> Event:
         """The event that ends the run now, because of a signal."""
-        ...
 
     def must_cancel(self) -> bool:
         """Whether a signal has to cancel a job, which takes the event loop."""
-        ...
 
     def last_words(self) -> str | None:
         """What must be said on stderr if stdout takes nothing more."""
-        ...
 
 
 class Process:
     """One run: it shows the events, and ends with the exit code of the last one.
 
-    Args:
-        owned: whether the process is ours to end (the console command), or a caller's (a test).
-        started: `time.monotonic()` at the process's start.
-        command: what it runs.
+    `owned` is whether the process is ours to end (the console command), or a caller's (a test);
+    `started` is `time.monotonic()` at its start.
     """
 
     def __init__(self, *, owned: bool, started: float, command: Command) -> None:
-        self.owned = owned
-        self.started = started
+        self.owned, self.started = owned, started
         self.stdout = Stdout()
         self.signum = signal.SIGTERM
         self.rendering = self.several = False
@@ -70,27 +64,19 @@ class Process:
             handle_signals(self._on_signal)
 
     def render(
-        self,
-        *,
-        human: bool = False,
-        raw: bool = False,
-        several: bool = False,
-        waiting: bool = False,
+        self, *, human: bool, raw: bool = False, several: bool = False, waiting: bool = False
     ) -> None:
-        """Choose the renderer: for people, or the raw text alone; else JSON lines.
+        """Choose the renderer: for people, or the answer's raw text alone; else JSON lines.
 
-        Args:
-            human: for people.
-            raw: the answer's text alone.
-            several: the run is over several jobs.
-            waiting: it waits before there is anything to show.
+        `several` is for a run over several jobs, `waiting` for one with nothing to show yet.
         """
         self.rendering, self.several = True, several
         if human:
             from oaibg.output.human import Human
 
-            renderer = Human(self.stdout, several=several, total=lambda: self.total)
-            self._renderer = renderer
+            self._renderer = renderer = Human(
+                self.stdout, several=several, total=lambda: self.total
+            )
             if waiting:
                 renderer.wait()
         elif raw:
@@ -99,16 +85,9 @@ class Process:
             self._renderer = JsonLines(self.stdout, _now, several=True)
 
     def write(self, event: Event) -> None:
-        """Show one event.
-
-        From the one that ends the run on, signals are too late: there is one such line, and it is
-        the last.
-
-        Raises:
-            StdoutGone: nobody takes it.
-        """
-        if exit_code_of(event) is not None:
-            self._closing = True
+        """Show one event; raises `StdoutGone` if nobody takes it."""
+        # There is one line that ends the run, and it is the last: from it on, signals are too late.
+        self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
             self._renderer.write(event)
@@ -139,11 +118,8 @@ class Process:
         """Run a command on an event loop, and show the event that it returns; gives its exit code.
 
         If the process is ours it ends here, at once: the teardown of the loop and of the
-        interpreter would wait for threads, and takes longer than many a run.
-
-        Args:
-            command: the steps; they end when a signal cancels their task.
-            close: closes what the command has opened.
+        interpreter would wait for threads, and takes longer than many a run. A signal cancels the
+        command's task; `close` closes what it has opened.
         """
         import asyncio
 

@@ -81,11 +81,7 @@ class _File(Record):
     path: str
     size: int
     media: str
-
-    @property
-    def limit(self) -> int:
-        """The most bytes that it may have."""
-        return _LIMITS.get(self.media, BYTES_MAX)
+    limit: int
 
 
 def _found(pattern: str) -> list[tuple[str, str]]:
@@ -93,21 +89,18 @@ def _found(pattern: str) -> list[tuple[str, str]]:
     from glob import glob, has_magic
 
     if pattern in ("", "-"):
-        raise UsageError(
-            f"--attach {pattern!r}: a file's path is needed; stdin can be the prompt "
-            "(--prompt-file -)."
-        )
+        message = "a file's path is needed; stdin can be the prompt (--prompt-file -)"
+        raise UsageError(f"--attach {pattern!r}: {message}.")
     path = pattern if os.path.lexists(pattern) else os.path.expanduser(pattern)  # noqa: PTH111
     if os.path.lexists(path) or not has_magic(path):
         return [(pattern, path)]
     matches = sorted(match for match in glob(path, recursive=True) if not os.path.isdir(match))  # noqa: PTH112, PTH207
     if not matches:
-        raise _refused(
-            pattern,
-            "no file matches this pattern.",
-            hint="Folders alone are no match, and names with a leading dot need one in the "
-            "pattern; ** goes down into all folders.",
+        hint = (
+            "Folders alone are no match, and names with a leading dot need one in the pattern; "
+            "** goes down into all folders."
         )
+        raise _refused(pattern, "no file matches this pattern.", hint)
     return [(match, match) for match in matches]
 
 
@@ -120,7 +113,8 @@ def _examined(name: str, path: str) -> _File:
     media = next((media for magic, media in _MAGIC if magic.match(head)), _TEXT)
     if media == _TEXT:
         _check_control(name, head)
-    return _File(name=name, path=path, size=size, media=media)
+    limit = _LIMITS.get(media, BYTES_MAX)
+    return _File(name=name, path=path, size=size, media=media, limit=limit)
 
 
 @contextmanager
@@ -140,23 +134,24 @@ def _check_sizes(files: Sequence[_File]) -> None:
         _check_size(file, file.size)
     pdfs = [file for file in files if file.media == _PDF]
     images = [file for file in files if file.media.startswith("image/")]
-    for some, limit, what in ((pdfs, PDF_BYTES_MAX, "PDFs"), (files, BYTES_MAX, "attachments")):
-        size = sum(file.size for file in some)
-        if size > limit:
-            raise _too_much(some[-1], f"all {what} together have {size:,} bytes", limit)
-    if len(images) > IMAGES_MAX:
-        raise _too_much(images[IMAGES_MAX], f"there are {len(images):,} images", IMAGES_MAX)
+    pdf_size, size = (sum(file.size for file in some) for some in (pdfs, files))
+    for found, limit, what, some in (
+        (pdf_size, PDF_BYTES_MAX, "all PDFs together have {:,} bytes", pdfs),
+        (size, BYTES_MAX, "all attachments together have {:,} bytes", files),
+        (len(images), IMAGES_MAX, "there are {:,} images", images[: IMAGES_MAX + 1]),
+    ):
+        if found > limit:
+            may = f"a request may have {limit:,}. Leave some out, or make several jobs of them."
+            raise _refused(some[-1].name, f"{what.format(found)}; {may}")
 
 
 def _check_size(file: _File, size: int) -> None:
     if size > file.limit:
         is_text = file.media == _TEXT
         most = f"{TEXT_CHARACTERS_MAX:,} characters" if is_text else f"{file.limit:,}"
-        raise _refused(
-            file.name,
-            f"it has {size:,} bytes; a file of its type ({file.media}) may have {most}. "
-            "Split it, or make it smaller.",
-        )
+        may = f"a file of its type ({file.media}) may have {most}"
+        why = f"it has {size:,} bytes; {may}. Split it, or make it smaller."
+        raise _refused(file.name, why)
 
 
 def _attachment(file: _File) -> Attachment:
@@ -187,11 +182,8 @@ def _text(name: str, data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise _unsupported(name, f"byte {error.start} is not UTF-8: {error.reason}") from error
     if len(text) > TEXT_CHARACTERS_MAX:
-        raise _refused(
-            name,
-            f"with its heading it has {len(text):,} characters; a text may have "
-            f"{TEXT_CHARACTERS_MAX:,}. Split it.",
-        )
+        may = f"a text may have {TEXT_CHARACTERS_MAX:,}. Split it."
+        raise _refused(name, f"with its heading it has {len(text):,} characters; {may}")
     return text
 
 
@@ -202,17 +194,12 @@ def _check_control(name: str, data: bytes) -> None:
 
 
 def _unsupported(name: str, why: str) -> UsageError:
-    return _refused(
-        name,
-        f"neither a text in UTF-8, nor a PNG, JPEG, WEBP or GIF image, nor a PDF ({why}).",
-        hint="Convert it to one of these; or upload it with the Files API, and give its id in an "
-        "--input-json-file.",
+    hint = (
+        "Convert it to one of these; or upload it with the Files API, and give its id in an "
+        "--input-json-file."
     )
-
-
-def _too_much(file: _File, found: str, limit: int) -> UsageError:
-    advice = "Leave some out, or make several jobs of them."
-    return _refused(file.name, f"{found}; a request may have {limit:,}. {advice}")
+    kinds = "neither a text in UTF-8, nor a PNG, JPEG, WEBP or GIF image, nor a PDF"
+    return _refused(name, f"{kinds} ({why}).", hint)
 
 
 def _refused(name: str, why: str, hint: str | None = None) -> UsageError:

@@ -60,25 +60,20 @@ class Request(Record):
 def build_request(given: str | list[Any], settings: Settings) -> Request:
     """The request of a submit, from its validated `input`; `settings.body` is merged over it last.
 
-    Raises:
-        UsageError: the body file sets what this tool decides, or something can't be sent as JSON.
+    Raises `UsageError` if that body sets what this tool decides, or if JSON can't carry something.
     """
     return _request({"input": given}, settings)
 
 
 def fill_request(body: dict[str, Any], settings: Settings, *, background: bool = True) -> Request:
-    """The request of a line of a jobs file.
+    """The request of a line of a jobs file; raises as `build_request`, for either body.
 
-    Args:
-        body: the line's body, which is sent unchanged except for `background`.
-        settings: fill in what it lacks, also inside `text`, `reasoning` and `metadata`.
-        background: whether it runs in background mode; the lines of a batch don't.
-
-    Raises:
-        UsageError: as `build_request`, for either of the two bodies.
+    The line's body is sent unchanged except for `background`, which a batch's lines don't have.
+    `settings` fill in what it lacks, also inside `text`, `reasoning` and `metadata`.
     """
-    _check_ours(body, "body", allowed=("background", True))
-    return _request({key: body[key] for key in body if key not in _OURS}, settings, background)
+    own = {key: value for key, value in body.items() if (key, value) != ("background", True)}
+    _check_ours(own, "body")
+    return _request(own, settings, background)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -97,9 +92,8 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def canonical_json(value: Any) -> bytes:
     """Sorted keys, no white space, UTF-8: the same bytes for the same value.
 
-    Raises:
-        UsageError: the value has a lone surrogate or a number beyond the range of JSON's readers,
-            or is nested too deeply to be written.
+    Raises `UsageError` for a lone surrogate, a number beyond the range of JSON's readers, and too
+    deep nesting.
     """
     try:
         text = json.dumps(
@@ -152,14 +146,11 @@ def _filled(body: dict[str, Any], fill: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _check_ours(
-    body: dict[str, Any], place: str, *, allowed: tuple[str, Any] | None = None
-) -> None:
+def _check_ours(body: dict[str, Any], place: str) -> None:
     for key in _OURS:
-        if key in body and (key, body[key]) != allowed:
-            raise UsageError(
-                f"{place}: `{key}` can't be set there: every job runs in background mode."
-            )
+        if key in body:
+            message = f"`{key}` can't be set there: every job runs in background mode"
+            raise UsageError(f"{place}: {message}.")
 
 
 def _path_to(value: Any, is_wanted: Callable[[object], bool], path: str = "") -> str:

@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import OaibgError, UsageError
+from oaibg.request import json_files
 from oaibg.request.body import Request, Settings, fill_request
-from oaibg.request.json_files import (
-    INPUT_BYTES_MAX,
-    decode,
-    kind_of,
-    open_regular,
-    parse_json,
-    reading,
-)
+from oaibg.request.json_files import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,25 +41,17 @@ class Line(NamedTuple):
 
 
 class JobsFile:
-    """A jobs file whose lines are all valid.
+    """A jobs file whose lines are all valid; a `UsageError` has the numbers of those that aren't.
 
-    Args:
-        path: absolute.
-        settings: fill in what the bodies lack.
-        background: whether its jobs run in background mode, or in a batch.
-
-    Raises:
-        UsageError: it can't be read, or lines are bad; the message has their numbers.
+    `path` is absolute, `settings` fill in what the bodies lack, and `background` is false for a
+    batch.
     """
 
     def __init__(self, path: str, settings: Settings, *, background: bool = True) -> None:
-        self.path = path
-        self._settings = settings
-        self._background = background
-        with reading(path):
-            self._file = open_regular(
-                path, f"{path}: a jobs file is read again, and must be a regular file."
-            )
+        self.path, self._settings, self._background = path, settings, background
+        pipe = f"{path}: a jobs file is read again, and must be a regular file."
+        with json_files.reading(path):
+            self._file = json_files.open_regular(path, pipe)
         self.bytes = 0
         """The size of a batch's input file; 0 in background mode."""
         try:
@@ -81,11 +67,7 @@ class JobsFile:
         self._file.close()
 
     def request(self, line: Line) -> Request:
-        """The request of a line.
-
-        Raises:
-            OaibgError: the file was changed since it was validated.
-        """
+        """The request of a line; raises `OaibgError` if the file was changed meanwhile."""
         self._file.seek(line.offset)
         with suppress(UsageError, ValueError):
             custom_id, body = _parsed(self._file.read(line.length))
@@ -113,21 +95,17 @@ class JobsFile:
         elif self.bytes > BATCH_BYTES_MAX:
             why = f"{self.bytes:,} bytes to upload; a batch may have {BATCH_BYTES_MAX:,}"
         elif other is not None:
-            why = (
-                f"line {other.number}: the model is {other.model!r}, and in line {first.number} "
-                f"{first.model!r}; a batch has one"
-            )
+            models = f"the model is {other.model!r}, and in line {first.number} {first.model!r}"
+            why = f"line {other.number}: {models}; a batch has one"
         else:
             return
-        raise UsageError(
-            f"{self.path}: {why}.",
-            hint="Split the file, and run each part with a results file of its own.",
-        )
+        hint = "Split the file, and run each part with a results file of its own."
+        raise UsageError(f"{self.path}: {why}.", hint=hint)
 
     def _validated(self) -> Iterator[Line]:
         first: dict[str, int] = {}
         bad: list[str] = []
-        lines = iter(lambda: self._file.readline(INPUT_BYTES_MAX), b"")
+        lines = iter(lambda: self._file.readline(json_files.INPUT_BYTES_MAX), b"")
         end = 0
         for number, raw in enumerate(lines, 1):
             offset, end = end, end + len(raw)
@@ -137,9 +115,8 @@ class JobsFile:
                 custom_id, body = _parsed(raw)
                 request = fill_request(body, self._settings, background=self._background)
                 if custom_id in first:
-                    raise ValueError(  # noqa: TRY301 - one place reports all
-                        f"the custom_id {custom_id!r} stands in line {first[custom_id]} already"
-                    )
+                    twice = f"the custom_id {custom_id!r} stands in line {first[custom_id]} already"
+                    raise ValueError(twice)  # noqa: TRY301 - one place reports all
             except (UsageError, ValueError) as error:
                 bad.append(f"line {number}: {str(error).rstrip('.')}")
                 continue
@@ -160,14 +137,10 @@ def _batch_line(custom_id: str, request: Request) -> bytes:
 
 
 def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
-    """The custom_id and the body of a line.
-
-    Raises:
-        ValueError: the line is not valid; the message says why.
-    """
-    line = parse_json(decode(raw), one_line=True)
+    """The custom_id and the body of a line; a `ValueError` says why it is not valid."""
+    line = json_files.parse_json(json_files.decode(raw), one_line=True)
     if not isinstance(line, dict):
-        raise ValueError(f"expected an object, found {kind_of(line)}")  # noqa: TRY004
+        raise ValueError(f"expected an object, found {kind_of(line)}")
     for key in _KEYS:
         if key not in line:
             raise ValueError(f"no {key}")
@@ -182,7 +155,7 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     if line["url"] != URL:
         raise ValueError(f'url must be "{URL}", not {line["url"]!r}')
     if not isinstance(body, dict):
-        raise ValueError(f"body: expected an object, found {kind_of(body)}")  # noqa: TRY004
+        raise ValueError(f"body: expected an object, found {kind_of(body)}")
     if body.get("input", body.get("prompt")) in (None, "", []):
         raise ValueError("body: no input")
     return custom_id, body

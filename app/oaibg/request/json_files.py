@@ -22,24 +22,21 @@ INPUT_BYTES_MAX = 256 << 20
 """The most that is read of one input file; many times what the API takes."""
 
 
-def read_json(path: str) -> Any:
-    """The JSON value of a file, or of stdin for `-`.
-
-    Whatever would get lost is an error: NaN, Infinity, and a key that an object has twice.
-    """
-    text, name = read_text(path), name_of(path)
-    if not text.strip():
-        raise UsageError(f"{name}: the file is empty.")
-    with reading(name):
-        return parse_json(text)
+@contextmanager
+def json_in(path: str) -> Iterator[Any]:
+    """The JSON value of a file, or of stdin for `-`; a `ValueError` in the block names the file."""
+    text = read_text(path)
+    with reading(name_of(path)):
+        if not text.strip():
+            raise ValueError("the file is empty")
+        yield parse_json(text)
 
 
 def parse_json(text: str, *, one_line: bool = False) -> Any:
-    """The JSON value of a text, as strictly as `read_json`.
+    """The JSON value of a text.
 
-    Raises:
-        ValueError: its message says what is wrong, and at which line and column; only the column
-            if the text is `one_line` of a file.
+    Whatever would get lost is an error: NaN, Infinity, and a key that an object has twice. A
+    `ValueError` has the line and column; only the column if the text is `one_line` of a file.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)

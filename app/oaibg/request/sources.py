@@ -67,18 +67,6 @@ def read_sources(sources: Sources) -> Given:
     return Given(input=[] if path is None else read_input(path))
 
 
-def prompt_messages(
-    prompt: str, *, system: str | None = None, developer: str | None = None
-) -> list[dict[str, Any]]:
-    """Messages of one `input_text` part each: system, developer, user; absent ones left out."""
-    texts = (("system", system), ("developer", developer), ("user", prompt))
-    return [
-        {"role": role, "content": [{"type": "input_text", "text": text}]}
-        for role, text in texts
-        if text is not None
-    ]
-
-
 def read_prompt(path: str) -> str:
     """The text of a prompt file, or of stdin for `-`."""
     text = read_text(path)
@@ -91,9 +79,12 @@ def _read_prompt_and_files(sources: Sources) -> Given:
     if sources.prompt is not None and not sources.prompt.strip():
         raise UsageError("--prompt: the prompt is empty.")
     prompt = sources.prompt or read_prompt(str(sources.prompt_file))
-    messages = prompt_messages(
-        prompt, system=sources.system_prompt, developer=sources.developer_prompt
-    )
+    texts = {"system": sources.system_prompt, "developer": sources.developer_prompt, "user": prompt}
+    messages: list[dict[str, Any]] = [
+        {"role": role, "content": [{"type": "input_text", "text": text}]}
+        for role, text in texts.items()
+        if text is not None
+    ]
     if not sources.attach:
         return Given(input=messages)
 

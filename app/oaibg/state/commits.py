@@ -20,11 +20,7 @@ _COMMIT_INTERVAL = 0.02
 
 
 async def patiently(call: Callable[[], T], clock: Clock) -> T:
-    """Read or write the state; while another process is writing, try again.
-
-    Raises:
-        StateError: it can't be done.
-    """
+    """Read or write the state, or raise `StateError`; try again while another process writes."""
     began = clock.monotonic()
     while True:
         try:
@@ -32,8 +28,7 @@ async def patiently(call: Callable[[], T], clock: Clock) -> T:
         except StateBusyError as busy:
             if clock.monotonic() >= began + busy.patience:
                 raise
-            interval = busy.interval
-        await clock.sleep(interval)
+            await clock.sleep(busy.interval)
 
 
 def patiently_blocking(call: Callable[[], T], clock: Clock) -> T:
@@ -63,13 +58,10 @@ class Commits:
         self._flushing: asyncio.Task[None] | None = None
 
     async def write(self, write: Callable[[], T]) -> T:
-        """Do a write, perhaps with others; returns what it returns.
+        """Do a write, perhaps with others; returns what it returns, or raises `StateError`.
 
         It may be done although its outcome is an error, or the caller is cancelled: what it
         changes elsewhere than in the state has to wait for the outcome.
-
-        Raises:
-            StateError: it is not written.
         """
         import asyncio
 
@@ -95,8 +87,8 @@ class Commits:
                 continue  # cancelled
             if isinstance(result, StateError):
                 # A copy for each writer: what is known of its job may be added to the message.
-                outcome.set_exception(type(result)(result.code, result.message))
-            elif isinstance(result, Exception):
+                result = type(result)(result.code, result.message)  # noqa: PLW2901
+            if isinstance(result, Exception):
                 outcome.set_exception(result)
             else:
                 outcome.set_result(result)

@@ -27,8 +27,7 @@ class StateError(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
-        self.code = code
-        self.message = message
+        self.code, self.message = code, message
 
     def extend(self, text: str) -> None:
         """Add to the message what else is known."""
@@ -62,47 +61,43 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
         return db
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE
-    _make_private(path)
+    with suppress(FileExistsError):
+        # SQLite fills an empty file. One that exists is never opened here: closing it again would
+        # drop SQLite's locks.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         return _opened(path)
     except sqlite3.Error as error:
         if _is_corrupt(error) and (aside := _put_aside(path)) is not None:
-            raise StateError(
-                "state_corrupt", f"The state in {path} can't be read ({error}); it is now {aside}."
-            ) from error
+            message = f"The state in {path} can't be read ({error}); it is now {aside}."
+            raise StateError("state_corrupt", message) from error
         raise
 
 
-def lock_name(folder: Path, name: str, *, wait: bool = False) -> int | None:
-    """Take the lock of a name in a folder; None if another process holds it."""
+def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
+    """Take the lock of a name in a folder; `BlockingIOError` if another process holds it."""
     locks = folder / "locks"
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BaseException as error:
+    except BaseException:
         os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
         raise
     return descriptor
 
 
 @contextmanager
-def changing(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """A transaction, or a part of the one that is open.
-
-    Raises:
-        StateError: nothing was changed.
-    """
+def changing(db: sqlite3.Connection) -> Iterator[None]:
+    """A transaction, or a part of the one that is open; after a `StateError` nothing is changed."""
     with translated():
         if db.in_transaction:
-            yield db
+            yield
             return
         db.execute("BEGIN IMMEDIATE")
         try:
-            yield db
+            yield
             db.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -121,13 +116,11 @@ def translated() -> Iterator[None]:
         code = "state_corrupt" if _is_corrupt(error) else "state_unwritable"
         raise StateError(code, f"The state can't be used: {error}.") from error
     except (UnicodeError, OverflowError) as error:
-        raise StateError(
-            "state_unwritable", f"The state can't hold this ({type(error).__name__})."
-        ) from error
+        message = f"The state can't hold this ({type(error).__name__})."
+        raise StateError("state_unwritable", message) from error
     except OSError as error:
-        raise StateError(
-            "state_unwritable", f"The state can't be used: {error.strerror}: {error.filename}."
-        ) from error
+        message = f"The state can't be used: {error.strerror}: {error.filename}."
+        raise StateError("state_unwritable", message) from error
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -137,9 +130,8 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = EXTRA")
         version = _version(db)
         if version > VERSION:
-            raise StateError(  # noqa: TRY301 - the connection is closed below
-                "state_newer", f"The state in {path} was written by a newer version of oaibg."
-            )
+            message = f"The state in {path} was written by a newer version of oaibg."
+            raise StateError("state_newer", message)  # noqa: TRY301 - the connection is closed below
         if version < VERSION:
             _create(db)
         else:
@@ -160,17 +152,12 @@ def _create(db: sqlite3.Connection) -> None:
 
 
 def _version(db: sqlite3.Connection) -> int:
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    return version
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
-    """Raise a corruption error if the file is damaged.
-
-    Only SQLite's own check finds garbage in mid-file. It reads the whole file, so it is left out
-    for large ones.
-    """
     db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
+    # Only SQLite's own check finds garbage in mid-file. It reads the whole file.
     if path.stat().st_size < _CHECKED_BYTES:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
@@ -192,8 +179,7 @@ def _put_aside(path: Path) -> str | None:
         path.rename(aside)
         return aside.name
     finally:
-        if lock is not None:
-            os.close(lock)
+        os.close(lock)
     return None
 
 
@@ -205,12 +191,3 @@ def _is_corrupt(error: sqlite3.Error) -> bool:
 def _code(error: sqlite3.Error) -> int:
     """The primary result code: the low byte of the extended one."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _make_private(path: Path) -> None:
-    """Create the database file with mode 0600; SQLite fills an empty file.
-
-    An existing file is never opened here: closing it again would drop SQLite's locks.
-    """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
