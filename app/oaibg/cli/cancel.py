@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.cli.checks import check_id_or_key
-from oaibg.cli.options import CancelOptions
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output
 
 if TYPE_CHECKING:
     import typer
 
+    from oaibg.cli.options import CancelOptions
     from oaibg.cli.session import Session
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: CancelOptions) -> int:
     """Cancel jobs that are queued or running; returns the exit code."""
     session: Session = context.obj
-    options = CancelOptions(**context.params)
     ids = options.response_ids
     several = ids.are_several
     session.process.render(human=options.human, several=several)

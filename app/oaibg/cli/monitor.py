@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 from oaibg.api.payload import is_batch_id
 from oaibg.cli.checks import check_id_or_key, output_of, wait_of
 from oaibg.cli.next_command import NextCommand, rerun_of
-from oaibg.cli.options import MonitorOptions
 from oaibg.contract.errors import UsageError
 from oaibg.engine.job import Job
 
 if TYPE_CHECKING:
     import typer
 
+    from oaibg.cli.options import MonitorOptions
     from oaibg.cli.session import Session
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: MonitorOptions) -> int:
     """Follow jobs that were submitted before; returns the exit code."""
     session: Session = context.obj
-    options = MonitorOptions(**context.params)
     ids = options.response_ids
     several = ids.are_several
     for_batch = options.results_file is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.cli.checks import check_id_or_key, output_of
-from oaibg.cli.options import ShowOptions
 from oaibg.contract.errors import UsageError
 from oaibg.contract.events import exit_code_of
 from oaibg.engine.job import Job
@@ -15,14 +14,14 @@ if TYPE_CHECKING:
 
     import typer
 
+    from oaibg.cli.options import ShowOptions
     from oaibg.cli.session import Session
     from oaibg.contract.events import Event
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: ShowOptions) -> int:
     """Look once at a job; returns the exit code."""
     session: Session = context.obj
-    options = ShowOptions(**context.params)
     session.process.render(human=options.human, raw=options.output_text, several=options.list_)
     if options.human and options.output_text:
         raise UsageError("--human and --output-text exclude each other.")

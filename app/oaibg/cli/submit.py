@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from oaibg.cli import environment
 from oaibg.cli.checks import output_of, wait_of
 from oaibg.cli.next_command import rerun_of
-from oaibg.cli.options import SubmitOptions
 from oaibg.contract.errors import ExitCode, UsageError
 from oaibg.engine import report
 from oaibg.engine.job import Job
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     import typer
 
+    from oaibg.cli.options import SubmitOptions
     from oaibg.cli.session import Session
     from oaibg.contract.events import DryRun
     from oaibg.request.attachments import Attachment
@@ -31,10 +31,9 @@ MAX_IN_FLIGHT = 50
 _NO_STREAM = "--stream is not possible for a job that may take its time (--completion-window)."
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: SubmitOptions) -> int:
     """Submit a job, or a file of them, and follow it to its end; returns the exit code."""
     session: Session = context.obj
-    options = SubmitOptions(**context.params)
     many = options.jobs_file is not None
     session.process.render(human=options.human, several=many)
     wait = wait_of(options, "changes" if many else "all")
