@@ -1,5 +1,6 @@
 """The Typer app: the program, and four commands whose options are the fields of a record.
 
+The help is ours; `oaibg.cli.suggestions` words the usage errors.
 Importing this must stay cheap: the SDK, SQLite, asyncio and Rich are imported where they are used.
 """
 
@@ -10,17 +11,42 @@ from inspect import Parameter, Signature, get_annotations
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from oaibg import __version__
 from oaibg.cli import options as o  # noqa: TC001 - `_command` reads the annotations
-from oaibg.cli.typer_classes import Command, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+class _OwnHelp:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from oaibg.cli.help import help_text
+
+        formatter.write(help_text(ctx))
+
+
+class _Command(_OwnHelp, TyperCommand):
+    allow_extra_args = True  # refused below: Typer's own refusal does not keep them
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.args:
+            ctx.fail("Too many arguments.")
+        return super().invoke(ctx)
+
+
+class _Program(_OwnHelp, TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        # Typer would parse an unknown command that begins with - as an option.
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            ctx.fail("No such command.")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="oaibg",
-    cls=Group,
+    cls=_Program,
     help="Run OpenAI Responses API jobs in background mode and follow them to their end, as JSON "
     "lines on stdout: no job is lost, and none is paid twice.",
     rich_markup_mode=None,
@@ -29,39 +55,33 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"oaibg {__version__}")
-        raise typer.Exit
+def _printing(option: str, text: str, output: Callable[[], str]) -> Any:
+    """An option that prints something instead of running a command."""
+
+    def print_output(wanted: bool) -> None:
+        if wanted:
+            typer.echo(output())
+            raise typer.Exit
+
+    return typer.Option(option, callback=print_output, is_eager=True, help=text)
 
 
-def _print_schema(wanted: bool) -> None:
-    if wanted:
-        import json
+def _schema() -> str:
+    import json
 
-        from oaibg.contract.schema import event_schema
+    from oaibg.contract.schema import event_schema
 
-        typer.echo(json.dumps(event_schema(), indent=2))
-        raise typer.Exit
+    return json.dumps(event_schema(), indent=2)
 
 
 @app.callback()
 def _root(
     context: typer.Context,
     _version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
+        bool, _printing("--version", "Print the version.", lambda: f"oaibg {__version__}")
     ] = False,
     _event_schema: Annotated[
-        bool,
-        typer.Option(
-            "--event-schema",
-            callback=_print_schema,
-            is_eager=True,
-            help="Print the JSON Schema of the lines on stdout.",
-        ),
+        bool, _printing("--event-schema", "Print the JSON Schema of the lines on stdout.", _schema)
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -76,14 +96,13 @@ def _command(run: Callable[[typer.Context, Any], int]) -> None:
     def callback(context: typer.Context, **_options: object) -> int:
         return run(context, record(**context.params))
 
-    parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for name, annotation in get_annotations(record, eval_str=True).items():
-        default = getattr(record, name)
-        parameters.append(
-            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
-    vars(callback)["__signature__"] = Signature(parameters)  # what Typer reads
-    app.command(cls=Command)(callback)
+    parameters = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=getattr(record, name), annotation=hint)
+        for name, hint in get_annotations(record, eval_str=True).items()
+    ]
+    first = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    vars(callback)["__signature__"] = Signature([first, *parameters])  # what Typer reads
+    app.command(cls=_Command)(callback)
 
 
 @_command

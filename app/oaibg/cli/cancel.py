@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.cli.checks import check_id_or_key
+from oaibg.cli.checks import check_id_or_key, output_of
 from oaibg.engine.job import Job
-from oaibg.engine.run_options import Output
+from oaibg.engine.run_options import Wait
 
 if TYPE_CHECKING:
     import typer
@@ -23,13 +23,12 @@ def run(context: typer.Context, options: CancelOptions) -> int:
     session.process.render(human=options.human, several=several)
     session.process.total = len(ids)
     job = Job(None if several or not ids else ids[0])
-    session.begin(job, output=Output(human=options.human))
+    session.begin(job, Wait(), output_of(options))
     check_id_or_key(ids, options.job_key)
     if several:
         from oaibg.many import ids as many
 
-        opened = session.open(rate=float(len(ids)))
-        return session.run(lambda context: many.cancel(job, ids, context), opened)
+        return session.run(lambda context: many.cancel(job, ids, context), rate=float(len(ids)))
 
     from oaibg.engine import commands
     from oaibg.engine.find import Target

@@ -62,8 +62,6 @@ EXAMPLES = {
 }
 """Examples that run as they are, by command; the most common one comes first."""
 
-_HYPHEN = "An id that begins with a hyphen goes after --."
-
 NOTES = {
     "oaibg": [
         "The environment variable OPENAI_API_KEY has the key.",
@@ -74,9 +72,9 @@ NOTES = {
         "EFFORT is none, minimal, low, medium, high, xhigh or max; omit leaves it out.",
         "With --jobs-file the default of --events is changes.",
     ],
-    "monitor": [_HYPHEN],
-    "cancel": [_HYPHEN],
-    "show": [_HYPHEN],
+    **dict.fromkeys(
+        ("monitor", "cancel", "show"), ["An id that begins with a hyphen goes after --."]
+    ),
 }
 """What does not fit into the lines of the options, by command."""
 

@@ -32,9 +32,9 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
         streams=wait.stream,
         last_number=wait.starting_after,
     )
-    output = output_of(options, show_output_text=options.show_output_text)
+    output = output_of(options)
     rerun = rerun_of(context) if for_batch else NextCommand(wait, output).monitor(ids)
-    session.begin(job, wait=wait, output=output, rerun=rerun)
+    session.begin(job, wait, output, rerun)
     check_id_or_key(ids, options.job_key)
     if several:
         _check_several(options)
@@ -43,8 +43,8 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     if several:
         from oaibg.many import ids as many
 
-        opened = session.open(rate=len(ids) / options.poll_seconds)
-        return session.run(lambda context: many.monitor(job, ids, context), opened)
+        rate = len(ids) / options.poll_seconds
+        return session.run(lambda context: many.monitor(job, ids, context), rate=rate)
 
     from oaibg.engine import commands
     from oaibg.engine.find import Target

@@ -73,11 +73,7 @@ def response_ids(values: list[str] | None) -> ResponseIds[str]:
     """The ids; `-` stands for those on stdin, which this reads."""
     found: list[str] = []
     for value in values or []:
-        if value == "-":
-            found += _ids_on_stdin()
-        else:
-            response_id(value)
-            found.append(value)
+        found += _ids_on_stdin() if value == "-" else [str(response_id(value))]
     if values and not found:
         raise BadParameter("there is no id on stdin.")
     return ResponseIds(found, from_stdin="-" in (values or []))
