@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.cli.checks import check_id_or_key, output_of
+from oaibg.cli.options import CancelOptions, check_id_or_key, output_of
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Wait
 
 if TYPE_CHECKING:
     import typer
 
-    from oaibg.cli.options import CancelOptions
     from oaibg.cli.session import Session
 
 

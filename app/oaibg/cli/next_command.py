@@ -57,8 +57,7 @@ class NextCommand:
 def rerun_of(context: typer.Context) -> list[str] | None:
     """The argv of the command that is running, with absolute paths and without its decisions.
 
-    Returns:
-        None if it has a prompt in it, or what stdin had is gone.
+    It is None if a prompt would be in it, or what stdin had is gone.
     """
     params = {param.name: param for param in context.command.params}
     words = [*program(), str(context.info_name)]

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 class Session:
     """One run of a command: what is known of its job, its options, and what it has opened.
 
-    Args:
-        argv: what follows the program's name.
-        owned: whether the process ends with the run.
-        started: `time.monotonic()` at the process's start, from which waits count.
+    `argv` is what follows the program's name; a process that is `owned` ends with the run.
     """
 
     def __init__(self, argv: list[str], *, owned: bool, started: float) -> None:

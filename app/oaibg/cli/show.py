@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.cli.checks import check_id_or_key, output_of
+from oaibg.cli.options import ShowOptions, check_id_or_key, output_of
 from oaibg.contract.errors import UsageError
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Wait
@@ -12,7 +12,6 @@ from oaibg.engine.run_options import Wait
 if TYPE_CHECKING:
     import typer
 
-    from oaibg.cli.options import ShowOptions
     from oaibg.cli.session import Session
 
 

@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
-from oaibg.cli.checks import output_of, part_of, wait_of
 from oaibg.cli.next_command import rerun_of
+from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
 from oaibg.engine.job import Job
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     import typer
 
-    from oaibg.cli.options import SubmitOptions
     from oaibg.cli.session import Session
     from oaibg.contract.events import DryRun, Event
     from oaibg.request.attachments import Attachment

@@ -70,10 +70,8 @@ OPTIONS = {
 def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> UsageError:
     """Translate one of Typer's errors; what may be a prompt is not repeated.
 
-    Args:
-        error: what Typer raised. Its kinds have no public names, but differ in their attributes.
-        program: Typer's group of our commands.
-        argv: what follows the program's name.
+    The kinds of Typer's errors have no public names, but differ in their attributes. `program` is
+    Typer's group of our commands.
     """
     first, second = (*argv, "", "")[:2]
     word = second if first == "--" else first
