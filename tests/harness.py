@@ -207,7 +207,7 @@ def await_line(process: Running, event: str) -> tuple[dict[str, Any], bytes]:
     raise AssertionError(f"no {event} in {read!r}")
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for something that another thread or process brings about."""
     end = time.monotonic() + seconds
     while not condition():

@@ -111,12 +111,12 @@ class Terminal:
                 for row in range(rows)
             ]
 
-    def wait_for(self, condition: Callable[[str], object], seconds: float = 30) -> str:
+    def wait_for(self, condition: Callable[[str], object], seconds: float = 120) -> str:
         """Wait until the screen's text is as it is asked for; gives it."""
         wait_until(lambda: condition(self.text), seconds)
         return self.text
 
-    def end(self, seconds: float = 30) -> int:
+    def end(self, seconds: float = 120) -> int:
         """Wait for the command's end, and for all that it wrote; gives its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(10)

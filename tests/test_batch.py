@@ -19,7 +19,7 @@ import pytest
 from openai import OpenAI
 from openai.types.responses import Response
 
-import oaibg.api  # noqa: F401 - its import would be most of some waits
+import oaibg.api.client  # noqa: F401 - its import would be most of some waits
 from forkserver import IoFault
 from harness import await_line, wait_until
 from ledger import count, rows_of, tally

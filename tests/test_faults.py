@@ -131,7 +131,7 @@ def test_killed_after_the_id(command: Command, sandbox: Sandbox) -> None:
 def test_unreachable(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    import oaibg.api  # noqa: F401 - its import would be most of the wait
+    import oaibg.api.client  # noqa: F401 - its import would be most of the wait
 
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://{host}/v1")
     result = run(*KEYED, "--max-wait-seconds", "2.5")

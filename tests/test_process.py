@@ -261,9 +261,9 @@ def test_examples_for_agents(command: Command, sandbox: Sandbox, tmp_path: Path)
     (tmp_path / "oaibg").chmod(0o755)
     variables = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "SLICE_SECONDS": "2",
+        "SLICE_SECONDS": "4",
         "RETRY_SECONDS": "0",
-        "TRIES": "2",
+        "TRIES": "10",
     }
     messages = tmp_path / "m.json"
     messages.write_text('[{"role": "user", "content": "x"}]')
@@ -274,7 +274,7 @@ def test_examples_for_agents(command: Command, sandbox: Sandbox, tmp_path: Path)
     assert (done.returncode, len(sandbox.posts)) == (0, 1)
     assert b'"exit_code":3' in done.stderr
     assert answer.read_text().startswith("The sandbox")
-    gone = environment | {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    gone = environment | {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "TRIES": "2"}
     away = subprocess.run(argv, env=gone, capture_output=True, check=False, timeout=60)
     assert away.returncode == 7
     told = subprocess.run(

@@ -60,7 +60,8 @@ def rerun_of(context: typer.Context) -> list[str] | None:
     It is None if a prompt would be in it, or what stdin had is gone.
     """
     params = {param.name: param for param in context.command.params}
-    words = [*program(), str(context.info_name)]
+    ids: list[str] = []
+    words: list[str] = []
     for name, value in context.params.items():
         source = context.get_parameter_source(name)
         if source is None or source.name != "COMMANDLINE" or name in _NOT_AGAIN:
@@ -68,11 +69,13 @@ def rerun_of(context: typer.Context) -> list[str] | None:
         if name == "instructions" or value == "-":
             return None
         param: Any = params[name]
+        if param.param_type_name == "argument":
+            ids += value
+            continue
         for one in value if isinstance(value, list | tuple) else [value]:
             word = os.path.abspath(one) if param.metavar == "PATH" else _word(one)  # noqa: PTH100
-            flag = [] if param.param_type_name == "argument" else [param.opts[0]]
-            words += flag if one is True else [*flag, word]
-    return words
+            words += [param.opts[0]] if one is True else [param.opts[0], word]
+    return [*program(), str(context.info_name), *ids, *words]
 
 
 def program() -> list[str]:

@@ -97,18 +97,20 @@ async def await_end(
     one_of_many: bool = False,
 ) -> End | Event:
     """Report the submit, and follow the job; returns its end, or the event that ends the wait."""
-    await context.emit(report.submitted(job, created.payload))
-    if created.payload is not None and job.streams and created.stream is None:
+    reattached = created.reattached
+    await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
+    if not reattached and job.streams and created.stream is None:
         await stop_streaming(job, context, "it was answered without one")
-    end = await _known_end(created, job, context)
+    ended = created.ended
+    end = await _kept_end(job, context) if reattached else None if ended is None else End(ended)
     if end is not None:
-        if created.payload is None and not one_of_many:
+        if reattached and not one_of_many:
             await context.emit(_ended_before(end, job))
         return end
     if detach:
         return report.detached(job, context)
     now = context.clock.monotonic()
-    delay = 0.0 if created.payload is None else times.next(now, now) - now
+    delay = 0.0 if reattached else times.next(now, now) - now
     followed = await follow(job, context, times, delay=delay, stream=created.stream)
     return followed or report.timeout(job, context)
 
@@ -134,17 +136,12 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
     return await see_through(created, job, context, times, detach=submission.detach)
 
 
-async def _known_end(created: Created, job: Job, context: Context) -> End | None:
-    """The end of a job that is known without following it; None if it may still run."""
-    if created.payload is None:
-        ended, source = await fetch_ended(job, context)
-        is_local = source == "local"
-    else:
-        ended, is_local = created.payload, False
+async def _kept_end(job: Job, context: Context) -> End | None:
+    """The end of a job that was submitted before; None if it may still run."""
+    ended, source = await fetch_ended(job, context)
     if ended is None or not ended.ended:
         return None
-    # What a stream begins with may be less than the whole of a job that has ended.
-    return End(ended, is_local) if created.stream is None or ended.is_whole else None
+    return End(ended, is_local=source == "local")
 
 
 def _ended_before(end: End, job: Job) -> Event:

@@ -36,12 +36,13 @@ _LOOKS_SENT = " Nothing was created, but the state could not take that: the key 
 
 
 class Created(NamedTuple):
-    """What a submit has come to: the reply to the create, and the stream that it opened.
+    """What a submit has come to. It is kept for as long as the job runs, the reply is not."""
 
-    Without a payload, the job was found to be submitted already.
-    """
-
-    payload: Payload | None = None
+    reattached: bool = True
+    """Whether the job was found to be submitted already."""
+    request_id: str | None = None
+    ended: Payload | None = None
+    """The reply to the create, if the job had ended by then."""
     stream: Stream | None = None
 
 
@@ -181,7 +182,9 @@ class _Creation:
         await self._note_intent()
         job.note_row(self._row)
         await remember_id(job, self._context)
-        return Created(payload, stream)
+        # What a stream begins with may be less than the whole of a job that has ended.
+        is_end = payload.ended and (stream is None or payload.is_whole)
+        return Created(False, payload.request_id, payload if is_end else None, stream)
 
     async def _until_next_try(self, failure: CallFailed) -> float:
         """Seconds until the next try; raises what ends the submit if there is none."""

@@ -6,30 +6,8 @@ import signal
 from typing import TYPE_CHECKING
 
 from oaibg.base.text import timestamp, utf8
+from oaibg.contract import events
 from oaibg.contract.errors import ExitCode
-from oaibg.contract.events import (
-    CallError,
-    CancelResult,
-    Detached,
-    Error,
-    Final,
-    Interrupted,
-    ListedJob,
-    OutputText,
-    OutputTextDelta,
-    OutputTextMissing,
-    Poll,
-    PollError,
-    Progress,
-    Response,
-    SubmitError,
-    SubmitStart,
-    Submitted,
-    Timeout,
-    Warning,  # noqa: A004 - the contract's name
-    WroteJson,
-    WroteText,
-)
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -42,9 +20,9 @@ if TYPE_CHECKING:
     from oaibg.state.store import Row
 
 
-def submit_start(request: Request, job_key: str | None, poll_seconds: float) -> SubmitStart:
+def submit_start(request: Request, job_key: str | None, poll_seconds: float) -> events.SubmitStart:
     """A submit was understood; nothing is sent yet."""
-    return SubmitStart(
+    return events.SubmitStart(
         response_id=None,
         model=request.text_of("model"),
         reasoning_effort=request.text_of("reasoning", "effort"),
@@ -57,9 +35,9 @@ def submit_start(request: Request, job_key: str | None, poll_seconds: float) -> 
 
 def submit_error(
     failure: CallFailed, context: Context, *, attempt: int, delay: float
-) -> SubmitError:
+) -> events.SubmitError:
     """A try that certainly created nothing, and will be made again after `delay` seconds."""
-    return SubmitError(
+    return events.SubmitError(
         response_id=None,
         attempt=attempt,
         elapsed_seconds=context.elapsed(),
@@ -68,19 +46,19 @@ def submit_error(
     )
 
 
-def submitted(job: Job, payload: Payload | None) -> Submitted:
-    """The API gave an id; without a payload, the job was found to be submitted already."""
-    return Submitted(
+def submitted(job: Job, *, request_id: str | None, reattached: bool) -> events.Submitted:
+    """The API gave an id, or the job was found to be submitted already."""
+    return events.Submitted(
         response_id=job.response_id,
         status=job.status,
-        request_id=payload.request_id if payload is not None else None,
-        reattached=payload is None,
+        request_id=request_id,
+        reattached=reattached,
     )
 
 
-def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -> Poll:
+def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -> events.Poll:
     """The job's state was read; the next poll is in `next_poll` seconds."""
-    return Poll(
+    return events.Poll(
         response_id=job.response_id,
         attempt=attempt,
         status=job.status,
@@ -97,9 +75,9 @@ def poll_error(
     attempt: int,
     consecutive: int,
     delay: float,
-) -> PollError:
+) -> events.PollError:
     """A read that failed; the next one is in `delay` seconds."""
-    return PollError(
+    return events.PollError(
         response_id=job.response_id,
         attempt=attempt,
         elapsed_seconds=context.elapsed(),
@@ -109,31 +87,31 @@ def poll_error(
     )
 
 
-def progress(job: Job, kind: str, item_type: str | None, number: int | None) -> Progress:
+def progress(job: Job, kind: str, item_type: str | None, number: int | None) -> events.Progress:
     """The stream says that the job has come to another state, item or tool call."""
-    return Progress(
+    return events.Progress(
         response_id=job.response_id, type=kind, item_type=item_type, sequence_number=number
     )
 
 
-def text_delta(job: Job, delta: str, number: int | None) -> OutputTextDelta:
+def text_delta(job: Job, delta: str, number: int | None) -> events.OutputTextDelta:
     """More of the answer's text; `number` is that of the last delta in it."""
-    return OutputTextDelta(response_id=job.response_id, delta=delta, sequence_number=number)
+    return events.OutputTextDelta(response_id=job.response_id, delta=delta, sequence_number=number)
 
 
-def output_text(job: Job, text: str) -> OutputText:
+def output_text(job: Job, text: str) -> events.OutputText:
     """The answer's text."""
-    return OutputText(response_id=job.response_id, text=text, bytes=len(utf8(text)))
+    return events.OutputText(response_id=job.response_id, text=text, bytes=len(utf8(text)))
 
 
-def output_text_missing(job: Job, payload: Payload) -> OutputTextMissing:
+def output_text_missing(job: Job, payload: Payload) -> events.OutputTextMissing:
     """The response has no text."""
-    return OutputTextMissing(response_id=job.response_id, status=payload.status)
+    return events.OutputTextMissing(response_id=job.response_id, status=payload.status)
 
 
 def wrote(
-    job: Job, kind: type[WroteJson | WroteText], path: str, data: bytes
-) -> WroteJson | WroteText:
+    job: Job, kind: type[events.WroteJson | events.WroteText], path: str, data: bytes
+) -> events.WroteJson | events.WroteText:
     """A file was written."""
     import hashlib
 
@@ -141,20 +119,20 @@ def wrote(
     return kind(response_id=job.response_id, path=path, bytes=len(data), sha256=sha256)
 
 
-def warning(job: Job, code: str, message: str) -> Warning:
+def warning(job: Job, code: str, message: str) -> events.Warning:
     """Something to know that does not end the run."""
-    return Warning(response_id=job.response_id, code=code, message=message)
+    return events.Warning(response_id=job.response_id, code=code, message=message)
 
 
-def not_written(job: Job, path: str, error: OSError) -> Warning:
+def not_written(job: Job, path: str, error: OSError) -> events.Warning:
     """A file could not be written: the run goes on, and its exit code says so."""
     return warning(job, "write_failed", f"{path} could not be written: {error.strerror}.")
 
 
-def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> Final:
+def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
     """The job's end, from its payload; `written` is whether all files could be written."""
     code = end_code(payload, written=written)
-    return Final(
+    return events.Final(
         response_id=job.response_id,
         status=str(payload.status),
         ok=payload.succeeded,
@@ -178,10 +156,10 @@ def end_code(payload: Payload, *, written: bool) -> ExitCode:
 
 def response(
     job: Job, payload: Payload, source: Literal["api", "local"], context: Context, *, written: bool
-) -> Response:
+) -> events.Response:
     """One look at a job; the payload is in it unless it was asked for in another way."""
     ended = payload.ended
-    return Response(
+    return events.Response(
         response_id=job.response_id,
         status=payload.status,
         source=source,
@@ -191,9 +169,9 @@ def response(
     )
 
 
-def timeout(job: Job, context: Context) -> Timeout:
+def timeout(job: Job, context: Context) -> events.Timeout:
     """The wait budget is spent."""
-    return Timeout(
+    return events.Timeout(
         response_id=job.response_id,
         status=job.status,
         elapsed_seconds=context.elapsed(),
@@ -202,9 +180,9 @@ def timeout(job: Job, context: Context) -> Timeout:
     )
 
 
-def detached(job: Job, context: Context) -> Detached:
+def detached(job: Job, context: Context) -> events.Detached:
     """The job is left to run."""
-    return Detached(
+    return events.Detached(
         response_id=job.response_id,
         status=job.status,
         exit_code=0,
@@ -212,14 +190,14 @@ def detached(job: Job, context: Context) -> Detached:
     )
 
 
-def cancel_result(job: Job, code: ExitCode, context: Context) -> CancelResult:
+def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelResult:
     """What became of a cancel."""
     following = None
     if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
         following = _monitor(job, context.next_command)
     elif code == ExitCode.UNSUCCESSFUL:
         following = _show(job, context)
-    return CancelResult(
+    return events.CancelResult(
         response_id=job.response_id,
         status=job.status,
         cancelled=code == ExitCode.OK,
@@ -230,12 +208,12 @@ def cancel_result(job: Job, code: ExitCode, context: Context) -> CancelResult:
 
 def interrupted(
     job: Job, next_command: NextCommand, signum: int, *, cancelled: bool = False
-) -> Interrupted:
+) -> events.Interrupted:
     """A signal ended the wait; `cancelled` is whether the job was cancelled for it."""
     following = _resume(job, next_command)
     if cancelled and not (job.is_run and next_command.rerun()):
         following = next_command.show(str(job.response_id))
-    return Interrupted(
+    return events.Interrupted(
         response_id=job.response_id,
         signal=signal.Signals(signum).name,
         status=job.status,
@@ -246,12 +224,12 @@ def interrupted(
     )
 
 
-def error(job: Job, failed: OaibgError, next_command: NextCommand) -> Error:
+def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Error:
     """An error ended the run."""
     outcome = job.outcome
     if outcome is not None and outcome != "created" and failed.outcome is not None:
         outcome = failed.outcome
-    return Error(
+    return events.Error(
         response_id=job.response_id,
         code=failed.code,
         message=failed.message,
@@ -265,9 +243,9 @@ def error(job: Job, failed: OaibgError, next_command: NextCommand) -> Error:
     )
 
 
-def listed(row: Row) -> ListedJob:
+def listed(row: Row) -> events.ListedJob:
     """A job as the state knows it."""
-    return ListedJob(
+    return events.ListedJob(
         response_id=row.response_id,
         custom_id=row.custom_id,
         job_key=row.job_key and row.job_key.partition("\n")[0],
@@ -304,8 +282,8 @@ def _show(job: Job, context: Context) -> list[str] | None:
     return None if job.response_id is None else context.next_command.show(job.response_id)
 
 
-def _call_error(failure: CallFailed) -> CallError:
-    return CallError(
+def _call_error(failure: CallFailed) -> events.CallError:
+    return events.CallError(
         code=failure.code,
         message=failure.message,
         http_status=failure.http_status,

@@ -1,4 +1,4 @@
-"""What a failed call means: whether a job may exist, and what to tell. Pure functions."""
+"""What a failed call means: whether a job may exist, and what to report. Pure functions."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def is_busy(failure: CallFailed) -> bool:
 
 def refuses_stream(failure: CallFailed) -> bool:
     """Whether a create was refused because it asked for a stream, so that nothing was created."""
-    told = f"{failure.code} {failure.message}"
-    return failure.http_status in (400, 404, 422, 501) and _SAYS_STREAM.search(told) is not None
+    words = f"{failure.code} {failure.message}"
+    return failure.http_status in (400, 404, 422, 501) and _SAYS_STREAM.search(words) is not None
 
 
 _SAYS_STREAM = re.compile(r"(?<![a-z])stream", re.IGNORECASE)  # and not upstream

@@ -1,4 +1,4 @@
-"""Renderers, and the writer below them. They know events only, and decide nothing."""
+"""Renderers for programs: JSON lines, and raw text. They know only events, and decide nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from oaibg.base.json_text import json_line
 from oaibg.base.text import has_surrogates, utf8
-from oaibg.contract.events import Error, OutputText, OutputTextMissing, Response, Warning  # noqa: A004
+from oaibg.contract import events
 from oaibg.output.stdout import Stdout, prose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oaibg.contract.events import Event
-
 
 class Renderer(Protocol):
     """Shows events to whoever runs the command."""
 
-    def write(self, event: Event) -> None:
+    def write(self, event: events.Event) -> None:
         """Show one event, now.
 
         Raises:
@@ -28,21 +26,21 @@ class Renderer(Protocol):
 
 
 class JsonLines:
-    """One compact ASCII JSON object a line; an error is told on stderr, too, for people.
+    """One compact ASCII JSON object a line; an error is printed on stderr, too, for people.
 
     Args:
-        stdout: where the lines go.
-        now: the time as the lines have it.
+        stdout: takes the lines.
+        now: returns the timestamp of a line.
         several: whether the run is over several jobs, so that each line has a `custom_id`.
     """
 
     def __init__(self, stdout: Stdout, now: Callable[[], str], *, several: bool = False) -> None:
         self._stdout, self._now, self._several = stdout, now, several
 
-    def write(self, event: Event) -> None:
+    def write(self, event: events.Event) -> None:
         """Write the event's line."""
-        if isinstance(event, Error) and event.exit_code is not None:
-            _tell(event)
+        if isinstance(event, events.Error) and event.exit_code is not None:
+            _print_error(event)
         self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
 
 
@@ -52,24 +50,24 @@ class RawText:
     def __init__(self, stdout: Stdout) -> None:
         self._stdout = stdout
 
-    def write(self, event: Event) -> None:
+    def write(self, event: events.Event) -> None:
         """Write the text, or the notice."""
-        if isinstance(event, OutputText):
-            if has_surrogates(event.text):
-                prose("Warning: the text has lone surrogates; they are U+FFFD here.")
-            self._stdout.write(utf8(event.text))
-        elif isinstance(event, OutputTextMissing):
-            prose(f"The response has no output text; its status is {event.status}.")
-        elif isinstance(event, Response):
-            if event.exit_code:
+        match event:
+            case events.OutputText():
+                if has_surrogates(event.text):
+                    prose("Warning: the text has lone surrogates; they are U+FFFD here.")
+                self._stdout.write(utf8(event.text))
+            case events.OutputTextMissing():
+                prose(f"The response has no output text; its status is {event.status}.")
+            case events.Response() if event.exit_code:
                 prose(f"The status of {event.response_id} is {event.status}.")
-        elif isinstance(event, Warning):
-            prose(f"Warning: {event.message}")
-        elif isinstance(event, Error):
-            _tell(event)
+            case events.Warning():
+                prose(f"Warning: {event.message}")
+            case events.Error():
+                _print_error(event)
 
 
-def _tell(error: Error) -> None:
+def _print_error(error: events.Error) -> None:
     prose(f"Error: {error.message}")
     if error.hint:
         prose(error.hint)

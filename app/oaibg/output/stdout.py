@@ -21,20 +21,19 @@ class Stdout:
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self.give_up: int | None = None
-        """The exit code to end with where nobody reads; a signal sets it."""
+        """The exit code to end with if nobody reads; a signal sets it."""
 
     def is_ready(self) -> bool:
         """Whether a line can be written at once."""
-        try:
+        with suppress(OSError):
             return bool(select.select([], [self._descriptor], [], 0)[1])
-        except (OSError, ValueError):
-            return True  # the write tells what is wrong
+        return True  # `write` raises what is wrong
 
     def write(self, data: bytes) -> None:
         """Write all of it.
 
         Raises:
-            StdoutGone: 141 where the reader closed it, 9 where it is full.
+            StdoutGone: 141 if the reader closed it, 9 if it is full.
         """
         rest = memoryview(data)
         try:
@@ -49,7 +48,7 @@ class Stdout:
 
 
 def write_some(descriptor: int, data: memoryview) -> int | None:
-    """Write as much as is taken at once; gives how much that was, None where nobody reads.
+    """Write as much as is taken at once; returns how much that was, None if nobody reads.
 
     What fits a pipe that is ready never blocks; a write that did would keep a signal waiting for
     as long as nobody reads. Some pipes do not block at all.
@@ -65,10 +64,7 @@ def write_some(descriptor: int, data: memoryview) -> int | None:
 
 
 def prose(text: str) -> None:
-    """A line for people on stderr, with nothing in it that steers a terminal."""
-    if sys.stderr is not None:
-        try:
-            sys.stderr.write(f"{inert(text)}\n")
-            sys.stderr.flush()
-        except OSError:
-            return  # nothing on stderr is needed to follow a job
+    """Print a line for people on stderr, with nothing in it that controls a terminal."""
+    with suppress(OSError):  # no job needs stderr
+        sys.stderr.write(f"{inert(text)}\n")
+        sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from markdown_it import MarkdownIt  # Rich's own parser
@@ -16,44 +17,24 @@ from oaibg.base.text import inert
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-LENGTH_MAX = 100_000
+_LENGTH_MAX = 100_000
 """Characters up to which a text is rendered; that takes a second or two."""
 
 _COLUMN = 6
-"""What a column of a table must have, or its cells can't be read."""
+"""Width below which the cells of a table can't be read."""
 
 
-def is_rendered(text: str) -> bool:
-    """Whether a text is taken for Markdown: it is short enough, and no JSON."""
-    if len(text) > LENGTH_MAX:
+def is_markdown(text: str) -> bool:
+    """Whether to render a text as Markdown: it is short enough, and not JSON."""
+    if len(text) > _LENGTH_MAX:
         return False
-    if not text.lstrip().startswith(("{", "[")):
-        return True
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return True
-    return False
-
-
-class Answer:
-    """A text as Markdown, with nothing in it that steers the terminal.
-
-    Markdown has characters by number (`&#8238;`), so that what is shown is looked at, and not what
-    was read. Addresses are spelt out: a terminal's own links could hide where they lead.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._markdown = _Markdown(inert(text), code_theme="ansi_dark", hyperlinks=False)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The rendered segments, made inert."""
-        for segment in console.render(self._markdown, options):
-            yield segment if segment.control else Segment(inert(segment.text), segment.style)
+    with suppress(ValueError, RecursionError):
+        return not isinstance(json.loads(text), dict | list)
+    return True
 
 
 class _Table(markdown.TableElement):
-    """A table whose cells are folded where they don't fit; one of too many columns is lines."""
+    """A table that folds cells that don't fit; one with too many columns becomes lines."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in super().__rich_console__(console, options):
@@ -64,22 +45,33 @@ class _Table(markdown.TableElement):
                 yield table
                 continue
             heads = [column.header for column in table.columns]
-            cells = [list(column.cells)[1:] for column in table.columns]
-            for row in (heads, *zip(*cells, strict=True)):
+            rows = zip(*(column.cells for column in table.columns), strict=True)
+            for row in (heads, *rows):
                 yield Text(" | ").join(cell for cell in row if isinstance(cell, Text))
             yield ""
 
 
-class _Markdown(markdown.Markdown):
-    """Markdown without what would hide a part of the text, as HTML and escapes do."""
+class Answer(markdown.Markdown):
+    """A text as Markdown that hides no part of it, and that can't control the terminal.
+
+    HTML and escapes stay as they were written. Markdown can spell characters as numbers
+    (`&#8238;`), so the rendered text is made inert, too. Addresses are spelt out, because a
+    terminal's own links could hide where they lead.
+    """
 
     elements: ClassVar[dict[str, type[markdown.MarkdownElement]]] = {
         **markdown.Markdown.elements,
         "table_open": _Table,
     }
 
-    def __init__(self, markup: str, *, code_theme: str, hyperlinks: bool) -> None:
-        super().__init__("", code_theme=code_theme, hyperlinks=hyperlinks)
+    def __init__(self, text: str) -> None:
+        super().__init__("", code_theme="ansi_dark", hyperlinks=False)
         parser = MarkdownIt().enable(["strikethrough", "table"])
         parser.disable(["html_inline", "html_block", "image", "escape", "autolink"])
-        self.parsed = parser.parse(markup)
+        self.parsed = parser.parse(inert(text))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The rendered segments, made inert."""
+        for segment in super().__rich_console__(console, options):
+            assert isinstance(segment, Segment)  # noqa: S101 - Markdown renders its elements
+            yield segment if segment.control else Segment(inert(segment.text), segment.style)

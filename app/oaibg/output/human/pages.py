@@ -1,4 +1,4 @@
-"""What stays when a command has ended: the facts of a job, and tables of several.
+"""What stays on the screen when a command has ended: the facts of a job, and tables of several.
 
 They are lines of text, which a terminal folds by itself: nothing is cut, and ids can be copied.
 """
@@ -6,22 +6,25 @@ They are lines of text, which a terminal folds by itself: nothing is cut, and id
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import inert, one_line
+from oaibg.base.text import inert
 from oaibg.contract import events
-from oaibg.output.human.live import styled
-from oaibg.output.human.words import STRONG, duration, local_time, name_of, reason, size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-Ended = events.Final | events.CancelResult | events.Error
-"""What tells the end of a job in a run over several."""
+from oaibg.output.human.words import (
+    STRONG,
+    Ended,
+    duration,
+    end_status,
+    job_name,
+    local_time,
+    plain,
+    reason,
+    size,
+    status_text,
+)
 
 _GAP = "   "
 _LABEL = len("Output tokens")
@@ -29,16 +32,16 @@ _DATA_SHOWN = 60
 """Characters of a file's data that the page of a request shows."""
 
 
-def facts_of(final: events.Final) -> Text:
-    """What a job used."""
+def usage_page(final: events.Final) -> Text:
+    """The model of a job and its tokens."""
     return _facts([("Model", final.model), *_usage(final.usage)])
 
 
-def page(shown: events.Response) -> Text:
-    """A response as `show` has it, without its text."""
-    data = shown.response or {}
-    facts = (
-        ("Status", styled(shown.status)),
+def response_page(event: events.Response) -> Text:
+    """A response without its text, for `show`."""
+    data = event.response or {}
+    facts = [
+        ("Status", status_text(event.status)),
         ("Reason", reason(data.get("error"), data.get("incomplete_details"))),
         ("Model", data.get("model")),
         ("Created", local_time(data.get("created_at"))),
@@ -48,129 +51,120 @@ def page(shown: events.Response) -> Text:
         ("Follows", data.get("previous_response_id")),
         ("Metadata", _pairs(data.get("metadata"))),
         ("Requests", _pairs(data.get("request_counts"))),
-        ("Source", "the local copy" if shown.source == "local" else None),
-    )
-    heading = Text(f"{one_line(str(shown.response_id))}\n", style=STRONG)
-    return Text().join((heading, _facts([*facts, *_usage(data.get("usage"))])))
+        ("Source", "the local copy" if event.source == "local" else None),
+        *_usage(data.get("usage")),
+    ]
+    return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
 
 
-def job_list(jobs: Sequence[events.ListedJob], width: int) -> Text:
-    """The jobs of the local state, newest first as they come."""
+def job_table(jobs: list[events.ListedJob], width: int) -> Text:
+    """The jobs of the local state, in their order."""
     several_servers = len({job.base_url for job in jobs}) > 1
-    rows = []
-    for job in jobs:
-        key = " / ".join(name for name in (job.job_key, job.custom_id) if name)
-        cells = [local_time(job.created_at) or job.created_at, job.model or "-", key]
-        server = [job.base_url] if several_servers else []
-        when, model, *rest = (Text(one_line(cell)) for cell in (*cells, *server))
-        named = Text(one_line(job.response_id or "-"))
-        rows.append([when, styled(job.status, "-"), model, *rest, named])
-    heads = ["Submitted", "Status", "Model", "Key", *(["Server"] if several_servers else []), "Id"]
-    return _table(heads, rows, width)
+    rows = [
+        [
+            plain(local_time(job.created_at) or job.created_at),
+            status_text(job.status, "-"),
+            plain(job.model or "-"),
+            plain(" / ".join(name for name in (job.job_key, job.custom_id) if name)),
+            plain(job.base_url if several_servers else ""),
+            plain(job.response_id or "-"),
+        ]
+        for job in jobs
+    ]
+    return _table(("Submitted", "Status", "Model", "Key", "Server", "Id"), rows, width)
 
 
-def ends(jobs: Iterable[Ended], width: int) -> Text:
-    """How jobs of a run ended; why one did not succeed was told when it ended."""
+def end_table(ends: list[Ended], width: int) -> Text:
+    """How jobs of a run ended, without reasons: those were printed when the jobs ended."""
     rows = []
-    for job in jobs:
-        final = job if isinstance(job, events.Final) else None
-        tokens = _number(final.usage, "output_tokens") if final else None
-        status = job.code if isinstance(job, events.Error) else job.status
+    for end in ends:
+        final = end if isinstance(end, events.Final) else None
         after = Text(duration(final.elapsed_seconds) if final else "", justify="right")
-        told = Text("" if tokens is None else f"{tokens:,}", justify="right")
-        named = Text(one_line(name_of(job) or "-"))
-        rows.append([styled(status, "-"), after, told, named])
-    return _table(["Status", "After", "Output tokens", "Job"], rows, width)
+        count = _number(final.usage, "output_tokens") if final else None
+        tokens = Text("" if count is None else f"{count:,}", justify="right")
+        rows.append([status_text(end_status(end), "-"), after, tokens, plain(job_name(end) or "-")])
+    return _table(("Status", "After", "Output tokens", "Job"), rows, width)
 
 
-def request(shown: events.DryRun) -> str:
+def request_page(event: events.DryRun) -> str:
     """A request's body, readable; of attached files only the beginning of the data."""
-    return inert(json.dumps(_cut(shown.body), indent=2, ensure_ascii=False))
+    return inert(json.dumps(_shortened(event.body), indent=2, ensure_ascii=False))
 
 
-def _table(heads: Sequence[str], rows: list[list[Text]], width: int) -> Text:
-    """Rows below their heads, without the columns that nothing stands in.
+def _table(heads: tuple[str, ...], rows: list[list[Text]], width: int) -> Text:
+    """Rows below their heads, without empty columns.
 
-    What is last stands on a line of its own where it does not fit the width; where the rest does
-    not fit either, every cell does.
+    The last cells stand on lines of their own if they do not fit the width, and all cells do if
+    the others do not fit either.
     """
-    used = [at for at in range(len(heads)) if any(row[at].plain for row in rows)]
-    table = [
-        [Text(heads[at], style="bold") for at in used],
-        *([r[at] for at in used] for r in rows),
+    columns = [
+        (Text(head, style=STRONG), *cells)
+        for head, cells in zip(heads, zip(*rows, strict=True), strict=True)
+        if any(cell.plain for cell in cells)
     ]
-    widths = [max(cell_len(row[at].plain) for row in table) for at in range(len(used))]
-    rest = sum(widths[:-1]) + len(_GAP) * (len(used) - 1)
-    if rest > width:
-        return Text("\n\n").join(
-            Text("\n").join(cell for cell in row if cell.plain) for row in table[1:]
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    before_last = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    heading, *body = zip(*columns, strict=True)
+    if before_last > width:
+        blocks = (Text("\n").join(cell for cell in row if cell.plain) for row in body)
+        return Text("\n\n").join(blocks)
+    fits = before_last + widths[-1] <= width
+    lines = []
+    for *cells, last in (heading, *body):
+        padded = [Text.assemble(cell) for cell in cells]
+        for cell, text, room in zip(cells, padded, widths, strict=False):
+            text.align("right" if cell.justify == "right" else "left", room)
+        if fits:
+            padded.append(last)
+        lines.append(Text(_GAP).join(padded))
+        if not fits and last is not heading[-1]:
+            lines.append(Text("  ") + last)
+    return Text("\n").join(lines)
+
+
+def _facts(facts: list[tuple[str, object]]) -> Text:
+    """Labels and values, without empty values."""
+    return Text("\n").join(
+        Text.assemble(
+            (f"  {label:<{_LABEL}}", "dim"),
+            "  ",
+            value if isinstance(value, Text) else plain(str(value)),
         )
-    fits = rest + widths[-1] <= width
-    table[0][-1] = table[0][-1] if fits else Text()
-    told = []
-    for row in table:
-        cells = [_padded(cell, room) for cell, room in zip(row[:-1], widths, strict=False)]
-        between = _GAP if fits else "\n  " if row[-1].plain else ""
-        told.append(Text(between).join((Text(_GAP).join(cells), row[-1])))
-    return Text("\n").join(told)
-
-
-def _padded(cell: Text, room: int) -> Text:
-    """A cell as wide as its column."""
-    padding = " " * (room - cell_len(cell.plain))
-    right = cell.justify == "right"
-    return Text().join((Text(padding), cell) if right else (cell, Text(padding)))
-
-
-def _facts(facts: Iterable[tuple[str, object]]) -> Text:
-    """Labels and values; those that are empty are left out."""
-    told = [
-        Text("  ").join(
-            (
-                Text(f"  {name:<{_LABEL}}", style="dim"),
-                value if isinstance(value, Text) else Text(one_line(str(value))),
-            )
-        )
-        for name, value in facts
+        for label, value in facts
         if value
-    ]
-    return Text("\n").join(told)
+    )
 
 
 def _usage(usage: object) -> list[tuple[str, object]]:
-    """Tokens, and what of them was read from the cache or thought."""
+    """Tokens, and how many of them were read from the cache or used for reasoning."""
     rows = []
-    for name, key, inside in (
-        ("Input tokens", "input_tokens", "cached"),
-        ("Output tokens", "output_tokens", "reasoning"),
-        ("Total tokens", "total_tokens", ""),
-    ):
-        number = _number(usage, key)
-        if number is not None:
-            details = usage.get(f"{key}_details") if isinstance(usage, dict) else None
-            of_them = _number(details, f"{inside}_tokens") if inside else None
-            rows.append((name, f"{number:,}", "" if of_them is None else f"{of_them:,} {inside}"))
-    room = max((len(number) for _, number, _ in rows), default=0)
-    return [(name, f"{number:>{room}}  {more}".rstrip()) for name, number, more in rows]
+    for kind, part in (("input", "cached"), ("output", "reasoning"), ("total", "")):
+        count = _number(usage, f"{kind}_tokens")
+        of_them = _number(usage, f"{kind}_tokens_details", f"{part}_tokens")
+        if count is not None:
+            more = "" if of_them is None else f"{of_them:,} {part}"
+            rows.append((f"{kind.title()} tokens", f"{count:,}", more))
+    room = max((len(count) for _, count, _ in rows), default=0)
+    return [(label, f"{count:>{room}}  {more}".rstrip()) for label, count, more in rows]
 
 
-def _number(data: object, key: str) -> int | None:
-    value = data.get(key) if isinstance(data, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _number(data: object, *path: str) -> int | None:
+    value = value_at(data, *path)
+    return value if type(value) is int else None
 
 
 def _pairs(value: object) -> str:
     """An object's keys and values in one line."""
-    if not isinstance(value, dict):
-        return ""
-    return ", ".join(f"{key}={told}" for key, told in value.items())
+    items = value.items() if isinstance(value, dict) else ()
+    return ", ".join(f"{key}={inner}" for key, inner in items)
 
 
-def _cut(value: Any) -> Any:
+def _shortened(value: Any) -> Any:
+    """The JSON value with the data of files cut off."""
     if isinstance(value, dict):
-        return {key: _cut(inner) for key, inner in value.items()}
+        return {key: _shortened(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_cut(inner) for inner in value]
+        return [_shortened(inner) for inner in value]
     if isinstance(value, str) and value.startswith("data:") and len(value) > _DATA_SHOWN:
         return f"{value[:_DATA_SHOWN]}… ({size(len(value))} of Base64)"
     return value

@@ -1,104 +1,123 @@
-"""Events in words: a line each, durations, sizes and reasons. Knows nothing of terminals."""
+"""Events in words: one line per event, with durations, sizes and reasons."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.text import Text
+
+from oaibg.base.text import one_line
 from oaibg.contract import events
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from oaibg.contract.events import Event
 
 GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
 
+Ended = events.Final | events.CancelResult | events.Error
+"""The events that report the end of one job in a run over several."""
 
-def line(event: Event) -> tuple[str, str]:
-    """The style and the words for an event."""
+_STATUS_STYLES = {
+    "in_progress": "cyan",
+    "queued": "blue",
+    "completed": "green",
+    **dict.fromkeys(("failed", "cancelled", "expired", "incomplete"), "red"),
+}
+
+
+def describe(event: events.Event) -> tuple[str, str]:
+    """Words for an event, and their style."""
     match event:
         case events.SubmitStart():
-            return "", f"Submitting to {event.model or 'the default model'} …"
+            return f"Submitting to {event.model or 'the default model'} …", ""
         case events.Submitted():
-            how = "Reattached to" if event.reattached else "Submitted"
-            return STRONG, f"{how} {event.response_id}: {state(event.status)}"
+            verb = "Reattached to" if event.reattached else "Submitted"
+            return f"{verb} {event.response_id}: {status_words(event.status)}", STRONG
         case events.Poll():
-            following = event.next_poll_seconds
-            more = "" if following is None else f", next look in {duration(following)}"
-            return "", f"{duration(event.elapsed_seconds)}  {state(event.status)}{more}"
+            pause, spent = event.next_poll_seconds, duration(event.elapsed_seconds)
+            more = "" if pause is None else f", next look in {duration(pause)}"
+            return f"{spent}  {status_words(event.status)}{more}", ""
         case events.SubmitError() | events.PollError():
-            again = duration(event.retry_in_seconds)
-            spent = duration(event.elapsed_seconds)
-            return CAUTION, f"{spent}  {event.error.message}; trying again in {again}"
+            spent, again = duration(event.elapsed_seconds), duration(event.retry_in_seconds)
+            return f"{spent}  {event.error.message}; trying again in {again}", CAUTION
         case events.Progress():
-            return "", step(event)
+            return progress_words(event), ""
         case events.WroteJson() | events.WroteText():
-            return "", f"Wrote {event.path} ({size(event.bytes)})"
+            return f"Wrote {event.path} ({size(event.bytes)})", ""
         case events.OutputTextMissing():
-            return CAUTION, "The response has no output text."
+            return "The response has no output text.", CAUTION
         case events.Warning():
-            return CAUTION, f"Warning: {event.message}"
+            return f"Warning: {event.message}", CAUTION
         case events.Final():
             spent = duration(event.elapsed_seconds)
             why = reason(event.error, event.incomplete_details)
-            told = f"{event.response_id}: {state(event.status)} after {spent}"
-            return GOOD if event.ok else BAD, f"{told}: {why}" if why else told
+            words = f"{event.response_id}: {status_words(event.status)} after {spent}"
+            return f"{words}: {why}" if why else words, GOOD if event.ok else BAD
         case events.Timeout():
-            return CAUTION, f"Still {state(event.status, 'running')} when the wait was over."
+            return f"Still {status_words(event.status, 'running')} when the wait was over.", CAUTION
         case events.Interrupted():
-            return CAUTION, f"Interrupted by {event.signal}; {_fate(event)}."
+            return f"Interrupted by {event.signal}; {_fate(event)}.", CAUTION
         case events.Error():
-            return BAD, f"Error: {event.message}"
+            return f"Error: {event.message}", BAD
         case events.Detached():
-            return "", f"{event.response_id} is left to run."
+            return f"{event.response_id} is left to run.", ""
         case events.CancelResult() if event.cancelled:
-            return STRONG, f"{event.response_id} is cancelled"
+            return f"{event.response_id} is cancelled", STRONG
         case events.CancelResult():
-            return BAD, f"{event.response_id} is not cancelled: {state(event.status)}"
+            return f"{event.response_id} is not cancelled: {status_words(event.status)}", BAD
         case events.Summary():
-            return STRONG, f"{counted(event.counts)} after {duration(event.elapsed_seconds)}"
+            return f"{counted(event.counts)} after {duration(event.elapsed_seconds)}", STRONG
         case events.DryRun():
-            told = f"Would send {event.method} {event.url}, {size(event.body_bytes)}"
-            return "", f"{told} ({event.request_sha256})"
+            request = f"{event.method} {event.url}, {size(event.body_bytes)}"
+            return f"Would send {request} ({event.request_sha256})", ""
         case _:
-            return "", event.event
+            return event.event, ""
 
 
-def name_of(event: Event) -> str | None:
-    """What a job is called in a run over several: its name in its file, else its id."""
+def plain(text: str, style: str = "") -> Text:
+    """Text from elsewhere on one line, never read as markup or control."""
+    return Text(one_line(text), style=style)
+
+
+def status_text(status: str | None, unknown: str = "not known yet") -> Text:
+    """A status in its colour."""
+    return plain(status_words(status, unknown), _STATUS_STYLES.get(str(status), ""))
+
+
+def job_name(event: events.Event) -> str | None:
+    """The job's name in a run over several: its name in the jobs file, else its id."""
     return event.of or event.response_id
 
 
-def state(status: str | None, unknown: str = "not known yet") -> str:
-    """A status as people say it."""
+def end_status(event: Ended) -> str | None:
+    """The status a job ended with, or the code of the error that ended it."""
+    return event.code if isinstance(event, events.Error) else event.status
+
+
+def status_words(status: str | None, unknown: str = "not known yet") -> str:
+    """A status as people write it: `in progress`."""
     return unknown if status is None else status.replace("_", " ")
 
 
-def step(event: events.Progress) -> str:
-    """What a streamed job has come to."""
+def progress_words(event: events.Progress) -> str:
+    """The step that a streamed job has reached."""
     words = event.type.removeprefix("response.").replace("_", " ").replace(".", " ")
-    told = event.item_type is None or "_call." in event.type
-    return words if told else f"{words} ({event.item_type})"
+    names_item = event.item_type is None or "_call." in event.type
+    return words if names_item else f"{words} ({event.item_type})"
 
 
-def counted(counts: Mapping[Any, int]) -> str:
+def counted(counts: dict[Any, int]) -> str:
     """`3 completed, 1 failed`."""
-    told = (f"{number:,} {state(status)}" for status, number in counts.items() if number)
-    return ", ".join(told) or "No jobs"
+    parts = (f"{count:,} {status_words(status)}" for status, count in counts.items() if count)
+    return ", ".join(parts) or "No jobs"
 
 
 def reason(*details: Any) -> str:
-    """Why, from an `error` and an `incomplete_details`; empty where neither says."""
+    """The reason in an `error` or an `incomplete_details`; empty if neither has one."""
+    found: list[Any] = []
     for detail in details:
-        told = detail
-        if isinstance(detail, dict):
-            told = detail.get("message") or detail.get("reason") or detail.get("code")
-        elif not isinstance(detail, str):
-            continue
-        if told:
-            return str(told)
-    return ""
+        keys = ("message", "reason", "code")
+        found += map(detail.get, keys) if isinstance(detail, dict) else [detail]
+    return str(next(filter(None, found), ""))
 
 
 def duration(seconds: float) -> str:
@@ -107,7 +126,7 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """`2 s`, `3 min 05 s` or `2 h 03 min`: the whole seconds, for what counts them."""
+    """`2 s`, `3 min 05 s` or `2 h 03 min`: whole seconds, for what counts them."""
     whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -123,18 +142,13 @@ def size(count: int) -> str:
     return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
 
 
-def local_time(moment: object) -> str:
-    """ISO 8601 or Unix seconds as date and minute of here; empty where it is neither."""
-    try:
-        if isinstance(moment, str):
-            then = datetime.fromisoformat(moment)
-        elif isinstance(moment, int | float):
-            then = datetime.fromtimestamp(moment, UTC)
-        else:
-            return ""
+def local_time(moment: Any) -> str:
+    """ISO 8601 or Unix seconds as local date and minute; empty if it is neither."""
+    with suppress(ValueError, TypeError, OverflowError, OSError):
+        is_iso = isinstance(moment, str)
+        then = datetime.fromisoformat(moment) if is_iso else datetime.fromtimestamp(moment, UTC)
         return then.astimezone().strftime("%Y-%m-%d %H:%M")
-    except (ValueError, OverflowError, OSError):
-        return ""
+    return ""
 
 
 def _fate(event: events.Interrupted) -> str:

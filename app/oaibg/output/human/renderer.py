@@ -1,0 +1,216 @@
+"""The renderer for people: progress on stderr, the answer on stdout."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.text import Text
+
+from oaibg.base.text import inert, one_line, utf8
+from oaibg.contract import events
+from oaibg.contract.events import Event, exit_code_of
+from oaibg.output.human.answer import Answer, is_markdown
+from oaibg.output.human.live import Board, JobStatus
+from oaibg.output.human.pages import end_table, job_table, request_page, response_page, usage_page
+from oaibg.output.human.terminal import Screen, Stderr
+from oaibg.output.human.words import STRONG, Ended, counted, describe, job_name, plain, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
+    from oaibg.output.stdout import Stdout
+
+_ENDS = 20
+"""Jobs that the table at the end of a run names."""
+
+_TRANSIENT = (events.SubmitStart, events.Poll, events.Progress, events.OutputTextDelta)
+"""Events of one job that the live display shows, and that need no line of their own."""
+
+_WAITING = (*_TRANSIENT, events.Submitted, events.SubmitError, events.PollError)
+"""Events that mean that a job is waited for."""
+
+_TRANSIENT_OF_SEVERAL = (*_WAITING, events.Detached, events.Timeout, events.Interrupted)
+
+_NAMED = (events.Submitted, events.Final, events.Detached, events.CancelResult)
+"""Events that are described with their id."""
+
+
+class Human:
+    """Shows events to a person. Text from elsewhere is never read as markup or control.
+
+    On a terminal a live display shows how things stand. Without one, and on a dumb terminal,
+    each event is a line.
+
+    Args:
+        stdout: takes the answer.
+        several: whether the run is over several jobs.
+        total: how many jobs the run has; None while that is not known.
+        now: the monotonic time, in seconds.
+    """
+
+    def __init__(
+        self,
+        stdout: Stdout,
+        *,
+        several: bool = False,
+        total: Callable[[], int | None] = lambda: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stdout, self._several = stdout, several
+        self._stderr = Stderr(stdout)
+        self._progress = Screen(2, self._stderr)
+        self._page = Screen(1)
+        self._display = Board(now, total) if several else JobStatus(now)
+        self._live: Live | None = None
+        self._answer: events.OutputText | None = None
+        self._listed: list[events.ListedJob] = []
+        self._ends: list[Ended] = []
+        self._ended: Counter[bool] = Counter()
+        """How many jobs succeeded, and how many did not."""
+        self._hint = ""
+
+    def wait(self) -> None:
+        """Start the live display, if the terminal can have one; it is cleared when it ends."""
+        if self._live is None and self._progress.can_live:
+            self._live = Live(
+                self._display,
+                console=self._progress,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start(refresh=True)
+
+    def write(self, event: Event) -> None:
+        """Show one event."""
+        self._display.update(event)
+        is_last = exit_code_of(event) is not None
+        if is_last:
+            self._stderr.wait_for_reader()
+            self._stop()
+        match event:
+            case events.OutputText():
+                self._answer = event
+                if self._several:
+                    self._print_answer()
+            case events.OutputTextDelta():
+                pass  # the whole text comes at the end
+            case events.ListedJob():
+                self._listed.append(event)
+            case events.Response():
+                self._print_response(event)
+            case events.Summary():
+                self._print_summary(event)
+            case events.DryRun():
+                self._print_request(event)
+            case _:
+                self._print_event(event)
+        command = getattr(event, "next", None)
+        if command and (is_last or not self._several):
+            self._print(f"Next: {shlex.join(command)}", STRONG, soft_wrap=True)
+        if isinstance(event, _WAITING):
+            self.wait()
+
+    def _print_event(self, event: Event) -> None:
+        self._print_answer()
+        if not (self._progress.can_live and self._is_transient(event)):
+            words, style = describe(event)
+            name = job_name(event) if self._several else None
+            if name is not None and not (event.of is None and isinstance(event, _NAMED)):
+                words = f"{name}: {words}"
+            self._print(words, style)
+        if isinstance(event, events.Final) and not self._several:
+            self._progress.print(usage_page(event), soft_wrap=True)
+        hint = getattr(event, "hint", None)
+        if hint and hint != self._hint:
+            self._print(hint)
+            self._hint = hint  # many jobs may end in the same way
+        if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
+            succeeded = _has_succeeded(event)
+            self._ended[succeeded] += 1
+            if self._ended[succeeded] <= _ENDS:
+                self._ends.append(event)
+
+    def _is_transient(self, event: Event) -> bool:
+        """Whether the live display shows the event, so that it needs no line of its own."""
+        if not self._several:
+            return isinstance(event, _TRANSIENT)
+        is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
+        return is_shown or _has_succeeded(event)
+
+    def _print_summary(self, event: events.Summary) -> None:
+        """Print the table of a list or a run; of a large run only the jobs that failed."""
+        if self._listed:
+            self._write(self._rendered(job_table(self._listed, self._page.width)))
+            self._print("")
+            self._print(counted(event.counts), STRONG)
+            return
+        are_few = self._ended.total() <= _ENDS
+        ends = [end for end in self._ends if are_few or not _has_succeeded(end)]
+        if ends:
+            self._progress.print(end_table(ends, self._progress.width), soft_wrap=True)
+            more = 0 if are_few else self._ended[False] - len(ends)
+            self._print(f"and {more:,} more" if more else "")
+        self._print(*describe(event))
+
+    def _print_response(self, event: events.Response) -> None:
+        """Print the page of a job: its facts, and its text below them."""
+        answer, self._answer = self._answer, None
+        page = self._rendered(response_page(event))
+        self._write(page if answer is None else f"{page}\n{self._answer_text(answer.text)}")
+
+    def _print_request(self, event: events.DryRun) -> None:
+        self._print(*describe(event))
+        for file in event.attachments:
+            self._print(f"  {file.path}: {file.type}, {size(file.bytes)}")
+        self._write(request_page(event))
+
+    def _print_answer(self) -> None:
+        """Print the answer to stdout; if there are several jobs, below the name of its job."""
+        answer, self._answer = self._answer, None
+        if answer is None:
+            return
+        self._stop()
+        name = f"{one_line(str(job_name(answer)))}:\n" if self._several else ""
+        self._write(f"{name}{self._answer_text(answer.text)}")
+        if self._page.is_tty:
+            self._print("")
+
+    def _answer_text(self, text: str) -> str:
+        """An answer, rendered if stdout is a terminal."""
+        text = text.replace("\r\n", "\n")
+        if self._page.is_tty and not self._page.is_dumb_terminal and is_markdown(text):
+            return self._rendered(Answer(text))
+        return inert(text)
+
+    def _rendered(self, content: RenderableType) -> str:
+        """What to write to stdout; lines of ours are folded by the terminal itself."""
+        with self._page.capture() as captured:
+            self._page.print(content, soft_wrap=isinstance(content, Text))
+        return "\n".join(row.rstrip() for row in captured.get().split("\n"))
+
+    def _write(self, text: str) -> None:
+        self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
+
+    def _print(self, words: str, style: str = "", *, soft_wrap: bool = False) -> None:
+        """Print a line to stderr, folded between words, if they fit: ids can be copied whole."""
+        line = plain(words, style)
+        has_long = any(len(word) >= self._progress.width for word in line.plain.split())
+        self._progress.print(line, soft_wrap=soft_wrap or has_long)
+
+    def _stop(self) -> None:
+        """Clear the live display."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+
+def _has_succeeded(event: Event) -> bool:
+    """Whether the event reports that a job ended as was asked."""
+    return bool(getattr(event, "ok", False) or getattr(event, "cancelled", False))
