@@ -16,7 +16,6 @@ import typer.main
 from oaibg.cli import suggestions
 from oaibg.cli.app import app
 from oaibg.cli.help import EXAMPLES
-from oaibg.cli.options import CancelOptions, MonitorOptions, ShowOptions, SubmitOptions
 from oaibg.contract.errors import ExitCode
 from test_contract import table
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness import Command, Result
-    from oaibg.base.record import Record
 
 COMMANDS = ("submit", "monitor", "cancel", "show")
 EVERY = ((), ("--help",), *((name, "--help") for name in COMMANDS))
@@ -73,13 +71,6 @@ def test_options_of_submit_are_grouped(run: Callable[..., Result]) -> None:
         *("Input", "Request", "Safety", "Many jobs", "Waiting", "Output", "Other"),
         *("Examples", "Exit codes"),
     ]
-
-
-@pytest.mark.parametrize("record", [SubmitOptions, MonitorOptions, CancelOptions, ShowOptions])
-def test_options_records(record: type[Record]) -> None:
-    """The record of a command has a field for each of its options and arguments."""
-    params = PARAMS[record.__name__.removesuffix("Options").lower()]
-    assert sorted(record.fields) == sorted(param.name for param in params)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

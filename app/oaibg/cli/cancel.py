@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.cli.checks import check_id_or_key
-from oaibg.cli.options import CancelOptions
+from oaibg.cli.options import CancelOptions, check_id_or_key, output_of
 from oaibg.engine.job import Job
-from oaibg.engine.run_options import Output
+from oaibg.engine.run_options import Wait
 
 if TYPE_CHECKING:
     import typer
@@ -15,22 +14,20 @@ if TYPE_CHECKING:
     from oaibg.cli.session import Session
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: CancelOptions) -> int:
     """Cancel jobs that are queued or running; returns the exit code."""
     session: Session = context.obj
-    options = CancelOptions(**context.params)
     ids = options.response_ids
     several = ids.are_several
     session.process.render(human=options.human, several=several)
     session.process.total = len(ids)
     job = Job(None if several or not ids else ids[0])
-    session.begin(job, output=Output(human=options.human))
+    session.begin(job, Wait(), output_of(options))
     check_id_or_key(ids, options.job_key)
     if several:
         from oaibg.many import ids as many
 
-        opened = session.open(rate=float(len(ids)))
-        return session.run(lambda context: many.cancel(job, ids, context), opened)
+        return session.run(lambda context: many.cancel(job, ids, context), rate=float(len(ids)))
 
     from oaibg.engine import commands
     from oaibg.engine.find import Target

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit, urlunsplit
 from oaibg.contract.errors import AuthRefused, UsageError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
-DEFAULT_KEEP_DAYS = 30.0
 
 
 def base_url() -> str:
@@ -37,27 +36,17 @@ def without_credentials(url: str) -> str:
 
 
 def api_key() -> str:
-    """The key in `OPENAI_API_KEY`.
-
-    Raises:
-        AuthRefused: it is missing, or a header can't carry it. The message never contains the key.
-    """
+    """The key in `OPENAI_API_KEY`; raises `AuthRefused`, whose message never contains the key."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key:
-        raise AuthRefused(
-            "OPENAI_API_KEY is not set.",
-            code="no_api_key",
-            hint="export OPENAI_API_KEY=…; a local server takes any value.",
-            outcome="not_created",
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise AuthRefused(
-            "OPENAI_API_KEY has characters that no key has.",
-            code="invalid_api_key",
-            hint="Was it copied whole, without quotes or line breaks?",
-            outcome="not_created",
-        )
-    return key
+        problem, code = "OPENAI_API_KEY is not set.", "no_api_key"
+        hint = "export OPENAI_API_KEY=…; a local server takes any value."
+    elif not (key.isascii() and key.isprintable()):
+        problem, code = "OPENAI_API_KEY has characters that no key has.", "invalid_api_key"
+        hint = "Was it copied whole, without quotes or line breaks?"
+    else:
+        return key
+    raise AuthRefused(problem, code=code, hint=hint, outcome="not_created")
 
 
 def state_folder() -> str:
@@ -68,10 +57,10 @@ def state_folder() -> str:
 
 
 def keep_days() -> float:
-    """How many days the state keeps results: `OAIBG_KEEP_DAYS`."""
+    """How many days the state keeps results: `OAIBG_KEEP_DAYS`, else 30."""
     text = os.environ.get("OAIBG_KEEP_DAYS", "").strip()
     try:
-        days = float(text) if text else DEFAULT_KEEP_DAYS
+        days = float(text or 30)
     except ValueError:
         days = math.nan
     if not 0 <= days < math.inf:

@@ -62,8 +62,6 @@ EXAMPLES = {
 }
 """Examples that run as they are, by command; the most common one comes first."""
 
-_HYPHEN = "An id that begins with a hyphen goes after --."
-
 NOTES = {
     "oaibg": [
         "The environment variable OPENAI_API_KEY has the key.",
@@ -74,11 +72,10 @@ NOTES = {
         "EFFORT is none, minimal, low, medium, high, xhigh or max; omit leaves it out.",
         "With --jobs-file the default of --events is changes.",
     ],
-    "monitor": [_HYPHEN],
-    "cancel": [_HYPHEN],
-    "show": [_HYPHEN],
 }
-"""What does not fit into the lines of the options, by command."""
+"""What does not fit into the lines of the options; the other commands take ids."""
+
+_ID_NOTES = ["An id that begins with a hyphen goes after --."]
 
 _TYPER = {
     "--install-completion": "Install completion for the current shell.",
@@ -97,7 +94,8 @@ def help_text(ctx: Any) -> str:
     width = max(WIDTHS[0], min(get_terminal_size().columns - 1, WIDTHS[1]))
     usage = " ".join(["Usage:", ctx.command_path, *command.collect_usage_pieces(ctx)])
     options = _options(ctx, width)
-    notes = "\n".join(fill(line, width, subsequent_indent="  ") for line in NOTES[command.name])
+    lines = NOTES.get(command.name, _ID_NOTES)
+    notes = "\n".join(fill(line, width, subsequent_indent="  ") for line in lines)
     examples = "Examples:\n" + indent("\n".join(EXAMPLES[command.name]), "  ")
     if ctx.parent is None:
         commands = [(name, one.help) for name, one in command.commands.items()]

@@ -14,31 +14,25 @@ from oaibg.contract.errors import ExitCode, Internal, OaibgError, StdoutGone
 
 
 def run_process(argv: list[str], started: float) -> NoReturn:
-    """Run a command in a process of its own, and end it.
-
-    Args:
-        argv: what follows the program's name.
-        started: `time.monotonic()` at the process's start, from which waits count.
-    """
+    """Run a command in a process of its own, which began at `started`, and end it."""
     session = Session(argv, owned=True, started=started)
-    session.process.end(_run(argv, session))
+    session.process.end(_run(session))
 
 
 def main(argv: list[str]) -> int:
     """Run a command in a process that goes on afterwards; returns the exit code."""
-    return _run(argv, Session(argv, owned=False, started=time.monotonic()))
+    return _run(Session(argv, owned=False, started=time.monotonic()))
 
 
-def _run(argv: list[str], session: Session) -> int:
-    command = get_command(app)
+def _run(session: Session) -> int:
+    command, argv = get_command(app), session.argv
     try:
         code = command(args=argv, prog_name="oaibg", standalone_mode=False, obj=session)
     except StdoutGone as gone:
         return gone.exit_code
     except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):
-            return ExitCode.STDOUT_CLOSED
-        return ended.code if isinstance(ended.code, int) else ExitCode.OK
+        broken = isinstance(ended.__context__, BrokenPipeError)
+        code = ExitCode.STDOUT_CLOSED if broken else ended.code
     except typer.TyperException as error:
         from oaibg.cli.suggestions import usage_error
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_batch_id
-from oaibg.cli.checks import check_id_or_key, output_of, wait_of
 from oaibg.cli.next_command import NextCommand, rerun_of
-from oaibg.cli.options import MonitorOptions
+from oaibg.cli.options import MonitorOptions, check_id_or_key, output_of, wait_of
 from oaibg.contract.errors import UsageError
 from oaibg.engine.job import Job
 
@@ -17,10 +16,9 @@ if TYPE_CHECKING:
     from oaibg.cli.session import Session
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: MonitorOptions) -> int:
     """Follow jobs that were submitted before; returns the exit code."""
     session: Session = context.obj
-    options = MonitorOptions(**context.params)
     ids = options.response_ids
     several = ids.are_several
     for_batch = options.results_file is not None
@@ -33,19 +31,20 @@ def run(context: typer.Context) -> int:
         streams=wait.stream,
         last_number=wait.starting_after,
     )
-    output = output_of(options, show_output_text=options.show_output_text)
+    output = output_of(options)
     rerun = rerun_of(context) if for_batch else NextCommand(wait, output).monitor(ids)
-    session.begin(job, wait=wait, output=output, rerun=rerun)
-    check_id_or_key(ids, options.job_key)
-    if several:
-        _check_several(options)
+    session.begin(job, wait, output, rerun)
+    _check(options)
     if for_batch:
-        return _batch(options, job, session)
+        from oaibg.many import as_batch
+
+        path = str(options.results_file)
+        return session.run(lambda context: as_batch.monitor_batch(ids[0], path, job, context))
     if several:
         from oaibg.many import ids as many
 
-        opened = session.open(rate=len(ids) / options.poll_seconds)
-        return session.run(lambda context: many.monitor(job, ids, context), opened)
+        rate = len(ids) / options.poll_seconds
+        return session.run(lambda context: many.monitor(job, ids, context), rate=rate)
 
     from oaibg.engine import commands
     from oaibg.engine.find import Target
@@ -54,24 +53,20 @@ def run(context: typer.Context) -> int:
     return session.run(lambda context: commands.monitor(target, job, context))
 
 
-def _check_several(options: MonitorOptions) -> None:
-    if options.output_json_file or options.output_text_file:
+def _check(options: MonitorOptions) -> None:
+    """Raise `UsageError` if the options do not go together."""
+    ids = options.response_ids
+    to_file = options.output_json_file or options.output_text_file
+    check_id_or_key(ids, options.job_key)
+    if ids.are_several and to_file:
         raise UsageError(
             "--output-json-file and --output-text-file are for one job.",
             hint="`oaibg show ID --output-text-file PATH` saves each; the results are kept.",
         )
-    if options.starting_after is not None:
+    if ids.are_several and options.starting_after is not None:
         raise UsageError("--starting-after is for one job: each has numbers of its own.")
-
-
-def _batch(options: MonitorOptions, job: Job, session: Session) -> int:
-    """Follow one batch, and fetch its results."""
-    ids, path = options.response_ids, str(options.results_file)
-    elsewhere = options.output_json_file or options.output_text_file
-    if len(ids) != 1 or not is_batch_id(ids[0]) or elsewhere:
+    one_batch = len(ids) == 1 and is_batch_id(ids[0]) and not to_file
+    if options.results_file is not None and not one_batch:
         raise UsageError(
             "--results-file is for the results of one batch: give its id (batch_…) alone."
         )
-    from oaibg.many import as_batch
-
-    return session.run(lambda context: as_batch.monitor_batch(ids[0], path, job, context))

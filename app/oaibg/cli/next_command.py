@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import typer
 
+    from oaibg.base.record import Record
+
 _NEXT_BYTES = 1 << 20
 """What a command line takes on every system."""
 
@@ -23,10 +25,7 @@ _NOT_AGAIN = ("detach", "resubmit_unknown")
 class NextCommand:
     """Builds the argv of `next`, which repeats the wait and output options of this run.
 
-    Args:
-        wait: how this run waits.
-        output: where its answer goes.
-        rerun: the argv of this run once more, if that is how to go on with it.
+    `rerun` is the argv of this run once more, if that is how to go on with it.
     """
 
     def __init__(
@@ -44,11 +43,11 @@ class NextCommand:
             starting_after=starting_after,
             stream=self._wait.stream and not self._wait.stream_text,  # the text asks for it, too
         )
-        return _command("monitor", [*_flags(wait), *_flags(self._output)], response_ids)
+        return _command("monitor", [wait, self._output], response_ids)
 
     def show(self, response_id: str) -> list[str]:
         """The argv that shows a job."""
-        return _command("show", _flags(self._output.but(show_output_text=False)), [response_id])
+        return _command("show", [self._output.but(show_output_text=False)], [response_id])
 
     def rerun(self) -> list[str] | None:
         """The argv of this run once more; None if it can't be repeated."""
@@ -58,8 +57,7 @@ class NextCommand:
 def rerun_of(context: typer.Context) -> list[str] | None:
     """The argv of the command that is running, with absolute paths and without its decisions.
 
-    Returns:
-        None if it has a prompt in it, or what stdin had is gone.
+    It is None if a prompt would be in it, or what stdin had is gone.
     """
     params = {param.name: param for param in context.command.params}
     ids: list[str] = []
@@ -93,20 +91,17 @@ def program() -> list[str]:
     return ["oaibg"]
 
 
-def _flags(options: Wait | Output) -> list[str]:
-    """The options that are not at their defaults, in the order of the record."""
-    words: list[str] = []
-    for name, value in options.values().items():
-        if value != getattr(type(options), name):
-            flag = f"--{name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, _word(value)]
-    return words
-
-
-def _command(name: str, options: list[str], response_ids: Sequence[str]) -> list[str]:
+def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> list[str]:
+    """A command with the options that are not at their defaults, in the order of their records."""
+    words = [*program(), name]
+    for record in options:
+        for field, value in record.values().items():
+            if value != getattr(type(record), field):
+                flag = f"--{field.replace('_', '-')}"
+                words += [flag] if value is True else [flag, _word(value)]
     # An id may begin with a hyphen, and would be read as an option.
     guard = ["--"] if any(one.startswith("-") for one in response_ids) else []
-    return [*program(), name, *options, *guard, *response_ids]
+    return [*words, *guard, *response_ids]
 
 
 def _word(value: object) -> str:

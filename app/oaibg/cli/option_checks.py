@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from typing import TypeVar
 
 from typer import BadParameter
 
@@ -12,6 +13,7 @@ from oaibg.api.payload import is_response_id
 
 _NOT_AN_ID = "no response id; one is 1 to 1,024 of letters, digits and _ - = . : + ~"
 _STDIN_MAX = 64 << 20
+_T = TypeVar("_T")
 
 
 def seconds(value: str | float) -> float:
@@ -58,24 +60,20 @@ def response_id(value: str | None) -> str | None:
     return value
 
 
-class ResponseIds(list[str]):
-    """The ids that a command was given, each once."""
+class ResponseIds(list[_T]):
+    """The ids that a command was given, each once. Typer takes `ResponseIds[str]` for a list."""
 
-    def __init__(self, ids: list[str], *, from_stdin: bool) -> None:
+    def __init__(self, ids: list[_T], *, from_stdin: bool) -> None:
         super().__init__(dict.fromkeys(ids))
         self.are_several = len(self) > 1 or from_stdin
         """Whether the run is over several jobs; ids from stdin are, however many there are."""
 
 
-def response_ids(values: list[str] | None) -> ResponseIds:
+def response_ids(values: list[str] | None) -> ResponseIds[str]:
     """The ids; `-` stands for those on stdin, which this reads."""
     found: list[str] = []
     for value in values or []:
-        if value == "-":
-            found += _ids_on_stdin()
-        else:
-            response_id(value)
-            found.append(value)
+        found += _ids_on_stdin() if value == "-" else [str(response_id(value))]
     if values and not found:
         raise BadParameter("there is no id on stdin.")
     return ResponseIds(found, from_stdin="-" in (values or []))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
 from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import StdoutGone
+from oaibg.contract.events import exit_code_of
 from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
@@ -14,7 +15,7 @@ from oaibg.process.lifecycle import Process, allow_connections
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from oaibg.api.calls import Calls
     from oaibg.api.client import Client
@@ -27,30 +28,18 @@ if TYPE_CHECKING:
 class Session:
     """One run of a command: what is known of its job, its options, and what it has opened.
 
-    Args:
-        argv: what follows the program's name.
-        owned: whether the process ends with the run.
-        started: `time.monotonic()` at the process's start, from which waits count.
+    `argv` is what follows the program's name; a process that is `owned` ends with the run.
     """
 
     def __init__(self, argv: list[str], *, owned: bool, started: float) -> None:
         self.argv = argv
-        self.job = Job(submitting=argv[:1] == ["submit"])
-        self.wait, self.output = Wait(), Output()
-        self.next_command = NextCommand()
+        self.begin(Job(submitting=argv[:1] == ["submit"]), Wait(), Output())
         self.process = Process(owned=owned, started=started, command=self)
 
-    def begin(
-        self,
-        job: Job,
-        *,
-        wait: Wait | None = None,
-        output: Output | None = None,
-        rerun: list[str] | None = None,
-    ) -> None:
+    def begin(self, job: Job, wait: Wait, output: Output, rerun: list[str] | None = None) -> None:
         """Note what the options say, for whatever ends the run."""
-        self.job, self.wait, self.output = job, wait or Wait(), output or Output()
-        self.next_command = NextCommand(self.wait, self.output, rerun)
+        self.job, self.wait, self.output = job, wait, output
+        self.next_command = NextCommand(wait, output, rerun)
 
     def interrupted(self, signum: int) -> Event:
         """The event that ends the run now, because of a signal."""
@@ -77,34 +66,41 @@ class Session:
             raw = self.argv[:1] == ["show"] and "--output-text" in self.argv
             self.process.render(human="--human" in self.argv, raw=raw)
         try:
-            self.process.write(report.error(self.job, error, self.next_command))
+            return self.write([report.error(self.job, error, self.next_command)])
         except StdoutGone as gone:
             return gone.exit_code
-        return error.exit_code
+
+    def write(self, events: Iterable[Event]) -> int:
+        """Show events; returns the exit code of the last one."""
+        code = None
+        for event in events:
+            self.process.write(event)
+            code = exit_code_of(event)
+        return code or 0
 
     def run(
-        self, command: Callable[[Context], Awaitable[Event]], opened: Opened | None = None
+        self,
+        command: Callable[[Context], Awaitable[Event]],
+        context: Context | None = None,
+        *,
+        rate: float | None = None,
     ) -> int:
         """Run a command of the engine on an event loop; returns the exit code.
 
-        Args:
-            command: returns the event that ends the run.
-            opened: what it works with, if that is open already.
+        `context` is what it works with, if that is open already; else it is opened for `rate`.
         """
-        context, connection = opened or self.open()
+        context = context or self.open(rate=rate)
 
         async def close() -> None:
-            await connection.close()
+            await self._connection.close()
             context.store.close()
 
         return self.process.run(lambda: command(context), close)
 
-    def open(self, *, rate: float | None = None) -> Opened:
+    def open(self, *, rate: float | None = None) -> Context:
         """Open the state, and all else that a command works with.
 
-        Args:
-            rate: in a run over several jobs, which share what they work with, the reads a second
-                that it is going to make.
+        `rate` is of a run over several jobs, which share it all: the reads a second that it makes.
         """
         from oaibg.base.clock import RealClock
         from oaibg.engine.context import Context, Shared
@@ -113,11 +109,11 @@ class Session:
 
         base_url = environment.base_url()
         clock, process = RealClock(), self.process
-        connection = _Connection(base_url, clock, rate)
+        self._connection = _Connection(base_url, clock, rate)
         store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
-        context = Context(
+        return Context(
             emit=process.emit,
-            connect=connection.open,
+            connect=self._connection.open,
             store=store,
             state_problem=problem,
             base_url=environment.without_credentials(base_url),
@@ -131,14 +127,6 @@ class Session:
             shared=Shared(),
             commits=Commits(store, clock) if rate is not None else None,
         )
-        return Opened(context, connection)
-
-
-class Opened(NamedTuple):
-    """What a command works with, and the connection in it."""
-
-    context: Context
-    connection: _Connection
 
 
 class _Connection:
@@ -146,9 +134,8 @@ class _Connection:
 
     def __init__(self, base_url: str, clock: Clock, rate: float | None) -> None:
         self._base_url, self._clock, self._rate = base_url, clock, rate
-        self._loading: asyncio.Task[Client] | None = None
+        self._loading: asyncio.Task[Calls] | None = None
         self._client: Client | None = None
-        self._calls: Calls | None = None
 
     async def open(self) -> Calls:
         """The calls; the SDK is imported now.
@@ -157,38 +144,32 @@ class _Connection:
             AuthRefused: there is no key that can be sent.
             UsageError: the environment makes no client.
         """
-        if self._calls is not None:
-            return self._calls
-        key = environment.api_key()
-
         import asyncio
 
         if self._loading is None:
-            # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
-            # may allocate and free a chunk of it with every call, and an import makes many.
-            self._loading = asyncio.ensure_future(
-                asyncio.to_thread(_load_client, self._base_url, key)
-            )
-        client = await asyncio.shield(self._loading)
-        if self._calls is None:
-            self._client = client
-            self._calls = client if self._rate is None else _paced(client, self._clock, self._rate)
-        return self._calls
+            self._loading = asyncio.create_task(self._load(environment.api_key()))
+        return await asyncio.shield(self._loading)
+
+    async def _load(self, key: str) -> Calls:
+        import asyncio
+
+        def load() -> Client:
+            from oaibg.api.client import Client
+
+            return Client(self._base_url, key)
+
+        # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
+        # may allocate and free a chunk of it with every call, and an import makes many.
+        client = self._client = await asyncio.to_thread(load)
+        if self._rate is None:
+            return client
+
+        from oaibg.many.pace import Paced
+
+        allow_connections()
+        return Paced(client, self._clock, self._rate)
 
     async def close(self) -> None:
         """Close the connections."""
         if self._client is not None:
             await self._client.close()
-
-
-def _load_client(base_url: str, key: str) -> Client:
-    from oaibg.api.client import Client
-
-    return Client(base_url, key)
-
-
-def _paced(client: Calls, clock: Clock, rate: float) -> Calls:
-    from oaibg.many.pace import Paced
-
-    allow_connections()
-    return Paced(client, clock, rate)

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.cli.checks import check_id_or_key, output_of
-from oaibg.cli.options import ShowOptions
+from oaibg.cli.options import ShowOptions, check_id_or_key, output_of
 from oaibg.contract.errors import UsageError
-from oaibg.contract.events import exit_code_of
 from oaibg.engine.job import Job
+from oaibg.engine.run_options import Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import typer
 
     from oaibg.cli.session import Session
-    from oaibg.contract.events import Event
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: ShowOptions) -> int:
     """Look once at a job; returns the exit code."""
     session: Session = context.obj
-    options = ShowOptions(**context.params)
     session.process.render(human=options.human, raw=options.output_text, several=options.list_)
     if options.human and options.output_text:
         raise UsageError("--human and --output-text exclude each other.")
     job = Job(options.response_id)
-    session.begin(job, output=output_of(options, show_output_text=options.output_text))
+    session.begin(job, Wait(), output_of(options, show_output_text=options.output_text))
     if options.response_id is not None and options.job_key is not None:
         check_id_or_key([options.response_id], options.job_key)
     single = options.response_id or options.job_key or session.output.is_asked_for
@@ -41,22 +36,13 @@ def run(context: typer.Context) -> int:
 
     opened = session.open()
     if options.list_:
-        return _write(local.list_jobs(options.limit, job, opened.context), session)
+        return session.write(local.list_jobs(options.limit, job, opened))
     target = Target(response_id=options.response_id, job_key=options.job_key)
-    shown = local.show_local(target, job, opened.context)
-    code = _write(shown.events, session)
+    shown = local.show_local(target, job, opened)
+    code = session.write(shown.events)
     if shown.is_whole:
         return code
 
     from oaibg.engine import commands
 
     return session.run(lambda context: commands.show(job, context), opened)
-
-
-def _write(events: Iterable[Event], session: Session) -> int:
-    """Show events; returns the exit code of the last one."""
-    code = 0
-    for event in events:
-        session.process.write(event)
-        code = exit_code_of(event) or 0
-    return code

@@ -6,10 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
-from oaibg.cli.checks import output_of, wait_of
 from oaibg.cli.next_command import rerun_of
-from oaibg.cli.options import SubmitOptions
-from oaibg.contract.errors import ExitCode, UsageError
+from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
+from oaibg.contract.errors import UsageError
 from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.request import fields
@@ -17,51 +16,38 @@ from oaibg.request.body import Request, Settings, build_request
 from oaibg.request.sources import Given, Sources, read_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import typer
 
     from oaibg.cli.session import Session
-    from oaibg.contract.events import DryRun
+    from oaibg.contract.events import DryRun, Event
     from oaibg.request.attachments import Attachment
     from oaibg.request.jobs_file import JobsFile
 
-MAX_IN_FLIGHT = 50
-
+_MAX_IN_FLIGHT = 50
 _NO_STREAM = "--stream is not possible for a job that may take its time (--completion-window)."
 
 
-def run(context: typer.Context) -> int:
+def run(context: typer.Context, options: SubmitOptions) -> int:
     """Submit a job, or a file of them, and follow it to its end; returns the exit code."""
     session: Session = context.obj
-    options = SubmitOptions(**context.params)
     many = options.jobs_file is not None
     session.process.render(human=options.human, several=many)
     wait = wait_of(options, "changes" if many else "all")
-    session.begin(
-        Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after),
-        wait=wait,
-        output=output_of(options, show_output_text=options.show_output_text),
-    )
+    job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
+    session.begin(job, wait, output_of(options))
     environment.base_url()  # what is wrong with it is said before anything is read
-    given = read_sources(_sources(options))
+    files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
+    given = read_sources(
+        part_of(options, Sources, attach=tuple(options.attach or ()), others=files)
+    )
     settings = _settings(options)
     if options.resubmit_unknown and options.job_key is None and not many:
         raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
-    if not many:
-        return _one_job(options, given, settings, session)
-
-    from oaibg.request.jobs_file import JobsFile
-
-    _check_file_options(options, session)
-    batch = options.completion_window == "24h"
-    file = JobsFile(str(options.jobs_file), settings, background=not batch)
-    context.call_on_close(file.close)
-    session.process.total = len(file.lines)
-    if options.dry_run:
-        return _dry_run_file(file, session)
-    session.begin(session.job, wait=wait, output=session.output, rerun=rerun_of(context))
-    return _jobs_file(options, file, session)
+    if many:
+        return _jobs_file(options, settings, context)
+    return _one_job(options, given, settings, session)
 
 
 def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: Session) -> int:
@@ -74,76 +60,61 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
     if session.wait.stream and "background_options" in request.body:
         raise UsageError(_NO_STREAM)
     if options.dry_run:
-        session.process.write(_dry_run(request, session, given.attachments))
-        return ExitCode.OK
-    start = report.submit_start(request, options.job_key, options.poll_seconds)
-    session.process.write(start)
+        return session.write([_dry_run(request, session, given.attachments)])
+    session.process.write(report.submit_start(request, options.job_key, options.poll_seconds))
 
     from oaibg.engine import commands
     from oaibg.engine.submission import Submission
 
-    submission = Submission(
-        request=request,
-        model=request.text_of("model"),
-        completion_window=options.completion_window,
-        job_key=options.job_key,
-        resubmit_unknown=options.resubmit_unknown,
-        detach=options.detach,
-    )
     job = session.job
+    submission = part_of(options, Submission, request=request, model=request.text_of("model"))
     return session.run(lambda context: commands.submit(submission, job, context))
 
 
-def _jobs_file(options: SubmitOptions, file: JobsFile, session: Session) -> int:
+def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Context) -> int:
     """Run a jobs file: in background mode, or as one batch."""
+    from oaibg.request.jobs_file import JobsFile
+
+    session: Session = context.obj
+    _check_file_options(options, session)
+    batch = options.completion_window == "24h"
+    file = JobsFile(str(options.jobs_file), settings, background=not batch)
+    context.call_on_close(file.close)
+    session.process.total = len(file.lines)
+    if options.dry_run:
+        return session.write(_dry_run_file(file, session))
+
     from oaibg.many.plan import Plan
 
     own = session.job
-    plan = Plan(
+    session.begin(own, session.wait, session.output, rerun_of(context))
+    plan = part_of(
+        options,
+        Plan,
         file=file,
         key=options.job_key or str(options.jobs_file),
         results_path=str(options.results_file),
-        max_in_flight=options.max_in_flight or MAX_IN_FLIGHT,
-        completion_window=options.completion_window,
-        resubmit_unknown=options.resubmit_unknown,
+        max_in_flight=options.max_in_flight or _MAX_IN_FLIGHT,
     )
-    if options.completion_window == "24h":
+    if batch:
         from oaibg.many.as_batch import submit_batch
 
         return session.run(lambda context: submit_batch(plan, own, context, detach=options.detach))
 
     from oaibg.many.in_background import submit_file
 
-    opened = session.open(rate=plan.max_in_flight / options.poll_seconds)
-    return session.run(lambda context: submit_file(plan, own, context), opened)
-
-
-def _sources(options: SubmitOptions) -> Sources:
-    return Sources(
-        prompt=options.prompt,
-        prompt_file=options.prompt_file,
-        system_prompt=options.system_prompt,
-        developer_prompt=options.developer_prompt,
-        attach=tuple(options.attach or ()),
-        messages_json_file=options.messages_json_file,
-        input_json_file=options.input_json_file,
-        jobs_file=options.jobs_file,
-        others=(options.tools_json_file, options.json_schema_file, options.body_json_file),
-    )
+    rate = plan.max_in_flight / options.poll_seconds
+    return session.run(lambda context: submit_file(plan, own, context), rate=rate)
 
 
 def _settings(options: SubmitOptions) -> Settings:
     """What goes into the request beside its input; the files that it names are read here."""
     window = options.completion_window
     tools, schema, body = options.tools_json_file, options.json_schema_file, options.body_json_file
-    return Settings(
-        model=options.model,
-        reasoning_effort=options.reasoning_effort,
-        verbosity=options.verbosity,
-        instructions=options.instructions,
-        max_output_tokens=options.max_output_tokens,
+    return part_of(
+        options,
+        Settings,
         completion_window=None if window == "24h" else window,
-        previous_response_id=options.previous_response_id,
         tools=fields.read_tools(tools) if tools else None,
         text_format=fields.read_json_schema(schema) if schema else None,
         metadata=fields.parse_metadata(list(options.metadata or [])),
@@ -187,18 +158,15 @@ def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = (
     )
 
 
-def _dry_run_file(file: JobsFile, session: Session) -> int:
+def _dry_run_file(file: JobsFile, session: Session) -> Iterator[Event]:
     from oaibg.contract.events import Summary
 
-    process = session.process
     for line in file.lines:
-        process.write(_dry_run(file.request(line), session).of_many(line.custom_id))
-    summary = Summary(
+        yield _dry_run(file.request(line), session).of_many(line.custom_id)
+    yield Summary(
         response_id=None,
         counts={"valid": len(file.lines)},
-        elapsed_seconds=round(time.monotonic() - process.started, 3),
-        exit_code=ExitCode.OK,
+        elapsed_seconds=round(time.monotonic() - session.process.started, 3),
+        exit_code=0,
         next=None,
     )
-    process.write(summary)
-    return ExitCode.OK

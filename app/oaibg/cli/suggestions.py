@@ -70,10 +70,8 @@ OPTIONS = {
 def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> UsageError:
     """Translate one of Typer's errors; what may be a prompt is not repeated.
 
-    Args:
-        error: what Typer raised. Its kinds have no public names, but differ in their attributes.
-        program: Typer's group of our commands.
-        argv: what follows the program's name.
+    The kinds of Typer's errors have no public names, but differ in their attributes. `program` is
+    Typer's group of our commands.
     """
     first, second = (*argv, "", "")[:2]
     word = second if first == "--" else first
@@ -82,7 +80,9 @@ def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> U
     command: Any = context.command if context else program.commands.get(word, program)
     option: Any = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):
-        return _no_such_option(option, command, program, argv)
+        named = f": {option}" if re.fullmatch(r"--?[\w-]+", option) else ""  # a prompt, perhaps
+        meant = _instead_of(option, command, program, argv)
+        return _error(f"No such option{named}.", command, meant)
     if option is not None:
         return _wrong_use(option, command)
     param = getattr(error, "param", None)
@@ -93,12 +93,6 @@ def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> U
     choices = getattr(getattr(param, "type", None), "choices", ())
     value = error.message.partition(" is not one of ")[0].strip("'")
     return _error(error.format_message(), command, _did_you_mean(_nearest(value, choices)))
-
-
-def _no_such_option(option: str, command: Any, program: Any, argv: list[str]) -> UsageError:
-    named = f": {option}" if re.fullmatch(r"--?[\w-]+", option) else ""  # a prompt, perhaps
-    meant = _instead_of(option, command, program, argv)
-    return _error(f"No such option{named}.", command, meant)
 
 
 def _wrong_use(option: str, command: Any) -> UsageError:
