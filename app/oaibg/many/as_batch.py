@@ -2,175 +2,154 @@
 
 https://platform.openai.com/docs/guides/batch. What is paid for is the batch: it is created once.
 Unlike responses, batches can be listed, so that one whose create was not answered can be found
-again, by what its metadata has.
+again, by the mark in its metadata.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from typing import IO, TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
-from oaibg.engine import report
-from oaibg.engine.commands import await_end, closing
+from oaibg.engine import commands, persist, report, verdicts
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.follow import End, PollTimes, follow
 from oaibg.engine.job import Job
-from oaibg.engine.persist import in_thread, remember_id
 from oaibg.engine.retry import ask
 from oaibg.engine.submission import Submission
-from oaibg.engine.verdicts import CreateVerdict, judge_create
 from oaibg.many.batch_results import TMPDIR_HINT, TRANSFER_SECONDS, BatchResults
-from oaibg.many.plan import locked_run, rows_of
+from oaibg.many.plan import digest, locked_run
 from oaibg.many.results_file import ResultsFile
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.engine.submission import Create
     from oaibg.many.plan import Plan
     from oaibg.request.jobs_file import JobsFile
     from oaibg.state.store import Row
 
-WINDOW = "24h"
-
 _MARK = "oaibg"
 """The key in a batch's metadata by which it is found again."""
 
-_LOOKS, _LOOK_INTERVAL = 3, 3.0
-_LOOK_PAGES = 20
+_SEARCHES, _SEARCH_INTERVAL = 3, 3.0
+_SEARCH_PAGES = 20
 """Pages of a hundred batches that are searched for one."""
 
 
 async def submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool) -> Event:
     """Submit the jobs of a file as one batch, follow it to its end, and fetch the results.
 
-    Args:
-        plan: what to do.
-        own: what is known of the run itself.
-        context: what to work with.
-        detach: whether to leave the batch to run.
+    `own` stands for the run itself; with `detach` the batch is left to run.
     """
-    return await closing(_submit_batch(plan, own, context, detach=detach), own, context)
+    return await commands.closing(_submit_batch(plan, own, context, detach=detach), own, context)
 
 
 async def monitor_batch(batch_id: str, results_path: str, own: Job, context: Context) -> Event:
     """Follow a batch that was submitted before, to its end, and fetch the results."""
-    return await closing(_monitor_batch(batch_id, results_path, context), own, context)
+    return await commands.closing(_monitor_batch(batch_id, results_path, context), own, context)
 
 
 async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool) -> Event:
-    file = plan.file
-    with locked_run(plan.key, context):
-        rows = await rows_of(plan, context, batch=True)
-        sha256 = _digest(line.custom_id + line.sha256 for line in file.lines)
+    async with locked_run(plan, context, batch=True) as rows:
         row = rows.get("")
-        _check_same(file, row, sha256)
-        begun = row is not None and row.response_id is not None
-        known = {line.custom_id for line in file.lines}
-        with ResultsFile(plan.results_path, dict.fromkeys(known)) as results:
-            if results.statuses and not begun:
+        sha256 = digest(*(line.custom_id + line.sha256 for line in plan.file.lines))
+        if row is not None and row.step != "intent" and row.request_sha256 != sha256:
+            raise UsageError(
+                f"{plan.file.path}: it was changed since its batch was submitted.",
+                code="job_key_reused",
+                hint="--job-key KEY with a results file of its own begins another run, which is "
+                "paid for again. The options that fill the bodies count, too.",
+            )
+        ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API gives them
+        with ResultsFile(plan.results_path, ids) as results:
+            if results.statuses and (row is None or row.response_id is None):
                 raise UsageError(
                     f"{results.path}: its results are not of this run, which has no batch yet.",
                     hint="Name another --results-file, or move this one away.",
                 )
-            batch = BatchResults(results, known, context)
-            if batch.is_complete:
-                return batch.summary()
+            batch = BatchResults(results)
+            if not results.missing:
+                return batch.summary(context)
             job = Job(submitting=True, is_run=True)  # the batch alone would not bring the results
             own.hand_over_outcome()
 
-            async def steps() -> End | Event:
-                created = await _Submitting(plan, row, sha256, job, batch.context).run()
+            async def follow_created(context: Context) -> End | Event:
+                created = await _create_or_find(plan, row, sha256, job, context)
                 times = PollTimes(context.wait.poll_seconds)
-                return await await_end(
-                    created, job, batch.context, times, detach=detach, one_of_many=True
+                return await commands.await_end(
+                    created, job, context, times, detach=detach, one_of_many=True
                 )
 
-            return await batch.run(job, steps())
+            return await batch.run(job, follow_created, context)
 
 
 async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> Event:
+    job = Job(batch_id, is_run=True)
+
+    async def follow_found(context: Context) -> End | Event:
+        await find(Target(response_id=batch_id), job, context)
+        times = PollTimes(context.wait.poll_seconds)
+        return await follow(job, context, times, delay=0.0) or report.timeout(job, context)
+
     with ResultsFile(results_path) as results:
-        batch = BatchResults(results, None, context)
-        job = Job(batch_id, is_run=True)
-
-        async def steps() -> End | Event:
-            await find(Target(response_id=batch_id), job, batch.context)
-            times = PollTimes(context.wait.poll_seconds)
-            end = await follow(job, batch.context, times, delay=0.0)
-            return end or report.timeout(job, context)
-
-        return await batch.run(job, steps())
+        return await BatchResults(results).run(job, follow_found, context)
 
 
-def _check_same(file: JobsFile, row: Row | None, sha256: str) -> None:
-    """Refuse a file of which another version was sent."""
-    if row is not None and row.step != "intent" and row.request_sha256 != sha256:
-        raise UsageError(
-            f"{file.path}: it was changed since its batch was submitted.",
-            code="job_key_reused",
-            hint="--job-key KEY with a results file of its own begins another run, which is paid "
-            "for again. The options that fill the bodies count, too.",
-        )
-
-
-class _Submitting:
-    """The batch of a run on its way to being created, or to being found again."""
-
-    def __init__(
-        self, plan: Plan, row: Row | None, sha256: str, job: Job, context: Context
-    ) -> None:
-        self._plan, self._row, self._job, self._context = plan, row, job, context
-        self._sha256 = sha256
-        self._mark = _digest([context.base_url, plan.key, self._sha256])
-        self._file_id: str | None = None
-
-    async def run(self) -> Created:
-        """Create the batch, or reattach to the one that there is."""
-        plan, job, context = self._plan, self._job, self._context
-        request = Request(body={"model": plan.file.lines[0].model}, sha256=self._sha256)
-        await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
-        submission = Submission(
-            request=request,
-            model=plan.file.lines[0].model,
-            completion_window=WINDOW,
-            job_key=line_key(plan.key, ""),
-            resubmit_unknown=plan.resubmit_unknown,
-            create=self._create,
-        )
-        row, sent = self._row, self._row is not None and self._row.step == "sending"
-        if sent:
-            job.note_sending()
-            # Who decides for another batch must have learnt that there is none so far.
-            if await self._find(looks=1, insist=plan.resubmit_unknown):
-                return Created()
-            job.note_not_created()
-        try:
-            return await create_locked(submission, row, job, context)
-        except OutcomeUnknown:
-            if sent and not plan.resubmit_unknown:
-                raise  # it was searched for above
-            if not await self._find(looks=_LOOKS):
-                raise
+async def _create_or_find(
+    plan: Plan, row: Row | None, sha256: str, job: Job, context: Context
+) -> Created:
+    """Create the run's batch, or reattach to the one that there is."""
+    model = plan.file.lines[0].model
+    request = Request(body={"model": model}, sha256=sha256)
+    await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
+    mark = digest(context.base_url, plan.key, sha256)
+    submission = Submission(
+        request=request,
+        model=model,
+        completion_window=plan.completion_window,
+        job_key=line_key(plan.key, ""),
+        resubmit_unknown=plan.resubmit_unknown,
+        create=_create(plan.file, mark, context),
+    )
+    sent = row is not None and row.step == "sending"
+    if sent:
+        job.note_sending()
+        # Who decides for another batch must have learnt that there is none so far.
+        insist = plan.resubmit_unknown
+        if await _find_again(mark, submission, job, context, searches=1, insist=insist):
             return Created()
+        job.note_not_created()
+    try:
+        return await create_locked(submission, row, job, context)
+    except OutcomeUnknown:
+        if sent and not plan.resubmit_unknown:
+            raise  # it was searched for above
+        if await _find_again(mark, submission, job, context, searches=_SEARCHES, insist=False):
+            return Created()
+        raise
 
-    async def _create(
-        self, api: Calls, on_sending: Callable[[], Awaitable[None]], timeout: float
+
+def _create(file: JobsFile, mark: str, context: Context) -> Create:
+    """The create of a batch: the file is uploaded before the first one."""
+    file_id: str | None = None
+
+    async def create(
+        api: Calls, on_sending: Callable[[], Awaitable[None]], timeout: float
     ) -> Payload:
+        nonlocal file_id
         try:
-            if self._file_id is None:
-                self._file_id = await self._upload(api)
-            metadata = {_MARK: self._mark}
-            return await api.create_batch(self._file_id, metadata, on_sending, timeout=timeout)
+            file_id = file_id or await _upload(file, api, context)
+            return await api.create_batch(file_id, {_MARK: mark}, on_sending, timeout=timeout)
         except CallFailed as failure:
             if failure.http_status not in (404, 405):
                 raise
@@ -181,91 +160,25 @@ class _Submitting:
                 outcome="not_created",
             ) from failure
 
-    async def _upload(self, api: Calls) -> str:
-        """Send the file; nothing is created by that, and it may be done again."""
-        left = self._context.deadline - self._context.clock.monotonic()
-        try:
-            with await in_thread(_content, self._plan.file) as content:
-                return await api.upload("jobs.jsonl", content, min(left, TRANSFER_SECONDS))
-        except CallFailed as failure:
-            if judge_create(failure) is CreateVerdict.UNKNOWN:
-                failure.note_unsent()
-            raise
-        except OSError as error:
-            raise UsageError(
-                f"The file to upload could not be written: {error.strerror}.",
-                hint=TMPDIR_HINT,
-                outcome="not_created",
-            ) from error
+    return create
 
-    async def _find(self, *, looks: int, insist: bool = False) -> bool:
-        """Whether the API has the batch although nothing is known here; it is noted then.
 
-        Args:
-            looks: how often to look.
-            insist: whether an API that can't be asked is an error, and not as one without it.
-        """
-        job, context = self._job, self._context
-        try:
-            found = await self._search(looks)
-        except OaibgError:
-            if insist:
-                raise
-            return False
-        if found is None:
-            return False
-        job.note_created(str(found.id), found.status)
-        job.note_row(await self._row_number())
-        await remember_id(job, context)
-        return True
-
-    async def _row_number(self) -> int:
-        """The row of the batch in the state; a new one if the state has lost it."""
-        context, plan = self._context, self._plan
-        store, clock = context.store, context.clock
-        rows = await patiently(lambda: store.of_run(context.base_url, plan.key), clock)
-        if "" in rows:
-            return rows[""].id
-        intent = Intent(
-            base_url=context.base_url,
-            request_sha256=self._sha256,
-            job_key=line_key(plan.key, ""),
-            model=plan.file.lines[0].model,
-            completion_window=WINDOW,
-        )
-        return await patiently(lambda: store.intent(intent), clock)
-
-    async def _search(self, looks: int) -> Payload | None:
-        api, clock = await self._context.connect(), self._context.clock
-        for look in range(looks):
-            if look:
-                if clock.monotonic() + _LOOK_INTERVAL > self._context.deadline:
-                    break
-                await clock.sleep(_LOOK_INTERVAL)
-            found = await self._marked(api)
-            if found is not None:
-                return found
-        return None
-
-    async def _marked(self, api: Calls) -> Payload | None:
-        after: str | None = None
-        for _ in range(_LOOK_PAGES):
-
-            async def look(seconds: float, after: str | None = after) -> list[Any]:
-                return await api.list_batches(after, seconds)
-
-            try:
-                page = await ask(look, self._context.clock)
-            except CallFailed:
-                return None
-            for batch in map(Payload.of, page):
-                marked = (batch.object("metadata") or {}).get(_MARK) == self._mark
-                if marked and batch.id is not None and is_response_id(batch.id):
-                    return batch
-            if not page:
-                return None
-            after = str(page[-1].get("id"))
-        return None
+async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
+    """Send the file; nothing is created by that, and it may be done again."""
+    left = context.deadline - context.clock.monotonic()
+    try:
+        with await persist.in_thread(_content, file) as content:
+            return await api.upload("jobs.jsonl", content, min(left, TRANSFER_SECONDS))
+    except CallFailed as failure:
+        if verdicts.judge_create(failure) is verdicts.CreateVerdict.UNKNOWN:
+            failure.note_unsent()
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"The file to upload could not be written: {error.strerror}.",
+            hint=TMPDIR_HINT,
+            outcome="not_created",
+        ) from error
 
 
 def _content(file: JobsFile) -> IO[bytes]:
@@ -277,5 +190,62 @@ def _content(file: JobsFile) -> IO[bytes]:
     return content
 
 
-def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode(errors="replace")).hexdigest()
+async def _find_again(
+    mark: str, submission: Submission, job: Job, context: Context, *, searches: int, insist: bool
+) -> bool:
+    """Search the API's batches for the run's; returns whether it is there, and was noted.
+
+    An API that can't be asked has none, unless the caller insists on an answer.
+    """
+    clock = context.clock
+    for search in range(searches):
+        if search:
+            if clock.monotonic() + _SEARCH_INTERVAL > context.deadline:
+                break
+            await clock.sleep(_SEARCH_INTERVAL)
+        try:
+            batch = await _search(mark, context)
+        except OaibgError:
+            if insist:
+                raise
+            break
+        if batch is not None:
+            job.note_created(str(batch.id), batch.status)
+            job.note_row(await _row_number(submission, context))
+            await persist.remember_id(job, context)
+            return True
+    return False
+
+
+async def _search(mark: str, context: Context) -> Payload | None:
+    """The batch with a mark, among the API's newest."""
+    api, after = await context.connect(), None
+    for _ in range(_SEARCH_PAGES):
+        try:
+            page = await ask(partial(api.list_batches, after), context.clock)
+        except CallFailed:
+            return None
+        for batch in map(Payload.of, page):
+            has_mark = (batch.object("metadata") or {}).get(_MARK) == mark
+            if has_mark and batch.id is not None and is_response_id(batch.id):
+                return batch
+        if not page:
+            return None
+        after = str(page[-1].get("id"))
+    return None
+
+
+async def _row_number(submission: Submission, context: Context) -> int:
+    """The row of the batch in the state; a new one if the state has lost it."""
+    store, base_url, job_key = context.store, context.base_url, str(submission.job_key)
+    row = await patiently(lambda: store.by_key(base_url, job_key), context.clock)
+    if row is not None:
+        return row.id
+    intent = Intent(
+        base_url=base_url,
+        request_sha256=submission.request.sha256,
+        job_key=job_key,
+        model=submission.model,
+        completion_window=submission.completion_window,
+    )
+    return await patiently(lambda: store.intent(intent), context.clock)

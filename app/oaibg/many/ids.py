@@ -14,14 +14,13 @@ from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
-    from typing import Any
+    from collections.abc import Awaitable, Callable
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.many.side_by_side import Member
 
-    Command = Callable[[Target, Job, Context, PollTimes], Coroutine[Any, Any, Event]]
+    Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event]]
 
 AT_ONCE = 100_000
 """Jobs that are followed at the same time if nobody asks for fewer."""
@@ -31,22 +30,14 @@ _FIRST_LOOK = 0.0025
 
 
 async def monitor(own: Job, response_ids: list[str], context: Context) -> Event:
-    """Follow jobs that were submitted before, each to its end.
-
-    Args:
-        own: what is known of the run itself.
-        response_ids: each once.
-        context: what to work with.
-    """
+    """Follow jobs that were submitted before, each to its end; `own` stands for the run itself."""
     return await closing(_each(response_ids, commands.monitor, context, AT_ONCE), own, context)
 
 
 async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
     """Cancel jobs, and report the true status of each."""
 
-    def command(
-        target: Target, job: Job, context: Context, _: PollTimes
-    ) -> Coroutine[Any, Any, Event]:
+    def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
         return commands.cancel(target, job, context)
 
     # No more than are asked at a time: a job that waits for long takes the API for gone.
@@ -54,22 +45,17 @@ async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
 
 
 async def _each(response_ids: list[str], command: Command, context: Context, at_once: int) -> Event:
-    tally = Tally()
-    wait = context.wait
+    tally, wait = Tally(), context.wait
     interval, count = wait.poll_seconds, len(response_ids)
     # The first look at each comes at once, but not at thousands in the same moment.
     first = min(count * _FIRST_LOOK, interval)
 
     def member(number: int, response_id: str) -> Member:
-        times = PollTimes(
-            interval,
-            first=first * number / count,
-            spread=spread(number) if first < interval else 1.0,
-        )
-        job = Job(response_id, streams=wait.stream, last_number=wait.starting_after)
-        target = Target(response_id=response_id)
+        part = spread(number) if first < interval else 1.0
+        times = PollTimes(interval, first=first * number / count, spread=part)
+        job, target = Job(response_id, streams=wait.stream), Target(response_id=response_id)
         return None, lambda context: command(target, job, context, times)
 
-    members: Iterator[Member] = (member(*one) for one in enumerate(response_ids))
+    members = (member(*one) for one in enumerate(response_ids))
     await side_by_side(members, tally, context, at_once=at_once)
     return tally.summary(context, next_=context.next_command.monitor(tally.going_on))

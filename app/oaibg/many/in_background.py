@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, Unavailable
-from oaibg.engine import report
-from oaibg.engine.commands import closing, see_through
-from oaibg.engine.create import Created, create_locked
+from oaibg.engine import commands, report, verdicts
+from oaibg.engine.create import create_locked
 from oaibg.engine.follow import PollTimes
 from oaibg.engine.job import Job
 from oaibg.engine.submission import Submission
-from oaibg.engine.verdicts import SPENT, is_no_api
-from oaibg.many.plan import locked_run, rows_of
-from oaibg.many.results_file import ResultsFile, code_of, line_id
+from oaibg.many.plan import digest, locked_run
+from oaibg.many.results_file import ResultsFile, code_of
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.file import StateError
@@ -31,36 +30,33 @@ if TYPE_CHECKING:
 
 
 async def submit_file(plan: Plan, own: Job, context: Context) -> Event:
-    """Submit the jobs of a file, and follow each to its end.
+    """Submit the jobs of a file, and follow each to its end; `own` stands for the run itself.
 
     What has ended, by the results file or the state, is not submitted again; what runs is followed.
-
-    Args:
-        plan: what to do.
-        own: what is known of the run itself.
-        context: what to work with.
     """
-    return await closing(_submit_file(plan, own, context), own, context)
+    return await commands.closing(_submit_file(plan, own, context), own, context)
 
 
 async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
-    with locked_run(plan.key, context):
-        rows = await rows_of(plan, context, batch=False)
-        scope = f"{context.base_url}\n{plan.key}"
-        ids = {
-            line.custom_id: line_id(scope, line.custom_id, line.sha256) for line in plan.file.lines
-        }
+    async with locked_run(plan, context, batch=False) as rows:
+        ids = {line.custom_id: _line_id(line, plan, context) for line in plan.file.lines}
         with ResultsFile(plan.results_path, ids) as results:
-            run = _FileRun(plan, rows, results, context)
             own.hand_over_outcome()
+            context = context.but(results=results)
+            run = _FileRun(plan, rows, results, context)
             members = run.members()
-            await side_by_side(
-                members, run.tally, context.but(results=results), at_once=plan.max_in_flight
-            )
+            await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
             for _ in members:
                 pass  # what a signal has kept from beginning is counted
-        next_ = context.next_command.rerun() if run.is_unfinished else None
+        lost = run.tally.counts["outcome_unknown"] + run.tally.counts["not_found"]
+        is_unfinished = len(results.missing or ()) > lost
+        next_ = context.next_command.rerun() if is_unfinished else None
         return run.tally.summary(context, next_=next_)
+
+
+def _line_id(line: Line, plan: Plan, context: Context) -> str:
+    """The `id` of a result's line: the same for the same request in the same run, and no other."""
+    return f"batch_req_{digest(context.base_url, plan.key, line.custom_id, line.sha256)[:32]}"
 
 
 class _FileRun:
@@ -75,38 +71,25 @@ class _FileRun:
         self._stopped = False
         """Whether nothing more is submitted: it would fail, too."""
 
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether the same command has something left to do."""
-        lines, done = self._plan.file.lines, self._results.statuses
-        left = sum(line.custom_id not in done for line in lines)
-        counts = self.tally.counts
-        return left > counts["outcome_unknown"] + counts["not_found"]
-
     def members(self) -> Iterator[Member]:
-        """The jobs that are not done: those first that are alive at the API."""
-        todo = []
-        for line in self._plan.file.lines:
-            ended = self._results.statuses.get(line.custom_id)
-            if ended is not None:
-                self.tally.count(ended, code_of(ended))
-            else:
-                todo.append(line)
-        todo.sort(key=self._is_new)
-        for number, line in enumerate(todo):
+        """The jobs that are not done, those that are alive at the API first; others are counted."""
+        lines, done = self._plan.file.lines, self._results.statuses
+        todo = [line for line in lines if line.custom_id not in done]
+        for ended in [done[line.custom_id] for line in lines if line.custom_id in done]:
+            self.tally.count(ended, code_of(ended))
+        for number, line in enumerate(sorted(todo, key=self._is_new)):
             if (status := self._left_alone(line, number)) is not None:
                 self.tally.count(status, ExitCode.STILL_RUNNING)
             else:
-                yield self._member(line, number)
+                yield line.custom_id, partial(self._run, line, number)
 
     def _is_new(self, line: Line) -> bool:
         row = self._rows.get(line.custom_id)
         return row is None or row.step == "intent"
 
     def _left_alone(self, line: Line, number: int) -> str | None:
-        """What a job counts as that is not begun with any more; None for the others."""
-        interrupted = self.tally.interrupted
-        late = self._is_late()
+        """What a job counts as that is not begun any more; None for the others."""
+        interrupted, late = self.tally.interrupted, self._is_late()
         if self._is_new(line):
             return "not_submitted" if self._stopped or interrupted or late else None
         # A start that took the whole wait budget still leaves one look at what is alive.
@@ -117,29 +100,15 @@ class _FileRun:
     def _is_late(self) -> bool:
         return self._context.clock.monotonic() >= self._context.deadline
 
-    def _member(self, line: Line, number: int) -> Member:
-        async def run(context: Context) -> Event | None:
-            wait = context.wait
-            job = Job(submitting=True, custom_id=line.custom_id, streams=wait.stream)
-            times = PollTimes(wait.poll_seconds, spread=spread(number))
-            return await closing(self._submit(line, job, times, context), job, context)
+    async def _run(self, line: Line, number: int, context: Context) -> Event | None:
+        job = Job(submitting=True, custom_id=line.custom_id, streams=context.wait.stream)
+        return await commands.closing(self._submit(line, number, job, context), job, context)
 
-        return line.custom_id, run
-
-    async def _submit(
-        self, line: Line, job: Job, times: PollTimes, context: Context
-    ) -> Event | None:
-        created = await self._create(line, job, context)
-        if created is None:
-            self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
-            return None
-        return await see_through(created, job, context, times, one_of_many=True)
-
-    async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
-        """Create a job; None if the wait budget was spent before it could be created."""
-        plan = self._plan
+    async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
+        """Create a job, and follow it; None if the wait budget was spent before its create."""
+        plan, poll_seconds = self._plan, context.wait.poll_seconds
         request = plan.file.request(line)
-        await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
+        await context.emit(report.submit_start(request, plan.key, poll_seconds))
         submission = Submission(
             request=request,
             model=line.model,
@@ -149,25 +118,28 @@ class _FileRun:
             custom_id=line.custom_id,
         )
         try:
-            return await create_locked(submission, self._rows.get(line.custom_id), job, context)
+            created = await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
-            if refusal.code in SPENT or is_no_api(refusal):
+            if refusal.code in verdicts.SPENT or verdicts.is_no_api(refusal):
                 self._stopped = True
             else:
-                await self._note(line, refusal, job, context)
+                await self._add_refusal(refusal, job, context)
             raise
         except Unavailable:
             if self._is_late():
+                self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
                 return None
             self._stopped = True
             raise
         except (AuthRefused, StateError):
             self._stopped = True
             raise
+        times = PollTimes(poll_seconds, spread=spread(number))
+        return await commands.see_through(created, job, context, times, one_of_many=True)
 
-    async def _note(self, line: Line, refusal: ApiRefused, job: Job, context: Context) -> None:
+    async def _add_refusal(self, refusal: ApiRefused, job: Job, context: Context) -> None:
         """A refusal is a result, too."""
         try:
-            await self._results.add_refusal(line.custom_id, refusal)
+            await self._results.add_refusal(str(job.custom_id), refusal)
         except OSError as error:
             await context.emit(report.not_written(job, self._results.path, error))

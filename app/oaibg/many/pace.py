@@ -1,7 +1,8 @@
-"""How fast a run over many jobs asks the API: few connections, and slower when the API is busy."""
+"""How fast a run over many jobs asks the API: few connections, and slower after each 429."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from oaibg.engine.retry import LEAST_LOOK, REPLY_GRACE, retry_after
 from oaibg.engine.verdicts import OUT_OF_TURN, is_busy
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine, Iterator
 
     from oaibg.api.calls import Calls
@@ -39,18 +39,12 @@ _RECOVERY = 0.97
 class Paced:
     """The calls that all jobs of a run share: as those that it wraps, but for the pace.
 
-    Reads are bounded in number; both reads and creates slow down together when the API says that
-    there are too many, each kind for itself, as the API has limits of its own for each.
-
-    Args:
-        calls: the calls to make.
-        clock: the time.
-        rate: reads a second that the run is going to make.
+    Reads are bounded in number. Reads slow down together when the API says that there are too many,
+    and so do creates, for which it has other limits. `rate` is reads a second.
     """
 
     def __init__(self, calls: Calls, clock: Clock, rate: float) -> None:
-        self._calls = calls
-        self._clock = clock
+        self._calls, self._clock = calls, clock
         self._creating, self._reading = Pace(clock), Pace(clock)
         self._gate = Gate(rate)
         self.create = self._in_turn(calls.create)
@@ -92,15 +86,14 @@ class Paced:
 
     def _countdown(self, seconds: float) -> Callable[[], float]:
         """What is left of the time, waiting for a turn included; a second at least for a try."""
-        clock = self._clock
-        give_up = clock.monotonic() + seconds
-        return lambda: max(give_up - clock.monotonic(), min(LEAST_LOOK, seconds))
+        give_up = self._clock.monotonic() + seconds
+        return lambda: max(give_up - self._clock.monotonic(), min(LEAST_LOOK, seconds))
 
 
 class Pace:
     """The least time between two requests of a run.
 
-    Nothing at first. When the API is busy the rate that was reached is halved, once for all
+    Nothing at first. When the API is busy (a 429) the rate that was reached is halved, once for all
     requests that were under way, and nothing goes out for as long as it asks; with every answer
     the rate grows again.
     """
@@ -113,11 +106,7 @@ class Pace:
         self._began: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     async def turn(self, seconds: float) -> None:
-        """Wait for one's turn.
-
-        Raises:
-            CallFailed: it does not come within `seconds`.
-        """
+        """Wait for one's turn; raises `CallFailed` if it does not come within `seconds`."""
         clock = self._clock
         give_up = clock.monotonic() + seconds
         while True:
@@ -135,14 +124,13 @@ class Pace:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """Learn from what comes of a request."""
+        """Learn from a request that is made meanwhile: slow down after a 429, else recover."""
         began = self._clock.monotonic()
         try:
             yield
         except CallFailed as failure:
             if is_busy(failure):
-                asked = retry_after(failure.retry_after, self._clock.now())
-                self._slow_down(began, asked)
+                self._slow_down(began, retry_after(failure.retry_after, self._clock.now()))
             raise
         self._busy = 0
         self._gap = self._gap * _RECOVERY if self._gap > _GAP_MIN else 0.0
@@ -152,7 +140,7 @@ class Pace:
         pause = asked or min(_PAUSE * 2.0**self._busy, _PAUSE_MAX)
         self._resume = max(self._resume, now + pause)
         if began <= self._slowed:
-            return  # it was under way already when another one was told
+            return  # it was under way already when another one was refused
         self._slowed = now
         self._busy = min(self._busy + 1, 10)
         reached = (now - self._began[0]) / len(self._began) if self._began else 0.0
@@ -164,11 +152,8 @@ class Gate:
     """Bounds the requests at a time to what the rate takes.
 
     By Little's law that is the rate times the time that a request takes on average; twice as many
-    are let through. Where the process itself is what they wait for, more of them would only wait
-    longer: the fastest tells what it is without that, and sets a bound.
-
-    Args:
-        rate: requests a second.
+    are let through. If the process itself is what they wait for, more of them would only wait
+    longer: the time of the fastest is free of that, and sets a bound. `rate` is requests a second.
     """
 
     def __init__(self, rate: float) -> None:
@@ -180,26 +165,18 @@ class Gate:
         """How many may be inside."""
 
     async def enter(self, seconds: float) -> None:
-        """Wait until there is room, and be inside until `leave`.
-
-        Raises:
-            CallFailed: there is none within `seconds`.
-        """
+        """Be inside until `leave`; raises `CallFailed` if there is no room within `seconds`."""
         if self._inside < self.limit and not self._waiting:
             self._inside += 1
             return
-
-        import asyncio
-
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
             async with asyncio.timeout(seconds):
                 await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if not place.cancelled():
                 self.leave()  # it was let in, and does not come
-            place.cancel()
             if isinstance(error, TimeoutError):
                 raise _out_of_turn() from None
             raise

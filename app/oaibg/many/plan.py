@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import hashlib
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
@@ -12,7 +13,7 @@ from oaibg.state.commits import patiently
 from oaibg.state.store import line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator
 
     from oaibg.engine.context import Context
     from oaibg.request.jobs_file import JobsFile
@@ -20,16 +21,7 @@ if TYPE_CHECKING:
 
 
 class Plan(Record):
-    """What a run is to do.
-
-    Args:
-        file: the jobs.
-        key: what the run is known by when it is begun again.
-        results_path: where the results go.
-        max_in_flight: how many jobs may be alive at the API.
-        completion_window: what the jobs ask for.
-        resubmit_unknown: whether to submit again what may have been submitted.
-    """
+    """What a run is to do; `key` is what it is known by when it is begun again."""
 
     file: JobsFile
     key: str
@@ -39,40 +31,40 @@ class Plan(Record):
     resubmit_unknown: bool
 
 
-@contextmanager
-def locked_run(key: str, context: Context) -> Iterator[None]:
-    """Hold a run's lock.
+@asynccontextmanager
+async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncIterator[dict[str, Row]]:
+    """Hold a run's lock; yields its jobs in the state, by their custom_ids. Its batch is at "".
 
     Raises:
-        UsageError: the state can't be used, without which a run can't be taken up again.
-        Unavailable: another process is at this run.
+        UsageError: the file is not the one that the run was begun with, or the state can't be used,
+            without which a run can't be continued.
+        Unavailable: another process is running it.
     """
-    problem = context.state_problem
+    problem, store, base_url = context.state_problem, context.store, context.base_url
     if problem is not None and problem.code != "state_corrupt":
         raise state_error(problem)
-    lock = context.store.lock(context.base_url, line_key(key, ""))
+    lock = store.lock(base_url, line_key(plan.key, ""))
     if lock is None:
         raise Unavailable(
-            f"Another process is running the jobs of {key!r} right now.",
+            f"Another process is running the jobs of {plan.key!r} right now.",
             code="job_key_busy",
             outcome="not_created",
         )
     try:
-        yield
+        rows = await patiently(lambda: store.of_run(base_url, plan.key), context.clock)
+        _check_file(plan.file, rows, batch=batch)
+        yield rows
     finally:
-        context.store.unlock(lock)
+        store.unlock(lock)
 
 
-async def rows_of(plan: Plan, context: Context, *, batch: bool) -> dict[str, Row]:
-    """What the state knows of a run's jobs, by their custom_ids; the batch's own is at "".
+def digest(*texts: str) -> str:
+    """The SHA-256 of texts, in hexadecimal."""
+    return hashlib.sha256("\n".join(texts).encode(errors="replace")).hexdigest()
 
-    Raises:
-        UsageError: the file is not the one that the run was begun with: a body was changed, or the
-            run was begun the other way.
-        StateError: the state can't be read.
-    """
-    key, file = plan.key, plan.file
-    rows = await patiently(lambda: context.store.of_run(context.base_url, key), context.clock)
+
+def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
+    """Refuse a run that was begun the other way, or with other bodies."""
     if rows and batch != ("" in rows):
         way = "as a batch (--completion-window 24h)" if "" in rows else "in background mode"
         raise UsageError(
@@ -82,12 +74,12 @@ async def rows_of(plan: Plan, context: Context, *, batch: bool) -> dict[str, Row
             "file, which is paid for again.",
         )
     changed = [
-        line
+        f"{line.custom_id!r} (line {line.number})"
         for line in file.lines
         if line.custom_id in rows and rows[line.custom_id].request_sha256 != line.sha256
     ]
     if changed:
-        named = ", ".join(f"{line.custom_id!r} (line {line.number})" for line in changed[:5])
+        named = ", ".join(changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise UsageError(
             f"{file.path}: another request was submitted under the same custom_id: {named}{more}.",
@@ -95,4 +87,3 @@ async def rows_of(plan: Plan, context: Context, *, batch: bool) -> dict[str, Row
             hint="Give a changed request a new custom_id, or begin another run with --job-key KEY "
             "and a results file of its own. The options that fill the bodies count, too.",
         )
-    return rows

@@ -18,18 +18,16 @@ if TYPE_CHECKING:
 
     Steps = Callable[[Context], Awaitable[Event | None]]
     Member = tuple[str | None, Steps]
-    """A job: its name in its file, and what runs it. It returns the event that ends the job's part
-    of the run; None if the job is counted already."""
+    """A job: its custom_id, and the steps that run it. They return the event that ends the job's
+    part of the run; None if they have counted the job."""
 
 _COLLECTIONS = 50_000, 20, 100
 """Objects, and younger collections, between two collections of garbage."""
 
-_GOLDEN = 0.6180339887498949
-
 
 def spread(number: int) -> float:
     """A part of an interval for the job of that number: any row of them lies evenly in (0, 1]."""
-    return 1.0 - number * _GOLDEN % 1
+    return 1.0 - number * 0.6180339887498949 % 1  # the golden ratio
 
 
 async def side_by_side(
@@ -37,22 +35,41 @@ async def side_by_side(
 ) -> None:
     """Run jobs at the same time, and emit their events as they come.
 
-    A cancelled task (a signal) ends the wait of all of them. If stdout is gone, creates that are
-    under way still get their replies.
-
-    Args:
-        members: asked for the next one when there is room for it.
-        tally: takes each job's end.
-        context: what to work with; each job gets a copy with an `emit` of its own.
-        at_once: how many may run at a time.
-
-    Raises:
-        StdoutGone: nobody takes the events.
+    `members` is asked for the next one when there is room for it; `tally` takes each job's end. A
+    cancelled task (a signal) ends the wait of all jobs. If stdout is gone, creates that are under
+    way still get their replies.
     """
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
+    slots = asyncio.Semaphore(at_once)
+    bugs: list[Exception] = []
+
+    async def run(custom_id: str | None, steps: Steps) -> None:
+        async def emit(event: Event) -> None:
+            outbox.put_nowait(event if event.of else event.of_many(custom_id))
+
+        try:
+            last = await steps(context.but(emit=emit))
+            if last is not None:
+                tally.take(last)
+                await emit(last)
+        except Exception as bug:  # noqa: BLE001 - raised when the other jobs have ended
+            bugs.append(bug)
+        finally:
+            slots.release()
+
+    async def run_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                member = next(members, None)
+                if member is None:
+                    return
+                group.create_task(run(*member))
+
     # Thousands of jobs are objects that stay: to look through them again and again finds nothing.
     gc.set_threshold(*_COLLECTIONS)
-    running = asyncio.create_task(_run_all(members, tally, context, outbox, at_once))
+    running = asyncio.create_task(run_all())
+    running.add_done_callback(lambda _: outbox.put_nowait(None))
     while True:
         try:
             event = await outbox.get()
@@ -70,36 +87,5 @@ async def side_by_side(
             raise
     with suppress(asyncio.CancelledError):
         await running
-
-
-async def _run_all(
-    members: Iterator[Member],
-    tally: Tally,
-    context: Context,
-    outbox: asyncio.Queue[Event | None],
-    at_once: int,
-) -> None:
-    slots = asyncio.Semaphore(at_once)
-
-    async def run(custom_id: str | None, steps: Steps) -> None:
-        async def emit(event: Event) -> None:
-            outbox.put_nowait(event if event.of else event.of_many(custom_id))
-
-        try:
-            closing = await steps(context.but(emit=emit))
-            if closing is not None:
-                tally.take(closing)
-                await emit(closing)
-        finally:
-            slots.release()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await slots.acquire()
-                member = next(members, None)
-                if member is None:
-                    break
-                group.create_task(run(*member))
-    finally:
-        outbox.put_nowait(None)
+    if bugs:
+        raise bugs[0]

@@ -13,47 +13,37 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
 
 WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 0)
-"""Exit codes of single jobs, the worst first: it is the run's. A signal comes before all.
-
-A single job has 2 if the state can't take it any more."""
+"""Exit codes of single jobs, the worst first: it is the run's. A signal comes before all. A job
+has 2 if the state can't take it any more."""
 
 
 class Tally:
-    """What has become of the jobs of a run.
+    """What has become of the jobs of a run."""
 
-    Args:
-        each: how many jobs an event stands for: a batch's for all of its jobs.
-    """
-
-    def __init__(self, each: int = 1) -> None:
+    def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.going_on: list[str] = []
-        """The ids of jobs that go on at the API."""
+        """The ids of jobs that continue at the API."""
         self.interrupted = False
         """Whether a signal ended the run."""
-        self.each = each
         self._codes: set[int] = set()
 
-    def count(self, status: str, code: int, *, number: int = 1) -> None:
-        """Take one more job that has come to its end in this run, or so many of them."""
-        self.counts[status] += number
+    def count(self, status: str, code: int, *, jobs: int = 1) -> None:
+        """Count jobs that have come to their end in this run."""
+        self.counts[status] += jobs
         self._codes.add(code)
 
-    def take(self, event: Event) -> None:
-        """Take the event that ended a job's part of the run."""
+    def take(self, event: Event, *, jobs: int = 1) -> None:
+        """Take the event that ended a job's part of the run; a batch's stands for many jobs."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - it is the last event of its job
-        self.count(_status(event), code, number=self.each)
+        self.count(_status(event), code, jobs=jobs)
         if event.response_id is not None and _goes_on(event):
             self.going_on.append(event.response_id)
 
     def note_interrupt(self) -> None:
         """Note that a signal ends the run."""
         self.interrupted = True
-
-    def stand_for(self, number: int) -> None:
-        """Let each event count for so many jobs."""
-        self.each = number
 
     def summary(
         self, context: Context, *, next_: list[str] | None, response_id: str | None = None
