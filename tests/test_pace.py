@@ -40,12 +40,14 @@ class Skipping(selectors.SelectSelector):
     """Waits no time: the loop's time passes instead."""
 
     time = 0.0
+    threads = 0
+    """How many are at work; while any is, no time passes, however long it takes."""
 
     def select(self, timeout: float | None = None) -> list[Any]:
         """As always; a wait for a thread is a real one."""
         if ready := super().select(0 if timeout is None or timeout > 0 else timeout):
             return ready
-        if timeout is None:
+        if timeout is None or (self.threads and timeout > 0):
             return super().select(None)
         self.time += max(timeout, 0)
         return []
@@ -57,6 +59,18 @@ class Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._skipping = Skipping()
         super().__init__(self._skipping)
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
+        """As always, and count the thread."""
+        self._skipping.threads += 1
+        working = super().run_in_executor(executor, func, *args)
+        working.add_done_callback(self._note_end)
+        return working
+
+    def _note_end(self, _: asyncio.Future[Any]) -> None:
+        self._skipping.threads -= 1
 
     def time(self) -> float:
         """Seconds that were waited for."""
