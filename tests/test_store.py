@@ -71,7 +71,7 @@ def test_results_are_kept_for_so_long(state: Path) -> None:
     """They go after `keep_days`, and their files with them; 0 keeps none."""
     time = 0.0
     store = Store(str(state), keep_days=2, now=lambda: time)
-    store.seen(URL, "resp_1", "completed", "m")
+    store.note_status(URL, "resp_1", "completed", "m")
     keep(store, URL, "resp_1", b"{ }")
     row = store.by_id(URL, "resp_1")
     assert row is not None
@@ -79,7 +79,7 @@ def test_results_are_kept_for_so_long(state: Path) -> None:
     time = 2 * DAY + 1
     assert store.result(row) is None
     later = Store(str(state), keep_days=2, now=lambda: time)
-    later.seen(URL, "resp_2", "completed", "m")
+    later.note_status(URL, "resp_2", "completed", "m")
     keep(later, URL, "resp_2", b"2")
     assert [path.read_bytes() for path in (state / "results").iterdir()] == [b"2"]
     none = Store(str(state), keep_days=0, now=lambda: time)
@@ -183,7 +183,7 @@ def test_what_kill_9_left_is_swept(state: Path) -> None:
         path = results / TEMPORARY.replace("*", name)
         path.touch()
         os.utime(path, (time.time() - age,) * 2)
-    store.seen(URL, "resp_1", "completed", "m")
+    store.note_status(URL, "resp_1", "completed", "m")
     keep(store, URL, "resp_1", b"{}")
     assert {path.suffix for path in results.iterdir()} == {".tmp", ".json"}
     assert [path.name for path in results.glob(TEMPORARY)] == [TEMPORARY.replace("*", "young")]
@@ -217,14 +217,14 @@ def test_result_that_cannot_be_removed(state: Path) -> None:
     """It keeps no new one from being kept."""
     time = 0.0
     store = Store(str(state), keep_days=1, now=lambda: time)
-    store.seen(URL, "resp_1", "completed", "m")
+    store.note_status(URL, "resp_1", "completed", "m")
     keep(store, URL, "resp_1", b"1")
     (old,) = (state / "results").iterdir()
     old.unlink()
     old.mkdir()
     time = 2 * DAY
     later = Store(str(state), keep_days=1, now=lambda: time)
-    later.seen(URL, "resp_2", "completed", "m")
+    later.note_status(URL, "resp_2", "completed", "m")
     keep(later, URL, "resp_2", b"2")
     row = later.by_id(URL, "resp_2")
     assert row is not None

@@ -1,7 +1,15 @@
 """The errors and the exit codes. Standard library only.
 
-Each kind of `OaibgError` ends a run with its own code and exit code. `CallFailed` is what is known
-of one HTTP call, and never reaches the user.
+OaibgError
+├── UsageError        2  bad options, input files or state; nothing was sent
+├── ApiRefused        1  the API refused for good
+├── NotFound          5  no such response, and no local copy
+├── OutcomeUnknown    6  the submit may or may not have been accepted
+├── Unavailable       7  network or API unavailable; nothing was created
+├── AuthRefused       8  no key, or the key is refused
+└── Internal          1  a bug
+CallFailed               one failed HTTP call, with what is known of it; never reaches the user
+StdoutGone          141  stdout was closed by its reader (9 if it is full)
 """
 
 from __future__ import annotations

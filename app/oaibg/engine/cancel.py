@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.contract.errors import CallFailed, ExitCode
 from oaibg.engine import report
 from oaibg.engine.fetch import fetch
-from oaibg.engine.persist import remember_seen
+from oaibg.engine.persist import remember_payload
 from oaibg.engine.retry import ask
 from oaibg.engine.verdicts import is_passing
 
@@ -44,7 +44,7 @@ async def cancel_job(job: Job, context: Context) -> CancelResult:
         await context.clock.sleep(1.0)
         payload, _ = await fetch(job, context)
     job.note_status(payload.status)
-    await remember_seen(payload, job, context)
+    await remember_payload(payload, job, context)
     if payload.status == "cancelled":
         code = ExitCode.OK
     elif payload.ended:
@@ -67,7 +67,7 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     if payload is None:
         return False
     job.note_status(payload.status)
-    await remember_seen(payload, job, context)
+    await remember_payload(payload, job, context)
     return payload.status == "cancelled"
 
 

@@ -18,7 +18,7 @@ from oaibg.engine.deliver import deliver
 from oaibg.engine.fetch import fetch, fetch_ended
 from oaibg.engine.find import Target, find
 from oaibg.engine.follow import End, PollTimes, follow
-from oaibg.engine.persist import remember_seen, state_error, warn_of_state
+from oaibg.engine.persist import remember_payload, state_error, warn_of_state
 from oaibg.state.file import StateError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ async def await_end(
 async def finish(end: End, job: Job, context: Context) -> Event:
     """Keep the result, hand it out as asked, and report the end."""
     if not end.is_local:
-        await remember_seen(end.payload, job, context)
+        await remember_payload(end.payload, job, context)
     written = await deliver(end.payload, job, context)
     return report.final(job, end.payload, context, written=written)
 
@@ -172,7 +172,7 @@ async def _show(job: Job, context: Context) -> Event:
         payload, source = await fetch(job, context)
     job.note_status(payload.status)
     if source == "api":
-        await remember_seen(payload, job, context)
+        await remember_payload(payload, job, context)
     written = await deliver(payload, job, context)
     return report.response(job, payload, source, context, written=written)
 

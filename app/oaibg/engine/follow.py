@@ -9,7 +9,7 @@ from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
 from oaibg.engine.fetch import kept_copy, not_found
-from oaibg.engine.persist import remember_seen
+from oaibg.engine.persist import remember_payload
 from oaibg.engine.retry import BLOCKED_AFTER, LEAST_LOOK, Patience
 from oaibg.engine.verdicts import auth_error, passing_hint
 
@@ -188,7 +188,7 @@ class _Poller:
         changed = payload.status != job.status
         job.note_status(payload.status)
         if changed and not payload.ended:
-            await remember_seen(payload, job, context)
+            await remember_payload(payload, job, context)
         if self._lines.is_due(payload, context.clock.monotonic()):
             following = None if payload.ended else delay
             event = report.poll(job, context, attempt=self._attempt, next_poll=following)

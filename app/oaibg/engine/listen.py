@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
-from oaibg.engine.persist import remember_seen
+from oaibg.engine.persist import remember_payload
 from oaibg.engine.retry import REQUEST_TIMEOUT, Patience
 from oaibg.engine.text_lines import TextLines
 from oaibg.engine.verdicts import is_passing
@@ -283,7 +283,7 @@ class Listener:
                 self._look = True  # the whole job has to be read
         elif payload is not None and payload.status not in (None, job.status):
             job.note_status(payload.status)
-            await remember_seen(payload, job, self._context)
+            await remember_payload(payload, job, self._context)
 
     async def _flush(self, *, now: bool = False) -> None:
         """Emit the text that has come since the last line of it, if that is due."""

@@ -54,13 +54,13 @@ async def remember_id(job: Job, context: Context) -> None:
         job.note_stored(durably=store.is_durable)
 
 
-async def remember_seen(payload: Payload, job: Job, context: Context) -> None:
+async def remember_payload(payload: Payload, job: Job, context: Context) -> None:
     """Note a job's status, and keep its result if it has ended."""
     await remember_id(job, context)
     store, base_url, response_id = context.store, context.base_url, str(job.response_id)
 
     def write() -> None:
-        store.seen(base_url, response_id, payload.status, payload.model)
+        store.note_status(base_url, response_id, payload.status, payload.model)
         if payload.ended:
             store.note_result(base_url, response_id)
 

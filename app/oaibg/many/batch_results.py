@@ -69,7 +69,7 @@ class BatchResults:
         if not isinstance(end, End):
             return end
         if not end.is_local:
-            await persist.remember_seen(end.payload, job, context)
+            await persist.remember_payload(end.payload, job, context)
         fetched = await self._fetch(end.payload, job, context)
         return report.final(job, end.payload, context) if fetched else report.timeout(job, context)
 

@@ -121,7 +121,9 @@ class Store:
         changes = "step = 'submitted', response_id = ?, status = ?"
         self._note(number, changes, response_id, status)
 
-    def seen(self, base_url: str, response_id: str, status: str | None, model: str | None) -> None:
+    def note_status(
+        self, base_url: str, response_id: str, status: str | None, model: str | None
+    ) -> None:
         """Note the status of a job that was just read; add the job if it is not known yet."""
         job = {"base_url": base_url, "response_id": response_id}
         with changing(self._db):
