@@ -30,9 +30,9 @@ from oaibg.engine import commands, report
 from oaibg.engine.context import Context, Shared
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
-from oaibg.engine.local import show_local
 from oaibg.engine.run_options import Output, Wait
-from oaibg.process.signals import SIGNALS
+from oaibg.engine.show_local import show_local
+from oaibg.process.early_signals import SIGNALS
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from forkserver import ForkServer, IoFault
     from oaibg.api.calls import Stream
     from oaibg.engine.submission import Submission
-    from oaibg.state.file import StateError
+    from oaibg.state.database import StateError
 
 BASE_URL = "http://api.test/v1"
 

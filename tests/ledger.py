@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oaibg.request.body import canonical_json
-from oaibg.state.file import FILE
+from oaibg.state.database import FILE
 
 if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox

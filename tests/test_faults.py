@@ -42,7 +42,7 @@ from oaibg.engine.run_options import Wait
 from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.sandbox import Fault, Personality
-from oaibg.state.file import FILE
+from oaibg.state.database import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

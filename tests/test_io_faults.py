@@ -12,7 +12,7 @@ import pytest
 
 from forkserver import IoFault
 from ledger import audit, count, rows_of, tally
-from oaibg.state.file import FILE
+from oaibg.state.database import FILE
 
 if TYPE_CHECKING:
     from harness import Command, Result

@@ -20,7 +20,7 @@ from oaibg.contract.errors import OaibgError
 from oaibg.request.body import Settings, canonical_json
 from oaibg.request.jobs_file import JobsFile
 from oaibg.sandbox import Fault
-from oaibg.state.file import FILE
+from oaibg.state.database import FILE
 from test_many import checked
 
 if TYPE_CHECKING:

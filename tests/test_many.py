@@ -26,7 +26,7 @@ from oaibg.many.side_by_side import spread
 from oaibg.many.tally import WORST, Tally
 from oaibg.sandbox import Fault
 from oaibg.sandbox.job.job import new_job
-from oaibg.state.file import FILE
+from oaibg.state.database import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,10 +20,10 @@ from oaibg.engine.context import Context, Shared
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
-from oaibg.many import ids as many
-from oaibg.many.in_background import submit_file
+from oaibg.many import several_ids
 from oaibg.many.pace import CONNECTIONS, Gate, Pace, Paced
 from oaibg.many.plan import Plan
+from oaibg.many.run_in_background import submit_file
 from oaibg.request.body import Settings
 from oaibg.request.jobs_file import JobsFile
 from oaibg.state.store import Store
@@ -223,9 +223,9 @@ def monitored(server: Server, jobs: int, poll: float, wait: float | None) -> Sum
     """A monitor of so many jobs."""
     options = Wait(poll_seconds=poll, max_wait_seconds=wait, events="changes")
     ids = [f"resp_{number}" for number in range(jobs)]
-    return run_of(server, jobs / poll, lambda context: many.monitor(Job(), ids, context), options)[
-        1
-    ]
+    return run_of(
+        server, jobs / poll, lambda context: several_ids.monitor(Job(), ids, context), options
+    )[1]
 
 
 def submitted(

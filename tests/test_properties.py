@@ -60,7 +60,7 @@ from oaibg.contract.events import Warning as WarningEvent
 from oaibg.contract.schema import event_schema
 from oaibg.engine import commands
 from oaibg.engine.find import Target
-from oaibg.engine.retry import retry_after
+from oaibg.engine.patience import retry_after
 from oaibg.engine.run_options import Output, Wait
 from oaibg.engine.submission import Submission
 from oaibg.request import fields

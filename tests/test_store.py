@@ -25,7 +25,7 @@ from harness import (
 from oaibg.base.files import TEMPORARY
 from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
-from oaibg.state.file import FILE, StateBusyError, StateError
+from oaibg.state.database import FILE, StateBusyError, StateError
 from oaibg.state.store import DAY, Intent, Store, open_store
 
 if TYPE_CHECKING:

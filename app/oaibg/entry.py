@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 import time
 
-from oaibg.process.signals import SIGNALS, handle_signals
+from oaibg.process.early_signals import handle_signals, interrupted
 
 TYPE_CHECKING = False  # `typing` is not imported before signals are handled
 if TYPE_CHECKING:
-    from types import FrameType
     from typing import NoReturn
 
 
@@ -22,34 +20,11 @@ def entry() -> NoReturn:
     # Start-up makes objects that stay. Importing the SDK enables it: a run may be long from there.
     gc.disable()
     _fill_standard_streams()
-    handle_signals(_interrupted)
+    handle_signals(interrupted)
 
     from oaibg.cli.main import run_process
 
     run_process(sys.argv[1:], started)
-
-
-def _interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
-    """A signal while imports are under way: nothing was sent, and nothing else is known.
-
-    The line is that of `oaibg.contract.events.Interrupted`, which is not imported yet.
-    """
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    now = time.time()
-    ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
-    outcome = '"not_created"' if sys.argv[1:2] == ["submit"] else "null"
-    name = signal.Signals(signum).name
-    line = (
-        f'{{"ts":"{ts}","v":1,"event":"interrupted","response_id":null,"signal":"{name}",'
-        f'"status":null,"job_cancelled":false,"outcome":{outcome},"exit_code":{128 + signum},'
-        '"next":null}\n'
-    )
-    try:
-        if not {"--human", "--output-text"} & set(sys.argv):
-            os.write(1, line.encode())
-    finally:
-        os._exit(128 + signum)
 
 
 def _fill_standard_streams() -> None:

@@ -25,9 +25,11 @@ def run(context: typer.Context, options: CancelOptions) -> int:
     session.begin(job, Wait(), output_of(options))
     check_id_or_key(ids, options.job_key)
     if several:
-        from oaibg.many import ids as many
+        from oaibg.many import several_ids
 
-        return session.run(lambda context: many.cancel(job, ids, context), rate=float(len(ids)))
+        return session.run(
+            lambda context: several_ids.cancel(job, ids, context), rate=float(len(ids))
+        )
 
     from oaibg.engine import commands
     from oaibg.engine.find import Target

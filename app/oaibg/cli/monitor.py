@@ -36,15 +36,15 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     session.begin(job, wait, output, rerun)
     _check(options)
     if for_batch:
-        from oaibg.many import as_batch
+        from oaibg.many.run_as_batch import monitor_batch
 
         path = str(options.results_file)
-        return session.run(lambda context: as_batch.monitor_batch(ids[0], path, job, context))
+        return session.run(lambda context: monitor_batch(ids[0], path, job, context))
     if several:
-        from oaibg.many import ids as many
+        from oaibg.many import several_ids
 
         rate = len(ids) / options.poll_seconds
-        return session.run(lambda context: many.monitor(job, ids, context), rate=rate)
+        return session.run(lambda context: several_ids.monitor(job, ids, context), rate=rate)
 
     from oaibg.engine import commands
     from oaibg.engine.find import Target

@@ -31,14 +31,14 @@ def run(context: typer.Context, options: ShowOptions) -> int:
     if options.limit is not None and not options.list_:
         raise UsageError("--limit goes with --list.")
 
-    from oaibg.engine import local
     from oaibg.engine.find import Target
+    from oaibg.engine.show_local import list_jobs, show_local
 
     opened = session.open()
     if options.list_:
-        return session.write(local.list_jobs(options.limit, job, opened))
+        return session.write(list_jobs(options.limit, job, opened))
     target = Target(response_id=options.response_id, job_key=options.job_key)
-    shown = local.show_local(target, job, opened)
+    shown = show_local(target, job, opened)
     code = session.write(shown.events)
     if shown.is_whole:
         return code

@@ -97,11 +97,11 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
         max_in_flight=options.max_in_flight or _MAX_IN_FLIGHT,
     )
     if batch:
-        from oaibg.many.as_batch import submit_batch
+        from oaibg.many.run_as_batch import submit_batch
 
         return session.run(lambda context: submit_batch(plan, own, context, detach=options.detach))
 
-    from oaibg.many.in_background import submit_file
+    from oaibg.many.run_in_background import submit_file
 
     rate = plan.max_in_flight / options.poll_seconds
     return session.run(lambda context: submit_file(plan, own, context), rate=rate)

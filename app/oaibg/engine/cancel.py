@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from oaibg.contract.errors import CallFailed, ExitCode
 from oaibg.engine import report
 from oaibg.engine.fetch import fetch
+from oaibg.engine.patience import ask
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.retry import ask
 from oaibg.engine.verdicts import is_passing
 
 if TYPE_CHECKING:

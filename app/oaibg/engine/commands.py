@@ -17,9 +17,9 @@ from oaibg.engine.create import Created, create_once, stop_streaming
 from oaibg.engine.deliver import deliver
 from oaibg.engine.fetch import fetch, fetch_ended
 from oaibg.engine.find import Target, find
-from oaibg.engine.follow import End, PollTimes, follow
 from oaibg.engine.persist import remember_payload, state_error, warn_of_state
-from oaibg.state.file import StateError
+from oaibg.engine.poll import End, PollTimes, follow
+from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -51,7 +51,7 @@ async def cancel(target: Target, job: Job, context: Context) -> Event:
 
 
 async def show(job: Job, context: Context) -> Event:
-    """Look once at a job that no local copy answers for (see `oaibg.engine.local`)."""
+    """Look once at a job that no local copy answers for (see `oaibg.engine.show_local`)."""
     return await closing(_show(job, context), job, context)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oaibg.engine.job import Job
     from oaibg.engine.run_options import Output, Wait
     from oaibg.state.commits import Commits
-    from oaibg.state.file import StateError
+    from oaibg.state.database import StateError
     from oaibg.state.store import Store
 
 

@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.contract.errors import CallFailed, OaibgError, Unavailable
 from oaibg.engine import report
 from oaibg.engine.claim import claim, same_request, unsubmitted
+from oaibg.engine.patience import (
+    BLOCKED_AFTER,
+    BUSY_PATIENCE,
+    CREATE_TIMEOUT,
+    REPLY_GRACE,
+    Patience,
+)
 from oaibg.engine.persist import commit, remember, remember_id, warn_of_state
-from oaibg.engine.retry import BLOCKED_AFTER, BUSY_PATIENCE, CREATE_TIMEOUT, REPLY_GRACE, Patience
 from oaibg.engine.verdicts import (
     CreateVerdict,
     create_error,
@@ -17,7 +23,7 @@ from oaibg.engine.verdicts import (
     passing_hint,
     refuses_stream,
 )
-from oaibg.state.file import StateError
+from oaibg.state.database import StateError
 from oaibg.state.store import Intent
 
 if TYPE_CHECKING:

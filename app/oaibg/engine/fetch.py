@@ -6,11 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
+from oaibg.engine.patience import LEAST_LOOK, ask, unasked
 from oaibg.engine.persist import local_copy
-from oaibg.engine.retry import LEAST_LOOK, ask, unasked
 from oaibg.engine.verdicts import is_missing
 from oaibg.state.commits import patiently
-from oaibg.state.file import StateError
+from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload

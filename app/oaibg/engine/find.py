@@ -9,7 +9,7 @@ from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
 from oaibg.engine import report
 from oaibg.engine.persist import state_warning
 from oaibg.state.commits import patiently, patiently_blocking
-from oaibg.state.file import KeyBusyError, StateError
+from oaibg.state.database import KeyBusyError, StateError
 from oaibg.state.store import line_key, lock_key
 
 if TYPE_CHECKING:

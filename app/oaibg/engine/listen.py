@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
+from oaibg.engine.patience import REQUEST_TIMEOUT, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.retry import REQUEST_TIMEOUT, Patience
-from oaibg.engine.text_lines import TextLines
+from oaibg.engine.stream_text import TextLines
 from oaibg.engine.verdicts import is_passing
 
 if TYPE_CHECKING:

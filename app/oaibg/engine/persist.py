@@ -8,7 +8,7 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import OaibgError, Unavailable, UsageError
 from oaibg.engine import report
 from oaibg.state.commits import patiently
-from oaibg.state.file import StateBusyError, StateError
+from oaibg.state.database import StateBusyError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

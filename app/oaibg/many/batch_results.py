@@ -8,9 +8,10 @@ from typing import IO, TYPE_CHECKING
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
 from oaibg.contract.events import Final
-from oaibg.engine import commands, persist, report, retry, verdicts
-from oaibg.engine.follow import End
+from oaibg.engine import commands, persist, report, verdicts
 from oaibg.engine.job import Job
+from oaibg.engine.patience import BLOCKED_AFTER, LEAST_LOOK, Patience
+from oaibg.engine.poll import End
 from oaibg.many.results_file import REFUSED, code_of, read_line
 from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import Tally
@@ -143,11 +144,11 @@ class BatchResults:
 async def _download(file_id: str, content: IO[bytes], job: Job, context: Context) -> bool:
     """Fetch a file, and report each failed try; False if the wait budget is spent."""
     api, clock = await context.connect(), context.clock
-    patience = retry.Patience(clock, deadline=context.deadline)
+    patience = Patience(clock, deadline=context.deadline)
     while True:
         content.seek(0)
         content.truncate()
-        least = 0.01 if patience.failures else retry.LEAST_LOOK
+        least = 0.01 if patience.failures else LEAST_LOOK
         left = max(context.deadline - clock.monotonic(), least)
         try:
             await api.download(file_id, content, min(left, TRANSFER_SECONDS))
@@ -166,14 +167,14 @@ async def _download(file_id: str, content: IO[bytes], job: Job, context: Context
             return True
 
 
-def _delay(file_id: str, failure: CallFailed, patience: retry.Patience, now: float) -> float:
+def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) -> float:
     """Seconds until a file is asked for again; raises what ends that."""
     if verdicts.is_auth(failure):
         raise verdicts.auth_error(failure) from failure
     if not verdicts.is_passing(failure) and not patience.doubts:
         message = f"The batch's file {file_id} can't be fetched: {failure.message}"
         raise NotFound.of(failure, message) from failure
-    patience.give_up_at(min(patience.give_up, now + retry.BLOCKED_AFTER))
+    patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))
     delay = patience.delay()
     if now + delay >= patience.give_up:
         message = f"The batch's file {file_id} could not be fetched: {failure.message}"

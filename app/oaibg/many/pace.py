@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oaibg.contract.errors import CallFailed
-from oaibg.engine.retry import LEAST_LOOK, REPLY_GRACE, retry_after
+from oaibg.engine.patience import LEAST_LOOK, REPLY_GRACE, retry_after
 from oaibg.engine.verdicts import OUT_OF_TURN, is_busy
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from oaibg.contract.errors import StdoutGone
 from oaibg.contract.events import exit_code_of
 from oaibg.output.renderers import JsonLines, RawText
 from oaibg.output.stdout import Stdout, prose
-from oaibg.process.signals import handle_signals
+from oaibg.process.early_signals import handle_signals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from oaibg.state.file import StateBusyError, StateError
+from oaibg.state.database import StateBusyError, StateError
 
 if TYPE_CHECKING:
     import asyncio

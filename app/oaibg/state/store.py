@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.files import TEMPORARY, save
-from oaibg.state import file
-from oaibg.state.file import StateBusyError, StateError, changing, translated
+from oaibg.state import database
+from oaibg.state.database import StateBusyError, StateError, changing, translated
 from oaibg.state.rows import Intent, Row, line_key, lock_key
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Store:
         self._pruned = False
         self._now = now
         with translated():
-            self._db = file.open_database(self._folder)
+            self._db = database.open_database(self._folder)
 
     @property
     def is_durable(self) -> bool:
@@ -206,7 +206,7 @@ class Store:
         if self._folder is None:
             raise StateError("state_unwritable", "A job key needs a state that can be written.")
         with translated(), suppress(BlockingIOError):
-            return file.lock_name(self._folder, f"{base_url}\n{job_key}")
+            return database.lock_name(self._folder, f"{base_url}\n{job_key}")
         return None
 
     def unlock(self, lock: int) -> None:
@@ -215,7 +215,7 @@ class Store:
 
     def set_aside(self) -> str | None:
         """The name of a corrupt file that was set aside and is still there; its keys are lost."""
-        found = self._folder.glob(f"{file.FILE}.corrupt-*") if self._folder is not None else ()
+        found = self._folder.glob(f"{database.FILE}.corrupt-*") if self._folder is not None else ()
         return min((path.name for path in found), default=None)
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
 from oaibg.engine.fetch import kept_copy, not_found
+from oaibg.engine.patience import BLOCKED_AFTER, LEAST_LOOK, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.retry import BLOCKED_AFTER, LEAST_LOOK, Patience
 from oaibg.engine.verdicts import auth_error, passing_hint
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, Unavailable
 from oaibg.engine import commands, report, verdicts
 from oaibg.engine.create import create_locked
-from oaibg.engine.follow import PollTimes
 from oaibg.engine.job import Job
+from oaibg.engine.poll import PollTimes
 from oaibg.engine.submission import Submission
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.results_file import ResultsFile, code_of
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
-from oaibg.state.file import StateError
+from oaibg.state.database import StateError
 from oaibg.state.store import line_key
 
 if TYPE_CHECKING:

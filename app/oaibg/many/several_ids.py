@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from oaibg.engine import commands
 from oaibg.engine.commands import closing
 from oaibg.engine.find import Target
-from oaibg.engine.follow import PollTimes
 from oaibg.engine.job import Job
+from oaibg.engine.poll import PollTimes
 from oaibg.many.pace import CONNECTIONS
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally

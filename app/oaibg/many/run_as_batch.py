@@ -16,9 +16,9 @@ from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnk
 from oaibg.engine import commands, persist, report, verdicts
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
-from oaibg.engine.follow import End, PollTimes, follow
 from oaibg.engine.job import Job
-from oaibg.engine.retry import ask
+from oaibg.engine.patience import ask
+from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.submission import Submission
 from oaibg.many.batch_results import TMPDIR_HINT, TRANSFER_SECONDS, BatchResults
 from oaibg.many.plan import digest, locked_run

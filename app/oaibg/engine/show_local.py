@@ -16,7 +16,7 @@ from oaibg.engine.fetch import may_have_changed
 from oaibg.engine.find import Target, find_blocking
 from oaibg.engine.persist import local_copy, state_error, state_warning
 from oaibg.state.commits import patiently_blocking
-from oaibg.state.file import StateError
+from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

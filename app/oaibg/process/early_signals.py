@@ -1,0 +1,46 @@
+"""Signals in the first moments, before anything large is imported; later `lifecycle` has them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # `typing` is not imported before signals are handled
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
+
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""The signals that end a run."""
+
+
+def handle_signals(handler: object) -> None:
+    """Handle the signals that end a run; one that was ignored at the start (nohup) stays so."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
+    """A signal while imports are under way: nothing was sent, and nothing else is known.
+
+    The line is that of `oaibg.contract.events.Interrupted`, which is not imported yet.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    now = time.time()
+    ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
+    outcome = '"not_created"' if sys.argv[1:2] == ["submit"] else "null"
+    name = signal.Signals(signum).name
+    line = (
+        f'{{"ts":"{ts}","v":1,"event":"interrupted","response_id":null,"signal":"{name}",'
+        f'"status":null,"job_cancelled":false,"outcome":{outcome},"exit_code":{128 + signum},'
+        '"next":null}\n'
+    )
+    try:
+        if not {"--human", "--output-text"} & set(sys.argv):
+            os.write(1, line.encode())
+    finally:
+        os._exit(128 + signum)
