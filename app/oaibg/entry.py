@@ -1,4 +1,4 @@
-"""Where the process starts: signals have their last line before anything large is imported."""
+"""The entry point: signals are handled before anything large is imported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def entry() -> NoReturn:
 
 
 def _fill_standard_streams() -> None:
-    """Give a closed stdin, stdout or stderr something: the next file that is opened would be it."""
+    """Open the null device for closed standard streams, or later files would take their place."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Connections(httpx2.AsyncBaseTransport):
-    """A transport over as many of one connection each as there are requests at a time."""
+    """Uses one transport per concurrent request, each with a single connection."""
 
     def __init__(self, connect: Callable[[], httpx2.AsyncBaseTransport]) -> None:
         self._connect = connect

@@ -30,7 +30,7 @@ class Secrets:
         """A text with `***` for every secret, cut after 1,000 characters."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
-        text = without_credentials(text)
+        text = mask_credentials(text)
         return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
     def mask_log(self) -> None:
@@ -43,7 +43,7 @@ class Secrets:
         return True
 
 
-def without_credentials(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """A text with `***` for the user and password of every URL in it."""
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 

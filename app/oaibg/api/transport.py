@@ -16,7 +16,7 @@ import openai
 
 from oaibg.api.connections import Body, Connections
 from oaibg.api.failures import call_failed, plain
-from oaibg.api.secrets import Secrets, without_credentials
+from oaibg.api.secrets import Secrets, mask_credentials
 from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Transport:
             raise AuthRefused(str(error), code="client", outcome="not_created") from error
         except (ImportError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
             # UnicodeError and ssl.SSLError are among these.
-            message = f"{without_credentials(plain(error))} ({type(error).__name__})"
+            message = f"{mask_credentials(plain(error))} ({type(error).__name__})"
             raise _unusable(message) from error
         self._check_headers(sdk.default_headers)
         self._made[use] = sdk
@@ -207,7 +207,7 @@ async def _begin_reply(reply: httpx2.Response) -> None:
 
 
 async def _bounded(pieces: AsyncIterator[bytes], exchange: _Exchange) -> AsyncIterator[bytes]:
-    """A body that must end where memory takes it, unless it goes into a file."""
+    """A body whose size is limited if it is read into memory."""
     size = 0
     async for piece in pieces:
         size += len(piece)

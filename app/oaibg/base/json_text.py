@@ -9,7 +9,7 @@ from typing import Any
 from oaibg.base.record import Record
 
 DEPTH = 200
-"""Levels of nesting that are read: not every reader on the way of a line takes more."""
+"""Levels of nesting that are read: some readers of the lines would accept no more."""
 
 
 def read_json(raw: bytes) -> Any:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _NEXT_BYTES = 1 << 20
 """What a command line takes on every system."""
 
-_NOT_AGAIN = ("detach", "resubmit_unknown")
-"""What is left to do is to wait, and a decision is not made twice."""
+_DROPPED_IN_RERUN = ("detach", "resubmit_unknown")
+"""Options that a rerun drops: it has to wait, and does not repeat a decision."""
 
 
 class NextCommand:
@@ -55,16 +55,16 @@ class NextCommand:
 
 
 def rerun_of(context: typer.Context) -> list[str] | None:
-    """The argv of the command that is running, with absolute paths and without its decisions.
+    """The argv of the command that is running, with absolute paths and without `_DROPPED_IN_RERUN`.
 
-    It is None if a prompt would be in it, or what stdin had is gone.
+    It is None if it would contain a prompt, or would read stdin again.
     """
     params = {param.name: param for param in context.command.params}
     ids: list[str] = []
     words: list[str] = []
     for name, value in context.params.items():
         source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE" or name in _NOT_AGAIN:
+        if source is None or source.name != "COMMANDLINE" or name in _DROPPED_IN_RERUN:
             continue
         if name == "instructions" or value == "-":
             return None

@@ -194,7 +194,7 @@ def part_of(options: Record, record: type[R], **more: Any) -> R:
 
 def wait_of(options: SubmitOptions | MonitorOptions, events: Events = "all") -> Wait:
     """How to wait; `events` is what holds if the user does not say."""
-    # All of its options ask for the stream.
+    # Each of these options implies --stream.
     stream = options.stream or options.stream_text or options.starting_after is not None
     return part_of(options, Wait, events=options.events or events, stream=stream)
 

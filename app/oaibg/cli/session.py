@@ -50,7 +50,7 @@ class Session:
         return self.wait.cancel_on_interrupt and self.job.response_id is not None
 
     def last_words(self) -> str | None:
-        """What must be said if stdout takes nothing more: an id that is nowhere else."""
+        """What to print on stderr if stdout is gone: an id that is stored nowhere else."""
         job = self.job
         if job.is_kept or job.outcome != "created":
             return None
@@ -62,7 +62,7 @@ class Session:
     def fail(self, error: OaibgError) -> int:
         """Show the error that ends the run; returns the exit code."""
         if not self.process.rendering:
-            # The options could not be read, but these two still say who reads.
+            # The options could not be parsed, but these two still choose the renderer.
             raw = self.argv[:1] == ["show"] and "--output-text" in self.argv
             self.process.render(human="--human" in self.argv, raw=raw)
         try:
@@ -100,7 +100,7 @@ class Session:
     def open(self, *, rate: float | None = None) -> Context:
         """Open the state, and all else that a command works with.
 
-        `rate` is of a run over several jobs, which share it all: the reads a second that it makes.
+        `rate` is the reads per second of a run over several jobs, which share all this.
         """
         from oaibg.base.clock import RealClock
         from oaibg.engine.context import Context, Shared

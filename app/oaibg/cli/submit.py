@@ -37,7 +37,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     wait = wait_of(options, "changes" if many else "all")
     job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
     session.begin(job, wait, output_of(options))
-    environment.base_url()  # what is wrong with it is said before anything is read
+    environment.base_url()  # a wrong value is reported before anything is read
     files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
     given = read_sources(
         part_of(options, Sources, attach=tuple(options.attach or ()), others=files)

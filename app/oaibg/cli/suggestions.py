@@ -170,7 +170,7 @@ def _path(command: Any) -> str:
 
 
 def _nearest(word: str, names: Iterable[str]) -> str:
-    """The name that a word begins, else one that begins it, else the one most like it, or none."""
+    """A name that starts with the word, else one that the word starts with, else the closest."""
     word = word.lower().lstrip("-")
     bare = {name.lstrip("-"): name for name in names}
     begun = sorted((name for name in bare if word and name.startswith(word)), key=len)

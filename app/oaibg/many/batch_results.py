@@ -61,7 +61,7 @@ class BatchResults:
         tally = self._tally
         for status in self._results.statuses.values():
             tally.count(status, code_of(status))
-        more = tally.going_on or tally.counts["not_submitted"] or self._unfetched
+        more = tally.still_running or tally.counts["not_submitted"] or self._unfetched
         next_ = context.next_command.rerun() if more else None
         return tally.summary(context, next_=next_, response_id=batch_id)
 
@@ -168,7 +168,7 @@ async def _download(file_id: str, content: IO[bytes], job: Job, context: Context
 
 
 def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) -> float:
-    """Seconds until a file is asked for again; raises what ends that."""
+    """Seconds until the next try to fetch a file; raises if there is none."""
     if verdicts.is_auth(failure):
         raise verdicts.auth_error(failure) from failure
     if not verdicts.is_passing(failure) and not patience.doubts:

@@ -26,7 +26,7 @@ CONNECTIONS = 8, 200
 """The fewest and the most requests at a time."""
 
 _FORGETTING = 1.0001
-"""By what the time of the fastest request grows with each other one."""
+"""The factor by which the time of the fastest request grows with every other one."""
 
 _RATE_WINDOW = 20
 """Requests over which the rate is measured."""
@@ -37,10 +37,10 @@ _RECOVERY = 0.97
 
 
 class Paced:
-    """The calls that all jobs of a run share: as those that it wraps, but for the pace.
+    """The calls that all jobs of a run share: those that it wraps, at a limited pace.
 
-    Reads are bounded in number. Reads slow down together when the API says that there are too many,
-    and so do creates, for which it has other limits. `rate` is reads a second.
+    Concurrent reads are limited. Reads slow down together when the API reports too many, and so do
+    creates, for which it has other limits. `rate` is reads per second.
     """
 
     def __init__(self, calls: Calls, clock: Clock, rate: float) -> None:
@@ -149,11 +149,11 @@ class Pace:
 
 
 class Gate:
-    """Bounds the requests at a time to what the rate takes.
+    """Limits the concurrent requests to what the rate needs.
 
-    By Little's law that is the rate times the time that a request takes on average; twice as many
-    are let through. If the process itself is what they wait for, more of them would only wait
-    longer: the time of the fastest is free of that, and sets a bound. `rate` is requests a second.
+    By Little's law that is the rate times the average time of a request; twice as many are let
+    through. If they wait for the process itself, more of them would only wait longer: the time of
+    the fastest is free of that wait, and sets a bound. `rate` is requests per second.
     """
 
     def __init__(self, rate: float) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
 
 REFUSED = "refused"
-"""What a job counts as that the API refused to create."""
+"""The status of a job that the API refused to create."""
 
 
 class ResultLine(NamedTuple):
@@ -43,9 +43,9 @@ class ResultLine(NamedTuple):
 class ResultsFile:
     """The results of a run; each custom_id has one line.
 
-    A last line that was cut off (by kill -9, or a full disk) is removed. `known` has the custom_ids
-    that may be there, each with the `id` of its line, or None if the API gives that: a file with
-    others is another run's. It is None itself if this can't be known.
+    A last line that was cut off (by kill -9, or a full disk) is removed. `known` maps the
+    custom_ids that may be there to the `id` of their line, or to None if the API sets it: a file
+    with others belongs to another run. It is None itself if this can't be known.
 
     Raises:
         UsageError: it can't be used, or is not a results file of this run.

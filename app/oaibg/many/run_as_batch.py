@@ -124,7 +124,7 @@ async def _create_or_find(
     sent = row is not None and row.step == "sending"
     if sent:
         job.note_sending()
-        # Who decides for another batch must have learnt that there is none so far.
+        # Before another batch is submitted, the API must have confirmed that there is none.
         insist = plan.resubmit_unknown
         if await _find_again(mark, submission, job, context, searches=1, insist=insist):
             return Created()

@@ -47,7 +47,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             members = run.members()
             await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
             for _ in members:
-                pass  # what a signal has kept from beginning is counted
+                pass  # this counts the jobs that a signal kept from starting
         lost = run.tally.counts["outcome_unknown"] + run.tally.counts["not_found"]
         is_unfinished = len(results.missing or ()) > lost
         next_ = context.next_command.rerun() if is_unfinished else None
@@ -68,7 +68,7 @@ class _FileRun:
         self.tally = Tally()
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
-        self._stopped = False
+        self._submits_no_more = False
         """Whether nothing more is submitted: it would fail, too."""
 
     def members(self) -> Iterator[Member]:
@@ -78,7 +78,7 @@ class _FileRun:
         for ended in [done[line.custom_id] for line in lines if line.custom_id in done]:
             self.tally.count(ended, code_of(ended))
         for number, line in enumerate(sorted(todo, key=self._is_new)):
-            if (status := self._left_alone(line, number)) is not None:
+            if (status := self._status_if_skipped(line, number)) is not None:
                 self.tally.count(status, ExitCode.STILL_RUNNING)
             else:
                 yield line.custom_id, partial(self._run, line, number)
@@ -87,11 +87,11 @@ class _FileRun:
         row = self._rows.get(line.custom_id)
         return row is None or row.step == "intent"
 
-    def _left_alone(self, line: Line, number: int) -> str | None:
-        """What a job counts as that is not begun any more; None for the others."""
+    def _status_if_skipped(self, line: Line, number: int) -> str | None:
+        """The status to count a job under if it is not started any more; else None."""
         interrupted, late = self.tally.interrupted, self._is_late()
         if self._is_new(line):
-            return "not_submitted" if self._stopped or interrupted or late else None
+            return "not_submitted" if self._submits_no_more or interrupted or late else None
         # A start that took the whole wait budget still leaves one look at what is alive.
         if interrupted or (late and number >= self._plan.max_in_flight):
             return self._rows[line.custom_id].status or "unknown"
@@ -121,7 +121,7 @@ class _FileRun:
             created = await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
             if refusal.code in verdicts.SPENT or verdicts.is_no_api(refusal):
-                self._stopped = True
+                self._submits_no_more = True
             else:
                 await self._add_refusal(refusal, job, context)
             raise
@@ -129,10 +129,10 @@ class _FileRun:
             if self._is_late():
                 self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
                 return None
-            self._stopped = True
+            self._submits_no_more = True
             raise
         except (AuthRefused, StateError):
-            self._stopped = True
+            self._submits_no_more = True
             raise
         times = PollTimes(poll_seconds, spread=spread(number))
         return await commands.see_through(created, job, context, times, one_of_many=True)

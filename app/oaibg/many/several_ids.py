@@ -40,7 +40,7 @@ async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
     def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
         return commands.cancel(target, job, context)
 
-    # No more than are asked at a time: a job that waits for long takes the API for gone.
+    # No more than the pace admits: a job that waited too long would report the API unavailable.
     return await closing(_each(response_ids, command, context, CONNECTIONS[1]), own, context)
 
 
@@ -58,4 +58,4 @@ async def _each(response_ids: list[str], command: Command, context: Context, at_
 
     members = (member(*one) for one in enumerate(response_ids))
     await side_by_side(members, tally, context, at_once=at_once)
-    return tally.summary(context, next_=context.next_command.monitor(tally.going_on))
+    return tally.summary(context, next_=context.next_command.monitor(tally.still_running))

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     """A job: its custom_id, and the steps that run it. They return the event that ends the job's
     part of the run; None if they have counted the job."""
 
-_COLLECTIONS = 50_000, 20, 100
+_GC_THRESHOLDS = 50_000, 20, 100
 """Objects, and younger collections, between two collections of garbage."""
 
 
 def spread(number: int) -> float:
-    """A part of an interval for the job of that number: any row of them lies evenly in (0, 1]."""
+    """A fraction of an interval for a job; consecutive numbers are spread evenly over (0, 1]."""
     return 1.0 - number * 0.6180339887498949 % 1  # the golden ratio
 
 
@@ -67,7 +67,7 @@ async def side_by_side(
                 group.create_task(run(*member))
 
     # Thousands of jobs are objects that stay: to look through them again and again finds nothing.
-    gc.set_threshold(*_COLLECTIONS)
+    gc.set_threshold(*_GC_THRESHOLDS)
     running = asyncio.create_task(run_all())
     running.add_done_callback(lambda _: outbox.put_nowait(None))
     while True:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
 
 WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 0)
-"""Exit codes of single jobs, the worst first: it is the run's. A signal comes before all. A job
-has 2 if the state can't take it any more."""
+"""Exit codes of single jobs, worst first: the worst is the run's. A signal outranks them
+all. A job has 2 if the state can't store it any more."""
 
 
 class Tally:
@@ -22,7 +22,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.going_on: list[str] = []
+        self.still_running: list[str] = []
         """The ids of jobs that continue at the API."""
         self.interrupted = False
         """Whether a signal ended the run."""
@@ -38,8 +38,8 @@ class Tally:
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - it is the last event of its job
         self.count(_status(event), code, jobs=jobs)
-        if event.response_id is not None and _goes_on(event):
-            self.going_on.append(event.response_id)
+        if event.response_id is not None and _is_still_running(event):
+            self.still_running.append(event.response_id)
 
     def note_interrupt(self) -> None:
         """Note that a signal ends the run."""
@@ -78,7 +78,7 @@ def _status(event: Event) -> str:
     return status or "unknown"
 
 
-def _goes_on(event: Event) -> bool:
+def _is_still_running(event: Event) -> bool:
     """Whether the job is still alive at the API, as far as is known."""
     if isinstance(event, Interrupted):
         return not event.job_cancelled

@@ -1,4 +1,4 @@
-"""Writing to stdout and stderr: what was written is out, and no reader is waited for too long."""
+"""Unbuffered writing to stdout and stderr, without waiting too long for a reader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oaibg.base.text import inert
 from oaibg.contract.errors import ExitCode, StdoutGone
 
 _STALL = 0.25
-"""Seconds in which a reader that reads takes something."""
+"""Seconds without room to write after which nobody counts as reading."""
 
 
 class Stdout:
@@ -48,10 +48,10 @@ class Stdout:
 
 
 def write_some(descriptor: int, data: memoryview) -> int | None:
-    """Write as much as is taken at once; returns how much that was, None if nobody reads.
+    """Write as much as fits at once; returns how many bytes, or None if nobody reads.
 
-    What fits a pipe that is ready never blocks; a write that did would keep a signal waiting for
-    as long as nobody reads. Some pipes do not block at all.
+    PIPE_BUF bytes never block on a pipe that is ready; a write that blocked would hold a signal up
+    for as long as nobody reads. Some pipes do not block at all.
 
     Raises:
         OSError: the descriptor is closed, or what it leads to is gone or full.

@@ -97,7 +97,7 @@ class Process:
             self._end_by(self._put_off)
 
     async def emit(self, event: Event) -> None:
-        """As `write`; while nobody reads, the other jobs of a run go on."""
+        """Like `write`, but the other jobs of a run continue while nobody reads."""
         if not self.several or self.stdout.is_ready():
             self.write(event)
             return
@@ -175,7 +175,7 @@ class Process:
             self._end_by(signum)
 
     def _end_by(self, signum: int) -> NoReturn:
-        """During start-up, or asked a second time: say what is known, and end."""
+        """During start-up, or at a second signal: report what is known, and end."""
         self._put_off = None
         with suppress(BaseException):
             self.write(self._command.interrupted(signum))

@@ -46,9 +46,8 @@ def patiently_blocking(call: Callable[[], T], clock: Clock) -> T:
 class Commits:
     """Writes of many jobs to the state, which go out as few transactions.
 
-    Each transaction takes a sync of the disk. What comes within a moment of the last one waits for
-    its end, and all that has come until then goes out together; each writer learns when its own
-    write is on the disk.
+    Each transaction costs a disk sync. Writes that come soon after the last one wait a moment, and
+    are committed together; each writer learns when its own write is on the disk.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:

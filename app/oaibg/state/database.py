@@ -89,7 +89,7 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
 
 
 @contextmanager
-def changing(db: sqlite3.Connection) -> Iterator[None]:
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """A transaction, or a part of the one that is open; after a `StateError` nothing is changed."""
     with translated():
         if db.in_transaction:

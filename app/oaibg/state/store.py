@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.files import TEMPORARY, save
 from oaibg.state import database
-from oaibg.state.database import StateBusyError, StateError, changing, translated
+from oaibg.state.database import StateBusyError, StateError, transaction, translated
 from oaibg.state.rows import Intent, Row, line_key, lock_key
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Store:
         A row with the same job key that is still at the step `intent` was never sent: this one
         replaces it. Callers with a job key hold its lock.
         """
-        with changing(self._db):
+        with transaction(self._db):
             if intent.job_key is not None:
                 self._db.execute(
                     "DELETE FROM jobs WHERE base_url = ? AND job_key = ? AND step = 'intent'"
@@ -98,7 +98,7 @@ class Store:
 
         Its job key is taken from `over`, a job of unknown outcome, if that is given.
         """
-        with changing(self._db):
+        with transaction(self._db):
             if over is not None:
                 self._db.execute("UPDATE jobs SET superseded = 1 WHERE id = ?", (over.id,))
             key = over.job_key if over is not None else None
@@ -106,13 +106,13 @@ class Store:
 
     def unsent(self, number: int, *, over: Row | None = None) -> None:
         """Return to the intent: it is certain that nothing was created, and a retry follows."""
-        with changing(self._db):
+        with transaction(self._db):
             self._update("step = 'intent'", "id = ?", number)
             self._give_key_back(number, over)
 
     def not_created(self, number: int, *, over: Row | None = None) -> None:
         """Remove an intent: it is certain that nothing was created."""
-        with changing(self._db):
+        with transaction(self._db):
             self._db.execute("DELETE FROM jobs WHERE id = ?", (number,))
             self._give_key_back(number, over)
 
@@ -126,7 +126,7 @@ class Store:
     ) -> None:
         """Note the status of a job that was just read; add the job if it is not known yet."""
         job = {"base_url": base_url, "response_id": response_id}
-        with changing(self._db):
+        with transaction(self._db):
             changes = "status = ?, model = coalesce(?, model)"
             if not self._update(changes, _BY_ID, status, model, *job.values()):
                 self._insert(step="followed", status=status, model=model, **job)
@@ -134,7 +134,7 @@ class Store:
     def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
         """What each write returned, or the `StateError` that undid it; in one transaction."""
         outcomes: list[Any] = []
-        with changing(self._db):
+        with transaction(self._db):
             for write in writes:
                 self._db.execute("SAVEPOINT one")
                 try:
@@ -231,7 +231,7 @@ class Store:
     def _update(self, changes: str, where: str, *values: object) -> int:
         """Change rows, and return how many; the values are those of `changes`, then of `where`."""
         sql = f"UPDATE jobs SET updated_at = ?, {changes} WHERE {where}"  # noqa: S608
-        with changing(self._db):
+        with transaction(self._db):
             return self._db.execute(sql, (self._now(), *values)).rowcount
 
     def _note(self, number: int, changes: str, *values: str | None) -> None:
@@ -269,7 +269,7 @@ class Store:
             with suppress(OSError):  # an old file that can't be removed keeps no new one out
                 (folder / f"{name}.json").unlink()
         if found:
-            with changing(self._db):
+            with transaction(self._db):
                 self._db.execute(f"UPDATE jobs SET result = NULL WHERE {where}", values)  # noqa: S608
 
 

@@ -1,4 +1,4 @@
-"""The house: which folder may import which, who alone uses which library, and who changes state."""
+"""The architecture: what each folder may import, and which code may change an object's state."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def imported(name: str) -> frozenset[str]:
 
 
 def folder(name: str) -> str:
-    """The folder of a module; of the package's own face the package."""
+    """The folder of a module; for the package itself, the package."""
     return name.split(".")[1] if "." in name else name
 
 
@@ -113,7 +113,7 @@ def test_no_folder_imports_one_above_it() -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    """There is no circle of imports, not even of imports for types alone."""
+    """There are no import cycles, not even through imports for types only."""
     left: dict[str, set[str]] = {name: set() for name in MODULES}
     for name, other in arrows():
         left[name].add(other)
@@ -135,7 +135,7 @@ def test_a_library_has_one_user(library: str, home: str) -> None:
 
 @pytest.mark.parametrize("place", ["engine", "many"])
 def test_nobody_changes_the_state_of_another_object(place: str) -> None:
-    """An attribute, and what it holds, is assigned to by the methods of its own object."""
+    """Only an object's own methods assign to its attributes and their contents."""
     wrong = [
         f"{name}:{target.lineno}: {ast.unparse(target)}"
         for name in MODULES
@@ -170,7 +170,7 @@ def assigned(module: ast.Module) -> Iterator[ast.expr]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_small_and_says_what_it_owns(name: str) -> None:
-    """At most so many lines, and a docstring at the top."""
+    """A module has at most LINES_MAX lines, and a docstring at the top."""
     lines = MODULES[name].read_text().count("\n")
     assert lines <= LINES_MAX
     assert ast.get_docstring(tree(name))
