@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from forkserver import ForkServer, IoFault
     from oaibg.api.calls import Stream
-    from oaibg.engine.submission import Submission
+    from oaibg.engine.claim import Submission
     from oaibg.state.database import StateError
 
 BASE_URL = "http://api.test/v1"

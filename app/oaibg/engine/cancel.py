@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.contract.errors import CallFailed, ExitCode
 from oaibg.engine import report
 from oaibg.engine.fetch import fetch
+from oaibg.engine.find import find
 from oaibg.engine.patience import ask
 from oaibg.engine.persist import remember_payload
 from oaibg.engine.verdicts import is_passing
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.contract.events import CancelResult, Event
     from oaibg.engine.context import Context
+    from oaibg.engine.find import Target
     from oaibg.engine.job import Job
 
 CONFIRMS = 5
@@ -28,8 +30,9 @@ _QUICK_SECONDS = 5.0
 _QUICK_INTERVAL, _QUICK_TIMEOUT = 0.5, 2.0
 
 
-async def cancel_job(job: Job, context: Context) -> CancelResult:
+async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult:
     """Cancel a job, and report its true status."""
+    await find(target, job, context)
     api = await context.connect()
     refusal: CallFailed | None = None
     try:
@@ -64,11 +67,10 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
         OaibgError: there is no connection to be had.
     """
     payload = await _cancel_and_look(job, context)
-    if payload is None:
-        return False
-    job.note_status(payload.status)
-    await remember_payload(payload, job, context)
-    return payload.status == "cancelled"
+    if payload is not None:
+        job.note_status(payload.status)
+        await remember_payload(payload, job, context)
+    return payload is not None and payload.status == "cancelled"
 
 
 async def _cancel_and_look(job: Job, context: Context) -> Payload | None:
