@@ -66,15 +66,6 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     Raises:
         OaibgError: there is no connection to be had.
     """
-    payload = await _cancel_and_look(job, context)
-    if payload is not None:
-        job.note_status(payload.status)
-        await remember_payload(payload, job, context)
-    return payload is not None and payload.status == "cancelled"
-
-
-async def _cancel_and_look(job: Job, context: Context) -> Payload | None:
-    """Cancel, and look until the job has ended; returns what was seen last when time is over."""
     api, clock = await context.connect(), context.clock
     give_up = clock.monotonic() + _QUICK_SECONDS
     call: Callable[[str, float], Awaitable[Payload | None]] = api.cancel
@@ -89,14 +80,18 @@ async def _cancel_and_look(job: Job, context: Context) -> Payload | None:
             if not is_passing(failure):
                 # A refusal may mean that the job has ended already: the retrieve tells the truth.
                 call, refusal = api.retrieve, failure
-        if latest is not None and latest.ended:
-            return latest
-        if latest is not None and refusal is not None:
-            await context.emit(_refused(job, refusal))
-            return latest
+        if latest is not None and (latest.ended or refusal is not None):
+            break
         if clock.monotonic() + _QUICK_INTERVAL >= give_up:
-            return latest
+            break
         await clock.sleep(_QUICK_INTERVAL)
+    if latest is None:
+        return False
+    if refusal is not None and not latest.ended:
+        await context.emit(_refused(job, refusal))
+    job.note_status(latest.status)
+    await remember_payload(latest, job, context)
+    return latest.status == "cancelled"
 
 
 def _refused(job: Job, refusal: CallFailed) -> Event:

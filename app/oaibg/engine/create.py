@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from oaibg.contract.errors import CallFailed, OaibgError, Unavailable
 from oaibg.engine import report, verdicts
 from oaibg.engine.claim import claim, settle
-from oaibg.engine.patience import (
-    BLOCKED_AFTER,
-    BUSY_PATIENCE,
-    CREATE_TIMEOUT,
-    REPLY_GRACE,
-    Patience,
-)
+from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, warn_of_state
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
 from oaibg.state.database import StateError
@@ -32,7 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TIMEOUT = 120.0
 _CANCEL_GRACE = 0.5
+
+_BUSY_PATIENCE = 600.0
+"""Seconds that a submit goes on trying while the API says that it is too busy to accept it."""
 
 _LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
 
@@ -149,7 +147,7 @@ class _Creation:
 
     async def _send(self, api: Calls, seconds: float) -> Created:
         job, create = self._job, self._submission.create
-        limit = min(CREATE_TIMEOUT, seconds)
+        limit = min(_TIMEOUT, seconds)
         body = self._submission.request.sent_body(stream=job.streams)
         stream: Stream | None = None
         try:
@@ -182,7 +180,7 @@ class _Creation:
             raise create_error(failure)
         self._job.note_outcome("not_created")
         if verdict in (CreateVerdict.UNREACHABLE, CreateVerdict.BUSY):
-            seconds = BUSY_PATIENCE if verdict is CreateVerdict.BUSY else BLOCKED_AFTER
+            seconds = _BUSY_PATIENCE if verdict is CreateVerdict.BUSY else BLOCKED_AFTER
             patience.give_up_at(self._began + seconds)
             left, delay = patience.left(), patience.delay()
             if patience.retry_after() is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
 from oaibg.engine import report
-from oaibg.engine.persist import state_warning
+from oaibg.engine.persist import state_warnings
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
 from oaibg.state.store import line_key, lock_key
@@ -68,16 +68,14 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
     """An id is enough to go on with; a key is not."""
     if target.response_id is None:
         raise error
-    warning = state_warning(error, job, context)
-    return [] if warning is None else [warning]
+    return state_warnings(error, job, context)
 
 
 def _other_base_url(response_id: str, job: Job, context: Context) -> list[Event]:
     """A warning if the id was submitted to another base URL."""
     store, base_url = context.store, context.base_url
-    if store.by_id(base_url, response_id) is not None:
-        return []
-    other = store.elsewhere(base_url, response_id)
+    known = store.by_id(base_url, response_id)
+    other = store.elsewhere(base_url, response_id) if known is None else None
     if other is None:
         return []
     message = (

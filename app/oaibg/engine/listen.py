@@ -48,11 +48,7 @@ _ITEM_TYPE_LENGTH = 100
 class Listener:
     """Listens to one job; a failed stream is never the job's failure.
 
-    Args:
-        job: whose stream it is.
-        context: what to work with.
-        api: opens streams.
-        stream: the one that the create opened.
+    `stream` is the one that the create opened.
     """
 
     def __init__(
@@ -70,7 +66,7 @@ class Listener:
         self._news = 0
         """New events that the present connection brought."""
         self._patience = Patience(context.clock)
-        """Counts the connections in a row that brought nothing new."""
+        """With the connections in a row that brought nothing new."""
         self._connect_at = -math.inf
         self._asked_again = -2
         """The number after which a gap was found, and was asked for once more."""
@@ -89,16 +85,10 @@ class Listener:
     ) -> Payload | None:
         """Wait as the polling loop does between two polls, and emit what comes meanwhile.
 
-        Returns when the job has ended, or should be looked at: nothing came for `seconds`, the
-        stream has broken off without bringing anything, or what it brought is not all of it.
-
-        Args:
-            seconds: how long nothing may come at first.
-            limit: when to return in any case, on the monotonic clock.
-            interval: how long nothing may come between two events, if not as between polls.
-
-        Returns:
-            The whole of the job, if it has ended.
+        Returns the whole of the job if it has ended; None if it should be looked at: nothing came
+        for `seconds` (or between two events for `interval`, by default that of the polls), the
+        stream has broken off without bringing anything, what it brought is not all of it, or
+        `limit` is reached, a time on the monotonic clock.
         """
         clock, interval = self._context.clock, interval or self._context.wait.poll_seconds
         self._look, self.heard, self.answer = False, False, None
@@ -111,13 +101,13 @@ class Listener:
             if not self._usable or now < self._connect_at:
                 await clock.sleep(min(until, self._connect_at if self._usable else until) - now)
                 continue
-            if not await self._comes(min(until, self._text.due) - now):
-                await self._flush()
-            else:
-                before = self._news
+            before = self._news
+            if await self._comes(min(until, self._text.due) - now):
                 await self._take()
-                if self._news > before:
-                    silent = max(silent, clock.monotonic() + interval)
+            else:
+                await self._flush()
+            if self._news > before:
+                silent = max(silent, clock.monotonic() + interval)
             self._note_reported()
         await self._flush(now=True)
         self._note_reported()
@@ -225,12 +215,16 @@ class Listener:
             return
         if number is not None and number <= self._last:
             return
-        if number is not None and number > max(self._last + 1, 1):  # some count from 1
-            if not self._gaps and self._asked_again != self._last:
+        first = max(self._last + 1, 1)  # some count from 1
+        if number is not None and number > first and not self._gaps:
+            if self._asked_again != self._last:
                 self._asked_again = self._last
                 await self.close()
                 return
-            await self._note_gap(number)
+            self._gaps = True
+            missing = f"the events from {self._last + 1} to {number - 1}"
+            message = f"The job's stream leaves out {missing}; its result will be read whole."
+            await self._warn("stream_gap", message)
         if not await self._report(event, kind):
             return
         if kind.startswith("response."):
@@ -238,14 +232,7 @@ class Listener:
             self._unnumbered = self._unnumbered or number is None
         if number is not None:
             self._last = number
-        await self._note_state(event.payload if _OF_THE_JOB.fullmatch(kind) else None, kind)
-
-    async def _note_gap(self, number: int) -> None:
-        if not self._gaps:
-            self._gaps = True
-            missing = f"the events from {self._last + 1} to {number - 1}"
-            message = f"The job's stream leaves out {missing}; its result will be read whole."
-            await self._warn("stream_gap", message)
+        await self._note_state(event)
 
     async def _report(self, event: StreamEvent, kind: str) -> bool:
         """Emit what there is to say of an event; False if it should be said and can't be read."""
@@ -270,10 +257,10 @@ class Listener:
         await self._context.emit(report.progress(self._job, kind, item_type, event.number))
         return True
 
-    async def _note_state(self, payload: Payload | None, kind: str) -> None:
+    async def _note_state(self, event: StreamEvent) -> None:
         """Take the job's state from an event that has it."""
-        job = self._job
-        if kind in _ENDS or (payload is not None and payload.ended):
+        job, payload = self._job, event.payload if _OF_THE_JOB.fullmatch(event.type) else None
+        if event.type in _ENDS or (payload is not None and payload.ended):
             await self.close()
             self._usable = False
             if payload is not None and payload.is_whole and not self._gaps:
@@ -287,7 +274,7 @@ class Listener:
 
     async def _flush(self, *, now: bool = False) -> None:
         """Emit the text that has come since the last line of it, if that is due."""
-        if self._text.is_due(now=now):
+        if self._text.waits and (now or self._context.clock.monotonic() >= self._text.due):
             delta, number = self._text.take()
             await self._context.emit(report.text_delta(self._job, delta, number))
 

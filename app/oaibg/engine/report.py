@@ -68,13 +68,7 @@ def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -
 
 
 def poll_error(
-    failure: CallFailed,
-    job: Job,
-    context: Context,
-    *,
-    attempt: int,
-    consecutive: int,
-    delay: float,
+    failure: CallFailed, job: Job, context: Context, *, attempt: int, consecutive: int, delay: float
 ) -> events.PollError:
     """A read that failed; the next one is in `delay` seconds."""
     return events.PollError(

@@ -13,7 +13,7 @@ DELTA_INTERVAL = 0.35
 
 
 class TextLines:
-    """Deltas that are put together, so that there are a few lines of them a second."""
+    """Takes deltas, and gives lines."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,10 +30,6 @@ class TextLines:
     def due(self) -> float:
         """When the next line is due, on the monotonic clock."""
         return self._next if self._pieces else math.inf
-
-    def is_due(self, *, now: bool) -> bool:
-        """Whether it is time for a line, or for all that is there `now`."""
-        return self.waits and (now or self._clock.monotonic() >= self._next)
 
     def add(self, delta: str, number: int | None) -> None:
         """Take one more."""
