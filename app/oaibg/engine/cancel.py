@@ -63,8 +63,7 @@ async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult
 async def cancel_quickly(job: Job, context: Context) -> bool:
     """Cancel a job because a signal ends the run; returns whether it is cancelled.
 
-    Raises:
-        OaibgError: there is no connection to be had.
+    Raises `OaibgError` if there is no connection to be had.
     """
     api, clock = await context.connect(), context.clock
     give_up = clock.monotonic() + _QUICK_SECONDS

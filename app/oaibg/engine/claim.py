@@ -39,10 +39,8 @@ class Submission(Record):
 async def claim(job_key: str, context: Context) -> tuple[Row | None, int | None]:
     """The key's row in the state, and the key's lock: the right to submit it.
 
-    Without the lock, the key has been submitted already.
-
-    Raises:
-        Unavailable: another process is still submitting the key at the deadline.
+    Without the lock, the key has been submitted already. Raises `Unavailable` if another process is
+    still submitting it at the deadline.
     """
     store, clock = context.store, context.clock
     while True:

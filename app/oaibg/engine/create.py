@@ -49,8 +49,7 @@ class Created(NamedTuple):
 async def create_once(submission: Submission, job: Job, context: Context) -> Created:
     """Create the job, or reattach to the one that its key has.
 
-    Raises:
-        OaibgError: nothing was created, or the outcome is unknown; `job.outcome` says which.
+    Raises `OaibgError` if nothing was created, or the outcome is unknown; `job.outcome` says which.
     """
     if submission.job_key is None:
         return await _Creation(submission, None, job, context).run()

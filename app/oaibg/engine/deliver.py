@@ -23,8 +23,13 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
 
     Partial output, of a job that did not complete, counts too.
     """
-    added = await _add_result(payload, job, context)
-    output = context.output
+    results, output, added = context.results, context.output, True
+    if results is not None:
+        try:
+            await results.add_payload(str(job.custom_id), payload)
+        except OSError as error:
+            added = False
+            await context.emit(report.not_written(job, results.path, error))
     if output.output_json_file is None and output.output_text_file is None:
         events, written = hand_out(payload, job, output)
     else:
@@ -63,15 +68,3 @@ def hand_out(payload: Payload, job: Job, output: Output) -> tuple[list[Event], b
     if output.shows_text:
         events.append(report.output_text(job, text))
     return events, written
-
-
-async def _add_result(payload: Payload, job: Job, context: Context) -> bool:
-    """Add the result to the run's results file, if it has one."""
-    if context.results is None:
-        return True
-    try:
-        await context.results.add_payload(str(job.custom_id), payload)
-    except OSError as error:
-        await context.emit(report.not_written(job, context.results.path, error))
-        return False
-    return True

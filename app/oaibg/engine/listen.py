@@ -56,7 +56,7 @@ class Listener:
     ) -> None:
         self._job, self._context, self._api = job, context, api
         self._stream = stream
-        self._reading: asyncio.Task[StreamEvent | Payload | None] | None = None
+        self._reading: asyncio.Task[StreamEvent | Payload] | None = None
         self._text = TextLines(context.clock)
         self._usable = True
         self._last = -1 if job.last_number is None else job.last_number
@@ -149,14 +149,17 @@ class Listener:
             nap.cancel()
         return self._reading.done()
 
-    async def _read(self) -> StreamEvent | Payload | None:
+    async def _read(self) -> StreamEvent | Payload:
         if self._stream is None:
             after = None if self._last < 0 else self._last
             opened = await self._api.stream(str(self._job.response_id), after, REQUEST_TIMEOUT)
             if isinstance(opened, Payload):
                 return opened
             self._stream = opened
-        return await self._stream.next()
+        event = await self._stream.next()
+        if event is None:
+            raise CallFailed("stream_ended", "it ends too early")
+        return event
 
     async def _take(self) -> None:
         """Take what `_comes` said has come."""
@@ -165,10 +168,7 @@ class Listener:
         try:
             brought = reading.result()
         except CallFailed as failure:
-            await self._broken(failure.message, failure)
-            return
-        if brought is None:
-            await self._broken("it ends too early")
+            await self._broken(failure)
             return
         self._context.note_answer(self._job)
         self.heard = True
@@ -178,20 +178,19 @@ class Listener:
         else:
             await self._hear(brought)
 
-    async def _broken(self, reason: str, failure: CallFailed | None = None) -> None:
+    async def _broken(self, failure: CallFailed) -> None:
         """The connection is over; another one follows, unless there is no hope of it."""
         news, patience = self._news, self._patience
         await self.close()
-        refused = failure is not None and failure.http_status is not None
-        if failure is not None and refused and not is_passing(failure):
-            await self._give_up("stream_unavailable", reason)
+        if not is_passing(failure):
+            await self._give_up("stream_unavailable", failure.message)
             return
         if news and not self._unnumbered:
             patience.answered()
             return
-        patience.failed(failure or CallFailed("stream_ended", reason))
+        patience.failed(failure)
         if patience.failures >= FRUITLESS_MAX or self._unnumbered:
-            await self._give_up("stream_lost", reason)
+            await self._give_up("stream_lost", failure.message)
             return
         self._connect_at = self._context.clock.monotonic() + patience.delay()
         self._look = True
@@ -210,7 +209,7 @@ class Listener:
         kind, number = event.type, event.number
         if kind == "error":
             # Its number may be that of the event that would have come.
-            await self._broken("it ends with an error")
+            await self._broken(CallFailed("stream_ended", "it ends with an error"))
             self._look = True
             return
         if number is not None and number <= self._last:

@@ -59,13 +59,10 @@ class PollTimes:
 async def follow(
     job: Job, context: Context, times: PollTimes, *, delay: float, stream: Stream | None = None
 ) -> End | None:
-    """Poll until the end. A failed poll is never the job's failure.
+    """Poll until the end; returns None if the wait budget is spent.
 
-    With `--stream` the time between two polls is spent listening, which brings most ends sooner;
-    `stream` is the one that the create opened.
-
-    Returns:
-        How the job ended; None if the wait budget is spent.
+    A failed poll is never the job's failure. With `--stream` the time between two polls is spent
+    listening, which brings most ends sooner; `stream` is the one that the create opened.
 
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
@@ -85,8 +82,6 @@ async def follow(
 
 
 class _Poller:
-    """The polling loop of one job."""
-
     def __init__(
         self, job: Job, context: Context, times: PollTimes, api: Calls, listener: Listener | None
     ) -> None:
@@ -125,7 +120,10 @@ class _Poller:
                 raise _blocked(patience.last)
             self._attempt, began = self._attempt + 1, clock.monotonic()
             try:
-                payload = answer or await self._retrieve()
+                left = max(patience.left(), LEAST_LOOK if self._attempt == 1 else 0.0)
+                payload = answer or await self._api.retrieve(
+                    str(job.response_id), patience.timeout(left)
+                )
             except CallFailed as failure:
                 patience.failed(failure)
                 if patience.is_refused:
@@ -144,10 +142,6 @@ class _Poller:
                     await self._listener.hear_rest(patience.deadline)
                 return End(payload)
             del payload, answer  # until the next poll they would only take memory
-
-    async def _retrieve(self) -> Payload:
-        left = max(self._patience.left(), LEAST_LOOK if self._attempt == 1 else 0.0)
-        return await self._api.retrieve(str(self._job.response_id), self._patience.timeout(left))
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
         """Emit the failed poll; returns the seconds until the next one."""

@@ -137,7 +137,7 @@ def final(job: Job, payload: Payload, context: Context, *, written: bool = True)
         incomplete_details=payload.object("incomplete_details"),
         output_text_bytes=len(utf8(payload.text)),
         exit_code=code,
-        next=None if code == ExitCode.OK else _show(job, context),
+        next=None if code == ExitCode.OK else context.next_command.show(str(job.response_id)),
     )
 
 
@@ -190,7 +190,7 @@ def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelRe
     if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
         following = _monitor(job, context.next_command)
     elif code == ExitCode.UNSUCCESSFUL:
-        following = _show(job, context)
+        following = context.next_command.show(str(job.response_id))
     return events.CancelResult(
         response_id=job.response_id,
         status=job.status,
@@ -267,13 +267,8 @@ def _resume(job: Job, next_command: NextCommand) -> list[str] | None:
 
 
 def _monitor(job: Job, next_command: NextCommand) -> list[str] | None:
-    if job.response_id is None:
-        return None
-    return next_command.monitor([job.response_id], job.last_number)
-
-
-def _show(job: Job, context: Context) -> list[str] | None:
-    return None if job.response_id is None else context.next_command.show(job.response_id)
+    ids = [] if job.response_id is None else [job.response_id]
+    return next_command.monitor(ids, job.last_number)
 
 
 def _call_error(failure: CallFailed) -> events.CallError:

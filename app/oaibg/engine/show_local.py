@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event], bool]:
     """Look once at a job in the state: the events so far, and whether they are all.
 
-    If not, the API has to be asked.
-
-    Raises:
-        OaibgError: no such job, or the state can't be used.
+    If not, the API has to be asked. Raises `OaibgError` if there is no such job, or the state can't
+    be used.
     """
     try:
         warnings = find_blocking(target, job, context)
@@ -53,8 +51,7 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
 def list_jobs(limit: int | None, job: Job, context: Context) -> Iterator[Event]:
     """The jobs that the state knows, newest first, and their summary; `job` stands for them all.
 
-    Raises:
-        OaibgError: the state can't be used; what can't be read is not an empty list.
+    Raises `OaibgError` if the state can't be used: what can't be read is not an empty list.
     """
     problem = context.state_problem
     if problem is not None:
