@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
@@ -9,7 +10,7 @@ from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
 from oaibg.state.commits import patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from oaibg.api.calls import Calls, Hook
     from oaibg.api.payload import Payload
@@ -36,23 +37,24 @@ class Submission(Record):
     create: Create | None = None
 
 
-async def claim(job_key: str, context: Context) -> tuple[Row | None, int | None]:
-    """The key's row in the state, and the key's lock: the right to submit it.
+@asynccontextmanager
+async def claim(job_key: str, context: Context) -> AsyncIterator[Row | None]:
+    """Hold the key's lock, the right to submit it; yields its row in the state.
 
-    Without the lock, the key has been submitted already. Raises `Unavailable` if another process is
-    still submitting it at the deadline.
+    A key that is submitted already may do without the lock. Raises `Unavailable` if another process
+    is still submitting it at the deadline.
     """
     store, clock = context.store, context.clock
     while True:
         lock = store.lock(context.base_url, job_key)
         try:
             row = await patiently(lambda: store.by_key(context.base_url, job_key), clock)
-        except BaseException:
+            if lock is not None or (row is not None and row.step == "submitted"):
+                yield row
+                return
+        finally:
             if lock is not None:
                 store.unlock(lock)
-            raise
-        if lock is not None or (row is not None and row.step == "submitted"):
-            return row, lock
         if clock.monotonic() >= context.deadline:
             raise Unavailable(
                 f"Another process is still submitting the job key {job_key!r}.",

@@ -53,12 +53,8 @@ async def create_once(submission: Submission, job: Job, context: Context) -> Cre
     """
     if submission.job_key is None:
         return await _Creation(submission, None, job, context).run()
-    row, lock = await claim(submission.job_key, context)
-    try:
+    async with claim(submission.job_key, context) as row:
         return await create_locked(submission, row, job, context)
-    finally:
-        if lock is not None:
-            context.store.unlock(lock)
 
 
 async def create_locked(

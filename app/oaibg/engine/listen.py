@@ -17,7 +17,6 @@ from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
 from oaibg.engine.patience import REQUEST_TIMEOUT, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.stream_text import TextLines
 from oaibg.engine.verdicts import is_passing
 
 if TYPE_CHECKING:
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from oaibg.api.stream import StreamEvent
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
+
+DELTA_INTERVAL = 0.35
+"""Seconds between two lines of text at least."""
 
 FRUITLESS_MAX = 3
 """Connections in a row that brought nothing new, after which the job is polled alone."""
@@ -57,10 +59,14 @@ class Listener:
         self._job, self._context, self._api = job, context, api
         self._stream = stream
         self._reading: asyncio.Task[StreamEvent | Payload] | None = None
-        self._text = TextLines(context.clock)
         self._usable = True
         self._last = -1 if job.last_number is None else job.last_number
-        """The number of the last event."""
+        self._pieces: list[str] = []
+        """Deltas of the text since the last line of it."""
+        self._pieces_last: int | None = None
+        """The number of the last of them."""
+        self._line_at = -math.inf
+        """When the next line of text may come."""
         self._unnumbered = False
         """Whether events came that can't be told from their repeats."""
         self._news = 0
@@ -102,7 +108,7 @@ class Listener:
                 await clock.sleep(min(until, self._connect_at if self._usable else until) - now)
                 continue
             before = self._news
-            if await self._comes(min(until, self._text.due) - now):
+            if await self._comes((min(until, self._line_at) if self._pieces else until) - now):
                 await self._take()
             else:
                 await self._flush()
@@ -240,7 +246,8 @@ class Listener:
             if not isinstance(delta, str):
                 return False
             if self._context.wait.stream_text:
-                self._text.add(delta, event.number)
+                self._pieces.append(delta)
+                self._pieces_last = event.number
             await self._flush()
             return True
         item_type: str | None = None
@@ -273,10 +280,12 @@ class Listener:
 
     async def _flush(self, *, now: bool = False) -> None:
         """Emit the text that has come since the last line of it, if that is due."""
-        if self._text.waits and (now or self._context.clock.monotonic() >= self._text.due):
-            delta, number = self._text.take()
-            await self._context.emit(report.text_delta(self._job, delta, number))
+        clock = self._context.clock
+        if self._pieces and (now or clock.monotonic() >= self._line_at):
+            delta, self._pieces = "".join(self._pieces), []
+            self._line_at = clock.monotonic() + DELTA_INTERVAL
+            await self._context.emit(report.text_delta(self._job, delta, self._pieces_last))
 
     def _note_reported(self) -> None:
-        if self._last >= 0 and not self._text.waits:
+        if self._last >= 0 and not self._pieces:
             self._job.note_reported(self._last)

@@ -84,10 +84,8 @@ def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]
 
 def state_error(error: StateError) -> OaibgError:
     """The error of a run that can't do without the state."""
-    hint = _STATE_ADVICE.get(error.code)
-    if isinstance(error, StateBusyError):
-        return Unavailable(error.message, code=error.code, hint=hint)
-    return UsageError(error.message, code=error.code, hint=hint)
+    kind = Unavailable if isinstance(error, StateBusyError) else UsageError
+    return kind(error.message, code=error.code, hint=_STATE_ADVICE.get(error.code))
 
 
 def local_copy(job: Job, context: Context) -> Payload | None:

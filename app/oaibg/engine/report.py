@@ -159,7 +159,7 @@ def response(
         source=source,
         response=None if context.output.is_asked_for else payload.data,
         exit_code=end_code(payload, written=written) if ended else ExitCode.STILL_RUNNING,
-        next=None if ended else _monitor(job, context.next_command),
+        next=None if ended else _resume(job, context.next_command),
     )
 
 
@@ -188,7 +188,7 @@ def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelRe
     """What became of a cancel."""
     following = None
     if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
-        following = _monitor(job, context.next_command)
+        following = _resume(job, context.next_command)
     elif code == ExitCode.UNSUCCESSFUL:
         following = context.next_command.show(str(job.response_id))
     return events.CancelResult(
@@ -257,18 +257,14 @@ def _after(
     if job.is_run and (rerun := next_command.rerun()) is not None:
         return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
     going_on = failed.resumable or outcome == "created"
-    return _monitor(job, next_command) if going_on else None
+    return _resume(job, next_command) if going_on else None
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:
     """The argv that goes on with a job, or with the run that it stands for."""
     rerun = next_command.rerun() if job.is_run else None
-    return rerun or _monitor(job, next_command)
-
-
-def _monitor(job: Job, next_command: NextCommand) -> list[str] | None:
     ids = [] if job.response_id is None else [job.response_id]
-    return next_command.monitor(ids, job.last_number)
+    return rerun or next_command.monitor(ids, job.last_number)
 
 
 def _call_error(failure: CallFailed) -> events.CallError:

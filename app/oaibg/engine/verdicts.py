@@ -22,7 +22,6 @@ SPENT = frozenset(
 )
 """Codes of a 429 that no waiting mends."""
 
-
 OUT_OF_TURN = "busy"
 """The code of a request whose turn has not come, because the API has asked to slow down."""
 
