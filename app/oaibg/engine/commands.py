@@ -90,9 +90,9 @@ async def await_end(
     await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
     if not reattached and job.streams and created.stream is None:
         await stop_streaming(job, context, "it was answered without one")
-    ended, source = (created.ended, "api") if not reattached else await fetch_ended(job, context)
+    ended, source = await fetch_ended(job, context) if reattached else (created.ended, "api")
     if ended is not None and ended.ended:
-        if reattached and not (job.is_run or job.custom_id is not None):
+        if reattached and job.custom_id is None and not job.is_run:  # of many it is no news
             await context.emit(_ended_before(ended, job))
         return End(ended, is_local=source == "local")
     if detach:

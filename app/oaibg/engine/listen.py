@@ -53,18 +53,15 @@ class Listener:
     `stream` is the one that the create opened.
     """
 
-    def __init__(
-        self, job: Job, context: Context, api: Calls, stream: Stream | None = None
-    ) -> None:
-        self._job, self._context, self._api = job, context, api
-        self._stream = stream
+    def __init__(self, job: Job, context: Context, api: Calls, stream: Stream | None) -> None:
+        self._job, self._context, self._api, self._stream = job, context, api, stream
         self._reading: asyncio.Task[StreamEvent | Payload] | None = None
         self._usable = True
         self._last = -1 if job.last_number is None else job.last_number
-        self._pieces: list[str] = []
-        """Deltas of the text since the last line of it."""
-        self._pieces_last: int | None = None
-        """The number of the last of them."""
+        """The number of the last event."""
+        self._text: list[str] = []
+        self._text_number: int | None = None
+        """The deltas since the last line of text, and the number of the last of them."""
         self._line_at = -math.inf
         """When the next line of text may come."""
         self._unnumbered = False
@@ -72,7 +69,7 @@ class Listener:
         self._news = 0
         """New events that the present connection brought."""
         self._patience = Patience(context.clock)
-        """With the connections in a row that brought nothing new."""
+        """Counts the connections in a row that brought nothing new."""
         self._connect_at = -math.inf
         self._asked_again = -2
         """The number after which a gap was found, and was asked for once more."""
@@ -108,7 +105,7 @@ class Listener:
                 await clock.sleep(min(until, self._connect_at if self._usable else until) - now)
                 continue
             before = self._news
-            if await self._comes((min(until, self._line_at) if self._pieces else until) - now):
+            if await self._comes((min(until, self._line_at) if self._text else until) - now):
                 await self._take()
             else:
                 await self._flush()
@@ -246,8 +243,8 @@ class Listener:
             if not isinstance(delta, str):
                 return False
             if self._context.wait.stream_text:
-                self._pieces.append(delta)
-                self._pieces_last = event.number
+                self._text.append(delta)
+                self._text_number = event.number
             await self._flush()
             return True
         item_type: str | None = None
@@ -281,11 +278,11 @@ class Listener:
     async def _flush(self, *, now: bool = False) -> None:
         """Emit the text that has come since the last line of it, if that is due."""
         clock = self._context.clock
-        if self._pieces and (now or clock.monotonic() >= self._line_at):
-            delta, self._pieces = "".join(self._pieces), []
+        if self._text and (now or clock.monotonic() >= self._line_at):
+            delta, self._text = "".join(self._text), []
             self._line_at = clock.monotonic() + DELTA_INTERVAL
-            await self._context.emit(report.text_delta(self._job, delta, self._pieces_last))
+            await self._context.emit(report.text_delta(self._job, delta, self._text_number))
 
     def _note_reported(self) -> None:
-        if self._last >= 0 and not self._pieces:
+        if self._last >= 0 and not self._text:
             self._job.note_reported(self._last)

@@ -95,12 +95,9 @@ class Patience:
         self.last = failure
         self._cut_short = self._cut_short + 1 if failure.begun else 0
         self._refused = self._refused + 1 if is_auth(failure) else 0
-        if not is_missing(failure):
-            self.missing = 0
-        else:
-            self.missing += 1
-            if self.missing == 1:
-                self._missing_since = self._clock.monotonic()
+        self.missing = self.missing + 1 if is_missing(failure) else 0
+        if self.missing == 1:
+            self._missing_since = self._clock.monotonic()
 
     @property
     def is_refused(self) -> bool:
