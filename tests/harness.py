@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from forkserver import ForkServer, IoFault
     from oaibg.api.calls import Stream
-    from oaibg.engine.submission import Submission
+    from oaibg.engine.claim import Submission
     from oaibg.state.database import StateError
 
 BASE_URL = "http://api.test/v1"
@@ -434,10 +434,10 @@ async def show_steps(target: Target, context: Context) -> Event:
     """A show as the command line does it: from the state if that answers, else from the API."""
     job = job_of(context, target.response_id)
     try:
-        shown = show_local(target, job, context)
+        events, is_whole = show_local(target, job, context)
     except OaibgError as error:
         return report.error(job, error, context.next_command)
-    *before, last = [*shown.events, None] if not shown.is_whole else shown.events
+    *before, last = [*events, None] if not is_whole else events
     for event in before:
         assert event is not None
         await context.emit(event)

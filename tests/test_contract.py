@@ -26,9 +26,9 @@ from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, OaibgError,
 from oaibg.contract.events import EVENTS
 from oaibg.contract.schema import event_schema
 from oaibg.engine import report
+from oaibg.engine.claim import Submission
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Wait
-from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 
 if TYPE_CHECKING:

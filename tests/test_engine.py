@@ -33,9 +33,9 @@ from oaibg.contract.events import (
     SubmitError,
     Timeout,
 )
+from oaibg.engine.claim import Submission
 from oaibg.engine.find import Target
 from oaibg.engine.run_options import Wait
-from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.state.store import Intent, Store
 

@@ -38,8 +38,8 @@ from harness import (
 from ledger import COUNTS, PASSED, audit, count, rows_of, tally
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Error, Event
+from oaibg.engine.claim import Submission
 from oaibg.engine.run_options import Wait
-from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.sandbox import Fault, Personality
 from oaibg.state.database import FILE

@@ -59,10 +59,10 @@ from oaibg.contract.events import (
 from oaibg.contract.events import Warning as WarningEvent
 from oaibg.contract.schema import event_schema
 from oaibg.engine import commands
+from oaibg.engine.claim import Submission
 from oaibg.engine.find import Target
 from oaibg.engine.patience import retry_after
 from oaibg.engine.run_options import Output, Wait
-from oaibg.engine.submission import Submission
 from oaibg.request import fields
 from oaibg.request.body import Request, Settings, build_request
 from oaibg.state.store import Store

@@ -19,9 +19,9 @@ from harness import (
 )
 from oaibg.base.json_text import json_line
 from oaibg.base.text import timestamp
+from oaibg.engine.claim import Submission
 from oaibg.engine.report import submit_start
 from oaibg.engine.run_options import Output, Wait
-from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from harness import (
     with_text,
 )
 from oaibg.base.files import TEMPORARY
-from oaibg.engine.submission import Submission
+from oaibg.engine.claim import Submission
 from oaibg.request.body import Request
 from oaibg.state.database import FILE, StateBusyError, StateError
 from oaibg.state.store import DAY, Intent, Store, open_store

@@ -37,8 +37,8 @@ from oaibg.api.client import Client
 from oaibg.api.stream import StreamEvent
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Error
+from oaibg.engine.claim import Submission
 from oaibg.engine.run_options import Wait
-from oaibg.engine.submission import Submission
 from oaibg.request.body import Request
 from oaibg.sandbox import PERSONALITIES, Fault, Personality
 from oaibg.sandbox.encoding import to_json

@@ -38,9 +38,9 @@ def run(context: typer.Context, options: ShowOptions) -> int:
     if options.list_:
         return session.write(list_jobs(options.limit, job, opened))
     target = Target(response_id=options.response_id, job_key=options.job_key)
-    shown = show_local(target, job, opened)
-    code = session.write(shown.events)
-    if shown.is_whole:
+    events, is_whole = show_local(target, job, opened)
+    code = session.write(events)
+    if is_whole:
         return code
 
     from oaibg.engine import commands

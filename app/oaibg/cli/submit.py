@@ -64,7 +64,7 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
     session.process.write(report.submit_start(request, options.job_key, options.poll_seconds))
 
     from oaibg.engine import commands
-    from oaibg.engine.submission import Submission
+    from oaibg.engine.claim import Submission
 
     job = session.job
     submission = part_of(options, Submission, request=request, model=request.text_of("model"))

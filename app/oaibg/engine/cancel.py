@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.contract.errors import CallFailed, ExitCode
 from oaibg.engine import report
 from oaibg.engine.fetch import fetch
+from oaibg.engine.find import find
 from oaibg.engine.patience import ask
 from oaibg.engine.persist import remember_payload
 from oaibg.engine.verdicts import is_passing
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.contract.events import CancelResult, Event
     from oaibg.engine.context import Context
+    from oaibg.engine.find import Target
     from oaibg.engine.job import Job
 
 CONFIRMS = 5
@@ -28,14 +30,15 @@ _QUICK_SECONDS = 5.0
 _QUICK_INTERVAL, _QUICK_TIMEOUT = 0.5, 2.0
 
 
-async def cancel_job(job: Job, context: Context) -> CancelResult:
+async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult:
     """Cancel a job, and report its true status."""
+    await find(target, job, context)
     api = await context.connect()
     refusal: CallFailed | None = None
     try:
         answer = await ask(lambda seconds: api.cancel(str(job.response_id), seconds), context.clock)
     except CallFailed as failure:
-        # A refusal may mean that the job has ended already: the retrieve tells the truth.
+        # A refusal may mean that the job has ended already: the retrieve shows that.
         refusal, answer = failure, None
     payload = answer or (await fetch(job, context))[0]
     for _ in range(CONFIRMS if refusal is None else 0):
@@ -60,19 +63,8 @@ async def cancel_job(job: Job, context: Context) -> CancelResult:
 async def cancel_quickly(job: Job, context: Context) -> bool:
     """Cancel a job because a signal ends the run; returns whether it is cancelled.
 
-    Raises:
-        OaibgError: there is no connection to be had.
+    Raises `OaibgError` if there is no connection to be had.
     """
-    payload = await _cancel_and_look(job, context)
-    if payload is None:
-        return False
-    job.note_status(payload.status)
-    await remember_payload(payload, job, context)
-    return payload.status == "cancelled"
-
-
-async def _cancel_and_look(job: Job, context: Context) -> Payload | None:
-    """Cancel, and look until the job has ended; returns what was seen last when time is over."""
     api, clock = await context.connect(), context.clock
     give_up = clock.monotonic() + _QUICK_SECONDS
     call: Callable[[str, float], Awaitable[Payload | None]] = api.cancel
@@ -85,16 +77,20 @@ async def _cancel_and_look(job: Job, context: Context) -> Payload | None:
             latest, call = answer or latest, api.retrieve
         except CallFailed as failure:
             if not is_passing(failure):
-                # A refusal may mean that the job has ended already: the retrieve tells the truth.
+                # A refusal may mean that the job has ended already: the retrieve shows that.
                 call, refusal = api.retrieve, failure
-        if latest is not None and latest.ended:
-            return latest
-        if latest is not None and refusal is not None:
-            await context.emit(_refused(job, refusal))
-            return latest
+        if latest is not None and (latest.ended or refusal is not None):
+            break
         if clock.monotonic() + _QUICK_INTERVAL >= give_up:
-            return latest
+            break
         await clock.sleep(_QUICK_INTERVAL)
+    if latest is None:
+        return False
+    if refusal is not None and not latest.ended:
+        await context.emit(_refused(job, refusal))
+    job.note_status(latest.status)
+    await remember_payload(latest, job, context)
+    return latest.status == "cancelled"
 
 
 def _refused(job: Job, refusal: CallFailed) -> Event:

@@ -8,6 +8,7 @@ signal) included.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import Internal, OaibgError
@@ -22,13 +23,13 @@ from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
+    from collections.abc import Awaitable
 
+    from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
+    from oaibg.engine.claim import Submission
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.engine.submission import Submission
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ async def monitor(
 
 async def cancel(target: Target, job: Job, context: Context) -> Event:
     """Cancel a job, and report its true status."""
-    return await closing(_cancel(target, job, context), job, context)
+    return await closing(cancel_job(target, job, context), job, context)
 
 
 async def show(job: Job, context: Context) -> Event:
@@ -55,8 +56,8 @@ async def show(job: Job, context: Context) -> Event:
     return await closing(_show(job, context), job, context)
 
 
-async def closing(steps: Coroutine[Any, Any, T], job: Job, context: Context) -> T | Event:
-    """The event that ends a job's part of the run: what the steps return, or what breaks them."""
+async def closing(steps: Awaitable[T], job: Job, context: Context) -> T | Event:
+    """Await the steps; returns their result, or the event that reports what broke them."""
     try:
         return await steps
     except OaibgError as error:
@@ -70,17 +71,11 @@ async def closing(steps: Coroutine[Any, Any, T], job: Job, context: Context) -> 
 
 
 async def see_through(
-    created: Created,
-    job: Job,
-    context: Context,
-    times: PollTimes,
-    *,
-    detach: bool = False,
-    one_of_many: bool = False,
+    created: Created, job: Job, context: Context, times: PollTimes, *, detach: bool = False
 ) -> Event:
-    """From the id of a job that was submitted to its end, or no further with `detach`."""
+    """Report the submit, and unless `detach` follow the job to its end."""
     try:
-        end = await await_end(created, job, context, times, detach=detach, one_of_many=one_of_many)
+        end = await await_end(created, job, context, times, detach=detach)
     finally:
         if created.stream is not None:
             await created.stream.close()
@@ -88,25 +83,18 @@ async def see_through(
 
 
 async def await_end(
-    created: Created,
-    job: Job,
-    context: Context,
-    times: PollTimes,
-    *,
-    detach: bool = False,
-    one_of_many: bool = False,
+    created: Created, job: Job, context: Context, times: PollTimes, *, detach: bool = False
 ) -> End | Event:
     """Report the submit, and follow the job; returns its end, or the event that ends the wait."""
     reattached = created.reattached
     await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
     if not reattached and job.streams and created.stream is None:
         await stop_streaming(job, context, "it was answered without one")
-    ended = created.ended
-    end = await _kept_end(job, context) if reattached else None if ended is None else End(ended)
-    if end is not None:
-        if reattached and not one_of_many:
-            await context.emit(_ended_before(end, job))
-        return end
+    ended, source = await fetch_ended(job, context) if reattached else (created.ended, "api")
+    if ended is not None and ended.ended:
+        if reattached and job.custom_id is None and not job.is_run:  # of many it is no news
+            await context.emit(_ended_before(ended, job))
+        return End(ended, is_local=source == "local")
     if detach:
         return report.detached(job, context)
     now = context.clock.monotonic()
@@ -126,7 +114,7 @@ async def finish(end: End, job: Job, context: Context) -> Event:
 async def _submit(submission: Submission, job: Job, context: Context) -> Event:
     problem = context.state_problem
     if problem is not None:
-        # After a corrupt file there is a new one, and the job key is judged by what was lost.
+        # A corrupt file was replaced; `claim` then decides whether the job key may be submitted.
         keyed = submission.job_key is not None and problem.code != "state_corrupt"
         if keyed or problem.code == "state_newer":
             raise state_error(problem)
@@ -136,20 +124,12 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
     return await see_through(created, job, context, times, detach=submission.detach)
 
 
-async def _kept_end(job: Job, context: Context) -> End | None:
-    """The end of a job that was submitted before; None if it may still run."""
-    ended, source = await fetch_ended(job, context)
-    if ended is None or not ended.ended:
-        return None
-    return End(ended, is_local=source == "local")
-
-
-def _ended_before(end: End, job: Job) -> Event:
+def _ended_before(payload: Payload, job: Job) -> Event:
     message = (
         "The job of this job key has completed before, and is told again."
-        if end.payload.succeeded
-        else f"The job of this job key has ended before, as {end.payload.status}; a new attempt "
-        "needs a new key."
+        if payload.succeeded
+        else f"The job of this job key has ended before, as {payload.status}; a new attempt needs "
+        "a new key."
     )
     return report.warning(job, "job_key_ended", message)
 
@@ -159,11 +139,6 @@ async def _monitor(target: Target, job: Job, context: Context, times: PollTimes 
     times = times or PollTimes(context.wait.poll_seconds)
     end = await follow(job, context, times, delay=times.first)
     return report.timeout(job, context) if end is None else await finish(end, job, context)
-
-
-async def _cancel(target: Target, job: Job, context: Context) -> Event:
-    await find(target, job, context)
-    return await cancel_job(job, context)
 
 
 async def _show(job: Job, context: Context) -> Event:
@@ -182,8 +157,6 @@ async def _interrupted(job: Job, context: Context) -> Event:
     cancelled = False
     asked = context.wait.cancel_on_interrupt and not context.shared.abandoned
     if asked and job.response_id is not None:
-        try:
+        with suppress(OaibgError):  # `job_cancelled` reports it
             cancelled = await cancel_quickly(job, context)
-        except OaibgError:
-            cancelled = False  # `job_cancelled` says it
     return report.interrupted(job, context.next_command, context.signum(), cancelled=cancelled)

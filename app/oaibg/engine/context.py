@@ -28,15 +28,12 @@ class NextCommand(Protocol):
         self, response_ids: Sequence[str], starting_after: int | None = None
     ) -> list[str] | None:
         """The argv that follows these jobs; None without an id."""
-        ...
 
     def show(self, response_id: str) -> list[str]:
         """The argv that shows a job."""
-        ...
 
     def rerun(self) -> list[str] | None:
         """The argv of this run once more; None if it can't be repeated."""
-        ...
 
 
 class Results(Protocol):
@@ -46,7 +43,6 @@ class Results(Protocol):
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Add a response that has ended; raises `OSError`."""
-        ...
 
 
 class Shared:
@@ -56,7 +52,7 @@ class Shared:
         self.answered = False
         """Whether the API has answered anything."""
         self.abandoned = False
-        """Whether stdout is gone, so that the end of the run is nobody's wish to cancel jobs."""
+        """Whether stdout is gone; the end of the run then cancels no jobs."""
         self._state_warned = False
 
     def note_answer(self) -> None:
@@ -68,45 +64,35 @@ class Shared:
         self.abandoned = True
 
     def is_first_state_warning(self) -> bool:
-        """Whether no warning about the state was emitted yet; from now on one was."""
+        """Whether this is the run's first state warning; True only once."""
         first, self._state_warned = not self._state_warned, True
         return first
 
 
 class Context(Record):
-    """What the steps of the engine work with.
-
-    Args:
-        emit: awaited with each event, in order.
-        connect: returns the calls of the API; awaited when a request is about to be made.
-        store: what outlives the process.
-        state_problem: why `store` is of this process alone, or what was set aside.
-        base_url: where the API is, as the state keeps it (without credentials).
-        clock: the time.
-        started: `clock.monotonic()` at the process's start, from which waits count.
-        signum: the signal that cancelled the task.
-        next_command: builds the argv of `next`.
-        wait: how to wait.
-        output: where the answer goes.
-        shared: what the jobs of the process have in common.
-        commits: in a run over several jobs, what writes to the state for all of them.
-        results: in a run over a jobs file, where results go as lines.
-    """
+    """What the steps of the engine work with."""
 
     emit: Callable[[Event], Awaitable[None]]
     connect: Callable[[], Awaitable[Calls]]
+    """Awaited when a request is about to be made."""
     store: Store
     state_problem: StateError | None
+    """Why `store` is of this process alone, or what was set aside."""
     base_url: str
+    """As the state keeps it: without credentials."""
     clock: Clock
     started: float
+    """`clock.monotonic()` at the process's start, from which waits count."""
     signum: Callable[[], int]
+    """The signal that cancelled the task."""
     next_command: NextCommand
     wait: Wait
     output: Output
     shared: Shared
     commits: Commits | None = None
+    """In a run over several jobs, what writes to the state for all of them."""
     results: Results | None = None
+    """In a run over a jobs file, where results go as lines."""
 
     def elapsed(self) -> float:
         """Seconds since the process's start, to the millisecond."""

@@ -1,28 +1,16 @@
-"""From a request to an id: one POST, unless it is certain that it created nothing."""
+"""From a request to an id: one POST, repeated only if it certainly created nothing."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from oaibg.contract.errors import CallFailed, OaibgError, Unavailable
-from oaibg.engine import report
-from oaibg.engine.claim import claim, same_request, unsubmitted
-from oaibg.engine.patience import (
-    BLOCKED_AFTER,
-    BUSY_PATIENCE,
-    CREATE_TIMEOUT,
-    REPLY_GRACE,
-    Patience,
-)
+from oaibg.engine import report, verdicts
+from oaibg.engine.claim import claim, settle
+from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, warn_of_state
-from oaibg.engine.verdicts import (
-    CreateVerdict,
-    create_error,
-    judge_create,
-    passing_hint,
-    refuses_stream,
-)
+from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
 from oaibg.state.database import StateError
 from oaibg.state.store import Intent
 
@@ -31,12 +19,18 @@ if TYPE_CHECKING:
 
     from oaibg.api.calls import Calls, Stream
     from oaibg.api.payload import Payload
+    from oaibg.engine.claim import Submission
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.engine.submission import Submission
     from oaibg.state.store import Row
 
+T = TypeVar("T")
+
+_TIMEOUT = 120.0
 _CANCEL_GRACE = 0.5
+
+_BUSY_PATIENCE = 600.0
+"""Seconds that a submit goes on trying while the API says that it is too busy to accept it."""
 
 _LOOKS_SENT = " Nothing was created, but the state could not take that: the key may look used."
 
@@ -55,33 +49,19 @@ class Created(NamedTuple):
 async def create_once(submission: Submission, job: Job, context: Context) -> Created:
     """Create the job, or reattach to the one that its key has.
 
-    Raises:
-        OaibgError: nothing was created, or the outcome is unknown; `job.outcome` says which.
+    Raises `OaibgError` if nothing was created, or the outcome is unknown; `job.outcome` says which.
     """
     if submission.job_key is None:
         return await _Creation(submission, None, job, context).run()
-    row, lock = await claim(submission, submission.job_key, context)
-    try:
-        return await _create_claimed(submission, row, job, context)
-    finally:
-        if lock is not None:
-            context.store.unlock(lock)
+    async with claim(submission.job_key, context) as row:
+        return await create_locked(submission, row, job, context)
 
 
 async def create_locked(
     submission: Submission, row: Row | None, job: Job, context: Context
 ) -> Created:
-    """As `create_once`, by a caller that holds a lock over the key, and has read its job."""
-    if row is None or row.step != "submitted":
-        row = unsubmitted(row, submission, context.store)
-    else:
-        same_request(row, submission)
-    return await _create_claimed(submission, row, job, context)
-
-
-async def _create_claimed(
-    submission: Submission, row: Row | None, job: Job, context: Context
-) -> Created:
+    """As `create_once`, by a caller that holds a lock over the key, and has read its row."""
+    row = settle(row, submission, context.store)
     if row is None or row.response_id is None:
         return await _Creation(submission, row, job, context).run()
     job.note_reattached(row.response_id, row.status)
@@ -91,11 +71,7 @@ async def _create_claimed(
 class _Creation:
     """A job on its way to being created, and its row in the state.
 
-    Args:
-        submission: what is submitted.
-        over: the job of unknown outcome whose key this one takes.
-        job: what is known of it.
-        context: what to work with.
+    `over` is the job of unknown outcome whose key this one takes.
     """
 
     def __init__(
@@ -105,35 +81,33 @@ class _Creation:
         self._context = context
         self._patience = Patience(context.clock, deadline=context.deadline)
         self._row: int | None = None
-        self._began: float | None = None
-        self._attempt = 0
+        self._began = 0.0
 
     async def run(self) -> Created:
-        """POST once, or again if it is certain that nothing was created; then note the id."""
+        """POST once, or again if it is certain that nothing was created."""
         job, context = self._job, self._context
         api = await context.connect()
         await self._note_intent()
+        self._began = context.clock.monotonic()
+        attempt = 0
         while True:
-            self._attempt += 1
+            attempt += 1
             try:
                 return await self._post(api)
             except CallFailed as failure:
-                if job.streams and refuses_stream(failure):
-                    job.note_not_created()
+                if job.streams and verdicts.refuses_stream(failure):
+                    job.note_outcome("not_created")
                     await self._step_back()
                     await stop_streaming(job, context, failure.message.rstrip("."))
                     continue
                 delay = await self._until_next_try(failure)
-                event = report.submit_error(failure, context, attempt=self._attempt, delay=delay)
+                event = report.submit_error(failure, context, attempt=attempt, delay=delay)
                 await context.emit(event)
                 await context.clock.sleep(delay)
 
     async def _post(self, api: Calls) -> Created:
         """One POST, and its reply's id noted before anything else is done with it."""
-        now = self._context.clock.monotonic()
-        if self._began is None:
-            self._began = now
-        remaining = self._context.deadline - now
+        remaining = self._context.deadline - self._context.clock.monotonic()
         if remaining <= 0:
             error = self._wait_spent()
             await self._take_back(error)
@@ -148,7 +122,7 @@ class _Creation:
             raise
 
     async def _await_reply(self, task: asyncio.Task[Created]) -> None:
-        """A signal came: nothing is sent any more, or the reply gets a moment to arrive."""
+        """After a signal: send nothing more, or give the reply a moment to arrive."""
         job = self._job
         if job.outcome == "not_created":
             task.cancel()
@@ -163,12 +137,12 @@ class _Creation:
         if failure is None and (stream := task.result().stream) is not None:
             await stream.close()
         if isinstance(failure, CallFailed) and judge_create(failure) is not CreateVerdict.UNKNOWN:
-            job.note_not_created()
+            job.note_outcome("not_created")
             await self._take_back()
 
     async def _send(self, api: Calls, seconds: float) -> Created:
         job, create = self._job, self._submission.create
-        limit = min(CREATE_TIMEOUT, seconds)
+        limit = min(_TIMEOUT, seconds)
         body = self._submission.request.sent_body(stream=job.streams)
         stream: Stream | None = None
         try:
@@ -179,8 +153,8 @@ class _Creation:
             else:
                 payload = await api.create(body, self._note_sending, timeout=limit)
         except OaibgError as error:
-            # The request could not even be put into words.
-            job.note_not_created()
+            # Nothing was created: no request could be made, or it was refused.
+            job.note_outcome("not_created")
             await self._take_back(error)
             raise
         self._context.note_answer(job)
@@ -199,10 +173,10 @@ class _Creation:
         verdict = judge_create(failure)
         if verdict is CreateVerdict.UNKNOWN:
             raise create_error(failure)
-        self._job.note_not_created()
+        self._job.note_outcome("not_created")
         if verdict in (CreateVerdict.UNREACHABLE, CreateVerdict.BUSY):
-            seconds = BUSY_PATIENCE if verdict is CreateVerdict.BUSY else BLOCKED_AFTER
-            patience.give_up_at((self._began or 0.0) + seconds)
+            seconds = _BUSY_PATIENCE if verdict is CreateVerdict.BUSY else BLOCKED_AFTER
+            patience.give_up_at(self._began + seconds)
             left, delay = patience.left(), patience.delay()
             if patience.retry_after() is None:
                 delay = min(delay, left)  # one more try at the very end
@@ -219,7 +193,7 @@ class _Creation:
         return Unavailable(
             f"The wait budget was spent before anything was created{last}",
             code="wait_spent",
-            hint=passing_hint(failure)
+            hint=verdicts.passing_hint(failure)
             if failure
             else "Give it more time with --max-wait-seconds, or run the same command again.",
             outcome="not_created",
@@ -240,13 +214,9 @@ class _Creation:
             model=submission.model,
             completion_window=submission.completion_window,
         )
-        try:
-            self._row = await commit(lambda: context.store.intent(intent), context)
-        except StateError as error:
-            await self._unwritten(error)
+        self._row = await self._write(lambda: context.store.intent(intent))
 
     async def _note_sending(self) -> None:
-        """Write down that the request is going out now."""
         await self._note_intent()
         row, over = self._row, self._over
         if row is not None:
@@ -256,7 +226,7 @@ class _Creation:
                 # It may be on the disk all the same, and would look like a request that was sent.
                 await self._take_back(error)
                 raise
-        self._job.note_sending()
+        self._job.note_outcome("unknown")
 
     async def _step_back(self) -> None:
         """Back to the intent: another try follows."""
@@ -278,21 +248,19 @@ class _Creation:
         if error is not None and self._submission.job_key is not None:
             error.extend(_LOOKS_SENT)
 
-    async def _write(self, write: Callable[[], None]) -> None:
+    async def _write(self, write: Callable[[], T]) -> T | None:
         """Write to the state; with a job key, what can't be written ends the submit."""
         try:
-            await commit(write, self._context)
+            return await commit(write, self._context)
         except StateError as error:
-            await self._unwritten(error)
-
-    async def _unwritten(self, error: StateError) -> None:
-        if self._submission.job_key is not None and self._job.outcome != "created":
-            raise error
-        await warn_of_state(error, self._job, self._context)
+            if self._submission.job_key is not None and self._job.outcome != "created":
+                raise
+            await warn_of_state(error, self._job, self._context)
+            return None
 
 
 async def stop_streaming(job: Job, context: Context, reason: str) -> None:
-    """Poll the job alone, and say why."""
+    """Stop streaming, so that the job is only polled, and warn why."""
     job.stop_streaming()
     message = f"The job's stream can't be had ({reason}); polls tell its state."
     await context.emit(report.warning(job, "stream_unavailable", message))

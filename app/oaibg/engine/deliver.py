@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oaibg.base.files import save
 from oaibg.base.text import has_surrogates, utf8
@@ -18,34 +18,29 @@ if TYPE_CHECKING:
     from oaibg.engine.run_options import Output
 
 
-class Delivery(NamedTuple):
-    """What came of handing a result out: what there is to report, and whether all was written."""
-
-    events: list[Event]
-    written: bool
-
-
 async def deliver(payload: Payload, job: Job, context: Context) -> bool:
-    """Hand a result out, and report that; what fails is a warning.
+    """Hand a result out, and report that; returns whether everything could be written.
 
     Partial output, of a job that did not complete, counts too.
-
-    Returns:
-        Whether everything could be written.
     """
-    added = await _add_result(payload, job, context)
-    output = context.output
+    results, output, added = context.results, context.output, True
+    if results is not None:
+        try:
+            await results.add_payload(str(job.custom_id), payload)
+        except OSError as error:
+            added = False
+            await context.emit(report.not_written(job, results.path, error))
     if output.output_json_file is None and output.output_text_file is None:
-        delivery = hand_out(payload, job, output)
+        events, written = hand_out(payload, job, output)
     else:
-        delivery = await in_thread(hand_out, payload, job, output)
-    for event in delivery.events:
+        events, written = await in_thread(hand_out, payload, job, output)
+    for event in events:
         await context.emit(event)
-    return added and delivery.written
+    return added and written
 
 
-def hand_out(payload: Payload, job: Job, output: Output) -> Delivery:
-    """Write the files that were asked for; the text's event is among those returned."""
+def hand_out(payload: Payload, job: Job, output: Output) -> tuple[list[Event], bool]:
+    """Write the files that were asked for: the events about the result, and whether all worked."""
     events: list[Event] = []
     written = True
 
@@ -61,10 +56,10 @@ def hand_out(payload: Payload, job: Job, output: Output) -> Delivery:
     if output.output_json_file is not None:
         write(output.output_json_file, payload.raw, WroteJson)
     if output.output_text_file is None and not output.shows_text:
-        return Delivery(events, written)
+        return events, written
     text = payload.text
     if not text:
-        return Delivery([*events, report.output_text_missing(job, payload)], written)
+        return [*events, report.output_text_missing(job, payload)], written
     if output.output_text_file is not None:
         if has_surrogates(text):
             message = "The text has lone surrogates; they are U+FFFD in the text file."
@@ -72,16 +67,4 @@ def hand_out(payload: Payload, job: Job, output: Output) -> Delivery:
         write(output.output_text_file, utf8(text), WroteText)
     if output.shows_text:
         events.append(report.output_text(job, text))
-    return Delivery(events, written)
-
-
-async def _add_result(payload: Payload, job: Job, context: Context) -> bool:
-    """Add the result to the run's results file, if it has one."""
-    if context.results is None:
-        return True
-    try:
-        await context.results.add_payload(str(job.custom_id), payload)
-    except OSError as error:
-        await context.emit(report.not_written(job, context.results.path, error))
-        return False
-    return True
+    return events, written

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Source = Literal["api", "local"]
 
 _GLANCE_SECONDS = 10.0
-"""Seconds for asking the API if a local copy could answer as well."""
+"""Timeout in seconds for asking the API when there is a local copy."""
 
 
 async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
@@ -41,7 +41,7 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         if isinstance(failure, Unavailable):
             raise
         if is_missing(failure):
-            raise not_found(job, failure) from failure
+            raise not_found(failure) from failure
         if failure.http_status in (403, 407):
             raise unasked(failure) from failure
         raise ApiRefused.of(failure) from failure
@@ -55,9 +55,9 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
     local = await kept_copy(job, context)
     if local is not None and may_have_changed(local):
         left = context.deadline - context.clock.monotonic()
+        seconds = min(_GLANCE_SECONDS, max(left, LEAST_LOOK))
         with suppress(CallFailed, OaibgError):
             api = await context.connect()
-            seconds = min(_GLANCE_SECONDS, max(left, LEAST_LOOK))
             payload = await api.retrieve(str(job.response_id), seconds)
             context.note_answer(job)
             job.note_status(payload.status)
@@ -72,21 +72,17 @@ def may_have_changed(local: Payload) -> bool:
 
 async def kept_copy(job: Job, context: Context) -> Payload | None:
     """The result that was kept of the job; None if there is none that can be read."""
-    store = context.store
     try:
-        row = await patiently(
-            lambda: store.by_id(context.base_url, str(job.response_id)), context.clock
-        )
+        return await patiently(lambda: local_copy(job, context), context.clock)
     except StateError:
         return None
-    return local_copy(row, store)
 
 
-def not_found(job: Job, failure: CallFailed | None) -> NotFound:
+def not_found(failure: CallFailed) -> NotFound:
     """The error for an id that the API does not have, and of which no local copy is kept."""
-    message = f"No such response: {failure.message if failure else job.response_id}"
-    hint = (
-        "Check the id, OPENAI_BASE_URL and the key's project; `oaibg show --list` has the "
-        "jobs that were submitted here."
+    return NotFound.of(
+        failure,
+        f"No such response: {failure.message}",
+        hint="Check the id, OPENAI_BASE_URL and the key's project; `oaibg show --list` has the "
+        "jobs that were submitted here.",
     )
-    return NotFound.of(failure, message, hint=hint) if failure else NotFound(message, hint=hint)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
 from oaibg.engine import report
-from oaibg.engine.persist import state_warning
+from oaibg.engine.persist import state_warnings
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
 from oaibg.state.store import line_key, lock_key
@@ -31,7 +31,7 @@ async def find(target: Target, job: Job, context: Context) -> None:
 
     Raises:
         NotFound: no such job key, or nothing was submitted here.
-        OutcomeUnknown: the job has no id that is known.
+        OutcomeUnknown: the job's id is not known.
         UsageError: the key is that of a run over many jobs.
         StateError: it takes the state to find the job, and that can't be used.
     """
@@ -53,31 +53,17 @@ def find_blocking(target: Target, job: Job, context: Context) -> list[Event]:
 
 def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     """One look into the state; raises `StateBusyError` when it is worth another one."""
-    if target.response_id is not None:
-        job.identify(target.response_id)
+    store, base_url, response_id = context.store, context.base_url, target.response_id
+    if response_id is not None:
+        job.identify(response_id)
     if context.state_problem is not None:
         raise context.state_problem
-    if target.response_id is not None:
-        return _other_base_url(target.response_id, job, context)
-    row = _row(target, context)
-    job.identify(_id_of(row, target, context.base_url), row.status if row is not None else None)
-    return []
-
-
-def _without_state(error: StateError, target: Target, job: Job, context: Context) -> list[Event]:
-    """An id is enough to go on with; a key is not."""
-    if target.response_id is None:
-        raise error
-    warning = state_warning(error, job, context)
-    return [] if warning is None else [warning]
-
-
-def _other_base_url(response_id: str, job: Job, context: Context) -> list[Event]:
-    """A warning if the id was submitted to another base URL."""
-    store, base_url = context.store, context.base_url
-    if store.by_id(base_url, response_id) is not None:
+    if response_id is None:
+        row = _row(target, context)
+        job.identify(_id_of(row, target, base_url), row.status if row is not None else None)
         return []
-    other = store.elsewhere(base_url, response_id)
+    known = store.by_id(base_url, response_id)
+    other = store.elsewhere(base_url, response_id) if known is None else None
     if other is None:
         return []
     message = (
@@ -85,6 +71,13 @@ def _other_base_url(response_id: str, job: Job, context: Context) -> list[Event]
         "Set OPENAI_BASE_URL to the former."
     )
     return [report.warning(job, "other_base_url", message)]
+
+
+def _without_state(error: StateError, target: Target, job: Job, context: Context) -> list[Event]:
+    """An id is enough to go on with; a key is not."""
+    if target.response_id is None:
+        raise error
+    return state_warnings(error, job, context)
 
 
 def _row(target: Target, context: Context) -> Row | None:

@@ -9,16 +9,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One job, from a request or an id to its end.
-
-    Args:
-        response_id: None until it is known.
-        submitting: whether this run submits the job, so that events report an outcome.
-        custom_id: its name in a jobs file.
-        is_run: whether it stands for a whole run, so that `next` is the same command again.
-        streams: whether the job is to be streamed.
-        last_number: the sequence_number after which its stream is resumed.
-    """
+    """One job, from a request or an id to its end; `submitting` is whether this run submits it."""
 
     def __init__(
         self,
@@ -32,7 +23,9 @@ class Job:
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
+        """Its name in a jobs file."""
         self.is_run = is_run
+        """Whether it stands for a whole run, so that `next` is the same command again."""
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
         """What became of the submit; None if this run submits nothing."""
@@ -41,7 +34,7 @@ class Job:
         self.streams = streams
         """Whether to listen to its stream: asked for, and not refused so far."""
         self.last_number = last_number
-        """The sequence_number of the last event that was fully reported."""
+        """The sequence_number of the last event that was fully reported, or `--starting-after`."""
         self.unstored_row: int | None = None
         """The state's row that the id still has to be written to."""
         self.is_kept = not submitting
@@ -59,13 +52,9 @@ class Job:
         """Note that the API has answered."""
         self.answered = True
 
-    def note_sending(self) -> None:
-        """Note that the create is going out: from here on the job may exist."""
-        self.outcome = "unknown"
-
-    def note_not_created(self) -> None:
-        """Note that the create certainly created nothing."""
-        self.outcome = "not_created"
+    def note_outcome(self, outcome: Outcome | None) -> None:
+        """Note what became of the submit; None leaves it to the jobs that this one stands for."""
+        self.outcome = outcome
 
     def note_created(self, response_id: str, status: str | None) -> None:
         """Note the reply to the create."""
@@ -89,10 +78,6 @@ class Job:
     def note_seen(self, *, durably: bool) -> None:
         """Note that the state knows the job, in whichever row."""
         self.is_kept = self.is_kept or durably
-
-    def hand_over_outcome(self) -> None:
-        """Leave the outcome to the jobs that this one stands for."""
-        self.outcome = None
 
     def stop_streaming(self) -> None:
         """Note that the stream can't be had."""

@@ -1,8 +1,8 @@
 """Listening to a job's stream between two polls.
 
-The stream is a hint, and the polling loop the truth: whatever the stream does or leaves out, the
-worst that comes of it is a poll more. Its events are numbered, so that it can be resumed after a
-break: repeats are dropped, and a gap is asked for once more.
+The stream is a hint, and only polls are authoritative: whatever the stream does or leaves out, the
+worst result is one more poll. Its events are numbered, so that it can be resumed after a break:
+repeats are dropped, and a gap is requested once more.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
 from oaibg.engine.patience import REQUEST_TIMEOUT, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.stream_text import TextLines
 from oaibg.engine.verdicts import is_passing
 
 if TYPE_CHECKING:
@@ -26,11 +25,14 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
 
+DELTA_INTERVAL = 0.35
+"""Seconds between two lines of text at least."""
+
 FRUITLESS_MAX = 3
-"""Connections in a row that brought nothing new, after which the job is polled alone."""
+"""After this many connections in a row without new events, the job is only polled."""
 
 _REST_SECONDS, _LAG_SECONDS = 5.0, 0.5
-"""Seconds without news after which a job that has ended has nothing more to report: on a stream
+"""Seconds without an event after which the rest of an ended job's stream is given up: on a stream
 that is still to be opened, and on one that is open."""
 
 _CLOSE_SECONDS = 0.5
@@ -48,34 +50,31 @@ _ITEM_TYPE_LENGTH = 100
 class Listener:
     """Listens to one job; a failed stream is never the job's failure.
 
-    Args:
-        job: whose stream it is.
-        context: what to work with.
-        api: opens streams.
-        stream: the one that the create opened.
+    `stream` is the one that the create opened.
     """
 
-    def __init__(
-        self, job: Job, context: Context, api: Calls, stream: Stream | None = None
-    ) -> None:
-        self._job, self._context, self._api = job, context, api
-        self._stream = stream
-        self._reading: asyncio.Task[StreamEvent | Payload | None] | None = None
-        self._text = TextLines(context.clock)
+    def __init__(self, job: Job, context: Context, api: Calls, stream: Stream | None) -> None:
+        self._job, self._context, self._api, self._stream = job, context, api, stream
+        self._reading: asyncio.Task[StreamEvent | Payload] | None = None
         self._usable = True
         self._last = -1 if job.last_number is None else job.last_number
         """The number of the last event."""
+        self._text: list[str] = []
+        self._text_number: int | None = None
+        """The deltas since the last line of text, and the number of the last of them."""
+        self._line_at = -math.inf
+        """When the next line of text may come."""
         self._unnumbered = False
-        """Whether events came that can't be told from their repeats."""
+        """Whether events came without numbers, so that repeats can't be recognized."""
         self._news = 0
         """New events that the present connection brought."""
         self._patience = Patience(context.clock)
         """Counts the connections in a row that brought nothing new."""
         self._connect_at = -math.inf
         self._asked_again = -2
-        """The number after which a gap was found, and was asked for once more."""
+        """The number after which a gap was found, and requested once more."""
         self._gaps = False
-        """Whether there are gaps that stayed."""
+        """Whether a gap remains."""
         self._look = False
         """Whether the loop has to look at the job now."""
         self._ended: Payload | None = None
@@ -89,16 +88,10 @@ class Listener:
     ) -> Payload | None:
         """Wait as the polling loop does between two polls, and emit what comes meanwhile.
 
-        Returns when the job has ended, or should be looked at: nothing came for `seconds`, the
-        stream has broken off without bringing anything, or what it brought is not all of it.
-
-        Args:
-            seconds: how long nothing may come at first.
-            limit: when to return in any case, on the monotonic clock.
-            interval: how long nothing may come between two events, if not as between polls.
-
-        Returns:
-            The whole of the job, if it has ended.
+        Returns the whole of the job if it has ended; None if it should be looked at: nothing came
+        for `seconds` (or between two events for `interval`, by default that of the polls), the
+        stream has broken off without bringing anything, what it brought is not all of it, or
+        `limit` is reached, a time on the monotonic clock.
         """
         clock, interval = self._context.clock, interval or self._context.wait.poll_seconds
         self._look, self.heard, self.answer = False, False, None
@@ -111,22 +104,22 @@ class Listener:
             if not self._usable or now < self._connect_at:
                 await clock.sleep(min(until, self._connect_at if self._usable else until) - now)
                 continue
-            if not await self._comes(min(until, self._text.due) - now):
-                await self._flush()
-            else:
-                before = self._news
+            before = self._news
+            if await self._comes((min(until, self._line_at) if self._text else until) - now):
                 await self._take()
-                if self._news > before:
-                    silent = max(silent, clock.monotonic() + interval)
+            else:
+                await self._flush()
+            if self._news > before:
+                silent = max(silent, clock.monotonic() + interval)
             self._note_reported()
         await self._flush(now=True)
         self._note_reported()
         return self._ended
 
     async def hear_rest(self, limit: float) -> None:
-        """Emit what the stream still has of a job that a poll has found ended, if it comes soon.
+        """Emit the rest of the stream of a job that a poll found ended, if it comes soon.
 
-        Without a warning, the stream was heard to its end.
+        If it emits no warning, the stream was read to its end.
         """
         self._connect_at = -math.inf
         while self._usable:
@@ -149,7 +142,7 @@ class Listener:
         self._news = 0
 
     async def _comes(self, seconds: float) -> bool:
-        """Whether something can be taken within that time; what is awaited stays awaited."""
+        """Whether something arrives within that time; if not, the read stays pending."""
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read())
         nap = asyncio.ensure_future(self._context.clock.sleep(max(seconds, 0.0)))
@@ -159,26 +152,26 @@ class Listener:
             nap.cancel()
         return self._reading.done()
 
-    async def _read(self) -> StreamEvent | Payload | None:
+    async def _read(self) -> StreamEvent | Payload:
         if self._stream is None:
             after = None if self._last < 0 else self._last
             opened = await self._api.stream(str(self._job.response_id), after, REQUEST_TIMEOUT)
             if isinstance(opened, Payload):
                 return opened
             self._stream = opened
-        return await self._stream.next()
+        event = await self._stream.next()
+        if event is None:
+            raise CallFailed("stream_ended", "it ends too early")
+        return event
 
     async def _take(self) -> None:
-        """Take what `_comes` said has come."""
+        """Handle what `_comes` has received."""
         reading, self._reading = self._reading, None
         assert reading is not None  # noqa: S101 - `_comes` was asked
         try:
             brought = reading.result()
         except CallFailed as failure:
-            await self._broken(failure.message, failure)
-            return
-        if brought is None:
-            await self._broken("it ends too early")
+            await self._broken(failure)
             return
         self._context.note_answer(self._job)
         self.heard = True
@@ -188,20 +181,19 @@ class Listener:
         else:
             await self._hear(brought)
 
-    async def _broken(self, reason: str, failure: CallFailed | None = None) -> None:
-        """The connection is over; another one follows, unless there is no hope of it."""
+    async def _broken(self, failure: CallFailed) -> None:
+        """Handle a lost connection: reconnect later, or give up if that is hopeless."""
         news, patience = self._news, self._patience
         await self.close()
-        refused = failure is not None and failure.http_status is not None
-        if failure is not None and refused and not is_passing(failure):
-            await self._give_up("stream_unavailable", reason)
+        if not is_passing(failure):
+            await self._give_up("stream_unavailable", failure.message)
             return
         if news and not self._unnumbered:
             patience.answered()
             return
-        patience.failed(failure or CallFailed("stream_ended", reason))
+        patience.failed(failure)
         if patience.failures >= FRUITLESS_MAX or self._unnumbered:
-            await self._give_up("stream_lost", reason)
+            await self._give_up("stream_lost", failure.message)
             return
         self._connect_at = self._context.clock.monotonic() + patience.delay()
         self._look = True
@@ -220,17 +212,21 @@ class Listener:
         kind, number = event.type, event.number
         if kind == "error":
             # Its number may be that of the event that would have come.
-            await self._broken("it ends with an error")
+            await self._broken(CallFailed("stream_ended", "it ends with an error"))
             self._look = True
             return
         if number is not None and number <= self._last:
             return
-        if number is not None and number > max(self._last + 1, 1):  # some count from 1
-            if not self._gaps and self._asked_again != self._last:
+        first = max(self._last + 1, 1)  # some count from 1
+        if number is not None and number > first and not self._gaps:
+            if self._asked_again != self._last:
                 self._asked_again = self._last
                 await self.close()
                 return
-            await self._note_gap(number)
+            self._gaps = True
+            missing = f"the events from {self._last + 1} to {number - 1}"
+            message = f"The job's stream leaves out {missing}; its result will be read whole."
+            await self._warn("stream_gap", message)
         if not await self._report(event, kind):
             return
         if kind.startswith("response."):
@@ -238,23 +234,17 @@ class Listener:
             self._unnumbered = self._unnumbered or number is None
         if number is not None:
             self._last = number
-        await self._note_state(event.payload if _OF_THE_JOB.fullmatch(kind) else None, kind)
-
-    async def _note_gap(self, number: int) -> None:
-        if not self._gaps:
-            self._gaps = True
-            missing = f"the events from {self._last + 1} to {number - 1}"
-            message = f"The job's stream leaves out {missing}; its result will be read whole."
-            await self._warn("stream_gap", message)
+        await self._note_state(event)
 
     async def _report(self, event: StreamEvent, kind: str) -> bool:
-        """Emit what there is to say of an event; False if it should be said and can't be read."""
+        """Emit what an event reports; False if it should be reported, but can't be read."""
         if kind == "response.output_text.delta":
             delta = event.get("delta")
             if not isinstance(delta, str):
                 return False
             if self._context.wait.stream_text:
-                self._text.add(delta, event.number)
+                self._text.append(delta)
+                self._text_number = event.number
             await self._flush()
             return True
         item_type: str | None = None
@@ -270,10 +260,10 @@ class Listener:
         await self._context.emit(report.progress(self._job, kind, item_type, event.number))
         return True
 
-    async def _note_state(self, payload: Payload | None, kind: str) -> None:
+    async def _note_state(self, event: StreamEvent) -> None:
         """Take the job's state from an event that has it."""
-        job = self._job
-        if kind in _ENDS or (payload is not None and payload.ended):
+        job, payload = self._job, event.payload if _OF_THE_JOB.fullmatch(event.type) else None
+        if event.type in _ENDS or (payload is not None and payload.ended):
             await self.close()
             self._usable = False
             if payload is not None and payload.is_whole and not self._gaps:
@@ -287,10 +277,12 @@ class Listener:
 
     async def _flush(self, *, now: bool = False) -> None:
         """Emit the text that has come since the last line of it, if that is due."""
-        if self._text.is_due(now=now):
-            delta, number = self._text.take()
-            await self._context.emit(report.text_delta(self._job, delta, number))
+        clock = self._context.clock
+        if self._text and (now or clock.monotonic() >= self._line_at):
+            delta, self._text = "".join(self._text), []
+            self._line_at = clock.monotonic() + DELTA_INTERVAL
+            await self._context.emit(report.text_delta(self._job, delta, self._text_number))
 
     def _note_reported(self) -> None:
-        if self._last >= 0 and not self._text.waits:
+        if self._last >= 0 and not self._text:
             self._job.note_reported(self._last)

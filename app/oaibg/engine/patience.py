@@ -19,15 +19,11 @@ BLOCKED_AFTER = 60.0
 """Seconds from the process's start without any successful answer, after which the network counts
 as blocked: an agent must not hang on it."""
 
-BUSY_PATIENCE = 600.0
-"""Seconds that a submit goes on trying while the API says that it is too busy to accept it."""
-
 NOT_FOUND_COUNT, NOT_FOUND_SECONDS = 3, 15.0
 """A retrieve soon after the create may answer 404 for a moment, and gateways answer bare 404s now
-and then: this many in a row, over at least this long, before it is believed."""
+and then: a 404 is believed after this many in a row, over at least this long."""
 
-CREATE_TIMEOUT = 120.0
-REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX = 30.0, 600.0
+REQUEST_TIMEOUT = 30.0
 
 REPLY_GRACE = 5.0
 """Seconds that a create's reply is waited for after a signal or a deadline, so that a paid id is
@@ -42,11 +38,11 @@ ASK_SECONDS = 20.0
 BACKOFF_MAX = 30.0
 """Seconds between two tries at most, if neither the server nor the poll interval asks for more."""
 
-_LEAST_TIMEOUT = 5.0
+_LEAST_TIMEOUT, _TIMEOUT_MAX = 5.0, 600.0
 _RETRY_AFTER_MAX = 600.0
 
 _LONG_ANSWERS = 4
-"""Answers in a row that had begun when their time was over; each try gives twice as much."""
+"""Extra tries end after this many timeouts in mid-answer in a row; each try doubles the time."""
 
 _BARE_404S = 2
 """Answers of 404 without the API's envelope, as gateways give now and then, that a single look
@@ -56,10 +52,8 @@ does not believe."""
 class Patience:
     """How often asking has failed in a row, and what follows from that.
 
-    Args:
-        clock: the time.
-        deadline: when the run's wait is over, on the monotonic clock.
-        give_up: when asking in vain has gone on for too long; `answered` lifts it.
+    `deadline` is when the run's wait is over, and `give_up` when asking in vain has gone on for
+    too long: times on the monotonic clock. An answer lifts the latter.
     """
 
     def __init__(
@@ -71,7 +65,6 @@ class Patience:
         self.failures = 0
         """Failures in a row."""
         self.last: CallFailed | None = None
-        """The last of them."""
         self.missing = 0
         """How many of the last ones said that there is no such response."""
         self._missing_since = 0.0
@@ -88,7 +81,7 @@ class Patience:
         return self.limit - self._clock.monotonic()
 
     def give_up_at(self, moment: float) -> None:
-        """Set when asking in vain has gone on for too long, on the monotonic clock."""
+        """Set when asking in vain has gone on for too long."""
         self.give_up = moment
 
     def answered(self) -> None:
@@ -102,12 +95,9 @@ class Patience:
         self.last = failure
         self._cut_short = self._cut_short + 1 if failure.begun else 0
         self._refused = self._refused + 1 if is_auth(failure) else 0
-        if not is_missing(failure):
-            self.missing = 0
-        else:
-            self.missing += 1
-            if self.missing == 1:
-                self._missing_since = self._clock.monotonic()
+        self.missing = self.missing + 1 if is_missing(failure) else 0
+        if self.missing == 1:
+            self._missing_since = self._clock.monotonic()
 
     @property
     def is_refused(self) -> bool:
@@ -139,9 +129,7 @@ class Patience:
     def delay(self, first: float = 1.0, longest: float = BACKOFF_MAX) -> float:
         """Seconds until the next try: twice as many with each failure, and some jitter.
 
-        Args:
-            first: after the first failure.
-            longest: at most; `Retry-After` may ask for more.
+        `Retry-After` may ask for more than the `longest`.
         """
         grown = min(first * 2.0 ** min(self.failures - 1, 30), longest)
         return max(grown * (0.75 + self._clock.random() / 2), self.retry_after() or 0.0)
@@ -152,29 +140,24 @@ class Patience:
         return retry_after(header, self._clock.now())
 
     def timeout(self, remaining: float = math.inf) -> float:
-        """Seconds that the next request may take in all.
+        """Seconds that the next request may take in all, of those that remain to the deadline.
 
-        A large result on a slow line needs more with each try.
-
-        Args:
-            remaining: seconds to the deadline; of more than 5 s, a request that hangs leaves some
-                for another one.
+        A large result on a slow line needs more with each try. A request that hangs leaves some for
+        another one.
         """
-        grown = min(REQUEST_TIMEOUT * 2.0 ** min(self._cut_short, 10), REQUEST_TIMEOUT_MAX)
+        grown = min(REQUEST_TIMEOUT * 2.0 ** min(self._cut_short, 10), _TIMEOUT_MAX)
         return max(min(grown, remaining, max(remaining / 2, _LEAST_TIMEOUT)), 0.01)
 
 
 async def ask(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
     """Make a call that may be repeated, until it is answered or patience ends.
 
-    Args:
-        call: the call; it takes the seconds that it may last.
-        clock: the time.
+    `call` takes the seconds that it may last.
 
     Raises:
         AuthRefused: the key is refused.
-        Unavailable: no answer, and it was asked for long enough.
-        CallFailed: the API answered, and says no.
+        Unavailable: no answer for too long.
+        CallFailed: the API answered with an error that a retry would not change.
     """
     patience = Patience(clock, give_up=clock.monotonic() + ASK_SECONDS)
     while True:
@@ -182,40 +165,27 @@ async def ask(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
             return await call(patience.timeout())
         except CallFailed as failure:
             patience.failed(failure)
-            raise_if_final(failure, patience)
+            if is_auth(failure):
+                raise auth_error(failure) from failure
+            if not patience.doubts and not is_passing(failure):
+                raise
             delay = patience.delay()
             if patience.is_over(delay):
                 raise unasked(failure) from failure
         await clock.sleep(delay)
 
 
-def raise_if_final(failure: CallFailed, patience: Patience) -> None:
-    """Raise what another try would not change: a refused key, or an answer that says no."""
-    if is_auth(failure):
-        raise auth_error(failure) from failure
-    if not patience.doubts and not is_passing(failure):
-        raise failure
-
-
 def unasked(failure: CallFailed) -> Unavailable:
-    """The error if the API could not be asked for long enough."""
-    return Unavailable.of(
-        failure,
-        f"The API could not be asked: {failure.message}",
-        hint=passing_hint(failure),
-    )
+    """The error if the API could not be reached."""
+    message = f"The API could not be asked: {failure.message}"
+    return Unavailable.of(failure, message, hint=passing_hint(failure))
 
 
 def retry_after(header: str | None, now: float) -> float | None:
-    """The seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3).
+    """The seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), at most ten minutes.
 
-    Args:
-        header: seconds, or an HTTP date in any of its three forms (which all are in UTC); anything
-            else counts as absent.
-        now: Unix time in seconds.
-
-    Returns:
-        More than 0 and at most ten minutes; None if it asks for nothing.
+    It has seconds, or an HTTP date in any of its three forms (which all are in UTC); anything else
+    counts as absent. `now` is in Unix seconds.
     """
     if header is None:
         return None
@@ -228,7 +198,6 @@ def retry_after(header: str | None, now: float) -> float | None:
 
 
 def _http_date(text: str) -> float:
-    """Unix seconds."""
     from datetime import UTC
     from email.utils import parsedate_to_datetime
 

@@ -1,4 +1,4 @@
-"""Writing to the state with care: what it can't take is a warning, once a run."""
+"""Writing to the state: a failed write becomes a warning, once per run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.state.store import Row, Store
 
 T = TypeVar("T")
 
@@ -25,11 +24,7 @@ _WORK_GRACE = 0.8
 
 
 async def commit(write: Callable[[], T], context: Context) -> T:
-    """Write to the state; together with other jobs' writes in a run over several.
-
-    Raises:
-        StateError: it is not written.
-    """
+    """Write to the state; with those of other jobs in a run over several. Raises `StateError`."""
     if context.commits is None:
         return await patiently(write, context.clock)
     return await context.commits.write(write)
@@ -75,29 +70,28 @@ async def remember_payload(payload: Payload, job: Job, context: Context) -> None
 
 
 async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
-    """Emit a warning about what the state could not take, once a run."""
-    if (warning := state_warning(error, job, context)) is not None:
+    """Emit the state warning, once per run."""
+    for warning in state_warnings(error, job, context):
         await context.emit(warning)
 
 
-def state_warning(error: StateError, job: Job, context: Context) -> Event | None:
-    """The warning about what the state can't do for this run; None if there was one already."""
+def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]:
+    """The warning about what the state can't do for this run; none if there was one already."""
     if not context.shared.is_first_state_warning():
-        return None
-    return report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")
+        return []
+    return [report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")]
 
 
 def state_error(error: StateError) -> OaibgError:
     """The error of a run that can't do without the state."""
-    hint = _STATE_ADVICE.get(error.code)
-    if isinstance(error, StateBusyError):
-        return Unavailable(error.message, code=error.code, hint=hint)
-    return UsageError(error.message, code=error.code, hint=hint)
+    kind = Unavailable if isinstance(error, StateBusyError) else UsageError
+    return kind(error.message, code=error.code, hint=_STATE_ADVICE.get(error.code))
 
 
-def local_copy(row: Row | None, store: Store) -> Payload | None:
-    """The result that was kept of a job; None if there is none that can be read."""
-    raw = store.result(row) if row is not None else None
+def local_copy(job: Job, context: Context) -> Payload | None:
+    """The result that was kept of a job; None if there is none. Raises `StateError`."""
+    row = context.store.by_id(context.base_url, str(job.response_id))
+    raw = context.store.result(row) if row is not None else None
     try:
         payload = Payload(raw) if raw is not None else None
     except ValueError:

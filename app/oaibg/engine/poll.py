@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
     from oaibg.engine.listen import Listener
-    from oaibg.engine.run_options import Wait
 
 HEARTBEAT = 60.0
 """Seconds between poll lines with `--events changes` while nothing changes."""
@@ -27,7 +26,7 @@ HEARTBEAT = 60.0
 _BACKOFF_MAX = 60.0
 _MISSING_INTERVAL = 5.0
 _LEAST_ASKING = 5.0
-"""Seconds of a start that count as asking."""
+"""At most this many seconds before the first poll count towards `BLOCKED_AFTER`."""
 
 
 class End(NamedTuple):
@@ -38,22 +37,17 @@ class End(NamedTuple):
 
 
 class PollTimes:
-    """When a job is polled.
+    """When a job is polled: the seconds between two polls, and before the first of all.
 
-    Args:
-        interval: seconds from one poll to the next.
-        first: seconds to the first look at a job that was submitted before.
-        spread: in a run over several jobs, after which part of an interval the first regular poll
-            comes, so that the polls of all jobs lie evenly in it.
+    `spread` is after which part of an interval the first regular poll comes, so that the polls of
+    all jobs of a run lie evenly in it.
     """
 
     def __init__(self, interval: float, *, first: float = 0.0, spread: float | None = None) -> None:
-        self.interval = interval
-        self.first = first
-        self._spread = spread
+        self.interval, self.first, self._spread = interval, first, spread
 
     def next(self, began: float, now: float) -> float:
-        """When to poll again, after a poll that began at one time and was answered at another."""
+        """When to poll again, after a poll that began at `began` and was answered at `now`."""
         if self._spread is None:
             return now + self.interval
         # From the last poll's beginning, or the polls of many jobs would drift together.
@@ -65,19 +59,10 @@ class PollTimes:
 async def follow(
     job: Job, context: Context, times: PollTimes, *, delay: float, stream: Stream | None = None
 ) -> End | None:
-    """Poll until the end. A failed poll is never the job's failure.
+    """Poll until the end; returns None if the wait budget is spent.
 
-    With `--stream` the time between two polls is spent listening, which brings most ends sooner.
-
-    Args:
-        job: what is known of it; its id is.
-        context: what to work with.
-        times: when to poll.
-        delay: seconds to the first poll.
-        stream: the one that the create opened.
-
-    Returns:
-        How the job ended; None if the wait budget is spent.
+    A failed poll is never the job's failure. With `--stream` the time between two polls is spent
+    listening, which brings most ends sooner; `stream` is the one that the create opened.
 
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
@@ -97,15 +82,14 @@ async def follow(
 
 
 class _Poller:
-    """The polling loop of one job."""
-
     def __init__(
         self, job: Job, context: Context, times: PollTimes, api: Calls, listener: Listener | None
     ) -> None:
         self._job, self._context, self._times = job, context, times
         self._api, self._listener = api, listener
-        self._lines = _Lines(context.wait)
         self._attempt = 0
+        self._line_at, self._line_status = -math.inf, ""
+        """When the last poll was reported, and with which status."""
         self._warned = False
         # From the start of the process; but a job that had to wait for its turn has not asked yet.
         clock = context.clock
@@ -136,7 +120,10 @@ class _Poller:
                 raise _blocked(patience.last)
             self._attempt, began = self._attempt + 1, clock.monotonic()
             try:
-                payload = answer or await self._retrieve()
+                left = max(patience.left(), LEAST_LOOK if self._attempt == 1 else 0.0)
+                payload = answer or await self._api.retrieve(
+                    str(job.response_id), patience.timeout(left)
+                )
             except CallFailed as failure:
                 patience.failed(failure)
                 if patience.is_refused:
@@ -155,10 +142,6 @@ class _Poller:
                     await self._listener.hear_rest(patience.deadline)
                 return End(payload)
             del payload, answer  # until the next poll they would only take memory
-
-    async def _retrieve(self) -> Payload:
-        left = max(self._patience.left(), LEAST_LOOK if self._attempt == 1 else 0.0)
-        return await self._api.retrieve(str(self._job.response_id), self._patience.timeout(left))
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
         """Emit the failed poll; returns the seconds until the next one."""
@@ -189,7 +172,7 @@ class _Poller:
         job.note_status(payload.status)
         if changed and not payload.ended:
             await remember_payload(payload, job, context)
-        if self._lines.is_due(payload, context.clock.monotonic()):
+        if self._is_due(payload):
             following = None if payload.ended else delay
             event = report.poll(job, context, attempt=self._attempt, next_poll=following)
             await context.emit(event)
@@ -198,32 +181,25 @@ class _Poller:
             message = f"The status {payload.status!r} is unknown; it is taken for still running."
             await context.emit(report.warning(job, "unknown_status", message))
 
+    def _is_due(self, payload: Payload) -> bool:
+        """Whether to report this poll: always, or with `--events changes` news and a heartbeat."""
+        now = self._context.clock.monotonic()
+        news = payload.ended or payload.status != self._line_status
+        if self._context.wait.events == "all" or news or now >= self._line_at + HEARTBEAT:
+            self._line_at, self._line_status = now, str(payload.status)
+            return True
+        return False
+
     async def _local_end(self, failure: CallFailed) -> End:
-        """The API has let go of the job: its end from the local copy."""
+        """The job's end from the local copy, as the API no longer has the response."""
         job = self._job
         payload = await kept_copy(job, self._context)
         if payload is None:
-            raise not_found(job, failure)
+            raise not_found(failure)
         job.note_status(payload.status)
         message = "The API no longer has this response; this is the local copy."
         await self._context.emit(report.warning(job, "local_copy", message))
         return End(payload, is_local=True)
-
-
-class _Lines:
-    """Which polls get a line: all, or with `changes` the news and a heartbeat."""
-
-    def __init__(self, wait: Wait) -> None:
-        self._all = wait.events == "all"
-        self._at, self._status = -math.inf, ""
-
-    def is_due(self, payload: Payload, now: float) -> bool:
-        """Whether to emit a line for this poll; it counts as emitted then."""
-        news = payload.ended or payload.status != self._status
-        if self._all or news or now >= self._at + HEARTBEAT:
-            self._at, self._status = now, str(payload.status)
-            return True
-        return False
 
 
 def _blocked(failure: CallFailed | None) -> Unavailable:

@@ -1,4 +1,4 @@
-"""The events about a job, made of what is known of it: each of them here, and nowhere else."""
+"""Builds the events about a job from what is known of it; no other module builds them."""
 
 from __future__ import annotations
 
@@ -68,13 +68,7 @@ def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -
 
 
 def poll_error(
-    failure: CallFailed,
-    job: Job,
-    context: Context,
-    *,
-    attempt: int,
-    consecutive: int,
-    delay: float,
+    failure: CallFailed, job: Job, context: Context, *, attempt: int, consecutive: int, delay: float
 ) -> events.PollError:
     """A read that failed; the next one is in `delay` seconds."""
     return events.PollError(
@@ -125,7 +119,7 @@ def warning(job: Job, code: str, message: str) -> events.Warning:
 
 
 def not_written(job: Job, path: str, error: OSError) -> events.Warning:
-    """A file could not be written: the run goes on, and its exit code says so."""
+    """A file could not be written: the run continues, and its exit code reports it."""
     return warning(job, "write_failed", f"{path} could not be written: {error.strerror}.")
 
 
@@ -143,7 +137,7 @@ def final(job: Job, payload: Payload, context: Context, *, written: bool = True)
         incomplete_details=payload.object("incomplete_details"),
         output_text_bytes=len(utf8(payload.text)),
         exit_code=code,
-        next=None if code == ExitCode.OK else _show(job, context),
+        next=None if code == ExitCode.OK else context.next_command.show(str(job.response_id)),
     )
 
 
@@ -165,7 +159,7 @@ def response(
         source=source,
         response=None if context.output.is_asked_for else payload.data,
         exit_code=end_code(payload, written=written) if ended else ExitCode.STILL_RUNNING,
-        next=None if ended else _monitor(job, context.next_command),
+        next=None if ended else _resume(job, context.next_command),
     )
 
 
@@ -194,9 +188,9 @@ def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelRe
     """What became of a cancel."""
     following = None
     if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
-        following = _monitor(job, context.next_command)
+        following = _resume(job, context.next_command)
     elif code == ExitCode.UNSUCCESSFUL:
-        following = _show(job, context)
+        following = context.next_command.show(str(job.response_id))
     return events.CancelResult(
         response_id=job.response_id,
         status=job.status,
@@ -263,23 +257,14 @@ def _after(
     if job.is_run and (rerun := next_command.rerun()) is not None:
         return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
     going_on = failed.resumable or outcome == "created"
-    return _monitor(job, next_command) if going_on else None
+    return _resume(job, next_command) if going_on else None
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:
-    """The argv that goes on with a job, or with the run that it stands for."""
+    """The argv that resumes a job, or the run that it stands for."""
     rerun = next_command.rerun() if job.is_run else None
-    return rerun or _monitor(job, next_command)
-
-
-def _monitor(job: Job, next_command: NextCommand) -> list[str] | None:
-    if job.response_id is None:
-        return None
-    return next_command.monitor([job.response_id], job.last_number)
-
-
-def _show(job: Job, context: Context) -> list[str] | None:
-    return None if job.response_id is None else context.next_command.show(job.response_id)
+    ids = [] if job.response_id is None else [job.response_id]
+    return rerun or next_command.monitor(ids, job.last_number)
 
 
 def _call_error(failure: CallFailed) -> events.CallError:

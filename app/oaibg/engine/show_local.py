@@ -6,7 +6,7 @@ asyncio takes long to import, and `show` is run often.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Summary
@@ -14,65 +14,50 @@ from oaibg.engine import report
 from oaibg.engine.deliver import hand_out
 from oaibg.engine.fetch import may_have_changed
 from oaibg.engine.find import Target, find_blocking
-from oaibg.engine.persist import local_copy, state_error, state_warning
+from oaibg.engine.persist import local_copy, state_error, state_warnings
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
 
 
-class Shown(NamedTuple):
-    """What this machine knows of a job: the events so far, and whether they answer the question."""
+def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event], bool]:
+    """Look once at a job in the state: the events so far, and whether they are all.
 
-    events: list[Event]
-    is_whole: bool
-
-
-def show_local(target: Target, job: Job, context: Context) -> Shown:
-    """Look once at a job in the state.
-
-    Returns:
-        The warnings about it alone, if the API has to be asked.
-
-    Raises:
-        OaibgError: no such job, or the state can't be used.
+    If not, the API has to be asked. Raises `OaibgError` if there is no such job, or the state can't
+    be used.
     """
     try:
-        events = find_blocking(target, job, context)
+        warnings = find_blocking(target, job, context)
     except StateError as error:
         raise state_error(error) from error
-    payload = _kept_copy(job, context)
+    try:
+        payload = patiently_blocking(lambda: local_copy(job, context), context.clock)
+    except StateError:
+        payload = None
     if payload is None or may_have_changed(payload):
-        return Shown(events, is_whole=False)
+        return warnings, False
     job.note_status(payload.status)
-    delivery = hand_out(payload, job, context.output)
-    shown = report.response(job, payload, "local", context, written=delivery.written)
-    return Shown([*events, *delivery.events, shown], is_whole=True)
+    events, written = hand_out(payload, job, context.output)
+    shown = report.response(job, payload, "local", context, written=written)
+    return [*warnings, *events, shown], True
 
 
 def list_jobs(limit: int | None, job: Job, context: Context) -> Iterator[Event]:
-    """The jobs that the state knows, newest first, and their summary.
+    """The jobs that the state knows, newest first, and their summary; `job` stands for them all.
 
-    Args:
-        limit: how many at most.
-        job: stands for them all.
-        context: what to work with.
-
-    Raises:
-        OaibgError: the state can't be used; what can't be read is not an empty list.
+    Raises `OaibgError` if the state can't be used: what can't be read is not an empty list.
     """
     problem = context.state_problem
     if problem is not None:
         if problem.code != "state_corrupt":
             raise state_error(problem)
-        if (warning := state_warning(problem, job, context)) is not None:
-            yield warning
+        yield from state_warnings(problem, job, context)
     try:
         rows = patiently_blocking(lambda: context.store.jobs(limit), context.clock)
     except StateError as error:
@@ -89,14 +74,3 @@ def list_jobs(limit: int | None, job: Job, context: Context) -> Iterator[Event]:
         exit_code=ExitCode.OK,
         next=None,
     )
-
-
-def _kept_copy(job: Job, context: Context) -> Payload | None:
-    store = context.store
-    try:
-        row = patiently_blocking(
-            lambda: store.by_id(context.base_url, str(job.response_id)), context.clock
-        )
-    except StateError:
-        return None
-    return local_copy(row, store)

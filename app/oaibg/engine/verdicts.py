@@ -20,8 +20,7 @@ SPENT = frozenset(
         "organization_usage_limit_exceeded",
     }
 )
-"""Codes of a 429 that no waiting mends."""
-
+"""Codes of a 429 that waiting does not fix."""
 
 OUT_OF_TURN = "busy"
 """The code of a request whose turn has not come, because the API has asked to slow down."""
@@ -41,8 +40,8 @@ class CreateVerdict(Enum):
 def judge_create(failure: CallFailed) -> CreateVerdict:
     """What is known of a job whose create failed.
 
-    Only what the API itself, or nobody, has answered counts as certain. A 5xx other than the
-    documented overload may come from a gateway whose upstream took the request.
+    Only an unsent or a refused request certainly created nothing. A 5xx other than the documented
+    overload may come from a gateway whose upstream accepted the request.
     """
     status = failure.http_status
     if not failure.sent:
@@ -62,7 +61,7 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
 
 
 def is_busy(failure: CallFailed) -> bool:
-    """Whether the API says that it is too busy for now: what was asked for did not happen."""
+    """Whether the API is too busy for now; the request had no effect."""
     if failure.http_status == 429:
         return failure.code not in SPENT
     return failure.http_status == 503 and failure.code == "server_is_overloaded"
@@ -151,7 +150,7 @@ def auth_error(
 
 
 def is_passing(failure: CallFailed) -> bool:
-    """Whether the same call may well be answered in a moment."""
+    """Whether a retry of the same call may well succeed."""
     status = failure.http_status
     if status is None or status < 300 or status in (408, 429):
         return True
@@ -159,7 +158,7 @@ def is_passing(failure: CallFailed) -> bool:
 
 
 def is_no_api(failure: CallFailed | ApiRefused) -> bool:
-    """Whether it is the address that is wrong, and not the request."""
+    """Whether the address is wrong, not the request."""
     return failure.http_status in (404, 405) and failure.code == f"http_{failure.http_status}"
 
 

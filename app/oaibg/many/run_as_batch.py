@@ -14,12 +14,12 @@ from typing import IO, TYPE_CHECKING
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
 from oaibg.engine import commands, persist, report, verdicts
+from oaibg.engine.claim import Submission
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
 from oaibg.engine.patience import ask
 from oaibg.engine.poll import End, PollTimes, follow
-from oaibg.engine.submission import Submission
 from oaibg.many.batch_results import TMPDIR_HINT, TRANSFER_SECONDS, BatchResults
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.results_file import ResultsFile
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
+    from oaibg.engine.claim import Create
     from oaibg.engine.context import Context
-    from oaibg.engine.submission import Create
     from oaibg.many.plan import Plan
     from oaibg.request.jobs_file import JobsFile
     from oaibg.state.store import Row
@@ -81,14 +81,12 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             if not results.missing:
                 return batch.summary(context)
             job = Job(submitting=True, is_run=True)  # the batch alone would not bring the results
-            own.hand_over_outcome()
+            own.note_outcome(None)
 
             async def follow_created(context: Context) -> End | Event:
                 created = await _create_or_find(plan, row, sha256, job, context)
                 times = PollTimes(context.wait.poll_seconds)
-                return await commands.await_end(
-                    created, job, context, times, detach=detach, one_of_many=True
-                )
+                return await commands.await_end(created, job, context, times, detach=detach)
 
             return await batch.run(job, follow_created, context)
 
@@ -123,12 +121,12 @@ async def _create_or_find(
     )
     sent = row is not None and row.step == "sending"
     if sent:
-        job.note_sending()
+        job.note_outcome("unknown")
         # Before another batch is submitted, the API must have confirmed that there is none.
         insist = plan.resubmit_unknown
         if await _find_again(mark, submission, job, context, searches=1, insist=insist):
             return Created()
-        job.note_not_created()
+        job.note_outcome("not_created")
     try:
         return await create_locked(submission, row, job, context)
     except OutcomeUnknown:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, Unavailable
 from oaibg.engine import commands, report, verdicts
+from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
-from oaibg.engine.submission import Submission
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.results_file import ResultsFile, code_of
 from oaibg.many.side_by_side import side_by_side, spread
@@ -41,7 +41,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
     async with locked_run(plan, context, batch=False) as rows:
         ids = {line.custom_id: _line_id(line, plan, context) for line in plan.file.lines}
         with ResultsFile(plan.results_path, ids) as results:
-            own.hand_over_outcome()
+            own.note_outcome(None)
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)
             members = run.members()
@@ -135,7 +135,7 @@ class _FileRun:
             self._submits_no_more = True
             raise
         times = PollTimes(poll_seconds, spread=spread(number))
-        return await commands.see_through(created, job, context, times, one_of_many=True)
+        return await commands.see_through(created, job, context, times)
 
     async def _add_refusal(self, refusal: ApiRefused, job: Job, context: Context) -> None:
         """A refusal is a result, too."""
