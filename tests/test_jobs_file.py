@@ -745,6 +745,22 @@ def test_next_is_the_same_command_anywhere(
     assert {post.body["user"] for post in sandbox.posts} == {"u"}
 
 
+def test_next_names_the_file_and_the_key_as_they_were_given(
+    many: Callable[..., Result], sandbox: Sandbox, work: Work
+) -> None:
+    """A link stays a link, and a key may be a hyphen: only a path of - has nothing to read again."""
+    work.jobs(1, sandbox_seconds="600")
+    link = work.folder / "link.jsonl"
+    link.symlink_to(work.path)
+    files = ("--jobs-file", str(link), "--results-file", str(work.results))
+    result = many("submit", *files, *FAST, "--job-key", "-", "--max-wait-seconds", "1")
+    assert result.code == 3
+    command = result.last["next"]
+    assert command[command.index("submit") :] == [
+        *("submit", *files, *FAST, "--job-key", "-", "--max-wait-seconds", "1")
+    ]
+
+
 # The wait, and signals
 
 

@@ -66,9 +66,9 @@ def rerun_of(context: typer.Context) -> list[str] | None:
         source = context.get_parameter_source(name)
         if source is None or source.name != "COMMANDLINE" or name in _DROPPED_IN_RERUN:
             continue
-        if name == "instructions" or value == "-":
-            return None
         param: Any = params[name]
+        if name == "instructions" or (value == "-" and param.metavar == "PATH"):
+            return None
         if param.param_type_name == "argument":
             ids += value
             continue

@@ -95,11 +95,12 @@ def _ids_on_stdin() -> list[str]:
 
 
 def input_path(value: str | None) -> str | None:
-    """The real path of a file that is read more than once, and that identifies a run."""
+    """The absolute path of a file that is read more than once."""
     if value == "-":
         raise BadParameter("it is read more than once; a file's path is needed.")
     try:
-        return value and os.path.realpath(value)
+        os.path.realpath(value or "")
+        return value and os.path.abspath(value)  # noqa: PTH100
     except ValueError as error:
         raise BadParameter(f"no valid path ({error}).") from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from oaibg.cli.options import ShowOptions, check_id_or_key, output_of
@@ -35,13 +36,16 @@ def run(context: typer.Context, options: ShowOptions) -> int:
     from oaibg.engine.show_local import list_jobs, show_local
 
     opened = session.open()
-    if options.list_:
-        return session.write(list_jobs(options.limit, job, opened))
-    target = Target(response_id=options.response_id, job_key=options.job_key)
-    events, is_whole = show_local(target, job, opened)
-    code = session.write(events)
-    if is_whole:
-        return code
+    with ExitStack() as stack:
+        stack.callback(opened.store.close)
+        if options.list_:
+            return session.write(list_jobs(options.limit, job, opened))
+        target = Target(response_id=options.response_id, job_key=options.job_key)
+        events, is_whole = show_local(target, job, opened)
+        code = session.write(events)
+        if is_whole:
+            return code
+        stack.pop_all()
 
     from oaibg.engine import commands
 

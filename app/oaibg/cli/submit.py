@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,8 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     session: Session = context.obj
     _check_file_options(options, session)
     batch = options.completion_window == "24h"
-    file = JobsFile(str(options.jobs_file), settings, background=not batch)
+    path = os.path.realpath(str(options.jobs_file))  # which identifies the run
+    file = JobsFile(path, settings, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
     if options.dry_run:
@@ -92,7 +94,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
         options,
         Plan,
         file=file,
-        key=options.job_key or str(options.jobs_file),
+        key=options.job_key or path,
         results_path=str(options.results_file),
         max_in_flight=options.max_in_flight or _MAX_IN_FLIGHT,
     )

@@ -100,7 +100,7 @@ class _Creation:
                     await self._step_back()
                     await stop_streaming(job, context, failure.message.rstrip("."))
                     continue
-                delay = await self._until_next_try(failure)
+                delay = await self._until_next_try(failure, attempt)
                 event = report.submit_error(failure, context, attempt=attempt, delay=delay)
                 await context.emit(event)
                 await context.clock.sleep(delay)
@@ -166,7 +166,7 @@ class _Creation:
         is_end = payload.ended and (stream is None or payload.is_whole)
         return Created(False, payload.request_id, payload if is_end else None, stream)
 
-    async def _until_next_try(self, failure: CallFailed) -> float:
+    async def _until_next_try(self, failure: CallFailed, attempt: int) -> float:
         """Seconds until the next try; raises what ends the submit if there is none."""
         patience = self._patience
         patience.failed(failure)
@@ -177,7 +177,9 @@ class _Creation:
         if verdict in (CreateVerdict.UNREACHABLE, CreateVerdict.BUSY):
             seconds = _BUSY_PATIENCE if verdict is CreateVerdict.BUSY else BLOCKED_AFTER
             patience.give_up_at(self._began + seconds)
-            left, delay = patience.left(), patience.delay()
+            # A try that was refused for its stream counts, too.
+            delay = patience.delay(first=2.0 ** (attempt - patience.failures))
+            left = patience.left()
             if patience.retry_after() is None:
                 delay = min(delay, left)  # one more try at the very end
             if 0 < left >= delay:

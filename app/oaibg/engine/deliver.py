@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.engine.run_options import Output
 
 
 async def deliver(payload: Payload, job: Job, context: Context) -> bool:
@@ -23,48 +22,42 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
 
     Partial output, of a job that did not complete, counts too.
     """
-    results, output, added = context.results, context.output, True
+    results, output, written = context.results, context.output, True
     if results is not None:
         try:
             await results.add_payload(str(job.custom_id), payload)
         except OSError as error:
-            added = False
-            await context.emit(report.not_written(job, results.path, error))
-    if output.output_json_file is None and output.output_text_file is None:
-        events, written = hand_out(payload, job, output)
-    else:
-        events, written = await in_thread(hand_out, payload, job, output)
-    for event in events:
-        await context.emit(event)
-    return added and written
-
-
-def hand_out(payload: Payload, job: Job, output: Output) -> tuple[list[Event], bool]:
-    """Write the files that were asked for: the events about the result, and whether all worked."""
-    events: list[Event] = []
-    written = True
-
-    def write(path: str, data: bytes, kind: type[WroteJson | WroteText]) -> None:
-        nonlocal written
-        try:
-            save(path, data)
-            events.append(report.wrote(job, kind, path, data))
-        except OSError as error:
             written = False
-            events.append(report.not_written(job, path, error))
-
-    if output.output_json_file is not None:
-        write(output.output_json_file, payload.raw, WroteJson)
-    if output.output_text_file is None and not output.shows_text:
-        return events, written
-    text = payload.text
-    if not text:
-        return [*events, report.output_text_missing(job, payload)], written
-    if output.output_text_file is not None:
+            await context.emit(report.not_written(job, results.path, error))
+    path, text = output.output_json_file, payload.text
+    if path is not None:
+        written &= await _write(path, payload.raw, WroteJson, job, context)
+    path = output.output_text_file
+    if path is not None and text:
         if has_surrogates(text):
             message = "The text has lone surrogates; they are U+FFFD in the text file."
-            events.append(report.warning(job, "text_replaced", message))
-        write(output.output_text_file, utf8(text), WroteText)
-    if output.shows_text:
-        events.append(report.output_text(job, text))
-    return events, written
+            await context.emit(report.warning(job, "text_replaced", message))
+        written &= await _write(path, utf8(text), WroteText, job, context)
+    for event in text_events(payload, job, context):
+        await context.emit(event)
+    return written
+
+
+def text_events(payload: Payload, job: Job, context: Context) -> list[Event]:
+    """The event with the result's text, or that there is none, if it was asked for."""
+    output = context.output
+    if not payload.text and (output.shows_text or output.output_text_file is not None):
+        return [report.output_text_missing(job, payload)]
+    return [report.output_text(job, payload.text)] if output.shows_text else []
+
+
+async def _write(
+    path: str, data: bytes, kind: type[WroteJson | WroteText], job: Job, context: Context
+) -> bool:
+    try:
+        await in_thread(save, path, data)
+    except OSError as error:
+        await context.emit(report.not_written(job, path, error))
+        return False
+    await context.emit(report.wrote(job, kind, path, data))
+    return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Summary
 from oaibg.engine import report
-from oaibg.engine.deliver import hand_out
+from oaibg.engine.deliver import text_events
 from oaibg.engine.fetch import may_have_changed
 from oaibg.engine.find import Target, find_blocking
 from oaibg.engine.persist import local_copy, state_error, state_warnings
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event], bool]:
     """Look once at a job in the state: the events so far, and whether they are all.
 
-    If not, the API has to be asked. Raises `OaibgError` if there is no such job, or the state can't
-    be used.
+    They are not if the API has to be asked, or a file is to be written, which takes an event loop
+    so that a signal leaves no part of it. Raises `OaibgError` if there is no such job, or the state
+    can't be used.
     """
     try:
         warnings = find_blocking(target, job, context)
@@ -40,12 +41,13 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
         payload = patiently_blocking(lambda: local_copy(job, context), context.clock)
     except StateError:
         payload = None
-    if payload is None or may_have_changed(payload):
+    output = context.output
+    writes = output.output_json_file is not None or output.output_text_file is not None
+    if payload is None or may_have_changed(payload) or writes:
         return warnings, False
     job.note_status(payload.status)
-    events, written = hand_out(payload, job, context.output)
-    shown = report.response(job, payload, "local", context, written=written)
-    return [*warnings, *events, shown], True
+    shown = report.response(job, payload, "local", context, written=True)
+    return [*warnings, *text_events(payload, job, context), shown], True
 
 
 def list_jobs(limit: int | None, job: Job, context: Context) -> Iterator[Event]:

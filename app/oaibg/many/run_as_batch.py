@@ -92,7 +92,8 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
 
 
 async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> Event:
-    job = Job(batch_id, is_run=True)
+    wait = context.wait
+    job = Job(batch_id, is_run=True, streams=wait.stream, last_number=wait.starting_after)
 
     async def follow_found(context: Context) -> End | Event:
         await find(Target(response_id=batch_id), job, context)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.engine.create import Created
     from oaibg.many.plan import Plan
     from oaibg.many.side_by_side import Member
     from oaibg.request.jobs_file import Line
@@ -106,9 +107,17 @@ class _FileRun:
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
         """Create a job, and follow it; None if the wait budget was spent before its create."""
-        plan, poll_seconds = self._plan, context.wait.poll_seconds
+        created = await self._create(line, job, context)
+        if created is None:
+            return None
+        times = PollTimes(context.wait.poll_seconds, spread=spread(number))
+        return await commands.see_through(created, job, context, times)
+
+    async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
+        """Create a job; its request is not kept while the job runs."""
+        plan = self._plan
         request = plan.file.request(line)
-        await context.emit(report.submit_start(request, plan.key, poll_seconds))
+        await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
         submission = Submission(
             request=request,
             model=line.model,
@@ -118,7 +127,7 @@ class _FileRun:
             custom_id=line.custom_id,
         )
         try:
-            created = await create_locked(submission, self._rows.get(line.custom_id), job, context)
+            return await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
             if refusal.code in verdicts.SPENT or verdicts.is_no_api(refusal):
                 self._submits_no_more = True
@@ -134,8 +143,6 @@ class _FileRun:
         except (AuthRefused, StateError):
             self._submits_no_more = True
             raise
-        times = PollTimes(poll_seconds, spread=spread(number))
-        return await commands.see_through(created, job, context, times)
 
     async def _add_refusal(self, refusal: ApiRefused, job: Job, context: Context) -> None:
         """A refusal is a result, too."""

@@ -21,26 +21,37 @@ _COMMIT_INTERVAL = 0.02
 
 async def patiently(call: Callable[[], T], clock: Clock) -> T:
     """Read or write the state, or raise `StateError`; try again while another process writes."""
-    began = clock.monotonic()
+    patience = _Patience(clock)
     while True:
         try:
             return call()
         except StateBusyError as busy:
-            if clock.monotonic() >= began + busy.patience:
-                raise
-            await clock.sleep(busy.interval)
+            await clock.sleep(patience.interval(busy))
 
 
 def patiently_blocking(call: Callable[[], T], clock: Clock) -> T:
     """As `patiently`, in code that runs on no event loop."""
-    began = clock.monotonic()
+    patience = _Patience(clock)
     while True:
         try:
             return call()
         except StateBusyError as busy:
-            if clock.monotonic() >= began + busy.patience:
-                raise
-            clock.block(busy.interval)
+            clock.block(patience.interval(busy))
+
+
+class _Patience:
+    """For how long each kind of busy state is worth another try."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: dict[type[StateBusyError], float] = {}
+
+    def interval(self, busy: StateBusyError) -> float:
+        """Seconds until the next try; raises the error if it has come for too long."""
+        now = self._clock.monotonic()
+        if now >= self._since.setdefault(type(busy), now) + busy.patience:
+            raise busy
+        return busy.interval
 
 
 class Commits:
