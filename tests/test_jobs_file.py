@@ -748,7 +748,7 @@ def test_next_is_the_same_command_anywhere(
 def test_next_names_the_file_and_the_key_as_they_were_given(
     many: Callable[..., Result], sandbox: Sandbox, work: Work
 ) -> None:
-    """A link stays a link, and a key may be a hyphen: only a path of - has nothing to read again."""
+    """A link stays a link, and a key may be a hyphen; only a path of - can't be read again."""
     work.jobs(1, sandbox_seconds="600")
     link = work.folder / "link.jsonl"
     link.symlink_to(work.path)

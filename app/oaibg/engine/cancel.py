@@ -10,7 +10,7 @@ from oaibg.engine.fetch import fetch
 from oaibg.engine.find import find
 from oaibg.engine.patience import ask
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.verdicts import is_passing
+from oaibg.engine.verdicts import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,7 +76,7 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
             answer = await call(str(job.response_id), min(_QUICK_TIMEOUT, left))
             latest, call = answer or latest, api.retrieve
         except CallFailed as failure:
-            if not is_passing(failure):
+            if not is_transient(failure):
                 # A refusal may mean that the job has ended already: the retrieve shows that.
                 call, refusal = api.retrieve, failure
         if latest is not None and (latest.ended or refusal is not None):

@@ -63,7 +63,7 @@ class Shared:
         """Note that stdout is gone."""
         self.abandoned = True
 
-    def is_first_state_warning(self) -> bool:
+    def take_state_warning(self) -> bool:
         """Whether this is the run's first state warning; True only once."""
         first, self._state_warned = not self._state_warned, True
         return first

@@ -63,7 +63,7 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
         job.identify(_id_of(row, target, base_url), row.status if row is not None else None)
         return []
     known = store.by_id(base_url, response_id)
-    other = store.elsewhere(base_url, response_id) if known is None else None
+    other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
         return []
     message = (

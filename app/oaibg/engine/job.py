@@ -75,7 +75,7 @@ class Job:
         """Note that the state's row has the id now."""
         self.unstored_row, self.is_kept = None, durably
 
-    def note_seen(self, *, durably: bool) -> None:
+    def note_in_state(self, *, durably: bool) -> None:
         """Note that the state knows the job, in whichever row."""
         self.is_kept = self.is_kept or durably
 

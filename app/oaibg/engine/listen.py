@@ -17,7 +17,7 @@ from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
 from oaibg.engine.patience import REQUEST_TIMEOUT, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.verdicts import is_passing
+from oaibg.engine.verdicts import is_transient
 
 if TYPE_CHECKING:
     from oaibg.api.calls import Calls, Stream
@@ -75,7 +75,7 @@ class Listener:
         """The number after which a gap was found, and requested once more."""
         self._gaps = False
         """Whether a gap remains."""
-        self._look = False
+        self._must_poll = False
         """Whether the loop has to look at the job now."""
         self._ended: Payload | None = None
         self.heard = False
@@ -94,9 +94,9 @@ class Listener:
         `limit` is reached, a time on the monotonic clock.
         """
         clock, interval = self._context.clock, interval or self._context.wait.poll_seconds
-        self._look, self.heard, self.answer = False, False, None
+        self._must_poll, self.heard, self.answer = False, False, None
         silent = clock.monotonic() + seconds
-        while not self._look and self._ended is None:
+        while not self._must_poll and self._ended is None:
             now = clock.monotonic()
             until = min(silent, limit)
             if now >= until:
@@ -125,7 +125,7 @@ class Listener:
         while self._usable:
             patience = _REST_SECONDS if self._stream is None else _LAG_SECONDS
             await self.listen(patience, limit, interval=patience)
-            if self._usable and not self._look:
+            if self._usable and not self._must_poll:
                 await self._give_up("stream_lost", "its rest does not come")
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ class Listener:
         """Handle a lost connection: reconnect later, or give up if that is hopeless."""
         news, patience = self._news, self._patience
         await self.close()
-        if not is_passing(failure):
+        if not is_transient(failure):
             await self._give_up("stream_unavailable", failure.message)
             return
         if news and not self._unnumbered:
@@ -196,10 +196,10 @@ class Listener:
             await self._give_up("stream_lost", failure.message)
             return
         self._connect_at = self._context.clock.monotonic() + patience.delay()
-        self._look = True
+        self._must_poll = True
 
     async def _give_up(self, code: str, reason: str) -> None:
-        self._usable, self._look = False, True
+        self._usable, self._must_poll = False, True
         what = "can't be had" if code == "stream_unavailable" else "was lost"
         message = f"The job's stream {what} ({reason.rstrip('.')}); polls tell its state."
         await self._warn(code, message)
@@ -213,7 +213,7 @@ class Listener:
         if kind == "error":
             # Its number may be that of the event that would have come.
             await self._broken(CallFailed("stream_ended", "it ends with an error"))
-            self._look = True
+            self._must_poll = True
             return
         if number is not None and number <= self._last:
             return
@@ -270,7 +270,7 @@ class Listener:
                 self._ended = payload
                 job.note_status(payload.status)
             else:
-                self._look = True  # the whole job has to be read
+                self._must_poll = True  # the whole job has to be read
         elif payload is not None and payload.status not in (None, job.status):
             job.note_status(payload.status)
             await remember_payload(payload, job, self._context)

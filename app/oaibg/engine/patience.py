@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import CallFailed, Unavailable
-from oaibg.engine.verdicts import auth_error, is_auth, is_missing, is_passing, passing_hint
+from oaibg.engine.verdicts import auth_error, is_auth, is_missing, is_transient, passing_hint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -111,7 +111,7 @@ class Patience:
         return self.missing >= NOT_FOUND_COUNT and since >= NOT_FOUND_SECONDS
 
     @property
-    def doubts(self) -> bool:
+    def doubts_last(self) -> bool:
         """Whether a single look should not believe the last answer: a 404 from a gateway."""
         failure = self.last
         bare = failure is not None and failure.http_status == 404 and not failure.envelope
@@ -167,7 +167,7 @@ async def ask(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
             patience.failed(failure)
             if is_auth(failure):
                 raise auth_error(failure) from failure
-            if not patience.doubts and not is_passing(failure):
+            if not patience.doubts_last and not is_transient(failure):
                 raise
             delay = patience.delay()
             if patience.is_over(delay):

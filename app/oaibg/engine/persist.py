@@ -61,7 +61,7 @@ async def remember_payload(payload: Payload, job: Job, context: Context) -> None
 
     if not await remember(write, job, context):
         return
-    job.note_seen(durably=store.is_durable)
+    job.note_in_state(durably=store.is_durable)
     if payload.ended:
         try:
             await in_thread(store.save_result, base_url, response_id, payload.raw)
@@ -77,7 +77,7 @@ async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
 
 def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]:
     """The warning about what the state can't do for this run; none if there was one already."""
-    if not context.shared.is_first_state_warning():
+    if not context.shared.take_state_warning():
         return []
     return [report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")]
 

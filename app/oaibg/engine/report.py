@@ -256,8 +256,8 @@ def _after(
 ) -> list[str] | None:
     if job.is_run and (rerun := next_command.rerun()) is not None:
         return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
-    going_on = failed.resumable or outcome == "created"
-    return _resume(job, next_command) if going_on else None
+    still_running = failed.resumable or outcome == "created"
+    return _resume(job, next_command) if still_running else None
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:

@@ -149,7 +149,7 @@ def auth_error(
     )
 
 
-def is_passing(failure: CallFailed) -> bool:
+def is_transient(failure: CallFailed) -> bool:
     """Whether a retry of the same call may well succeed."""
     status = failure.http_status
     if status is None or status < 300 or status in (408, 429):
@@ -157,7 +157,7 @@ def is_passing(failure: CallFailed) -> bool:
     return status >= 500 and status != 501
 
 
-def is_no_api(failure: CallFailed | ApiRefused) -> bool:
+def is_wrong_address(failure: CallFailed | ApiRefused) -> bool:
     """Whether the address is wrong, not the request."""
     return failure.http_status in (404, 405) and failure.code == f"http_{failure.http_status}"
 
@@ -168,7 +168,7 @@ def _refusal_hint(failure: CallFailed) -> str | None:
     unknown_model = failure.http_status == 404 and "model" in failure.message.lower()
     if failure.code == "model_not_found" or unknown_model:
         return "Name a model that this key may use with --model (or OAIBG_MODEL)."
-    if is_no_api(failure) or (failure.http_status in (404, 405) and not failure.envelope):
+    if is_wrong_address(failure) or (failure.http_status in (404, 405) and not failure.envelope):
         return "Does OPENAI_BASE_URL name a Responses API? It usually ends in /v1."
     if failure.http_status is not None and 300 <= failure.http_status < 400:
         return "The server redirects; set OPENAI_BASE_URL to the address it redirects to."

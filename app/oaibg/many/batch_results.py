@@ -171,7 +171,7 @@ def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) ->
     """Seconds until the next try to fetch a file; raises if there is none."""
     if verdicts.is_auth(failure):
         raise verdicts.auth_error(failure) from failure
-    if not verdicts.is_passing(failure) and not patience.doubts:
+    if not verdicts.is_transient(failure) and not patience.doubts_last:
         message = f"The batch's file {file_id} can't be fetched: {failure.message}"
         raise NotFound.of(failure, message) from failure
     patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))

@@ -129,7 +129,7 @@ class _FileRun:
         try:
             return await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
-            if refusal.code in verdicts.SPENT or verdicts.is_no_api(refusal):
+            if refusal.code in verdicts.SPENT or verdicts.is_wrong_address(refusal):
                 self._submits_no_more = True
             else:
                 await self._add_refusal(refusal, job, context)

@@ -185,7 +185,7 @@ class Store:
         """The job with an id at one base URL."""
         return self._first(_BY_ID, base_url, response_id)
 
-    def elsewhere(self, base_url: str, response_id: str) -> Row | None:
+    def at_other_base_url(self, base_url: str, response_id: str) -> Row | None:
         """The job with an id that was submitted to another base URL."""
         return self._first("base_url <> ? AND response_id = ?", base_url, response_id)
 
