@@ -62,7 +62,7 @@ def test_steps_of_a_job(state: Path) -> None:
     )
     assert other.by_id(URL, "resp_1") == row == other.newest(URL)
     assert other.by_key("http://elsewhere/v1", "k") is None
-    assert other.elsewhere("http://elsewhere/v1", "resp_1") == row
+    assert other.at_other_base_url("http://elsewhere/v1", "resp_1") == row
     store.close()
     other.close()
 
