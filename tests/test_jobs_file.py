@@ -761,6 +761,20 @@ def test_next_names_the_file_and_the_key_as_they_were_given(
     ]
 
 
+def test_a_folder_above_a_link(
+    many: Callable[..., Result], work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`link/..` is the folder above what the link leads to, as everywhere else."""
+    (work.folder / "a" / "b").mkdir(parents=True)
+    (work.folder / "link").symlink_to(work.folder / "a" / "b")
+    work.jobs(1)
+    inner = Work(work.folder / "a")
+    inner.jobs(1, first=7)
+    monkeypatch.chdir(work.folder)
+    result = many("submit", "--dry-run", "--jobs-file", "link/../jobs.jsonl")
+    assert [line["custom_id"] for line in result.lines if line["event"] == "dry_run"] == ["job 7"]
+
+
 # The wait, and signals
 
 

@@ -537,3 +537,14 @@ def test_address_without_the_api(
     result = run("submit", "--prompt", "x")
     assert (result.code, result.last["http_status"]) == (1, 404)
     assert "usually ends in /v1" in result.last["hint"]
+
+
+def test_a_working_directory_that_is_gone(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prompt needs no folder."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run("submit", "--prompt", "x", "--dry-run").code == 0

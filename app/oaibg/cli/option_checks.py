@@ -95,16 +95,17 @@ def _ids_on_stdin() -> list[str]:
 
 
 def input_path(value: str | None) -> str | None:
-    """The absolute path of a file that is read more than once."""
+    """The path of a file that is read more than once, as it was given."""
     if value == "-":
         raise BadParameter("it is read more than once; a file's path is needed.")
     try:
-        os.path.realpath(value or "")
-        return value and os.path.abspath(value)  # noqa: PTH100
+        if value:
+            os.path.realpath(value)
     except ValueError as error:
         raise BadParameter(f"no valid path ({error}).") from error
     except OSError as error:
         raise BadParameter(f"the working directory is gone ({error.strerror}).") from error
+    return value
 
 
 def output_path(value: str | None) -> str | None:

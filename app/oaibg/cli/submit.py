@@ -79,7 +79,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     session: Session = context.obj
     _check_file_options(options, session)
     batch = options.completion_window == "24h"
-    path = os.path.realpath(str(options.jobs_file))  # which identifies the run
+    path = str(options.jobs_file and os.path.realpath(options.jobs_file))  # identifies the run
     file = JobsFile(path, settings, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)

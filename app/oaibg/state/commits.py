@@ -49,6 +49,8 @@ class _Patience:
     def interval(self, busy: StateBusyError) -> float:
         """Seconds until the next try; raises the error if it has come for too long."""
         now = self._clock.monotonic()
+        if type(busy) is not StateBusyError:  # the state could be read: its patience begins anew
+            self._since.pop(StateBusyError, None)
         if now >= self._since.setdefault(type(busy), now) + busy.patience:
             raise busy
         return busy.interval
