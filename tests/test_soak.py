@@ -67,7 +67,8 @@ class Soak:
         if rng.random() < 0.6 and time.monotonic() < self.until and not calm:
             time.sleep(rng.uniform(0, 8))
             process.send_signal(rng.choice(SIGNALS))
-        result = self.command.end(process, 400)
+        # After a dozen failed polls in a row there is more than a minute between two of them.
+        result = self.command.end(process, 900)
         return Result(result.code, first + result.out, result.err)
 
     def is_over(self, key: str, result: Result) -> bool:
