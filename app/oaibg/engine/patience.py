@@ -1,4 +1,4 @@
-"""When to ask again, and when to stop: one `Patience` for every loop that asks the API."""
+"""When to ask again, and when to stop: one `Patience` for every loop whose tries grow rarer."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.engine import commands
-from oaibg.engine.commands import closing
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
@@ -31,7 +30,9 @@ _FIRST_LOOK = 0.0025
 
 async def monitor(own: Job, response_ids: list[str], context: Context) -> Event:
     """Follow jobs that were submitted before, each to its end; `own` stands for the run itself."""
-    return await closing(_each(response_ids, commands.monitor, context, AT_ONCE), own, context)
+    return await commands.closing(
+        _each(response_ids, commands.monitor, context, AT_ONCE), own, context
+    )
 
 
 async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
@@ -41,7 +42,9 @@ async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
         return commands.cancel(target, job, context)
 
     # No more than the pace admits: a job that waited too long would report the API unavailable.
-    return await closing(_each(response_ids, command, context, CONNECTIONS[1]), own, context)
+    return await commands.closing(
+        _each(response_ids, command, context, CONNECTIONS[1]), own, context
+    )
 
 
 async def _each(response_ids: list[str], command: Command, context: Context, at_once: int) -> Event:
