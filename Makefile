@@ -31,10 +31,10 @@ soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten min
 	$(BIN)/pytest -n 3 -m soak
 
 bench: $(READY) ## Measure one job and many against bare SDK scripts, and draw examples/growth.svg
-	$(BIN)/python tests/bench.py --plot examples/growth.svg
+	$(BIN)/python tests/tools/bench.py --plot examples/growth.svg
 
 screenshots: $(READY) ## Draw the pictures of human mode anew, from real runs on the sandbox
-	PYTHONPATH=tests $(BIN)/python tests/screenshots.py
+	PYTHONPATH=tests/support $(BIN)/python tests/tools/screenshots.py
 
 check: lint type test ## Everything that must pass before a commit
 

@@ -1,9 +1,9 @@
 """A server that forks the command with everything imported: a process in 20 ms instead of a second.
 
 The processes are real: signals, kill -9, pipes and exit codes are the kernel's. What they skip is
-Python's start and the imports. `python tests/forkserver.py SOCKET` is the server; `ForkServer`
-starts it and is its client. Where there is a C compiler, `iofault.c` is preloaded into it, with
-which a process can be killed, or failed, at the Nth step that leaves a trace.
+Python's start and the imports. `python tests/support/forkserver.py SOCKET` is the server;
+`ForkServer` starts it and is its client. If there is a C compiler, `iofault.c` is preloaded into
+it, with which a process can be killed, or failed, at the Nth step that leaves a trace.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from shutil import which
 from typing import IO, Any, NoReturn
 
 _HERE = Path(__file__).parent
-_APP = _HERE.parent / "app"
+_APP = _HERE.parents[1] / "app"
 
 
 @dataclass(frozen=True, kw_only=True)

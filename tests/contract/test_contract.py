@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -30,13 +29,13 @@ from oaibg.engine.claim import Submission
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Wait
 from oaibg.request.body import Request
+from places import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from harness import Result, Step
-
-README = Path(__file__).parent.parent / "README.md"
 
 KEYS = {
     "submit_start": "model reasoning_effort verbosity poll_seconds job_key request_sha256",
@@ -171,15 +170,6 @@ def test_schema_refuses_what_the_contract_does_not_have() -> None:
     assert not validator.is_valid(line)
     assert validator.is_valid(line | {"code": "c", "message": "m"})
     assert not validator.is_valid(line | {"code": 1, "message": "m"})
-
-
-def table(heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading of the README."""
-    section = re.split(rf"\n##+ {heading}\n", README.read_text(), maxsplit=1)[1]
-    rows = re.search(r"(?m)(^\|.*\n)+", section)
-    assert rows
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in rows[0].splitlines()]
-    return cells[2:]
 
 
 def test_readme_events() -> None:

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from harness import environment
 from oaibg.sandbox import Fault, Sandbox
+from places import EXAMPLES
 from terminal import Terminal
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     import pyte
 
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = EXAMPLES
 NAMES = ("human-live", "human-answer", "human-many", "human-list")
 COLUMNS = 80
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -23,12 +22,14 @@ from oaibg.engine.claim import Submission
 from oaibg.engine.report import submit_start
 from oaibg.engine.run_options import Output, Wait
 from oaibg.request.body import Request
+from places import README
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
 
-README = Path(__file__).parent.parent / "README.md"
 HOUR = 3600.0
 RESPONSE_ID = "resp_" + "0123456789" * 5
 USAGE = {

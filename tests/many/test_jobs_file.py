@@ -21,7 +21,7 @@ from oaibg.request.body import Settings, canonical_json
 from oaibg.request.jobs_file import JobsFile
 from oaibg.sandbox import Fault
 from oaibg.state.database import FILE
-from test_many import checked
+from schemas import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable

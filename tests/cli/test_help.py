@@ -17,7 +17,7 @@ from oaibg.cli import suggestions
 from oaibg.cli.app import app
 from oaibg.cli.help import EXAMPLES
 from oaibg.contract.errors import ExitCode
-from test_contract import table
+from places import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from openai.types.responses import ResponseStreamEvent
 
 from oaibg.sandbox import Fault, Personality, Sandbox
 from oaibg.sandbox.wire.event_stream import Cursor
-from test_sandbox import LONG, command, create, end, events, refused, request
+from sandbox_client import LONG, command, create, end, events, refused, request
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable

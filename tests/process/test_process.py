@@ -11,20 +11,21 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness import Command, Result, await_line, full_pipe, parsed, wait_until
 from oaibg.sandbox import Fault
+from places import EXAMPLES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from oaibg.sandbox import Sandbox
 
 pytestmark = pytest.mark.process
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 LONG = ("--metadata", "sandbox_seconds=600")
 CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 

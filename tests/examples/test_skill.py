@@ -21,6 +21,7 @@ from ledger import audit
 from oaibg.cli.app import app
 from oaibg.contract.errors import ExitCode
 from oaibg.sandbox import Fault
+from places import ROOT, SKILL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
-ROOT = Path(__file__).parent.parent
-SKILL = ROOT / "examples" / "skill" / "openai-background-mode"
 BODY = (SKILL / "SKILL.md").read_text()
 NOTES = (SKILL / "references" / "background_mode_notes.md").read_text()
 SCRIPTS = SKILL / "scripts"

@@ -16,7 +16,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,9 +42,11 @@ from oaibg.engine.run_options import Wait
 from oaibg.request.body import Request
 from oaibg.sandbox import Fault, Personality
 from oaibg.state.database import FILE
+from places import README
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from harness import Command, Step
     from oaibg.sandbox import Sandbox
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 # A jobs file is open as long as the process that reads it, which here is that of the tests.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-README = Path(__file__).parent.parent / "README.md"
 ROWS: dict[str, str] = {}
 """The faults, and what is expected, in order."""
 

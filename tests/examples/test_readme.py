@@ -8,22 +8,22 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness import environment
 from oaibg.sandbox import Sandbox
+from places import README, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.process
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGE = README.read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 ELSEWHERE = (
     "uv tool install .",  # .ci/run installs the wheel
@@ -59,7 +59,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "here"
     folder.mkdir()
     shutil.copytree(ROOT / "examples", folder / "examples")
-    shutil.copy(ROOT / "README.md", folder)
+    shutil.copy(README, folder)
     (folder / "bin").mkdir()
     for name, script in (("oaibg", SHIM), ("newest", NEWEST)):
         path = folder / "bin" / name

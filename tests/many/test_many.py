@@ -13,12 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jsonschema
 import pytest
 
 from harness import FakeClient, FakeClock, Result, fake_context, wait_until
 from oaibg.contract.errors import ExitCode
-from oaibg.contract.schema import event_schema
 from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.many.pace import CONNECTIONS
@@ -27,6 +25,7 @@ from oaibg.many.tally import WORST, Tally
 from oaibg.sandbox import Fault
 from oaibg.sandbox.job.job import new_job
 from oaibg.state.database import FILE
+from schemas import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +36,6 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 FAST = ("--poll-seconds", "0.03")
-SCHEMAS = {
-    one["properties"]["event"]["const"]: jsonschema.Draft202012Validator(one)
-    for one in event_schema()["oneOf"]
-}
 
 
 def jobs_of(sandbox: Sandbox, number: int, seconds: float = 600, outcome: str = "") -> list[str]:
@@ -50,16 +45,6 @@ def jobs_of(sandbox: Sandbox, number: int, seconds: float = 600, outcome: str = 
     jobs = [new_job(body, time.time(), seconds, sandbox._state.personality) for _ in range(number)]
     sandbox.jobs.update({job.id: job for job in jobs})
     return [job.id for job in jobs]
-
-
-def checked(result: Result) -> Result:
-    """The result, where each line is as the contract says of a run over several jobs."""
-    lines = result.lines
-    assert lines[-1]["event"] == "summary"
-    for line in lines:
-        assert list(line)[4] == "custom_id"
-        assert SCHEMAS[line["event"]].is_valid(line)
-    return result
 
 
 def ends(result: Result) -> dict[str, str]:

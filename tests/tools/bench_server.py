@@ -6,9 +6,9 @@ this one takes a tenth. And of its jobs there can be thousands at once, which en
 to, for which the API has no request. Jobs, payloads and events are the sandbox's, and so are the
 headers; there are no faults, and every key will do.
 
-`python tests/bench_server.py` prints its address. `POST /bench/jobs` with `{"count": N, "stream":
-bool, "delay": seconds}` replaces all jobs by new ones, and answers with their ids; retrieves are
-answered so much later. They run until `POST /bench/ends` with `{"ends": [unix seconds, …]}` says
+`python tests/tools/bench_server.py` prints its address. `POST /bench/jobs` with `{"count": N,
+"stream": bool, "delay": seconds}` replaces all jobs by new ones, and answers with their ids;
+retrieves are answered so much later. They run until `POST /bench/ends` with `{"ends": [unix seconds, …]}` says
 when each of them ends. `GET /bench/counts` tells what was asked since they began.
 """
 
