@@ -2,8 +2,8 @@
 
 `make bench`, or `python tests/tools/bench.py`, with `--only start` or `--only many` for a part of
 it and `--quick` for small numbers, which prove that the bench works and little else. Prints
-Markdown tables. The exit code is 0 where everything could be measured, whatever the figures, and 1 where
-something could not be. With BENCH_OAIBG naming another `oaibg`, that one is measured; with
+Markdown tables. The exit code is 0 if everything could be measured, whatever the figures, and 1
+if something could not be. With BENCH_OAIBG naming another `oaibg`, that one is measured; with
 BENCH_TYPER_PYTHON naming an interpreter that has oaibg and another Typer, a row more tells whether
 that Typer is as fast.
 

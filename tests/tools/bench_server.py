@@ -8,8 +8,9 @@ headers; there are no faults, and every key will do.
 
 `python tests/tools/bench_server.py` prints its address. `POST /bench/jobs` with `{"count": N,
 "stream": bool, "delay": seconds}` replaces all jobs by new ones, and answers with their ids;
-retrieves are answered so much later. They run until `POST /bench/ends` with `{"ends": [unix seconds, …]}` says
-when each of them ends. `GET /bench/counts` tells what was asked since they began.
+retrieves are answered so much later. They run until `POST /bench/ends` with
+`{"ends": [unix seconds, …]}` says when each of them ends. `GET /bench/counts` tells what was
+asked since they began.
 """
 
 from __future__ import annotations
