@@ -248,7 +248,7 @@ def test_wait_that_was_spent_on_tries() -> None:
     events, _, _ = submitted([failed(429)], wait=Wait(max_wait_seconds=10.0))
     error = last_error(events)
     assert (error.code, error.exit_code) == ("wait_spent", 7)
-    assert error.message.endswith("; the last try: HTTP 429")
+    assert error.message.endswith(" Last attempt: HTTP 429")
     assert error.hint is not None
     assert "busy" in error.hint
 

@@ -263,7 +263,7 @@ def test_job_key_reattaches(run: Callable[..., Result], sandbox: Sandbox) -> Non
     assert (second.lines[1]["reattached"], second.lines[1]["event"]) == (True, "submitted")
     assert third.events == ["submit_start", "submitted", "warning", "final"]
     assert (third.lines[2]["code"], third.code) == ("job_key_ended", 0)
-    assert "has completed before" in third.lines[2]["message"]
+    assert "already completed" in third.lines[2]["message"]
 
 
 @pytest.mark.parametrize(
