@@ -145,11 +145,11 @@ class Listener:
         """Whether something arrives within `seconds`; if not, the read stays pending."""
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read())
-        nap = asyncio.ensure_future(self._context.clock.sleep(max(seconds, 0.0)))
+        timer = asyncio.ensure_future(self._context.clock.sleep(max(seconds, 0.0)))
         try:
-            await asyncio.wait({self._reading, nap}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._reading, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            nap.cancel()
+            timer.cancel()
         return self._reading.done()
 
     async def _read(self) -> StreamEvent | Payload:
