@@ -145,6 +145,12 @@ def run(
     return run_it
 
 
+@pytest.fixture
+def started(run: Callable[..., Result]) -> Callable[..., str]:
+    """Submit a job with --detach; returns its ID."""
+    return lambda *options: run("submit", "--prompt", "x", "--detach", *options).id
+
+
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """One fork server for the session."""

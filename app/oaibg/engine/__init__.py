@@ -1,1 +1,1 @@
-"""One job: from a request to its end."""
+"""Submits, follows, cancels and shows one job."""

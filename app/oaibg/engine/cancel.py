@@ -1,4 +1,4 @@
-"""Cancelling a job, and learning what became of it."""
+"""Cancels a job, and reports its resulting status."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from oaibg.contract.errors import CallFailed, ExitCode
 from oaibg.engine import report
 from oaibg.engine.fetch import fetch
 from oaibg.engine.find import find
-from oaibg.engine.patience import ask
+from oaibg.engine.patience import with_retries
 from oaibg.engine.persist import remember_payload
 from oaibg.engine.verdicts import is_transient
 
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from oaibg.engine.find import Target
     from oaibg.engine.job import Job
 
-CONFIRMS = 5
-"""Retrieves, one second apart, in which a server may confirm a cancel."""
+_CONFIRM_RETRIEVES = 5
+"""Retrieves, one second apart, that wait for the server to confirm a cancel."""
 
 _QUICK_SECONDS = 5.0
-"""Seconds in which a cancel that a signal asks for is made and confirmed."""
+"""Seconds for sending and confirming a cancel that a signal triggers."""
 
 _QUICK_INTERVAL, _QUICK_TIMEOUT = 0.5, 2.0
 
 
 async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult:
-    """Cancel a job, and report its true status."""
+    """Cancel a job, and report its actual status."""
     await find(target, job, context)
     api = await context.connect()
     refusal: CallFailed | None = None
     try:
-        answer = await ask(lambda seconds: api.cancel(str(job.response_id), seconds), context.clock)
+        response_id, clock = str(job.response_id), context.clock
+        reply = await with_retries(lambda seconds: api.cancel(response_id, seconds), clock)
     except CallFailed as failure:
-        # A refusal may mean that the job has ended already: the retrieve shows that.
-        refusal, answer = failure, None
-    payload = answer or (await fetch(job, context))[0]
-    for _ in range(CONFIRMS if refusal is None else 0):
+        # A server may refuse because the job has already ended; a retrieve shows its status.
+        refusal, reply = failure, None
+    payload = reply or (await fetch(job, context))[0]
+    for _ in range(_CONFIRM_RETRIEVES if refusal is None else 0):
         if payload.ended:
             break
         await context.clock.sleep(1.0)
@@ -61,27 +62,27 @@ async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult
 
 
 async def cancel_quickly(job: Job, context: Context) -> bool:
-    """Cancel a job because a signal ends the run; returns whether it is cancelled.
+    """Cancel a job because a signal ends the run; return whether it was cancelled.
 
-    Raises `OaibgError` if there is no connection to be had.
+    Raises `OaibgError` if the API client can't be created.
     """
     api, clock = await context.connect(), context.clock
-    give_up = clock.monotonic() + _QUICK_SECONDS
+    deadline = clock.monotonic() + _QUICK_SECONDS
     call: Callable[[str, float], Awaitable[Payload | None]] = api.cancel
     latest: Payload | None = None
     refusal: CallFailed | None = None
     while True:
         try:
-            left = give_up - clock.monotonic()
-            answer = await call(str(job.response_id), min(_QUICK_TIMEOUT, left))
-            latest, call = answer or latest, api.retrieve
+            remaining = deadline - clock.monotonic()
+            reply = await call(str(job.response_id), min(_QUICK_TIMEOUT, remaining))
+            latest, call = reply or latest, api.retrieve
         except CallFailed as failure:
             if not is_transient(failure):
-                # A refusal may mean that the job has ended already: the retrieve shows that.
+                # As above: the job may have already ended.
                 call, refusal = api.retrieve, failure
         if latest is not None and (latest.ended or refusal is not None):
             break
-        if clock.monotonic() + _QUICK_INTERVAL >= give_up:
+        if clock.monotonic() + _QUICK_INTERVAL >= deadline:
             break
         await clock.sleep(_QUICK_INTERVAL)
     if latest is None:
@@ -94,5 +95,5 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
 
 
 def _refused(job: Job, refusal: CallFailed) -> Event:
-    words = refusal.message.rstrip(".")
-    return report.warning(job, "cancel_refused", f"The server refuses to cancel: {words}.")
+    message = f"The server refused to cancel the job, which keeps running: {refusal.message}"
+    return report.warning(job, "cancel_refused", message)

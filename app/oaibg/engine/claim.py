@@ -1,4 +1,4 @@
-"""Who may submit a job key: the job that it has, or the right to create one."""
+"""Decides who may submit a job key, and finds the job that the key already has."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from oaibg.state.store import Row, Store
 
     Create = Callable[[Calls, Hook, float], Awaitable[Payload]]
-    """A create by other means than the request's body: the calls, `on_sending`, the timeout."""
+    """Sends another kind of create (a batch); takes the client, `on_sending` and a timeout."""
 
 _LOCK_INTERVAL = 0.03
 
 
 class Submission(Record):
-    """A job to submit: the same however often it is tried."""
+    """A job to submit; every attempt uses the same one."""
 
     request: Request
     model: str | None
@@ -39,10 +39,10 @@ class Submission(Record):
 
 @asynccontextmanager
 async def claim(job_key: str, context: Context) -> AsyncIterator[Row | None]:
-    """Hold the key's lock, the right to submit it; yields its row in the state.
+    """Hold the lock of a job key, which is the right to submit it, and yield the key's row.
 
-    A key that is submitted already may do without the lock. Raises `Unavailable` if another process
-    is still submitting it at the deadline.
+    A key that is already submitted needs no lock. Raises `Unavailable` if another process is still
+    submitting the key when the wait limit is reached.
     """
     store, clock = context.store, context.clock
     while True:
@@ -57,50 +57,51 @@ async def claim(job_key: str, context: Context) -> AsyncIterator[Row | None]:
                 store.unlock(lock)
         if clock.monotonic() >= context.deadline:
             raise Unavailable(
-                f"Another process is still submitting the job key {job_key!r}.",
+                f"Another process is still submitting the job key {job_key!r}. This process sent "
+                "nothing; run the same command again.",
                 code="job_key_busy",
                 outcome="not_created",
             )
         await clock.sleep(_LOCK_INTERVAL)
 
 
-def settle(row: Row | None, submission: Submission, store: Store) -> Row | None:
-    """The job that a claimed key has; None if nothing was sent for it.
+def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | None:
+    """Return the job that a claimed key already has; None if nothing was sent for the key.
 
-    A job without an id is one of unknown outcome that the user has decided to submit over.
+    A returned job without an ID has an unknown outcome, and the user chose --resubmit-unknown.
 
     Raises:
-        UsageError: the key has another request.
-        OutcomeUnknown: the key's request was sent by a process that is gone: the lock is free.
+        UsageError: the key belongs to another request.
+        OutcomeUnknown: the request was sent, or may have been, and no reply was stored.
     """
     if row is None or row.step == "intent":
         lost = None if submission.resubmit_unknown else store.set_aside()
         if lost is not None:
             raise _unknown(
                 submission,
-                "may have been submitted before: the state was damaged, and is now "
-                f"{lost}. Removing that file frees all keys.",
+                "may have been submitted before: the state was damaged and is now in "
+                f"{lost}. To make all keys usable again, remove that file.",
             )
         return None
     if row.request_sha256 != submission.request.sha256:
         raise UsageError(
-            f"The job key {row.job_key!r} was used for another request; a new request needs a new "
-            "key.",
+            f"The job key {row.job_key!r} belongs to another request. Use a new key for a new "
+            "request.",
             code="job_key_reused",
-            hint="`oaibg show --job-key KEY` shows the job that it has.",
+            hint="To see the key's job, run `oaibg show --job-key KEY`.",
         )
     if row.step == "sending" and not submission.resubmit_unknown:
-        raise _unknown(submission, "was submitted before, and its answer was lost.")
+        raise _unknown(submission, "was submitted before, but the reply was lost.")
     return row
 
 
 def _unknown(submission: Submission, what: str) -> OutcomeUnknown:
     if submission.custom_id is not None:
-        named = f"The job {submission.custom_id!r}"
+        subject = f"The job {submission.custom_id!r}"
     else:
-        named = f"The job key {str(submission.job_key).partition(chr(10))[0]!r}"
+        subject = f"The job key {str(submission.job_key).partition(chr(10))[0]!r}"
     return OutcomeUnknown(
-        f"{named} {what} The job may be running and may be billed.",
-        hint="--resubmit-unknown decides for another submit, which may pay twice.",
+        f"{subject} {what} The job may be running and may be billed.",
+        hint="To submit it again, and perhaps pay twice, add --resubmit-unknown.",
         outcome="unknown",
     )

@@ -1,8 +1,7 @@
-"""submit, monitor, cancel, show: each a coroutine that emits events, and returns the last one.
+"""submit, monitor, cancel and show: coroutines that emit events, and return the last one.
 
-Clock, calls and store are passed in. A command never prints, exits or reads a real clock. Whatever
-happens to it, it returns the one event that has an exit code: errors and a cancelled task (a
-signal) included.
+Clock, calls and store are passed in. A command never prints, exits or reads a real clock. It always
+returns the one event that has an exit code, also after an error or a signal (a cancelled task).
 """
 
 from __future__ import annotations
@@ -35,29 +34,29 @@ T = TypeVar("T")
 
 
 async def submit(submission: Submission, job: Job, context: Context) -> Event:
-    """Submit a job, and follow it to its end (or not, with `detach`)."""
+    """Submit a job, and follow it to its end unless `detach` is set."""
     return await closing(_submit(submission, job, context), job, context)
 
 
 async def monitor(
     target: Target, job: Job, context: Context, times: PollTimes | None = None
 ) -> Event:
-    """Follow a job that was submitted before, to its end."""
+    """Follow an existing job to its end."""
     return await closing(_monitor(target, job, context, times), job, context)
 
 
 async def cancel(target: Target, job: Job, context: Context) -> Event:
-    """Cancel a job, and report its true status."""
+    """Cancel a job, and report its actual status."""
     return await closing(cancel_job(target, job, context), job, context)
 
 
 async def show(job: Job, context: Context) -> Event:
-    """Look once at a job that no local copy answers for (see `oaibg.engine.show_local`)."""
+    """Retrieve a job once; `show_local` is for jobs whose local copy is enough."""
     return await closing(_show(job, context), job, context)
 
 
 async def closing(steps: Awaitable[T], job: Job, context: Context) -> T | Event:
-    """Await the steps; returns their result, or the event that reports what broke them."""
+    """Await the steps; return their result, or the event that reports an error or a signal."""
     try:
         return await steps
     except OaibgError as error:
@@ -66,14 +65,14 @@ async def closing(steps: Awaitable[T], job: Job, context: Context) -> T | Event:
         return report.error(job, state_error(error), context.next_command)
     except asyncio.CancelledError:
         return await _interrupted(job, context)
-    except Exception as error:  # noqa: BLE001 - a bug, with all that is known of the job
+    except Exception as error:  # noqa: BLE001 - a bug; report what is known about the job
         return report.error(job, Internal.from_bug(error), context.next_command)
 
 
-async def see_through(
+async def report_and_follow(
     created: Created, job: Job, context: Context, times: PollTimes, *, detach: bool = False
 ) -> Event:
-    """Report the submit, and unless `detach` follow the job to its end."""
+    """Report the submit, and follow the job to its end unless `detach` is set."""
     try:
         end = await await_end(created, job, context, times, detach=detach)
     finally:
@@ -85,15 +84,15 @@ async def see_through(
 async def await_end(
     created: Created, job: Job, context: Context, times: PollTimes, *, detach: bool = False
 ) -> End | Event:
-    """Report the submit, and follow the job; returns its end, or the event that ends the wait."""
+    """Report the submit, and follow the job; return its end, or the event that ends the wait."""
     reattached = created.reattached
     await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
     if not reattached and job.streams and created.stream is None:
-        await stop_streaming(job, context, "it was answered without one")
+        await stop_streaming(job, context, "the server replied without a stream")
     ended, source = await fetch_ended(job, context) if reattached else (created.ended, "api")
     if ended is not None and ended.ended:
-        if reattached and job.custom_id is None and not job.is_run:  # of many it is no news
-            await context.emit(_ended_before(ended, job))
+        if reattached and job.custom_id is None and not job.is_run:  # usual in a run
+            await context.emit(_already_ended(ended, job))
         return End(ended, is_local=source == "local")
     if detach:
         return report.detached(job, context)
@@ -104,7 +103,7 @@ async def await_end(
 
 
 async def finish(end: End, job: Job, context: Context) -> Event:
-    """Keep the result, hand it out as asked, and report the end."""
+    """Store the result, deliver it as requested, and return the `final` event."""
     if not end.is_local:
         await remember_payload(end.payload, job, context)
     written = await deliver(end.payload, job, context)
@@ -121,15 +120,15 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
         await warn_of_state(problem, job, context)
     created = await create_once(submission, job, context)
     times = PollTimes(context.wait.poll_seconds)
-    return await see_through(created, job, context, times, detach=submission.detach)
+    return await report_and_follow(created, job, context, times, detach=submission.detach)
 
 
-def _ended_before(payload: Payload, job: Job) -> Event:
+def _already_ended(payload: Payload, job: Job) -> Event:
     message = (
-        "The job of this job key has completed before, and is told again."
+        "The job of this job key already completed; its stored result follows."
         if payload.succeeded
-        else f"The job of this job key has ended before, as {payload.status}; a new attempt needs "
-        "a new key."
+        else f"The job of this job key already ended ({payload.status}). To submit the request "
+        "again, use a new key."
     )
     return report.warning(job, "job_key_ended", message)
 
@@ -153,10 +152,10 @@ async def _show(job: Job, context: Context) -> Event:
 
 
 async def _interrupted(job: Job, context: Context) -> Event:
-    """A signal ended the wait; cancel the job if that was asked for, in bounded time."""
+    """Handle a signal; cancel the job within a time limit if --cancel-on-interrupt is set."""
     cancelled = False
-    asked = context.wait.cancel_on_interrupt and not context.shared.abandoned
-    if asked and job.response_id is not None:
+    cancels = context.wait.cancel_on_interrupt and not context.shared.abandoned
+    if cancels and job.response_id is not None:
         with suppress(OaibgError):  # `job_cancelled` reports it
             cancelled = await cancel_quickly(job, context)
     return report.interrupted(job, context.next_command, context.signum(), cancelled=cancelled)

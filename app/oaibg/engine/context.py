@@ -1,4 +1,4 @@
-"""What the steps of the engine work with, handed down from the command."""
+"""The dependencies and options that the engine's functions share; the command passes them in."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
 
 
 class NextCommand(Protocol):
-    """Builds the argv of `next`; `oaibg.cli.next_command` spells the options."""
+    """Builds the argv of `next`; `oaibg.cli.next_command` implements it."""
 
     def monitor(
         self, response_ids: Sequence[str], starting_after: int | None = None
     ) -> list[str] | None:
-        """The argv that follows these jobs; None without an id."""
+        """The argv that follows these jobs; None without an ID."""
 
     def show(self, response_id: str) -> list[str]:
         """The argv that shows a job."""
 
     def rerun(self) -> list[str] | None:
-        """The argv of this run once more; None if it can't be repeated."""
+        """The argv that repeats this run; None if it can't be repeated."""
 
 
 class Results(Protocol):
-    """Where the results of several jobs go; `oaibg.many.results_file` has the real one."""
+    """The results file of a run; `oaibg.many.results_file` implements it."""
 
     path: str
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
-        """Add a response that has ended; raises `OSError`."""
+        """Add the response of a job that has ended; raises `OSError`."""
 
 
 class Shared:
-    """What the jobs of one process have in common, changed by its own methods."""
+    """State that the jobs of one process share; only its own methods change it."""
 
     def __init__(self) -> None:
         self.answered = False
-        """Whether the API has answered anything."""
+        """Whether the API has answered any request."""
         self.abandoned = False
-        """Whether stdout is gone; the end of the run then cancels no jobs."""
+        """Whether stdout was closed; the end of the run then cancels no jobs."""
         self._state_warned = False
 
     def note_answer(self) -> None:
@@ -60,29 +60,29 @@ class Shared:
         self.answered = True
 
     def abandon(self) -> None:
-        """Note that stdout is gone."""
+        """Note that stdout was closed."""
         self.abandoned = True
 
     def take_state_warning(self) -> bool:
-        """Whether this is the run's first state warning; True only once."""
+        """Return True on the first call only: the state warning is emitted once per run."""
         first, self._state_warned = not self._state_warned, True
         return first
 
 
 class Context(Record):
-    """What the steps of the engine work with."""
+    """What a function of the engine needs besides the job."""
 
     emit: Callable[[Event], Awaitable[None]]
     connect: Callable[[], Awaitable[Calls]]
-    """Awaited when a request is about to be made."""
+    """Returns the API client; awaited only when a request is about to be sent."""
     store: Store
     state_problem: StateError | None
-    """Why `store` is of this process alone, or what was set aside."""
+    """Why `store` exists only in memory, or that a corrupt file was replaced; else None."""
     base_url: str
-    """As the state keeps it: without credentials."""
+    """As in the local state: without credentials."""
     clock: Clock
     started: float
-    """`clock.monotonic()` at the process's start, from which waits count."""
+    """`clock.monotonic()` at the process's start; waits count from it."""
     signum: Callable[[], int]
     """The signal that cancelled the task."""
     next_command: NextCommand
@@ -90,21 +90,21 @@ class Context(Record):
     output: Output
     shared: Shared
     commits: Commits | None = None
-    """In a run over several jobs, what writes to the state for all of them."""
+    """Combines the jobs' writes to the local state; None in a run over one job."""
     results: Results | None = None
-    """In a run over a jobs file, where results go as lines."""
+    """Receives the results; None unless the run has a results file."""
 
     def elapsed(self) -> float:
-        """Seconds since the process's start, to the millisecond."""
+        """Seconds since the process's start, rounded to milliseconds."""
         return round(self.clock.monotonic() - self.started, 3)
 
     @property
     def deadline(self) -> float:
-        """When the wait is over, on the monotonic clock."""
+        """When the wait limit is reached, on the monotonic clock; infinite without a limit."""
         limit = self.wait.max_wait_seconds
         return math.inf if limit is None else self.started + limit
 
     def note_answer(self, job: Job) -> None:
-        """Note that the API has answered something about a job."""
+        """Note that the API has answered a request about a job."""
         job.note_answer()
         self.shared.note_answer()

@@ -1,4 +1,4 @@
-"""A job's result, handed out as it was asked for: into files, and as an event."""
+"""Delivers a job's result as requested: to files, and as an event."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 async def deliver(payload: Payload, job: Job, context: Context) -> bool:
-    """Hand a result out, and report that; returns whether everything could be written.
+    """Write and emit a result as requested; return whether every file was written.
 
-    Partial output, of a job that did not complete, counts too.
+    A job that did not complete may have partial output, which is delivered as well.
     """
     results, output, written = context.results, context.output, True
     if results is not None:
@@ -35,7 +35,7 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
     path = output.output_text_file
     if path is not None and text:
         if has_surrogates(text):
-            message = "The text has lone surrogates; they are U+FFFD in the text file."
+            message = "The text has lone surrogates; the text file has U+FFFD in their place."
             await context.emit(report.warning(job, "text_replaced", message))
         written &= await _write(path, utf8(text), WroteText, job, context)
     for event in text_events(payload, job, context):
@@ -44,7 +44,7 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
 
 
 def text_events(payload: Payload, job: Job, context: Context) -> list[Event]:
-    """The event with the result's text, or that there is none, if it was asked for."""
+    """The event with the result's text, or `output_text_missing`, if the text was requested."""
     output = context.output
     if not payload.text and (output.shows_text or output.output_text_file is not None):
         return [report.output_text_missing(job, payload)]

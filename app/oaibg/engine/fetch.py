@@ -1,4 +1,4 @@
-"""One look at a job: as the API has it, or its local copy if the API can't or won't say."""
+"""Retrieves a job once, with its local copy as the fallback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
-from oaibg.engine.patience import LEAST_LOOK, ask, unasked
+from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import local_copy
 from oaibg.engine.verdicts import is_missing
 from oaibg.state.commits import patiently
@@ -19,23 +19,24 @@ if TYPE_CHECKING:
 
 Source = Literal["api", "local"]
 
-_GLANCE_SECONDS = 10.0
-"""Timeout in seconds for asking the API when there is a local copy."""
+_RECHECK_TIMEOUT = 10.0
+"""Timeout in seconds of a retrieve that only checks whether a local copy is up to date."""
 
 
 async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
-    """A job as the API has it, or its local copy if the API can't or won't say.
+    """Return the job as the API has it, or its local copy if the API gives no usable reply.
 
     Raises:
-        NotFound: the API has no such response.
-        AuthRefused, Unavailable, ApiRefused: the API could not be asked, or refuses to answer.
+        NotFound: neither the API nor the local state has the response.
+        AuthRefused: the API refused the key; a local copy is not used then.
+        Unavailable, ApiRefused: the API gave no usable reply, and there is no local copy.
     """
     api = await context.connect()
     response_id = str(job.response_id)
     try:
-        return await ask(lambda seconds: api.retrieve(response_id, seconds), context.clock), "api"
+        payload = await with_retries(lambda s: api.retrieve(response_id, s), context.clock)
     except (CallFailed, Unavailable) as failure:
-        local = await kept_copy(job, context)
+        local = await readable_copy(job, context)
         if local is not None:
             return local, "local"
         if isinstance(failure, Unavailable):
@@ -43,19 +44,20 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         if is_missing(failure):
             raise not_found(failure) from failure
         if failure.http_status in (403, 407):
-            raise unasked(failure) from failure
+            raise no_usable_reply(failure) from failure
         raise ApiRefused.of(failure) from failure
+    return payload, "api"
 
 
 async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Source]:
-    """What is kept of a job that has ended; None if nothing is.
+    """Return the local copy of a job that has ended; None if there is none.
 
-    A job that was cancelled may still turn out to have completed: the API is asked once more.
+    A cancelled job may still turn out to have completed, so it is retrieved once more.
     """
-    local = await kept_copy(job, context)
+    local = await readable_copy(job, context)
     if local is not None and may_have_changed(local):
-        left = context.deadline - context.clock.monotonic()
-        seconds = min(_GLANCE_SECONDS, max(left, LEAST_LOOK))
+        remaining = context.deadline - context.clock.monotonic()
+        seconds = min(_RECHECK_TIMEOUT, max(remaining, MIN_RETRIEVE_SECONDS))
         with suppress(CallFailed, OaibgError):
             api = await context.connect()
             payload = await api.retrieve(str(job.response_id), seconds)
@@ -66,12 +68,12 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
 
 
 def may_have_changed(local: Payload) -> bool:
-    """Whether a job may have ended otherwise than its local copy says."""
+    """Whether the job's final status may differ from its local copy."""
     return local.status == "cancelled"
 
 
-async def kept_copy(job: Job, context: Context) -> Payload | None:
-    """The result that was kept of the job; None if there is none that can be read."""
+async def readable_copy(job: Job, context: Context) -> Payload | None:
+    """The job's local copy; None if there is none, or if the local state can't be read."""
     try:
         return await patiently(lambda: local_copy(job, context), context.clock)
     except StateError:
@@ -79,10 +81,10 @@ async def kept_copy(job: Job, context: Context) -> Payload | None:
 
 
 def not_found(failure: CallFailed) -> NotFound:
-    """The error for an id that the API does not have, and of which no local copy is kept."""
+    """The error for an ID that the API does not have, if there is no local copy."""
     return NotFound.of(
         failure,
         f"No such response: {failure.message}",
-        hint="Check the id, OPENAI_BASE_URL and the key's project; `oaibg show --list` has the "
-        "jobs that were submitted here.",
+        hint="Check the ID, OPENAI_BASE_URL and the key's project. `oaibg show --list` lists the "
+        "jobs in the local state.",
     )

@@ -1,4 +1,4 @@
-"""Which job is meant: by its id, by a job key, or the newest submit."""
+"""Finds the job that a command names: by ID, by job key, or the newest one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
 from oaibg.engine import report
 from oaibg.engine.persist import state_warnings
+from oaibg.engine.verdicts import RESUBMIT_HINT
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
 from oaibg.state.store import line_key, lock_key
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class Target(Record):
-    """Which job is meant: an id, a job key, or (for show) neither: the newest submit."""
+    """The job that a command names: an ID, a job key, or (only in `show`) neither: the newest."""
 
     response_id: str | None = None
     job_key: str | None = None
 
 
 async def find(target: Target, job: Job, context: Context) -> None:
-    """Find the job that is meant, into `job`, and emit what there is to warn about.
+    """Find the target, set its ID on `job`, and emit warnings about it.
 
     Raises:
-        NotFound: no such job key, or nothing was submitted here.
-        OutcomeUnknown: the job's id is not known.
-        UsageError: the key is that of a run over many jobs.
-        StateError: it takes the state to find the job, and that can't be used.
+        NotFound: the local state has no job with this key, or no job at all.
+        OutcomeUnknown: the job's ID is not known.
+        UsageError: the key belongs to a run over many jobs.
+        StateError: only the local state has the job's ID, and it can't be used.
     """
     try:
         warnings = await patiently(lambda: _look_up(target, job, context), context.clock)
@@ -44,7 +45,7 @@ async def find(target: Target, job: Job, context: Context) -> None:
 
 
 def find_blocking(target: Target, job: Job, context: Context) -> list[Event]:
-    """As `find`, in code that runs on no event loop; returns the warnings."""
+    """As `find`, for code without an event loop; returns the warnings."""
     try:
         return patiently_blocking(lambda: _look_up(target, job, context), context.clock)
     except StateError as error:
@@ -52,7 +53,7 @@ def find_blocking(target: Target, job: Job, context: Context) -> list[Event]:
 
 
 def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
-    """One look into the state; raises `StateBusyError` when it is worth another one."""
+    """Read the local state once; raise `StateBusyError` if a retry may succeed."""
     store, base_url, response_id = context.store, context.base_url, target.response_id
     if response_id is not None:
         job.identify(response_id)
@@ -67,14 +68,14 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     if other is None:
         return []
     message = (
-        f"This id was submitted to {other.base_url}, and {base_url} is asked now. "
-        "Set OPENAI_BASE_URL to the former."
+        f"This job was submitted to {other.base_url}, but requests now go to {base_url}. "
+        "Set OPENAI_BASE_URL to the first of these."
     )
     return [report.warning(job, "other_base_url", message)]
 
 
 def _without_state(error: StateError, target: Target, job: Job, context: Context) -> list[Event]:
-    """An id is enough to go on with; a key is not."""
+    """Raise the error, unless the target has an ID, which is enough to continue."""
     if target.response_id is None:
         raise error
     return state_warnings(error, job, context)
@@ -88,23 +89,23 @@ def _row(target: Target, context: Context) -> Row | None:
     row = _by_key(target.job_key, base_url, store)
     if row is None and (jobs := store.of_run(base_url, target.job_key)):
         raise UsageError(
-            f"The key {target.job_key!r} is that of a run of {len(jobs):,} jobs.",
-            hint="The same submit goes on with it. `oaibg show --list` has its jobs' ids; "
-            "`oaibg monitor -` and `oaibg cancel -` take ids from stdin.",
+            f"The job key {target.job_key!r} belongs to a run of {len(jobs):,} jobs.",
+            hint="To resume the run, repeat its submit command. `oaibg show --list` lists its "
+            "jobs; `oaibg monitor -` and `oaibg cancel -` read IDs from stdin.",
         )
     return row
 
 
 def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
-    """The job of a key, once no other process is submitting it."""
+    """The job of a key; raises `KeyBusyError` while another process is submitting it."""
     row = store.by_key(base_url, job_key)
-    if row is None:  # a run's batch, perhaps
+    if row is None:  # perhaps the batch of a run
         return store.by_key(base_url, line_key(job_key, ""))
     if row.step != "sending":
         return row
     lock = store.lock(base_url, lock_key(job_key))
     if lock is None:
-        message = f"Another process is submitting the job key {job_key!r} right now."
+        message = f"Another process is submitting the job key {job_key!r}. Try again in a moment."
         raise KeyBusyError("job_key_busy", message)
     store.unlock(lock)
     return store.by_key(base_url, job_key)
@@ -112,15 +113,15 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
 
 def _id_of(row: Row | None, target: Target, base_url: str) -> str:
     if row is None or row.step == "intent":
-        what = "No job" if target.job_key is None else f"No job with the key {target.job_key!r}"
+        what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
         raise NotFound(
-            f"{what} was submitted to {base_url} from here.",
-            hint="`oaibg show --list` has the jobs that were.",
+            f"The local state has {what} at {base_url}.",
+            hint="`oaibg show --list` lists the jobs that it has.",
         )
     if row.response_id is None:
         raise OutcomeUnknown(
-            "A request was sent, and its answer was never stored: the job may be running and may "
+            "A request was sent, but its reply was never stored. The job may be running and may "
             "be billed.",
-            hint="Do not blindly submit again. With --job-key, --resubmit-unknown decides for it.",
+            hint=RESUBMIT_HINT,
         )
     return row.response_id

@@ -1,4 +1,4 @@
-"""What is known of one job so far: state only, changed by its own methods."""
+"""What is known about one job: state only, which its own methods change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """One job, from a request or an id to its end; `submitting` is whether this run submits it."""
+    """One job, from a request or an ID to its end; `submitting` is whether this run submits it."""
 
     def __init__(
         self,
@@ -23,47 +23,47 @@ class Job:
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
-        """Its name in a jobs file."""
+        """The job's name in the jobs file."""
         self.is_run = is_run
-        """Whether it stands for a whole run, so that `next` is the same command again."""
+        """Whether it represents a whole run; `next` then repeats the command."""
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
-        """What became of the submit; None if this run submits nothing."""
+        """The outcome of the submit; None if this run submits nothing."""
         self.answered = False
-        """Whether the API has answered anything about the job in this run."""
+        """Whether the API has answered any request about the job in this run."""
         self.streams = streams
-        """Whether to listen to its stream: asked for, and not refused so far."""
+        """Whether to stream the job: it was requested, and the server has not refused it."""
         self.last_number = last_number
         """The sequence_number of the last event that was fully reported, or `--starting-after`."""
         self.unstored_row: int | None = None
-        """The state's row that the id still has to be written to."""
+        """The row in the local state that still lacks the ID."""
         self.is_kept = not submitting
-        """Whether the id outlives this process: it is in the state, or the user's own."""
+        """Whether the ID outlives this process: the local state has it, or the user gave it."""
 
     def identify(self, response_id: str, status: str | None = None) -> None:
-        """Note which job is meant, and its last known status."""
+        """Note the job's ID, and its last known status."""
         self.response_id, self.status = response_id, status
 
     def note_status(self, status: str | None) -> None:
-        """Note the status that the API or a local copy gave."""
+        """Note the status from the API or from a local copy."""
         self.status = status
 
     def note_answer(self) -> None:
-        """Note that the API has answered."""
+        """Note that the API has answered a request about the job."""
         self.answered = True
 
     def note_outcome(self, outcome: Outcome | None) -> None:
-        """Note what became of the submit; None leaves it to the jobs that this one stands for."""
+        """Note the outcome of the submit; None if this one represents several jobs."""
         self.outcome = outcome
 
     def note_created(self, response_id: str, status: str | None) -> None:
         """Note the reply to the create."""
         self.identify(response_id, status)
         self.outcome = "created"
-        self.last_number = None  # `--starting-after` was for a job that existed already
+        self.last_number = None  # `--starting-after` is for a job that already existed
 
     def note_row(self, row: int | None) -> None:
-        """Note the state's row that the id still has to be written to."""
+        """Note the row in the local state that still lacks the ID."""
         self.unstored_row = row
 
     def note_reattached(self, response_id: str, status: str | None) -> None:
@@ -72,17 +72,17 @@ class Job:
         self.outcome, self.is_kept = "created", True
 
     def note_stored(self, *, durably: bool) -> None:
-        """Note that the state's row has the id now."""
+        """Note that the row in the local state has the ID now."""
         self.unstored_row, self.is_kept = None, durably
 
     def note_in_state(self, *, durably: bool) -> None:
-        """Note that the state knows the job, in whichever row."""
+        """Note that some row in the local state has the job."""
         self.is_kept = self.is_kept or durably
 
     def stop_streaming(self) -> None:
-        """Note that the stream can't be had."""
+        """Note that the job can't be streamed."""
         self.streams = False
 
     def note_reported(self, number: int) -> None:
-        """Note the sequence_number up to which everything was reported."""
+        """Note the sequence_number of the last event that was fully reported."""
         self.last_number = number

@@ -1,8 +1,8 @@
-"""Listening to a job's stream between two polls.
+"""Reads a job's stream between two polls.
 
-The stream is a hint, and only polls are authoritative: whatever the stream does or leaves out, the
-worst result is one more poll. Its events are numbered, so that it can be resumed after a break:
-repeats are dropped, and a gap is requested once more.
+The stream is a hint, and only polls are authoritative: whatever the stream does or omits, the worst
+result is one more poll. Its events are numbered, so that it can be resumed when it breaks off:
+repeated events are dropped, and missing ones are requested once more.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from oaibg.engine.job import Job
 
 DELTA_INTERVAL = 0.35
-"""Seconds between two lines of text at least."""
+"""Minimum number of seconds between two `output_text_delta` events."""
 
-FRUITLESS_MAX = 3
+EMPTY_CONNECTIONS_MAX = 3
 """After this many connections in a row without new events, the job is only polled."""
 
 _REST_SECONDS, _LAG_SECONDS = 5.0, 0.5
-"""Seconds without an event after which the rest of an ended job's stream is given up: on a stream
-that is still to be opened, and on one that is open."""
+"""Seconds without an event after which the rest of an ended job's stream is abandoned: if the
+stream has yet to be opened, and if it is open."""
 
 _CLOSE_SECONDS = 0.5
 
@@ -48,7 +48,7 @@ _ITEM_TYPE_LENGTH = 100
 
 
 class Listener:
-    """Listens to one job; a failed stream is never the job's failure.
+    """Reads the stream of one job; a failed stream is never the job's failure.
 
     `stream` is the one that the create opened.
     """
@@ -58,98 +58,98 @@ class Listener:
         self._reading: asyncio.Task[StreamEvent | Payload] | None = None
         self._usable = True
         self._last = -1 if job.last_number is None else job.last_number
-        """The number of the last event."""
+        """The sequence_number of the last event."""
         self._text: list[str] = []
         self._text_number: int | None = None
-        """The deltas since the last line of text, and the number of the last of them."""
-        self._line_at = -math.inf
-        """When the next line of text may come."""
+        """The deltas that are not emitted yet, and the sequence_number of the last of them."""
+        self._text_due = -math.inf
+        """When the next `output_text_delta` may be emitted."""
         self._unnumbered = False
-        """Whether events came without numbers, so that repeats can't be recognized."""
-        self._news = 0
-        """New events that the present connection brought."""
+        """Whether events came without numbers, so that repeated ones can't be recognized."""
+        self._new_events = 0
+        """The number of new events that the current connection brought."""
         self._patience = Patience(context.clock)
         """Counts the connections in a row that brought nothing new."""
         self._connect_at = -math.inf
-        self._asked_again = -2
-        """The number after which a gap was found, and requested once more."""
-        self._gaps = False
-        """Whether a gap remains."""
+        self._gap_requested = -2
+        """The sequence_number after which a gap was found, and requested once more."""
+        self._has_gap = False
+        """Whether events are missing permanently."""
         self._must_poll = False
-        """Whether the loop has to look at the job now."""
+        """Whether the job has to be polled now."""
         self._ended: Payload | None = None
-        self.heard = False
-        """Whether the last `listen` brought any event."""
-        self.answer: Payload | None = None
-        """The response, if the last `listen` was given it in place of a stream."""
+        self.received = False
+        """Whether the last `listen` received anything."""
+        self.reply: Payload | None = None
+        """The response, if the server replied with it instead of a stream in the last `listen`."""
 
     async def listen(
         self, seconds: float, limit: float, *, interval: float | None = None
     ) -> Payload | None:
-        """Wait as the polling loop does between two polls, and emit what comes meanwhile.
+        """Wait until the next poll is due, and emit the events that arrive meanwhile.
 
-        Returns the whole of the job if it has ended; None if it should be looked at: nothing came
-        for `seconds` (or between two events for `interval`, by default that of the polls), the
-        stream has broken off without bringing anything, what it brought is not all of it, or
-        `limit` is reached, a time on the monotonic clock.
+        Returns the whole response if the job has ended. Returns None if the job should be polled:
+        no event came for `seconds` (after the first event: for `interval`, which is by default the
+        poll interval), the connection brought nothing new, the last event lacks parts of the
+        response, or `limit` (a time on the monotonic clock) is reached.
         """
         clock, interval = self._context.clock, interval or self._context.wait.poll_seconds
-        self._must_poll, self.heard, self.answer = False, False, None
-        silent = clock.monotonic() + seconds
+        self._must_poll, self.received, self.reply = False, False, None
+        silent_until = clock.monotonic() + seconds
         while not self._must_poll and self._ended is None:
             now = clock.monotonic()
-            until = min(silent, limit)
+            until = min(silent_until, limit)
             if now >= until:
                 break
             if not self._usable or now < self._connect_at:
                 await clock.sleep(min(until, self._connect_at if self._usable else until) - now)
                 continue
-            before = self._news
-            if await self._comes((min(until, self._line_at) if self._text else until) - now):
-                await self._take()
+            before = self._new_events
+            if await self._arrives((min(until, self._text_due) if self._text else until) - now):
+                await self._receive()
             else:
                 await self._flush()
-            if self._news > before:
-                silent = max(silent, clock.monotonic() + interval)
+            if self._new_events > before:
+                silent_until = max(silent_until, clock.monotonic() + interval)
             self._note_reported()
         await self._flush(now=True)
         self._note_reported()
         return self._ended
 
-    async def hear_rest(self, limit: float) -> None:
-        """Emit the rest of the stream of a job that a poll found ended, if it comes soon.
+    async def read_rest(self, limit: float) -> None:
+        """Emit the rest of the stream after a poll found that the job has ended.
 
-        If it emits no warning, the stream was read to its end.
+        Emits a warning if the rest does not arrive soon.
         """
         self._connect_at = -math.inf
         while self._usable:
             patience = _REST_SECONDS if self._stream is None else _LAG_SECONDS
             await self.listen(patience, limit, interval=patience)
             if self._usable and not self._must_poll:
-                await self._give_up("stream_lost", "its rest does not come")
+                await self._give_up("stream_lost", "the remaining events did not arrive")
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Close the connection."""
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.cancel()
             await asyncio.wait({reading}, timeout=_CLOSE_SECONDS)
             if reading.done() and not reading.cancelled():
-                reading.exception()  # or asyncio reports that nobody asked for it
+                reading.exception()  # otherwise asyncio logs that it was never retrieved
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.close()
-        self._news = 0
+        self._new_events = 0
 
-    async def _comes(self, seconds: float) -> bool:
-        """Whether something arrives within that time; if not, the read stays pending."""
+    async def _arrives(self, seconds: float) -> bool:
+        """Whether something arrives within `seconds`; if not, the read stays pending."""
         if self._reading is None:
             self._reading = asyncio.ensure_future(self._read())
-        nap = asyncio.ensure_future(self._context.clock.sleep(max(seconds, 0.0)))
+        timer = asyncio.ensure_future(self._context.clock.sleep(max(seconds, 0.0)))
         try:
-            await asyncio.wait({self._reading, nap}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._reading, timer}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            nap.cancel()
+            timer.cancel()
         return self._reading.done()
 
     async def _read(self) -> StreamEvent | Payload:
@@ -161,38 +161,37 @@ class Listener:
             self._stream = opened
         event = await self._stream.next()
         if event is None:
-            raise CallFailed("stream_ended", "it ends too early")
+            raise CallFailed("stream_ended", "it ended too early")
         return event
 
-    async def _take(self) -> None:
-        """Handle what `_comes` has received."""
+    async def _receive(self) -> None:
         reading, self._reading = self._reading, None
-        assert reading is not None  # noqa: S101 - `_comes` was asked
+        assert reading is not None  # noqa: S101 - `_arrives` was true
         try:
-            brought = reading.result()
+            received = reading.result()
         except CallFailed as failure:
-            await self._broken(failure)
+            await self._reconnect(failure)
             return
         self._context.note_answer(self._job)
-        self.heard = True
-        if isinstance(brought, Payload):
-            self.answer = brought
-            await self._give_up("stream_unavailable", "it was answered without one")
+        self.received = True
+        if isinstance(received, Payload):
+            self.reply = received
+            await self._give_up("stream_unavailable", "the server replied without a stream")
         else:
-            await self._hear(brought)
+            await self._handle(received)
 
-    async def _broken(self, failure: CallFailed) -> None:
-        """Handle a lost connection: reconnect later, or give up if that is hopeless."""
-        news, patience = self._news, self._patience
+    async def _reconnect(self, failure: CallFailed) -> None:
+        """After a lost connection, schedule the next one, or give up if it would not help."""
+        new_events, patience = self._new_events, self._patience
         await self.close()
         if not is_transient(failure):
             await self._give_up("stream_unavailable", failure.message)
             return
-        if news and not self._unnumbered:
+        if new_events and not self._unnumbered:
             patience.answered()
             return
         patience.failed(failure)
-        if patience.failures >= FRUITLESS_MAX or self._unnumbered:
+        if patience.failures >= EMPTY_CONNECTIONS_MAX or self._unnumbered:
             await self._give_up("stream_lost", failure.message)
             return
         self._connect_at = self._context.clock.monotonic() + patience.delay()
@@ -200,44 +199,44 @@ class Listener:
 
     async def _give_up(self, code: str, reason: str) -> None:
         self._usable, self._must_poll = False, True
-        what = "can't be had" if code == "stream_unavailable" else "was lost"
-        message = f"The job's stream {what} ({reason.rstrip('.')}); polls tell its state."
+        what = "job can't be streamed" if code == "stream_unavailable" else "job's stream was lost"
+        message = f"The {what} ({reason.rstrip('.')}); its status comes from polls."
         await self._warn(code, message)
 
     async def _warn(self, code: str, message: str) -> None:
         await self._flush(now=True)
         await self._context.emit(report.warning(self._job, code, message))
 
-    async def _hear(self, event: StreamEvent) -> None:
+    async def _handle(self, event: StreamEvent) -> None:
         kind, number = event.type, event.number
         if kind == "error":
-            # Its number may be that of the event that would have come.
-            await self._broken(CallFailed("stream_ended", "it ends with an error"))
+            # Its number is not noted: a resumed stream may use it for another event.
+            await self._reconnect(CallFailed("stream_ended", "it ended with an error"))
             self._must_poll = True
             return
         if number is not None and number <= self._last:
             return
-        first = max(self._last + 1, 1)  # some count from 1
-        if number is not None and number > first and not self._gaps:
-            if self._asked_again != self._last:
-                self._asked_again = self._last
+        first = max(self._last + 1, 1)  # some servers count from 1
+        if number is not None and number > first and not self._has_gap:
+            if self._gap_requested != self._last:
+                self._gap_requested = self._last
                 await self.close()
                 return
-            self._gaps = True
+            self._has_gap = True
             missing = f"the events from {self._last + 1} to {number - 1}"
-            message = f"The job's stream leaves out {missing}; its result will be read whole."
+            message = f"The job's stream lacks {missing}; the complete result will be retrieved."
             await self._warn("stream_gap", message)
         if not await self._report(event, kind):
             return
         if kind.startswith("response."):
-            self._news += 1
+            self._new_events += 1
             self._unnumbered = self._unnumbered or number is None
         if number is not None:
             self._last = number
         await self._note_state(event)
 
     async def _report(self, event: StreamEvent, kind: str) -> bool:
-        """Emit what an event reports; False if it should be reported, but can't be read."""
+        """Report a stream event; return False if it is malformed and should be requested again."""
         if kind == "response.output_text.delta":
             delta = event.get("delta")
             if not isinstance(delta, str):
@@ -261,26 +260,25 @@ class Listener:
         return True
 
     async def _note_state(self, event: StreamEvent) -> None:
-        """Take the job's state from an event that has it."""
         job, payload = self._job, event.payload if _OF_THE_JOB.fullmatch(event.type) else None
         if event.type in _ENDS or (payload is not None and payload.ended):
             await self.close()
             self._usable = False
-            if payload is not None and payload.is_whole and not self._gaps:
+            if payload is not None and payload.is_whole and not self._has_gap:
                 self._ended = payload
                 job.note_status(payload.status)
             else:
-                self._must_poll = True  # the whole job has to be read
+                self._must_poll = True  # the event lacks parts of the response
         elif payload is not None and payload.status not in (None, job.status):
             job.note_status(payload.status)
             await remember_payload(payload, job, self._context)
 
     async def _flush(self, *, now: bool = False) -> None:
-        """Emit the text that has come since the last line of it, if that is due."""
+        """Emit the text that has arrived, if the next `output_text_delta` is due."""
         clock = self._context.clock
-        if self._text and (now or clock.monotonic() >= self._line_at):
+        if self._text and (now or clock.monotonic() >= self._text_due):
             delta, self._text = "".join(self._text), []
-            self._line_at = clock.monotonic() + DELTA_INTERVAL
+            self._text_due = clock.monotonic() + DELTA_INTERVAL
             await self._context.emit(report.text_delta(self._job, delta, self._text_number))
 
     def _note_reported(self) -> None:

@@ -1,4 +1,4 @@
-"""When to ask again, and when to stop: one `Patience` for every loop whose tries grow rarer."""
+"""Decides when to retry and when to give up, for every loop with a growing delay."""
 
 from __future__ import annotations
 
@@ -16,44 +16,43 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BLOCKED_AFTER = 60.0
-"""Seconds from the process's start without any successful answer, after which the network counts
-as blocked: an agent must not hang on it."""
+"""Seconds from the process's start without a successful request after which the network counts as
+blocked: an agent must not hang on it."""
 
 NOT_FOUND_COUNT, NOT_FOUND_SECONDS = 3, 15.0
-"""A retrieve soon after the create may answer 404 for a moment, and gateways answer bare 404s now
-and then: a 404 is believed after this many in a row, over at least this long."""
+"""A retrieve soon after the create may briefly get a 404, and gateways sometimes send bare 404s. A
+404 is believed after this many in a row, over at least this many seconds."""
 
 REQUEST_TIMEOUT = 30.0
 
 REPLY_GRACE = 5.0
-"""Seconds that a create's reply is waited for after a signal or a deadline, so that a paid id is
-not thrown away."""
+"""Seconds to wait for a create's reply after a signal or the wait limit, so that a paid ID is not
+lost."""
 
-LEAST_LOOK = 1.0
-"""Seconds that a look takes at least, even if the wait was over before it began."""
+MIN_RETRIEVE_SECONDS = 1.0
+"""Minimum timeout of a job's first retrieve, even if the wait limit was reached before it began."""
 
-ASK_SECONDS = 20.0
-"""Seconds after which a single look or a cancel is not tried again."""
+RETRY_SECONDS = 20.0
+"""Seconds after which a single retrieve or a cancel is no longer retried."""
 
 BACKOFF_MAX = 30.0
-"""Seconds between two tries at most, if neither the server nor the poll interval asks for more."""
+"""Maximum seconds between two attempts, unless the server or the poll interval asks for more."""
 
 _LEAST_TIMEOUT, _TIMEOUT_MAX = 5.0, 600.0
 _RETRY_AFTER_MAX = 600.0
 
-_LONG_ANSWERS = 4
-"""Extra tries end after this many timeouts in mid-answer in a row; each try doubles the time."""
+_CUT_REPLIES_MAX = 4
+"""After this many timeouts in a row that cut off a reply, there are no extra attempts."""
 
 _BARE_404S = 2
-"""Answers of 404 without the API's envelope, as gateways give now and then, that a single look
-does not believe."""
+"""How many 404s without the API's envelope, as gateways send, a single retrieve ignores."""
 
 
 class Patience:
-    """How often asking has failed in a row, and what follows from that.
+    """Counts the failures in a row of one loop's requests, and decides what follows from them.
 
-    `deadline` is when the run's wait is over, and `give_up` when asking in vain has gone on for
-    too long: times on the monotonic clock. An answer lifts the latter.
+    `deadline` is when the wait limit is reached; `give_up` is when the failures have lasted too
+    long, and a success sets it to infinity. Both are times on the monotonic clock.
     """
 
     def __init__(
@@ -63,29 +62,29 @@ class Patience:
         self.deadline = deadline
         self.give_up = give_up
         self.failures = 0
-        """Failures in a row."""
+        """The number of failures in a row."""
         self.last: CallFailed | None = None
         self.missing = 0
-        """How many of the last ones said that there is no such response."""
+        """How many of the last failures said that the response does not exist."""
         self._missing_since = 0.0
         self._cut_short = 0
         self._refused = 0
 
     @property
     def limit(self) -> float:
-        """When to stop asking at the latest, on the monotonic clock."""
+        """When to stop at the latest, on the monotonic clock."""
         return min(self.deadline, self.give_up)
 
-    def left(self) -> float:
-        """Seconds until then."""
+    def remaining(self) -> float:
+        """Seconds until `limit`."""
         return self.limit - self._clock.monotonic()
 
     def give_up_at(self, moment: float) -> None:
-        """Set when asking in vain has gone on for too long."""
+        """Set when the failures have lasted too long."""
         self.give_up = moment
 
     def answered(self) -> None:
-        """Start afresh: there was an answer."""
+        """Note a success, which resets everything."""
         self.failures = self.missing = self._cut_short = self._refused = 0
         self.last, self.give_up = None, math.inf
 
@@ -106,60 +105,58 @@ class Patience:
 
     @property
     def is_gone(self) -> bool:
-        """Whether enough 404s came, over a time that is long enough, to believe them."""
+        """Whether enough 404s came over a long enough time to believe them."""
         since = self._clock.monotonic() - self._missing_since
         return self.missing >= NOT_FOUND_COUNT and since >= NOT_FOUND_SECONDS
 
     @property
     def doubts_last(self) -> bool:
-        """Whether a single look should not believe the last answer: a 404 from a gateway."""
+        """Whether the last failure was a 404 from a gateway, which a single retrieve ignores."""
         failure = self.last
         bare = failure is not None and failure.http_status == 404 and not failure.envelope
         return bare and self.failures <= _BARE_404S
 
     def is_over(self, delay: float) -> bool:
-        """Whether there is no use in asking again after `delay` seconds.
+        """Whether to give up instead of retrying after `delay` seconds.
 
-        A long answer that had begun when its time was over gets more tries.
+        A reply that was arriving when its time was up gets extra attempts.
         """
-        if 0 < self._cut_short < _LONG_ANSWERS:
+        if 0 < self._cut_short < _CUT_REPLIES_MAX:
             return False
         return self._clock.monotonic() + delay >= self.give_up
 
     def delay(self, first: float = 1.0, longest: float = BACKOFF_MAX) -> float:
-        """Seconds until the next try: twice as many with each failure, and some jitter.
+        """Seconds until the next attempt; they double with each failure, and have some jitter.
 
-        `Retry-After` may ask for more than the `longest`.
+        `Retry-After` may ask for more than `longest`.
         """
         grown = min(first * 2.0 ** min(self.failures - 1, 30), longest)
         return max(grown * (0.75 + self._clock.random() / 2), self.retry_after() or 0.0)
 
     def retry_after(self) -> float | None:
-        """The seconds that the last failure asks for, if it does."""
+        """The `Retry-After` seconds of the last failure; None without the header."""
         header = self.last.retry_after if self.last is not None else None
         return retry_after(header, self._clock.now())
 
     def timeout(self, remaining: float = math.inf) -> float:
-        """Seconds that the next request may take in all, of those that remain to the deadline.
+        """The timeout in seconds of the next request, given those that remain to the wait limit.
 
-        A large result on a slow line needs more with each try. A request that hangs leaves some for
-        another one.
+        It grows while replies are cut short: a large result on a slow line takes longer. A request
+        that hangs leaves time for another one.
         """
         grown = min(REQUEST_TIMEOUT * 2.0 ** min(self._cut_short, 10), _TIMEOUT_MAX)
         return max(min(grown, remaining, max(remaining / 2, _LEAST_TIMEOUT)), 0.01)
 
 
-async def ask(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
-    """Make a call that may be repeated, until it is answered or patience ends.
-
-    `call` takes the seconds that it may last.
+async def with_retries(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
+    """Make a call that may be repeated, and retry it for about 20 s; `call` takes its timeout.
 
     Raises:
-        AuthRefused: the key is refused.
-        Unavailable: no answer for too long.
-        CallFailed: the API answered with an error that a retry would not change.
+        AuthRefused: the API refused the key.
+        Unavailable: no attempt got a usable reply.
+        CallFailed: the API replied with an error that a retry would not change.
     """
-    patience = Patience(clock, give_up=clock.monotonic() + ASK_SECONDS)
+    patience = Patience(clock, give_up=clock.monotonic() + RETRY_SECONDS)
     while True:
         try:
             return await call(patience.timeout())
@@ -171,20 +168,20 @@ async def ask(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
                 raise
             delay = patience.delay()
             if patience.is_over(delay):
-                raise unasked(failure) from failure
+                raise no_usable_reply(failure) from failure
         await clock.sleep(delay)
 
 
-def unasked(failure: CallFailed) -> Unavailable:
-    """The error if the API could not be reached."""
-    message = f"The API could not be asked: {failure.message}"
+def no_usable_reply(failure: CallFailed) -> Unavailable:
+    """The error for a call that got no usable reply from the API."""
+    message = f"The API gave no usable reply: {failure.message}"
     return Unavailable.of(failure, message, hint=passing_hint(failure))
 
 
 def retry_after(header: str | None, now: float) -> float | None:
     """The seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), at most ten minutes.
 
-    It has seconds, or an HTTP date in any of its three forms (which all are in UTC); anything else
+    The header has seconds, or an HTTP date in any of its three forms (all in UTC); anything else
     counts as absent. `now` is in Unix seconds.
     """
     if header is None:

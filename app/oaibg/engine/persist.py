@@ -1,4 +1,4 @@
-"""Writing to the state: a failed write becomes a warning, once per run."""
+"""Writes to the local state; a failed write becomes a warning, once per run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _WORK_GRACE = 0.8
 
 
 async def commit(write: Callable[[], T], context: Context) -> T:
-    """Write to the state; with those of other jobs in a run over several. Raises `StateError`."""
+    """Write to the local state, combined with other jobs' writes in a run. Raises `StateError`."""
     if context.commits is None:
         return await patiently(write, context.clock)
     return await context.commits.write(write)
 
 
 async def remember(write: Callable[[], object], job: Job, context: Context) -> bool:
-    """Write to the state if that is possible; returns whether it is written."""
+    """Write to the local state, or emit a warning; return whether it was written."""
     try:
         await commit(write, context)
     except StateError as error:
@@ -41,7 +41,7 @@ async def remember(write: Callable[[], object], job: Job, context: Context) -> b
 
 
 async def remember_id(job: Job, context: Context) -> None:
-    """Write a job's id to its row, if that has not been possible so far."""
+    """Write a job's ID to its row, unless the row already has it."""
     row, store = job.unstored_row, context.store
     if row is not None and await remember(
         lambda: store.submitted(row, str(job.response_id), job.status), job, context
@@ -50,7 +50,7 @@ async def remember_id(job: Job, context: Context) -> None:
 
 
 async def remember_payload(payload: Payload, job: Job, context: Context) -> None:
-    """Note a job's status, and keep its result if it has ended."""
+    """Store a job's status, and its result if it has ended."""
     await remember_id(job, context)
     store, base_url, response_id = context.store, context.base_url, str(job.response_id)
 
@@ -76,20 +76,20 @@ async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
 
 
 def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]:
-    """The warning about what the state can't do for this run; none if there was one already."""
+    """The warning about a local state that can't be used; empty after the run's first one."""
     if not context.shared.take_state_warning():
         return []
     return [report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")]
 
 
 def state_error(error: StateError) -> OaibgError:
-    """The error of a run that can't do without the state."""
+    """The error of a command that can't continue without the local state."""
     kind = Unavailable if isinstance(error, StateBusyError) else UsageError
     return kind(error.message, code=error.code, hint=_STATE_ADVICE.get(error.code))
 
 
 def local_copy(job: Job, context: Context) -> Payload | None:
-    """The result that was kept of a job; None if there is none. Raises `StateError`."""
+    """The stored result of a job; None if there is none. Raises `StateError`."""
     row = context.store.by_id(context.base_url, str(job.response_id))
     raw = context.store.result(row) if row is not None else None
     try:
@@ -100,9 +100,9 @@ def local_copy(job: Job, context: Context) -> Payload | None:
 
 
 async def in_thread(work: Callable[..., T], *args: Any) -> T:
-    """Do what may take long in a thread; a cancelled task (a signal) leaves it a moment to end.
+    """Run slow work in a thread; if a signal cancels the task, wait briefly for the work to end.
 
-    Ending in the middle of a file would leave a part of it.
+    Ending in the middle of a write would leave an incomplete file.
     """
     import asyncio
 
@@ -116,8 +116,8 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
 
 _STATE_ADVICE = {
     "state_busy": "Try again in a moment.",
-    "state_corrupt": "Ids and results that were kept there may be missing from now on.",
-    "state_newer": "Upgrade oaibg, or point OAIBG_STATE_DIR to a folder of its own.",
-    "state_unwritable": "Point OAIBG_STATE_DIR to a folder that can be written; "
-    "ids and results are kept there.",
+    "state_corrupt": "IDs and results that it stored may be missing.",
+    "state_newer": "Upgrade oaibg, or set OAIBG_STATE_DIR to another directory.",
+    "state_unwritable": "Set OAIBG_STATE_DIR to a writable directory; IDs and results are "
+    "stored there.",
 }

@@ -1,4 +1,4 @@
-"""From an id to the job's end: polling, and listening between two polls."""
+"""Follows a job to its end: polls it, and reads its stream between two polls."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
-from oaibg.engine.fetch import kept_copy, not_found
-from oaibg.engine.patience import BLOCKED_AFTER, LEAST_LOOK, Patience
+from oaibg.engine.fetch import not_found, readable_copy
+from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import remember_payload
 from oaibg.engine.verdicts import auth_error, passing_hint
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from oaibg.engine.listen import Listener
 
 HEARTBEAT = 60.0
-"""Seconds between poll lines with `--events changes` while nothing changes."""
+"""Seconds between two `poll` events with `--events changes` while nothing changes."""
 
 _BACKOFF_MAX = 60.0
 _MISSING_INTERVAL = 5.0
-_LEAST_ASKING = 5.0
+_START_MAX = 5.0
 """At most this many seconds before the first poll count towards `BLOCKED_AFTER`."""
 
 
 class End(NamedTuple):
-    """How a job ended: its payload, and whether that is the local copy."""
+    """A job's last payload, and whether it is the local copy."""
 
     payload: Payload
     is_local: bool = False
 
 
 class PollTimes:
-    """When a job is polled: the seconds between two polls, and before the first of all.
+    """When a job is polled: the seconds between two polls, and the seconds before the first one.
 
-    `spread` is after which part of an interval the first regular poll comes, so that the polls of
-    all jobs of a run lie evenly in it.
+    `spread` is the fraction of an interval after which the first regular poll comes. In a run it
+    distributes the jobs' polls evenly over the interval.
     """
 
     def __init__(self, interval: float, *, first: float = 0.0, spread: float | None = None) -> None:
         self.interval, self.first, self._spread = interval, first, spread
 
     def next(self, began: float, now: float) -> float:
-        """When to poll again, after a poll that began at `began` and was answered at `now`."""
+        """The time of the next poll, after a poll that began at `began` and ended at `now`."""
         if self._spread is None:
             return now + self.interval
-        # From the last poll's beginning, or the polls of many jobs would drift together.
+        # Counted from the last poll's beginning; otherwise the polls of many jobs would bunch up.
         due = began + self.interval * self._spread
         self._spread = 1.0
         return max(due, now + self.interval / 2) if due < now else due
@@ -59,15 +59,15 @@ class PollTimes:
 async def follow(
     job: Job, context: Context, times: PollTimes, *, delay: float, stream: Stream | None = None
 ) -> End | None:
-    """Poll until the end; returns None if the wait budget is spent.
+    """Poll until the job ends; return None if the wait limit is reached first.
 
-    A failed poll is never the job's failure. With `--stream` the time between two polls is spent
-    listening, which brings most ends sooner; `stream` is the one that the create opened.
+    A failed poll is never the job's failure. With `--stream`, the stream is read between two polls,
+    which reports most ends sooner; `stream` is the one that the create opened.
 
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
         AuthRefused: the key was refused twice in a row.
-        Unavailable: no successful answer at all in the first minute.
+        Unavailable: no request succeeded in the first minute.
     """
     api = await context.connect()
     if not job.streams:
@@ -89,41 +89,40 @@ class _Poller:
         self._api, self._listener = api, listener
         self._attempt = 0
         self._line_at, self._line_status = -math.inf, ""
-        """When the last poll was reported, and with which status."""
+        """When the last `poll` event was emitted, and with which status."""
         self._warned = False
-        # From the start of the process; but a job that had to wait for its turn has not asked yet.
+        # Counted from the start of the process, except for a job that had to wait for its turn.
         clock = context.clock
-        asking = max(context.started, clock.monotonic() - _LEAST_ASKING)
-        self._patience = Patience(clock, deadline=context.deadline, give_up=asking + BLOCKED_AFTER)
+        since = max(context.started, clock.monotonic() - _START_MAX)
+        self._patience = Patience(clock, deadline=context.deadline, give_up=since + BLOCKED_AFTER)
 
     async def run(self, delay: float) -> End | None:
-        """Poll, after `delay` seconds for the first time; returns as `follow`."""
+        """As `follow`; the first poll comes after `delay` seconds."""
         job, context, patience = self._job, self._context, self._patience
         clock = context.clock
         while True:
             if context.shared.answered:
                 patience.give_up_at(math.inf)
-            answer: Payload | None = None
+            reply: Payload | None = None
             if self._listener is None:
-                await clock.sleep(max(min(delay, patience.left()), 0.0))
+                await clock.sleep(max(min(delay, patience.remaining()), 0.0))
             else:
                 end = await self._listener.listen(delay, patience.limit)
                 if end is not None:
                     return End(end)
-                if self._listener.heard:
+                if self._listener.received:
                     patience.answered()
-                answer = self._listener.answer
-            # A start that took the whole wait budget still leaves one look at a job.
+                reply = self._listener.reply
+            # Even if the start took until the wait limit, the job is retrieved once.
             if clock.monotonic() >= patience.deadline and (self._attempt or job.answered):
                 return None
             if clock.monotonic() >= patience.give_up:
                 raise _blocked(patience.last)
             self._attempt, began = self._attempt + 1, clock.monotonic()
             try:
-                left = max(patience.left(), LEAST_LOOK if self._attempt == 1 else 0.0)
-                payload = answer or await self._api.retrieve(
-                    str(job.response_id), patience.timeout(left)
-                )
+                least = MIN_RETRIEVE_SECONDS if self._attempt == 1 else 0.0
+                timeout = patience.timeout(max(patience.remaining(), least))
+                payload = reply or await self._api.retrieve(str(job.response_id), timeout)
             except CallFailed as failure:
                 patience.failed(failure)
                 if patience.is_refused:
@@ -139,18 +138,18 @@ class _Poller:
             await self._report(payload, delay)
             if payload.ended:
                 if self._listener is not None:
-                    await self._listener.hear_rest(patience.deadline)
+                    await self._listener.read_rest(patience.deadline)
                 return End(payload)
-            del payload, answer  # until the next poll they would only take memory
+            del payload, reply  # they would only take memory until the next poll
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
-        """Emit the failed poll; returns the seconds until the next one."""
+        """Emit a `poll_error`; return the seconds until the next poll."""
         patience = self._patience
         if self._context.clock.monotonic() >= patience.deadline:
             return delay
         interval = self._times.interval
         if patience.missing:
-            interval = min(interval, _MISSING_INTERVAL)  # patience would be of no use
+            interval = min(interval, _MISSING_INTERVAL)  # to confirm the 404 soon
         elif not self._job.answered:
             interval = min(interval, 10.0)
         delay = patience.delay(interval, max(interval, _BACKOFF_MAX))
@@ -160,13 +159,13 @@ class _Poller:
             self._context,
             attempt=self._attempt,
             consecutive=patience.failures,
-            delay=min(delay, patience.left()),
+            delay=min(delay, patience.remaining()),
         )
         await self._context.emit(event)
         return delay
 
     async def _report(self, payload: Payload, delay: float) -> None:
-        """Emit what a poll brought, if that is due, and keep the status."""
+        """Note a poll's status, and emit a `poll` event if one is due."""
         job, context = self._job, self._context
         changed = payload.status != job.status
         job.note_status(payload.status)
@@ -178,11 +177,10 @@ class _Poller:
             await context.emit(event)
         if not payload.ended and payload.status not in RUNNING and not self._warned:
             self._warned = True
-            message = f"The status {payload.status!r} is unknown; it is taken for still running."
+            message = f"The status {payload.status!r} is unknown; the job counts as running."
             await context.emit(report.warning(job, "unknown_status", message))
 
     def _is_due(self, payload: Payload) -> bool:
-        """Whether to report this poll: always, or with `--events changes` news and a heartbeat."""
         now = self._context.clock.monotonic()
         news = payload.ended or payload.status != self._line_status
         if self._context.wait.events == "all" or news or now >= self._line_at + HEARTBEAT:
@@ -191,21 +189,21 @@ class _Poller:
         return False
 
     async def _local_end(self, failure: CallFailed) -> End:
-        """The job's end from the local copy, as the API no longer has the response."""
         job = self._job
-        payload = await kept_copy(job, self._context)
+        payload = await readable_copy(job, self._context)
         if payload is None:
             raise not_found(failure)
         job.note_status(payload.status)
-        message = "The API no longer has this response; this is the local copy."
+        message = "The API no longer has this response; its local copy follows."
         await self._context.emit(report.warning(job, "local_copy", message))
         return End(payload, is_local=True)
 
 
 def _blocked(failure: CallFailed | None) -> Unavailable:
-    reason = f": {failure.message}" if failure else ""
+    reason = f" ({failure.message.rstrip('.')})" if failure else ""
     message = (
-        f"No successful answer in the first {BLOCKED_AFTER:.0f} s{reason}. The job is not affected."
+        f"No request succeeded in the first {BLOCKED_AFTER:.0f} s{reason}. The job is not "
+        "affected; run `next` to resume."
     )
     hint = passing_hint(failure)
     if failure is None:

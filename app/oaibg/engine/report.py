@@ -1,4 +1,4 @@
-"""Builds the events about a job from what is known of it; no other module builds them."""
+"""Builds the events about a job; no other module does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def submit_start(request: Request, job_key: str | None, poll_seconds: float) -> events.SubmitStart:
-    """A submit was understood; nothing is sent yet."""
+    """The command was accepted; nothing has been sent yet."""
     return events.SubmitStart(
         response_id=None,
         model=request.text_of("model"),
@@ -36,7 +36,7 @@ def submit_start(request: Request, job_key: str | None, poll_seconds: float) -> 
 def submit_error(
     failure: CallFailed, context: Context, *, attempt: int, delay: float
 ) -> events.SubmitError:
-    """A try that certainly created nothing, and will be made again after `delay` seconds."""
+    """An attempt certainly created nothing; the next one follows in `delay` seconds."""
     return events.SubmitError(
         response_id=None,
         attempt=attempt,
@@ -47,7 +47,7 @@ def submit_error(
 
 
 def submitted(job: Job, *, request_id: str | None, reattached: bool) -> events.Submitted:
-    """The API gave an id, or the job was found to be submitted already."""
+    """The API returned an ID, or the job key already had a job."""
     return events.Submitted(
         response_id=job.response_id,
         status=job.status,
@@ -57,7 +57,7 @@ def submitted(job: Job, *, request_id: str | None, reattached: bool) -> events.S
 
 
 def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -> events.Poll:
-    """The job's state was read; the next poll is in `next_poll` seconds."""
+    """The job was retrieved; the next poll follows in `next_poll` seconds."""
     return events.Poll(
         response_id=job.response_id,
         attempt=attempt,
@@ -70,7 +70,7 @@ def poll(job: Job, context: Context, *, attempt: int, next_poll: float | None) -
 def poll_error(
     failure: CallFailed, job: Job, context: Context, *, attempt: int, consecutive: int, delay: float
 ) -> events.PollError:
-    """A read that failed; the next one is in `delay` seconds."""
+    """A retrieve failed; the next one follows in `delay` seconds."""
     return events.PollError(
         response_id=job.response_id,
         attempt=attempt,
@@ -82,19 +82,19 @@ def poll_error(
 
 
 def progress(job: Job, kind: str, item_type: str | None, number: int | None) -> events.Progress:
-    """The stream says that the job has come to another state, item or tool call."""
+    """The stream reported another state, item or tool call."""
     return events.Progress(
         response_id=job.response_id, type=kind, item_type=item_type, sequence_number=number
     )
 
 
 def text_delta(job: Job, delta: str, number: int | None) -> events.OutputTextDelta:
-    """More of the answer's text; `number` is that of the last delta in it."""
+    """More of the answer; `number` is the sequence_number of its last delta."""
     return events.OutputTextDelta(response_id=job.response_id, delta=delta, sequence_number=number)
 
 
 def output_text(job: Job, text: str) -> events.OutputText:
-    """The answer's text."""
+    """The whole answer."""
     return events.OutputText(response_id=job.response_id, text=text, bytes=len(utf8(text)))
 
 
@@ -114,17 +114,17 @@ def wrote(
 
 
 def warning(job: Job, code: str, message: str) -> events.Warning:
-    """Something to know that does not end the run."""
+    """Something that the user should know; the run continues."""
     return events.Warning(response_id=job.response_id, code=code, message=message)
 
 
 def not_written(job: Job, path: str, error: OSError) -> events.Warning:
-    """A file could not be written: the run continues, and its exit code reports it."""
-    return warning(job, "write_failed", f"{path} could not be written: {error.strerror}.")
+    """A file could not be written; the run continues, and ends with exit 9 if the job completed."""
+    return warning(job, "write_failed", f"Could not write {path}: {error.strerror}.")
 
 
 def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
-    """The job's end, from its payload; `written` is whether all files could be written."""
+    """The job has ended; `written` is whether all files could be written."""
     code = end_code(payload, written=written)
     return events.Final(
         response_id=job.response_id,
@@ -142,7 +142,7 @@ def final(job: Job, payload: Payload, context: Context, *, written: bool = True)
 
 
 def end_code(payload: Payload, *, written: bool) -> ExitCode:
-    """The exit code for a job that has ended; `written` is whether all files could be written."""
+    """The exit code of a job that has ended; `written` is whether all files could be written."""
     if not payload.succeeded:
         return ExitCode.UNSUCCESSFUL
     return ExitCode.OK if written else ExitCode.LOCAL_IO
@@ -151,7 +151,7 @@ def end_code(payload: Payload, *, written: bool) -> ExitCode:
 def response(
     job: Job, payload: Payload, source: Literal["api", "local"], context: Context, *, written: bool
 ) -> events.Response:
-    """One look at a job; the payload is in it unless it was asked for in another way."""
+    """The result of one retrieve; it has the payload unless the user requested another output."""
     ended = payload.ended
     return events.Response(
         response_id=job.response_id,
@@ -164,7 +164,7 @@ def response(
 
 
 def timeout(job: Job, context: Context) -> events.Timeout:
-    """The wait budget is spent."""
+    """The wait limit was reached; the job keeps running."""
     return events.Timeout(
         response_id=job.response_id,
         status=job.status,
@@ -175,7 +175,7 @@ def timeout(job: Job, context: Context) -> events.Timeout:
 
 
 def detached(job: Job, context: Context) -> events.Detached:
-    """The job is left to run."""
+    """The command ends without waiting; the job keeps running."""
     return events.Detached(
         response_id=job.response_id,
         status=job.status,
@@ -185,7 +185,7 @@ def detached(job: Job, context: Context) -> events.Detached:
 
 
 def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelResult:
-    """What became of a cancel."""
+    """The result of a cancel."""
     following = None
     if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
         following = _resume(job, context.next_command)
@@ -203,7 +203,7 @@ def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelRe
 def interrupted(
     job: Job, next_command: NextCommand, signum: int, *, cancelled: bool = False
 ) -> events.Interrupted:
-    """A signal ended the wait; `cancelled` is whether the job was cancelled for it."""
+    """A signal ended the run; `cancelled` is whether it also cancelled the job."""
     following = _resume(job, next_command)
     if cancelled and not (job.is_run and next_command.rerun()):
         following = next_command.show(str(job.response_id))
@@ -238,7 +238,7 @@ def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Err
 
 
 def listed(row: Row) -> events.ListedJob:
-    """A job as the state knows it."""
+    """A job in the local state."""
     return events.ListedJob(
         response_id=row.response_id,
         custom_id=row.custom_id,
@@ -261,7 +261,7 @@ def _after(
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:
-    """The argv that resumes a job, or the run that it stands for."""
+    """The argv that resumes a job, or the run that it represents."""
     rerun = next_command.rerun() if job.is_run else None
     ids = [] if job.response_id is None else [job.response_id]
     return rerun or next_command.monitor(ids, job.last_number)

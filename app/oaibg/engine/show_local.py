@@ -1,6 +1,6 @@
-"""What this machine alone can answer, without an event loop: a job's local copy, the list of jobs.
+"""Shows what the local state has, without an event loop: a job's local copy, the list of jobs.
 
-asyncio takes long to import, and `show` is run often.
+Importing asyncio is slow, and `show` is run often.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event], bool]:
-    """Look once at a job in the state: the events so far, and whether they are all.
+    """Return the events that show a job's local copy, and whether they are complete.
 
-    They are not if the API has to be asked, or a file is to be written, which takes an event loop
-    so that a signal leaves no part of it. Raises `OaibgError` if there is no such job, or the state
-    can't be used.
+    They are not if the job has to be retrieved, or if a file has to be written: that needs an event
+    loop, so that a signal leaves no incomplete file. Raises `OaibgError` if the job isn't found, or
+    if the local state can't be used.
     """
     try:
         warnings = find_blocking(target, job, context)
@@ -51,9 +51,9 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
 
 
 def list_jobs(limit: int | None, job: Job, context: Context) -> Iterator[Event]:
-    """The jobs that the state knows, newest first, and their summary; `job` stands for them all.
+    """Yield the jobs in the local state, newest first, and a summary; `job` represents them all.
 
-    Raises `OaibgError` if the state can't be used: what can't be read is not an empty list.
+    Raises `OaibgError` if the local state can't be read, as an empty list would be wrong.
     """
     problem = context.state_problem
     if problem is not None:

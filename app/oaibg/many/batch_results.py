@@ -10,7 +10,7 @@ from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Un
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, verdicts
 from oaibg.engine.job import Job
-from oaibg.engine.patience import BLOCKED_AFTER, LEAST_LOOK, Patience
+from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.poll import End
 from oaibg.many.results_file import REFUSED, code_of, read_line
 from oaibg.many.side_by_side import side_by_side
@@ -148,7 +148,7 @@ async def _download(file_id: str, content: IO[bytes], job: Job, context: Context
     while True:
         content.seek(0)
         content.truncate()
-        least = 0.01 if patience.failures else LEAST_LOOK
+        least = 0.01 if patience.failures else MIN_RETRIEVE_SECONDS
         left = max(context.deadline - clock.monotonic(), least)
         try:
             await api.download(file_id, content, min(left, TRANSFER_SECONDS))

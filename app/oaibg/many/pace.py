@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oaibg.contract.errors import CallFailed
-from oaibg.engine.patience import LEAST_LOOK, REPLY_GRACE, retry_after
+from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, REPLY_GRACE, retry_after
 from oaibg.engine.verdicts import OUT_OF_TURN, is_busy
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Paced:
     def _countdown(self, seconds: float) -> Callable[[], float]:
         """What is left of the time, waiting for a turn included; a second at least for a try."""
         give_up = self._clock.monotonic() + seconds
-        return lambda: max(give_up - self._clock.monotonic(), min(LEAST_LOOK, seconds))
+        return lambda: max(give_up - self._clock.monotonic(), min(MIN_RETRIEVE_SECONDS, seconds))
 
 
 class Pace:

@@ -18,7 +18,7 @@ from oaibg.engine.claim import Submission
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
-from oaibg.engine.patience import ask
+from oaibg.engine.patience import with_retries
 from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.many.batch_results import TMPDIR_HINT, TRANSFER_SECONDS, BatchResults
 from oaibg.many.plan import digest, locked_run
@@ -221,7 +221,7 @@ async def _search(mark: str, context: Context) -> Payload | None:
     api, after = await context.connect(), None
     for _ in range(_SEARCH_PAGES):
         try:
-            page = await ask(partial(api.list_batches, after), context.clock)
+            page = await with_retries(partial(api.list_batches, after), context.clock)
         except CallFailed:
             return None
         for batch in map(Payload.of, page):

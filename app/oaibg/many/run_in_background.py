@@ -111,7 +111,7 @@ class _FileRun:
         if created is None:
             return None
         times = PollTimes(context.wait.poll_seconds, spread=spread(number))
-        return await commands.see_through(created, job, context, times)
+        return await commands.report_and_follow(created, job, context, times)
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job; its request is not kept while the job runs."""
@@ -129,7 +129,7 @@ class _FileRun:
         try:
             return await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
-            if refusal.code in verdicts.SPENT or verdicts.is_wrong_address(refusal):
+            if refusal.code in verdicts.QUOTA_EXHAUSTED or verdicts.is_wrong_address(refusal):
                 self._submits_no_more = True
             else:
                 await self._add_refusal(refusal, job, context)

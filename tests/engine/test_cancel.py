@@ -1,0 +1,132 @@
+"""`oaibg cancel`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import FakeClient, FakeClock, Step, cancel_steps, collect, fake_context, response
+from oaibg.contract.events import CancelResult
+from oaibg.engine.find import Target
+from oaibg.sandbox import Fault
+from scripted import RUNNING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+
+FAST = ("--poll-seconds", "0.03")
+LONG = ("--metadata", "sandbox_seconds=600")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "cancelled"),
+    [(None, 0, True), ("completed", 4, False), ("failed", 4, False), ("cancelled", 0, True)],
+)
+def test_cancel_result(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    outcome: str | None,
+    code: int,
+    cancelled: bool,
+) -> None:
+    """A cancelled job gives exit 0; a job that ended otherwise gives exit 4 and its status."""
+    identifier = started(*(("--metadata", f"sandbox_outcome={outcome}") if outcome else LONG))
+    if outcome:
+        run("monitor", identifier, *FAST)
+    result = run("cancel", identifier)
+    assert result.code == code
+    status = "cancelled" if cancelled else outcome
+    assert result.story == [
+        {
+            "event": "cancel_result",
+            "response_id": identifier,
+            "status": status,
+            "cancelled": cancelled,
+            "exit_code": code,
+            "next": result.last["next"],
+        }
+    ]
+    assert (result.last["next"] is None) is cancelled
+    assert run("show").last["status"] == status
+
+
+def test_cancel_again_changes_nothing(
+    run: Callable[..., Result], started: Callable[..., str]
+) -> None:
+    """Cancelling a cancelled job ends with exit 0; a job key works as well as an ID."""
+    started(*LONG, "--job-key", "k")
+    assert [run("cancel", "--job-key", "k").code for _ in range(2)] == [0, 0]
+
+
+def test_cancel_that_is_confirmed_late() -> None:
+    """A cancel that a server confirms only after a few retrieves ends with exit 0."""
+    steps: list[Step] = [RUNNING, RUNNING, response("cancelled")]
+    client = FakeClient(FakeClock(), cancels=[RUNNING], retrieves=steps)
+    target = Target(response_id="r")
+    events = collect(lambda context: cancel_steps(target, context), fake_context(client))
+    assert client.times("retrieve") == [1, 2, 3]
+    assert isinstance(events[-1], CancelResult)
+    assert (events[-1].exit_code, events[-1].cancelled) == (0, True)
+
+
+def test_cancel_that_is_not_confirmed(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    instant_sleep: None,
+) -> None:
+    """If the server accepts the cancel but the job keeps running, the exit code is 3."""
+    identifier = started(*LONG)
+    body = {"id": identifier, "status": "in_progress"}
+    sandbox.script(Fault(on="cancel", kind="raw", status=200, body=json.dumps(body)))
+    sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body), times=0))
+    result = run("cancel", identifier)
+    assert (result.code, result.last["cancelled"]) == (3, False)
+    assert result.last["next"][-2:] == ["monitor", identifier]
+
+
+@pytest.mark.parametrize("status", [400, 409, 501])
+def test_cancel_that_is_refused(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox, status: int
+) -> None:
+    """If the server refuses the cancel and the job keeps running, the exit code is 1."""
+    identifier = started(*LONG)
+    sandbox.script(Fault(on="cancel", kind="status", status=status))
+    result = run("cancel", identifier)
+    assert (result.code, result.last["event"]) == (1, "cancel_result")
+    assert result.last["next"][-2:] == ["monitor", identifier]
+    assert result.lines[0]["code"] == "cancel_refused"
+
+
+def test_cancel_of_an_unknown_id(run: Callable[..., Result]) -> None:
+    """A cancel of an ID that the API does not have ends with exit 5."""
+    result = run("cancel", "resp_unknown")
+    assert (result.code, result.last["code"]) == (5, "not_found")
+
+
+def test_cancel_with_an_empty_reply(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox
+) -> None:
+    """If the reply to a cancel has no response object, a retrieve gets the job's status."""
+    for body in ("{}", "", "ok"):
+        identifier = started(*LONG)
+        sandbox.script(Fault(on="cancel", kind="raw", body=body))
+        result = run("cancel", identifier)
+        assert (result.code, result.last["status"]) == (0, "cancelled")
+
+
+def test_cancel_is_retried(
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    instant_sleep: None,
+) -> None:
+    """A cancel is retried after a lost reply and after a server error."""
+    identifier = started(*LONG)
+    sandbox.script(Fault(on="cancel", kind="reset_after"), Fault(on="cancel", kind="status"))
+    assert run("cancel", identifier).code == 0
