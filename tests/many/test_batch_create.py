@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 LOST = [
     Fault(on="batch_create", kind="reset_after"),

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from harness import Command
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.mark.process
 @pytest.mark.parametrize(

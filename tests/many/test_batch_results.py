@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from harness import Command, Result
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_results_are_the_bytes_of_the_server(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles

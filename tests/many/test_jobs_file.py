@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_a_batch_with_too_many_jobs(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles

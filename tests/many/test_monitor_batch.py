@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def submitted(run: Callable[..., Result], batch: BatchFiles, sandbox: Sandbox, **body: Any) -> str:
     """Submit a batch with `--detach`; return its ID."""

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from harness import Command, Result
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_changed_jobs_of_a_batch(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from harness import Command
     from oaibg.sandbox import Sandbox
 
-# The process of the tests keeps each jobs file open after a run.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_a_whole_run(run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles) -> None:
     """A run reports every step, writes each result, and ends with exit 0."""

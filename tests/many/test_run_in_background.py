@@ -376,7 +376,7 @@ def test_kill_9_again_and_again(
     command: Command, sandbox: Sandbox, state: Path, files: Files
 ) -> None:
     """However often a run is killed, it creates no job twice and writes each result once."""
-    number, in_flight = 120, 10
+    number, in_flight = 200, 10
     files.add(number, sandbox_seconds="0.02")
     argv = files.argv("--max-in-flight", str(in_flight))
     log = files.folder / "lines"

@@ -121,8 +121,11 @@ def files(tmp_path: Path) -> Files:
 
 
 @pytest.fixture
-def batch(tmp_path: Path, sandbox: Sandbox) -> Iterator[BatchFiles]:
+def batch(tmp_path: Path, sandbox: Sandbox, request: pytest.FixtureRequest) -> Iterator[BatchFiles]:
     """The files of a batch with the jobs a and b; the requests are counted at the end."""
+    # A run does not close its jobs file: its process ends. Here it is the process of the tests.
+    unclosed = "ignore::pytest.PytestUnraisableExceptionWarning"
+    request.node.add_marker(pytest.mark.filterwarnings(unclosed))
     files = BatchFiles(tmp_path)
     files.write(line("a"), line("b"))
     yield files

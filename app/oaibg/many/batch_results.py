@@ -49,7 +49,7 @@ class BatchResults:
 
         async def steps(context: Context) -> None:
             event = await commands.closing(self._see_through(job, follow, context), job, context)
-            if not isinstance(event, Final):  # before a final, the jobs are counted one by one
+            if not isinstance(event, Final):  # a final's jobs were counted one by one
                 self._tally.take(event, jobs=len(self._results.missing or ()) or 1)
             await context.emit(event)
 

@@ -85,7 +85,7 @@ class Paced:
         return read
 
     def _countdown(self, seconds: float) -> Callable[[], float]:
-        """Count down from now; the result is at least `LEAST_LOOK`, for one attempt."""
+        """Count down from now; what is left is always enough for one attempt."""
         give_up = self._clock.monotonic() + seconds
         return lambda: max(give_up - self._clock.monotonic(), min(LEAST_LOOK, seconds))
 

@@ -1,4 +1,4 @@
-"""A results file: JSON Lines in the Batch API's output format, each appended and synced to disk.
+"""A results file: JSON Lines in the Batch API's output format, each line synced to disk.
 
 A line is `{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}`, with
 one of the last two null (https://platform.openai.com/docs/guides/batch). The file is an export:

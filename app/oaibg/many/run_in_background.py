@@ -1,4 +1,4 @@
-"""A jobs file's run in background mode: each job is created once, also if the run is repeated."""
+"""A jobs file's run in background mode: each job is created once, even if the run is repeated."""
 
 from __future__ import annotations
 
