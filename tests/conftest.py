@@ -17,6 +17,8 @@ from ledger import COUNTS, PASSED, report
 from oaibg.cli.main import main
 from oaibg.sandbox import Sandbox
 
+pytest_plugins = ["runs"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path

@@ -1,1 +1,1 @@
-"""The engine many times over: several ids, a jobs file, a batch."""
+"""Runs over many jobs: several response IDs, a jobs file, a batch."""

@@ -1,4 +1,4 @@
-"""The results of a batch on their way from the API's files into the results file."""
+"""A batch's results: downloads the API's files and appends their lines to the results file."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from oaibg.many.results_file import ResultLine, ResultsFile
 
     Follow = Callable[[Context], Awaitable[End | Event]]
-    """Returns the batch's end, or the event that ends the wait for it."""
+    """Returns the end of the batch, or the event that ended the wait for it."""
 
 TRANSFER_SECONDS = 1800.0
-"""Seconds that an upload or a download may take; they may have hundreds of megabytes."""
+"""Maximum seconds of an upload or a download, which may have hundreds of megabytes."""
 
-TMPDIR_HINT = "Batches take room in the folder for temporary files; TMPDIR names another one."
+TMPDIR_HINT = "A batch needs space for temporary files; set TMPDIR to another directory."
 
 _PIECE_BYTES = 4 << 20
 
 
 class BatchResults:
-    """The results of a batch on their way into the results file."""
+    """Writes a batch's results to the results file, and counts its jobs."""
 
     def __init__(self, results: ResultsFile) -> None:
         self._results, self._tally = results, Tally()
         self._delivered: set[str] = set()
-        """The custom_ids that the batch's files have."""
+        """The custom_ids of the results in the batch's files."""
         self._unfetched = False
-        """Whether the same command has results to fetch."""
+        """Whether running the same command again can fetch more results."""
 
     async def run(self, job: Job, follow: Follow, context: Context) -> Event:
-        """Follow a batch to its end, and fetch its results; returns the run's summary."""
+        """Follow a batch to its end and fetch its results; return the run's summary."""
 
         async def steps(context: Context) -> None:
             event = await commands.closing(self._see_through(job, follow, context), job, context)
-            if not isinstance(event, Final):  # its jobs have been counted one by one
+            if not isinstance(event, Final):  # a final's jobs were counted one by one
                 self._tally.take(event, jobs=len(self._results.missing or ()) or 1)
             await context.emit(event)
 
@@ -57,7 +57,7 @@ class BatchResults:
         return self.summary(context, job.response_id)
 
     def summary(self, context: Context, batch_id: str | None = None) -> Event:
-        """The event that ends the run."""
+        """Return the event that ends the run."""
         tally = self._tally
         for status in self._results.statuses.values():
             tally.count(status, code_of(status))
@@ -75,8 +75,8 @@ class BatchResults:
         return report.final(job, end.payload, context) if fetched else report.timeout(job, context)
 
     async def _fetch(self, batch: Payload, job: Job, context: Context) -> bool:
-        """Fetch the batch's files; False if the wait budget is spent before all are there."""
-        strange = 0
+        """Download the batch's files; False if the wait limit is reached before the end."""
+        ignored = 0
         try:
             for key in ("output_file_id", "error_file_id"):
                 file_id = batch.data.get(key)
@@ -87,20 +87,20 @@ class BatchResults:
                         return False
                     for raws in _pieces(content):
                         lines = [line for raw in raws if (line := self._result(raw)) is not None]
-                        strange += len(raws) - len(lines)
+                        ignored += len(raws) - len(lines)
                         await self._add(lines, job, context)
         except OSError as error:
             self._unfetched = True
             await context.emit(report.not_written(job, "A temporary file", error))
             await context.emit(report.warning(job, "no_room", TMPDIR_HINT))
-        if strange:
-            message = f"{strange:,} lines of the batch's files are no results of it."
+        if ignored:
+            message = f"Ignored invalid, duplicate or unknown lines of the batch: {ignored:,}."
             await context.emit(report.warning(job, "strange_results", message))
         self._count_missing(batch)
         return True
 
     def _result(self, raw: bytes) -> ResultLine | None:
-        """A line as a result; None if it is of somebody else, or there twice."""
+        """Parse a line of results; None if it is invalid, a duplicate, or of another run."""
         line = read_line(raw)
         if line is None or line.custom_id in self._delivered or not self._results.is_ours(line):
             return None
@@ -122,14 +122,14 @@ class BatchResults:
                 await context.emit(event.of_many(line.custom_id))
 
     def _count_missing(self, batch: Payload) -> None:
-        """Count the jobs that the batch's files lack."""
+        """Count the jobs that are not in the batch's files."""
         if self._results.missing is not None:
             missing = len(self._results.missing - self._delivered)
         else:
             total = (batch.object("request_counts") or {}).get("total")
             missing = total - len(self._delivered) if isinstance(total, int) else 0
             if batch.status != "completed" and not self._delivered:
-                missing = max(missing, 1)  # the batch itself
+                missing = max(missing, 1)  # the batch counts as a job
         if missing <= 0:
             return
         if self._unfetched:
@@ -142,7 +142,7 @@ class BatchResults:
 
 
 async def _download(file_id: str, content: IO[bytes], job: Job, context: Context) -> bool:
-    """Fetch a file, and report each failed try; False if the wait budget is spent."""
+    """Download a file, reporting failed attempts; False if the wait limit is reached."""
     api, clock = await context.connect(), context.clock
     patience = Patience(clock, deadline=context.deadline)
     while True:
@@ -154,9 +154,9 @@ async def _download(file_id: str, content: IO[bytes], job: Job, context: Context
             await api.download(file_id, content, min(left, TRANSFER_SECONDS))
         except CallFailed as failure:
             patience.failed(failure)
-            delay, tries = _delay(file_id, failure, patience, clock.monotonic()), patience.failures
+            delay, count = _delay(file_id, failure, patience, clock.monotonic()), patience.failures
             event = report.poll_error(
-                failure, job, context, attempt=tries, consecutive=tries, delay=delay
+                failure, job, context, attempt=count, consecutive=count, delay=delay
             )
             await context.emit(event)
             await clock.sleep(delay)
@@ -168,22 +168,22 @@ async def _download(file_id: str, content: IO[bytes], job: Job, context: Context
 
 
 def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) -> float:
-    """Seconds until the next try to fetch a file; raises if there is none."""
+    """Return the seconds until the next attempt to download a file; raise if there is none."""
     if verdicts.is_auth(failure):
         raise verdicts.auth_error(failure) from failure
     if not verdicts.is_transient(failure) and not patience.doubts_last:
-        message = f"The batch's file {file_id} can't be fetched: {failure.message}"
+        message = f"The batch file {file_id} can't be downloaded: {failure.message}"
         raise NotFound.of(failure, message) from failure
     patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))
     delay = patience.delay()
     if now + delay >= patience.give_up:
-        message = f"The batch's file {file_id} could not be fetched: {failure.message}"
+        message = f"The batch file {file_id} could not be downloaded: {failure.message}"
         raise Unavailable.of(failure, message, hint=verdicts.passing_hint(failure)) from failure
     return max(min(delay, patience.deadline - now), 0.0)
 
 
 def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
-    """The events about the end of a batch's job, as in background mode."""
+    """Yield the events of a job's end; they are the same as in background mode."""
     data = Payload(line.raw).data
     response = data["response"] or {}
     body = response.get("body")
@@ -207,6 +207,6 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:
-    """The lines of a file, a piece at a time; each ends with a line end."""
+    """Yield the lines of a file in lists of a few megabytes; every line ends with a line end."""
     while lines := content.readlines(_PIECE_BYTES):
         yield [line if line.endswith(b"\n") else line + b"\n" for line in lines if line.strip()]

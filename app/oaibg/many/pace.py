@@ -1,4 +1,4 @@
-"""How fast a run over many jobs asks the API: few connections, and slower after each 429."""
+"""How fast a run over many jobs sends requests: few at a time, and slower after each 429."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECTIONS = 8, 200
-"""The fewest and the most requests at a time."""
+"""The lowest and the highest limit of concurrent requests."""
 
 _FORGETTING = 1.0001
-"""The factor by which the time of the fastest request grows with every other one."""
+"""The factor by which the time of the fastest request grows with each later request."""
 
 _RATE_WINDOW = 20
-"""Requests over which the rate is measured."""
+"""Number of requests over which the rate is measured."""
 
 _GAP_MIN, _GAP_MAX = 0.001, 10.0
 _PAUSE, _PAUSE_MAX = 1.0, 60.0
@@ -37,10 +37,10 @@ _RECOVERY = 0.97
 
 
 class Paced:
-    """The calls that all jobs of a run share: those that it wraps, at a limited pace.
+    """The API calls that all jobs of a run share, at a limited pace.
 
-    Concurrent reads are limited. Reads slow down together when the API reports too many, and so do
-    creates, for which it has other limits. `rate` is reads per second.
+    Limits the number of concurrent reads. After a 429 all reads slow down together, or all creates:
+    the API has separate limits for them. `rate` is reads per second.
     """
 
     def __init__(self, calls: Calls, clock: Clock, rate: float) -> None:
@@ -56,7 +56,7 @@ class Paced:
         return getattr(self._calls, name)
 
     def _in_turn(self, call: Call[T]) -> Call[T]:
-        """A create that waits for its turn; the last seconds are for the reply."""
+        """Return a create that waits for its turn; the last seconds are for the reply."""
 
         async def create(*request: Any, timeout: float) -> T:
             left = self._countdown(timeout)
@@ -67,7 +67,7 @@ class Paced:
         return create
 
     def _admitted(self, call: Call[T]) -> Call[T]:
-        """A read that waits for room and for its turn."""
+        """Return a read that waits for room and for its turn."""
 
         async def read(response_id: str, timeout: float) -> T:
             left = self._countdown(timeout)
@@ -76,26 +76,25 @@ class Paced:
                 await self._reading.turn(left())
                 began = self._clock.monotonic()
                 with self._reading.learning():
-                    answer = await call(response_id, left())
+                    payload = await call(response_id, left())
                 self._gate.took(self._clock.monotonic() - began)
-                return answer
+                return payload
             finally:
                 self._gate.leave()
 
         return read
 
     def _countdown(self, seconds: float) -> Callable[[], float]:
-        """What is left of the time, waiting for a turn included; a second at least for a try."""
+        """Count down from now; what is left is always enough for one attempt."""
         give_up = self._clock.monotonic() + seconds
         return lambda: max(give_up - self._clock.monotonic(), min(MIN_RETRIEVE_SECONDS, seconds))
 
 
 class Pace:
-    """The least time between two requests of a run.
+    """The minimum time between two requests of a run.
 
-    Nothing at first. When the API is busy (a 429) the rate that was reached is halved, once for all
-    requests that were under way, and nothing goes out for as long as it asks; with every answer
-    the rate grows again.
+    Zero at first. After a 429 nothing is sent for as long as the API asks, and then half the rate
+    that was reached. Several 429s of requests in flight count once. Each success raises the rate.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -106,7 +105,7 @@ class Pace:
         self._began: deque[float] = deque(maxlen=_RATE_WINDOW)
 
     async def turn(self, seconds: float) -> None:
-        """Wait for one's turn; raises `CallFailed` if it does not come within `seconds`."""
+        """Wait until a request may be sent; raises `CallFailed` if that takes over `seconds`."""
         clock = self._clock
         give_up = clock.monotonic() + seconds
         while True:
@@ -118,13 +117,13 @@ class Pace:
             self._next = at + self._gap
             if at > now:
                 await clock.sleep(at - now)
-            if self._resume <= clock.monotonic():  # else it was put off meanwhile
+            if self._resume <= clock.monotonic():  # otherwise a 429 postponed it
                 self._began.append(clock.monotonic())
                 return
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """Learn from a request that is made meanwhile: slow down after a 429, else recover."""
+        """Adapt to the request in this block: slow down after a 429, otherwise recover."""
         began = self._clock.monotonic()
         try:
             yield
@@ -140,20 +139,20 @@ class Pace:
         pause = asked or min(_PAUSE * 2.0**self._busy, _PAUSE_MAX)
         self._resume = max(self._resume, now + pause)
         if began <= self._slowed:
-            return  # it was under way already when another one was refused
+            return  # it was in flight when another one was refused
         self._slowed = now
         self._busy = min(self._busy + 1, 10)
         reached = (now - self._began[0]) / len(self._began) if self._began else 0.0
-        self._began.clear()  # the pause is no part of the next rate
+        self._began.clear()  # the next rate excludes the pause
         self._gap = min(max(2 * self._gap, 2 * reached, _GAP_MIN), _GAP_MAX)
 
 
 class Gate:
-    """Limits the concurrent requests to what the rate needs.
+    """Limits concurrent requests to the number that the rate needs.
 
-    By Little's law that is the rate times the average time of a request; twice as many are let
-    through. If they wait for the process itself, more of them would only wait longer: the time of
-    the fastest is free of that wait, and sets a bound. `rate` is requests per second.
+    By Little's law that is the rate times the average time of a request; twice as many are allowed.
+    If requests are slow because this process is busy, more of them only wait longer. The fastest
+    request did not wait, so its time sets an upper bound. `rate` is requests per second.
     """
 
     def __init__(self, rate: float) -> None:
@@ -162,10 +161,10 @@ class Gate:
         self._inside = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.limit = CONNECTIONS[0]
-        """How many may be inside."""
+        """The number of requests that may be inside at once."""
 
     async def enter(self, seconds: float) -> None:
-        """Be inside until `leave`; raises `CallFailed` if there is no room within `seconds`."""
+        """Take a place until `leave`; raises `CallFailed` if none is free within `seconds`."""
         if self._inside < self.limit and not self._waiting:
             self._inside += 1
             return
@@ -176,13 +175,13 @@ class Gate:
                 await place
         except (TimeoutError, asyncio.CancelledError) as error:
             if not place.cancelled():
-                self.leave()  # it was let in, and does not come
+                self.leave()  # it got its place too late
             if isinstance(error, TimeoutError):
                 raise _out_of_turn() from None
             raise
 
     def leave(self) -> None:
-        """Make room for the next."""
+        """Free a place for the next request."""
         self._inside -= 1
         while self._waiting and self._inside < self.limit:
             place = self._waiting.popleft()
@@ -191,7 +190,7 @@ class Gate:
                 place.set_result(None)
 
     def took(self, seconds: float) -> None:
-        """Learn how long a request takes."""
+        """Adapt the limit to the time that a request took."""
         self._average += (seconds - self._average) / (16 if self._average else 1)
         self._fastest = min(seconds, self._fastest * _FORGETTING or seconds)
         fewest, most = CONNECTIONS
@@ -201,4 +200,4 @@ class Gate:
 
 
 def _out_of_turn() -> CallFailed:
-    return CallFailed(OUT_OF_TURN, "the API asks this run to slow down", sent=False)
+    return CallFailed(OUT_OF_TURN, "the API asked this run to slow down", sent=False)

@@ -1,4 +1,4 @@
-"""What a run over a jobs file is to do, and the checks before it does anything."""
+"""The plan of a run over a jobs file, and the checks before the run starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Plan(Record):
-    """What a run is to do; `key` is what it is known by when it is begun again."""
+    """What a run does; `key` identifies the run if it is started again."""
 
     file: JobsFile
     key: str
@@ -33,11 +33,11 @@ class Plan(Record):
 
 @asynccontextmanager
 async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncIterator[dict[str, Row]]:
-    """Hold a run's lock; yields its jobs in the state, by their custom_ids. Its batch is at "".
+    """Hold a run's lock, and yield its rows in the state by custom_id; its batch is at "".
 
     Raises:
-        UsageError: the file is not the one that the run was begun with, or the state can't be used,
-            without which a run can't be continued.
+        UsageError: the run was started in the other mode or with other requests, or the state can't
+            be used, which a run needs to be resumed.
         Unavailable: another process is running it.
     """
     problem, store, base_url = context.state_problem, context.store, context.base_url
@@ -46,7 +46,7 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
     lock = store.lock(base_url, line_key(plan.key, ""))
     if lock is None:
         raise Unavailable(
-            f"Another process is running the jobs of {plan.key!r} right now.",
+            f"Another process is running the jobs of {plan.key!r}.",
             code="job_key_busy",
             outcome="not_created",
         )
@@ -59,19 +59,19 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
 
 
 def digest(*texts: str) -> str:
-    """The SHA-256 of texts, in hexadecimal."""
+    """Return the SHA-256 of texts, in hexadecimal."""
     return hashlib.sha256("\n".join(texts).encode(errors="replace")).hexdigest()
 
 
 def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
-    """Refuse a run that was begun the other way, or with other bodies."""
+    """Raise if the run was started in the other mode, or with other request bodies."""
     if rows and batch != ("" in rows):
-        way = "as a batch (--completion-window 24h)" if "" in rows else "in background mode"
+        way = "as a batch; add" if "" in rows else "in background mode; omit"
         raise UsageError(
-            f"{file.path}: this run was begun {way}, and goes on that way.",
+            f"{file.path}: this run was started {way} --completion-window 24h to continue it.",
             code="job_key_reused",
-            hint="--job-key KEY, with a results file of its own, begins another run of the same "
-            "file, which is paid for again.",
+            hint="To submit the jobs again, and pay for them again, start another run with "
+            "--job-key KEY and another --results-file.",
         )
     changed = [
         f"{line.custom_id!r} (line {line.number})"
@@ -82,8 +82,8 @@ def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
         named = ", ".join(changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise UsageError(
-            f"{file.path}: another request was submitted under the same custom_id: {named}{more}.",
+            f"{file.path}: these requests differ from the ones that were submitted: {named}{more}.",
             code="job_key_reused",
-            hint="Give a changed request a new custom_id, or begin another run with --job-key KEY "
-            "and a results file of its own. The options that fill the bodies count, too.",
+            hint="Give a changed request a new custom_id, or start another run with --job-key KEY "
+            "and another --results-file. Options that fill in the bodies also change requests.",
         )

@@ -1,8 +1,8 @@
-"""A results file: JSON Lines in the Batch API's output format, appended durably as they come.
+"""A results file: JSON Lines in the Batch API's output format, each line synced to disk.
 
 A line is `{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}`, with
 one of the last two null (https://platform.openai.com/docs/guides/batch). The file is an export:
-what it lacks is written again from the state.
+missing lines are written again from the state.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ REFUSED = "refused"
 
 
 class ResultLine(NamedTuple):
-    """A line of a results file, or of a batch's."""
+    """A line of a results file, or of a batch's output file."""
 
     id: object
     custom_id: str
     status: str
-    """What its job ended as; `REFUSED` if the API refused it."""
+    """The terminal status of the job; `REFUSED` if the API refused it."""
     raw: bytes
 
 
 class ResultsFile:
     """The results of a run; each custom_id has one line.
 
-    A last line that was cut off (by kill -9, or a full disk) is removed. `known` maps the
-    custom_ids that may be there to the `id` of their line, or to None if the API sets it: a file
-    with others belongs to another run. It is None itself if this can't be known.
+    Removes a last line that was cut off (by kill -9 or a full disk). `known` maps the custom_ids
+    that the file may contain to the `id` of their line, or to None if the API sets the `id`. A file
+    with other lines belongs to another run. `known` is None if the custom_ids are not known.
 
     Raises:
-        UsageError: it can't be used, or is not a results file of this run.
-        Unavailable: another process is writing to it.
+        UsageError: the file can't be used, or is not a results file of this run.
+        Unavailable: another process is writing to the file.
     """
 
     def __init__(self, path: str, known: Mapping[str, str | None] | None = None) -> None:
         self.path = path
         self._known = known
         self.statuses: dict[str, str] = {}
-        """What the jobs that are there ended as, by their custom_ids."""
+        """The status of each job that has a line, by custom_id."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o666)
@@ -69,7 +69,7 @@ class ResultsFile:
                 raise
         except BlockingIOError as error:
             raise Unavailable(
-                f"Another process is writing to {path} right now.",
+                f"Another process is writing to {path}.",
                 code="job_key_busy",
                 outcome="not_created",
             ) from error
@@ -77,7 +77,7 @@ class ResultsFile:
             raise UsageError(f"{path}: {error.strerror}.") from error
         sync_folder(os.path.dirname(path))  # noqa: PTH120
         self._torn = False
-        """Whether a part of a line may stand at the file's end, and could not be removed."""
+        """Whether the file may end with part of a line that could not be removed."""
         self._lock = asyncio.Lock()
         self._gathering: dict[str, ResultLine] = {}
 
@@ -89,21 +89,21 @@ class ResultsFile:
 
     @property
     def missing(self) -> set[str] | None:
-        """The custom_ids that have no line so far; None if it can't be known."""
+        """The custom_ids without a line; None if the custom_ids are not known."""
         return None if self._known is None else self._known.keys() - self.statuses.keys()
 
     def is_ours(self, line: ResultLine) -> bool:
-        """Whether a line is one of this run."""
+        """Return whether a line belongs to this run."""
         known, custom_id = self._known, line.custom_id
         return known is None or (custom_id in known and known[custom_id] in (None, line.id))
 
     async def add(self, lines: Iterable[ResultLine]) -> None:
-        """Append lines, and return when they are on the disk; but those that are there already.
+        """Append lines, and return once they are on disk; skip custom_ids that have a line.
 
-        Lines that come while others are being written go out together.
+        Lines that arrive during a write are written together after it.
 
         Raises:
-            OSError: they are not there, nor a part of them.
+            OSError: none of the lines was written, not even in part.
         """
         gathered = self._gathering
         gathered |= {line.custom_id: line for line in lines}
@@ -116,12 +116,12 @@ class ResultsFile:
                 self.statuses |= {line.custom_id: line.status for line in new}
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
-        """Append the response of a job that has ended; raises as `add`."""
+        """Append the response of a job that ended; raises like `add`."""
         response = {"status_code": 200, "request_id": payload.request_id, "body": payload.data}
         await self._add_response(custom_id, str(payload.status), response)
 
     async def add_refusal(self, custom_id: str, refusal: OaibgError) -> None:
-        """Append that the API refused a request; raises as `add`."""
+        """Append the error of a request that the API refused; raises like `add`."""
         error = {"message": refusal.message, "type": None, "param": None, "code": refusal.code}
         response = {
             "status_code": refusal.http_status,
@@ -152,9 +152,9 @@ class ResultsFile:
         self._size += len(data)
 
     def _read(self) -> int:
-        """Note what is there; returns the bytes of its whole lines."""
+        """Read the statuses from the file; return the size of its complete lines in bytes."""
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            raise UsageError(f"{self.path}: a results file must be a regular file.")
+            raise UsageError(f"{self.path}: the results file must be a regular file.")
         size = 0
         with open(self._descriptor, "rb", closefd=False) as file:
             for number, raw in enumerate(file, 1):
@@ -164,10 +164,10 @@ class ResultsFile:
                     break
                 if line is None or not ours:
                     raise UsageError(
-                        f"{self.path}: line {number} is no result of this run: it is of another "
-                        "file or --job-key, or of a line that was changed or removed. Nothing is "
-                        "overwritten.",
-                        hint="Name another --results-file, or move this one away.",
+                        f"{self.path}: line {number} is not a result of this run. It belongs to "
+                        "another jobs file or --job-key, or its job was changed or removed. The "
+                        "results file was left unchanged.",
+                        hint="Use another --results-file, or move this file.",
                     )
                 size += len(raw)
                 self.statuses[line.custom_id] = line.status
@@ -175,7 +175,7 @@ class ResultsFile:
 
 
 def read_line(raw: bytes) -> ResultLine | None:
-    """A line as a result; None if it is not one."""
+    """Parse a line of results; None if it is not a result."""
     try:
         line = Payload(raw).data
         custom_id, response, error = line["custom_id"], line["response"], line["error"]
@@ -191,14 +191,14 @@ def read_line(raw: bytes) -> ResultLine | None:
 
 
 def code_of(status: str) -> ExitCode:
-    """The exit code of a job whose result is there."""
+    """Return the exit code of a job from the status of its result."""
     if status == REFUSED:
         return ExitCode.ERROR
     return ExitCode.OK if status == "completed" else ExitCode.UNSUCCESSFUL
 
 
 def _is_cut_off(raw: bytes) -> bool:
-    """Whether a last line without an end can be the beginning of a result."""
+    """Return whether a last line without a line end can be the start of a result."""
     try:
         json.loads(raw)
     except (ValueError, RecursionError):

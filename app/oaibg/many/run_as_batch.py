@@ -1,8 +1,8 @@
 """A jobs file's run through the Batch API: one upload, one batch, and its results.
 
-https://platform.openai.com/docs/guides/batch. What is paid for is the batch: it is created once.
-Unlike responses, batches can be listed, so that one whose create was not answered can be found
-again, by the mark in its metadata.
+https://platform.openai.com/docs/guides/batch. A batch costs money, so a run creates only one.
+Unlike responses, batches can be listed: if the reply to the create is lost, the run finds its batch
+by a mark in the metadata.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     from oaibg.state.store import Row
 
 _MARK = "oaibg"
-"""The key in a batch's metadata by which it is found again."""
+"""The key of the mark in a batch's metadata."""
 
 _SEARCHES, _SEARCH_INTERVAL = 3, 3.0
 _SEARCH_PAGES = 20
-"""Pages of a hundred batches that are searched for one."""
+"""Maximum number of pages that a search reads; a page has 100 batches."""
 
 
 async def submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool) -> Event:
     """Submit the jobs of a file as one batch, follow it to its end, and fetch the results.
 
-    `own` stands for the run itself; with `detach` the batch is left to run.
+    `own` stands for the run itself; with `detach` the run ends once the batch is submitted.
     """
     return await commands.closing(_submit_batch(plan, own, context, detach=detach), own, context)
 
 
 async def monitor_batch(batch_id: str, results_path: str, own: Job, context: Context) -> Event:
-    """Follow a batch that was submitted before, to its end, and fetch the results."""
+    """Follow an existing batch to its end, and fetch the results."""
     return await commands.closing(_monitor_batch(batch_id, results_path, context), own, context)
 
 
@@ -65,22 +65,22 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         sha256 = digest(*(line.custom_id + line.sha256 for line in plan.file.lines))
         if row is not None and row.step != "intent" and row.request_sha256 != sha256:
             raise UsageError(
-                f"{plan.file.path}: it was changed since its batch was submitted.",
+                f"{plan.file.path}: the jobs changed after their batch was submitted.",
                 code="job_key_reused",
-                hint="--job-key KEY with a results file of its own begins another run, which is "
-                "paid for again. The options that fill the bodies count, too.",
+                hint="To submit them, and pay again, start another run with --job-key KEY and "
+                "another --results-file. Options that fill in the bodies also change jobs.",
             )
-        ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API gives them
+        ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
         with ResultsFile(plan.results_path, ids) as results:
             if results.statuses and (row is None or row.response_id is None):
                 raise UsageError(
-                    f"{results.path}: its results are not of this run, which has no batch yet.",
-                    hint="Name another --results-file, or move this one away.",
+                    f"{results.path}: these are not results of this run, which has no batch yet.",
+                    hint="Use another --results-file, or move this file.",
                 )
             batch = BatchResults(results)
             if not results.missing:
                 return batch.summary(context)
-            job = Job(submitting=True, is_run=True)  # the batch alone would not bring the results
+            job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
             own.note_outcome(None)
 
             async def follow_created(context: Context) -> End | Event:
@@ -107,7 +107,7 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
 async def _create_or_find(
     plan: Plan, row: Row | None, sha256: str, job: Job, context: Context
 ) -> Created:
-    """Create the run's batch, or reattach to the one that there is."""
+    """Create the run's batch, or reattach to the existing one."""
     model = plan.file.lines[0].model
     request = Request(body={"model": model}, sha256=sha256)
     await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
@@ -123,7 +123,7 @@ async def _create_or_find(
     sent = row is not None and row.step == "sending"
     if sent:
         job.note_outcome("unknown")
-        # Before another batch is submitted, the API must have confirmed that there is none.
+        # Another batch may be created only if the API confirms that there is none.
         insist = plan.resubmit_unknown
         if await _find_again(mark, submission, job, context, searches=1, insist=insist):
             return Created()
@@ -132,14 +132,14 @@ async def _create_or_find(
         return await create_locked(submission, row, job, context)
     except OutcomeUnknown:
         if sent and not plan.resubmit_unknown:
-            raise  # it was searched for above
+            raise  # the search above did not find it
         if await _find_again(mark, submission, job, context, searches=_SEARCHES, insist=False):
             return Created()
         raise
 
 
 def _create(file: JobsFile, mark: str, context: Context) -> Create:
-    """The create of a batch: the file is uploaded before the first one."""
+    """Return the create of a batch; its first attempt uploads the file."""
     file_id: str | None = None
 
     async def create(
@@ -154,8 +154,8 @@ def _create(file: JobsFile, mark: str, context: Context) -> Create:
                 raise
             raise ApiRefused.of(
                 failure,
-                hint="Has this server a Batch API? Without --completion-window 24h the same jobs "
-                "run in background mode.",
+                hint="The server may have no Batch API. Omit --completion-window 24h to run the "
+                "jobs in background mode.",
                 outcome="not_created",
             ) from failure
 
@@ -163,7 +163,7 @@ def _create(file: JobsFile, mark: str, context: Context) -> Create:
 
 
 async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
-    """Send the file; nothing is created by that, and it may be done again."""
+    """Upload the file. An upload starts no job, so it can be repeated."""
     left = context.deadline - context.clock.monotonic()
     try:
         with await persist.in_thread(_content, file) as content:
@@ -174,14 +174,14 @@ async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
         raise
     except OSError as error:
         raise UsageError(
-            f"The file to upload could not be written: {error.strerror}.",
+            f"The temporary file to upload could not be written: {error.strerror}.",
             hint=TMPDIR_HINT,
             outcome="not_created",
         ) from error
 
 
 def _content(file: JobsFile) -> IO[bytes]:
-    """The file to upload, in a temporary one."""
+    """Return a temporary file with the content to upload."""
     content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     for line in file.requests():
         content.write(line)
@@ -192,9 +192,9 @@ def _content(file: JobsFile) -> IO[bytes]:
 async def _find_again(
     mark: str, submission: Submission, job: Job, context: Context, *, searches: int, insist: bool
 ) -> bool:
-    """Search the API's batches for the run's; returns whether it is there, and was noted.
+    """Search the API for the run's batch and record it; return whether it was found.
 
-    An API that can't be asked has none, unless the caller insists on an answer.
+    If the API can't be reached, the batch counts as not found; with `insist` this raises instead.
     """
     clock = context.clock
     for search in range(searches):
@@ -217,7 +217,7 @@ async def _find_again(
 
 
 async def _search(mark: str, context: Context) -> Payload | None:
-    """The batch with a mark, among the API's newest."""
+    """Return the batch with a mark, if it is among the API's newest."""
     api, after = await context.connect(), None
     for _ in range(_SEARCH_PAGES):
         try:
@@ -235,7 +235,7 @@ async def _search(mark: str, context: Context) -> Payload | None:
 
 
 async def _row_number(submission: Submission, context: Context) -> int:
-    """The row of the batch in the state; a new one if the state has lost it."""
+    """Return the ID of the batch's row in the state; add a row if the state has lost it."""
     store, base_url, job_key = context.store, context.base_url, str(submission.job_key)
     row = await patiently(lambda: store.by_key(base_url, job_key), context.clock)
     if row is not None:

@@ -1,4 +1,4 @@
-"""A jobs file's run: each of its jobs once, in background mode, however often the run is begun."""
+"""A jobs file's run in background mode: each job is created once, even if the run is repeated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 async def submit_file(plan: Plan, own: Job, context: Context) -> Event:
     """Submit the jobs of a file, and follow each to its end; `own` stands for the run itself.
 
-    What has ended, by the results file or the state, is not submitted again; what runs is followed.
+    Jobs that ended, by the results file or the state, are not submitted again. Running jobs are
+    followed.
     """
     return await commands.closing(_submit_file(plan, own, context), own, context)
 
@@ -48,7 +49,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             members = run.members()
             await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
             for _ in members:
-                pass  # this counts the jobs that a signal kept from starting
+                pass  # counts the jobs that a signal kept from starting
         lost = run.tally.counts["outcome_unknown"] + run.tally.counts["not_found"]
         is_unfinished = len(results.missing or ()) > lost
         next_ = context.next_command.rerun() if is_unfinished else None
@@ -56,12 +57,12 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
 
 
 def _line_id(line: Line, plan: Plan, context: Context) -> str:
-    """The `id` of a result's line: the same for the same request in the same run, and no other."""
+    """Return the `id` of a result line, which is unique to this request in this run."""
     return f"batch_req_{digest(context.base_url, plan.key, line.custom_id, line.sha256)[:32]}"
 
 
 class _FileRun:
-    """What a run's jobs share."""
+    """What the jobs of a run share."""
 
     def __init__(
         self, plan: Plan, rows: dict[str, Row], results: ResultsFile, context: Context
@@ -70,10 +71,10 @@ class _FileRun:
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
         self._submits_no_more = False
-        """Whether nothing more is submitted: it would fail, too."""
+        """Whether to submit no further jobs, because they would fail too."""
 
     def members(self) -> Iterator[Member]:
-        """The jobs that are not done, those that are alive at the API first; others are counted."""
+        """Yield the jobs without a result, submitted ones first; count the other jobs."""
         lines, done = self._plan.file.lines, self._results.statuses
         todo = [line for line in lines if line.custom_id not in done]
         for ended in [done[line.custom_id] for line in lines if line.custom_id in done]:
@@ -89,11 +90,11 @@ class _FileRun:
         return row is None or row.step == "intent"
 
     def _status_if_skipped(self, line: Line, number: int) -> str | None:
-        """The status to count a job under if it is not started any more; else None."""
+        """Return the status to count a job under if it can't be started any more, else None."""
         interrupted, late = self.tally.interrupted, self._is_late()
         if self._is_new(line):
             return "not_submitted" if self._submits_no_more or interrupted or late else None
-        # A start that took the whole wait budget still leaves one look at what is alive.
+        # If the start took until the wait limit, running jobs are still retrieved once.
         if interrupted or (late and number >= self._plan.max_in_flight):
             return self._rows[line.custom_id].status or "unknown"
         return None
@@ -106,7 +107,7 @@ class _FileRun:
         return await commands.closing(self._submit(line, number, job, context), job, context)
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
-        """Create a job, and follow it; None if the wait budget was spent before its create."""
+        """Create a job and follow it; None if the wait limit was reached before its create."""
         created = await self._create(line, job, context)
         if created is None:
             return None
@@ -114,7 +115,7 @@ class _FileRun:
         return await commands.report_and_follow(created, job, context, times)
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
-        """Create a job; its request is not kept while the job runs."""
+        """Create a job. Its request is not kept in memory while the job runs."""
         plan = self._plan
         request = plan.file.request(line)
         await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
@@ -145,7 +146,7 @@ class _FileRun:
             raise
 
     async def _add_refusal(self, refusal: ApiRefused, job: Job, context: Context) -> None:
-        """A refusal is a result, too."""
+        """Write a refusal to the results file: it is the job's result."""
         try:
             await self._results.add_refusal(str(job.custom_id), refusal)
         except OSError as error:

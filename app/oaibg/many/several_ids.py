@@ -1,4 +1,4 @@
-"""Several ids on one command line: each is followed or cancelled like one job."""
+"""Several response IDs on one command line: each is followed or cancelled like a single job."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event]]
 
 AT_ONCE = 100_000
-"""Jobs that are followed at the same time if nobody asks for fewer."""
+"""Maximum number of jobs that are followed at once."""
 
-_FIRST_LOOK = 0.0025
-"""Seconds between the first looks at two jobs."""
+_FIRST_GAP = 0.0025
+"""Seconds between the first polls of two jobs."""
 
 
 async def monitor(own: Job, response_ids: list[str], context: Context) -> Event:
-    """Follow jobs that were submitted before, each to its end; `own` stands for the run itself."""
+    """Follow existing jobs, each to its end; `own` stands for the run itself."""
     return await commands.closing(
         _each(response_ids, commands.monitor, context, AT_ONCE), own, context
     )
 
 
 async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
-    """Cancel jobs, and report the true status of each."""
+    """Cancel jobs, and report the actual status of each."""
 
     def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
         return commands.cancel(target, job, context)
 
-    # No more than the pace admits: a job that waited too long would report the API unavailable.
+    # No more than the pace admits: a job that waits too long reports the API as unavailable.
     return await commands.closing(
         _each(response_ids, command, context, CONNECTIONS[1]), own, context
     )
@@ -50,8 +50,8 @@ async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
 async def _each(response_ids: list[str], command: Command, context: Context, at_once: int) -> Event:
     tally, wait = Tally(), context.wait
     interval, count = wait.poll_seconds, len(response_ids)
-    # The first look at each comes at once, but not at thousands in the same moment.
-    first = min(count * _FIRST_LOOK, interval)
+    # Polls each job for the first time early, but not thousands at the same moment.
+    first = min(count * _FIRST_GAP, interval)
 
     def member(number: int, response_id: str) -> Member:
         part = spread(number) if first < interval else 1.0

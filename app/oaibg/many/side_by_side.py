@@ -1,4 +1,4 @@
-"""Many jobs at a time: tasks in one group, their events in one order."""
+"""Many jobs at once: a task for each, and one stream of their events."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
     Steps = Callable[[Context], Awaitable[Event | None]]
     Member = tuple[str | None, Steps]
-    """A job: its custom_id, and the steps that run it. They return the event that ends the job's
-    part of the run; None if they have counted the job."""
+    """A job: its custom_id, and the steps that run it. They return the event that ends the job,
+    or None if they counted the job themselves."""
 
 _GC_THRESHOLDS = 50_000, 20, 100
-"""Objects, and younger collections, between two collections of garbage."""
+"""Thresholds of the garbage collector, far above the defaults."""
 
 
 def spread(number: int) -> float:
-    """A fraction of an interval for a job; consecutive numbers are spread evenly over (0, 1]."""
+    """Return a job's fraction of an interval; consecutive numbers spread evenly over (0, 1]."""
     return 1.0 - number * 0.6180339887498949 % 1  # the golden ratio
 
 
 async def side_by_side(
     members: Iterator[Member], tally: Tally, context: Context, *, at_once: int
 ) -> None:
-    """Run jobs at the same time, and emit their events as they come.
+    """Run up to `at_once` jobs at the same time, and emit their events as they arrive.
 
-    `members` is asked for the next one when there is room for it; `tally` takes each job's end. A
-    cancelled task (a signal) ends the wait of all jobs. If stdout is gone, creates that are under
-    way still get their replies.
+    Takes the next job from `members` when a job has ended, and counts each job's end in `tally`.
+    If this task is cancelled (by a signal), all jobs stop waiting. If stdout is closed, creates
+    that were sent still wait for their replies.
     """
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = asyncio.Semaphore(at_once)
@@ -52,7 +52,7 @@ async def side_by_side(
             if last is not None:
                 tally.take(last)
                 await emit(last)
-        except Exception as bug:  # noqa: BLE001 - raised when the other jobs have ended
+        except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
             slots.release()
@@ -66,7 +66,7 @@ async def side_by_side(
                     return
                 group.create_task(run(*member))
 
-    # Thousands of jobs are objects that stay: to look through them again and again finds nothing.
+    # Thousands of jobs are long-lived objects: frequent collections would find no garbage.
     gc.set_threshold(*_GC_THRESHOLDS)
     running = asyncio.create_task(run_all())
     running.add_done_callback(lambda _: outbox.put_nowait(None))

@@ -1,4 +1,4 @@
-"""What has become of the jobs of a run, and the one exit code that this comes to."""
+"""How the jobs of a run ended, and the one exit code that follows."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
 
 WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 0)
-"""Exit codes of single jobs, worst first: the worst is the run's. A signal outranks them
-all. A job has 2 if the state can't store it any more."""
+"""The exit codes of single jobs, worst first. A run exits with its worst code, except that a
+signal outranks them all. A job has 2 if the state can no longer store it."""
 
 
 class Tally:
-    """What has become of the jobs of a run."""
+    """Counts the jobs of a run by how they ended."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.still_running: list[str] = []
-        """The ids of jobs that continue at the API."""
+        """The response IDs of jobs that keep running at the API."""
         self.interrupted = False
         """Whether a signal ended the run."""
         self._codes: set[int] = set()
 
     def count(self, status: str, code: int, *, jobs: int = 1) -> None:
-        """Count jobs that have come to their end in this run."""
+        """Count jobs that ended with a status and an exit code."""
         self.counts[status] += jobs
         self._codes.add(code)
 
     def take(self, event: Event, *, jobs: int = 1) -> None:
-        """Take the event that ended a job's part of the run; a batch's stands for many jobs."""
+        """Count a job by the event that ended it; the event of a batch counts for `jobs` jobs."""
         code = exit_code_of(event)
-        assert code is not None  # noqa: S101 - it is the last event of its job
+        assert code is not None  # noqa: S101 - a job's last event has one
         self.count(_status(event), code, jobs=jobs)
         if event.response_id is not None and _is_still_running(event):
             self.still_running.append(event.response_id)
 
     def note_interrupt(self) -> None:
-        """Note that a signal ends the run."""
+        """Note that a signal ended the run."""
         self.interrupted = True
 
     def summary(
         self, context: Context, *, next_: list[str] | None, response_id: str | None = None
     ) -> Summary:
-        """The event that ends the run; `response_id` is the one batch of all its jobs."""
+        """Return the event that ends the run; `response_id` is its batch, if it has one."""
         if self.interrupted:
             code = 128 + context.signum()
         else:
@@ -63,7 +63,7 @@ class Tally:
 
 
 def _status(event: Event) -> str:
-    """What a job counts as."""
+    """Return the status that a job is counted under."""
     if isinstance(event, Error):
         if event.outcome == "unknown":
             return "outcome_unknown"
@@ -79,11 +79,11 @@ def _status(event: Event) -> str:
 
 
 def _is_still_running(event: Event) -> bool:
-    """Whether the job is still alive at the API, as far as is known."""
+    """Return whether the job keeps running at the API, as far as is known."""
     if isinstance(event, Interrupted):
         return not event.job_cancelled
     if isinstance(event, Error):
         return event.next is not None
     if isinstance(event, CancelResult) and event.exit_code == ExitCode.ERROR:
-        return True  # the server refuses to cancel it
+        return True  # the server refused to cancel it
     return isinstance(event, Detached) or exit_code_of(event) == ExitCode.STILL_RUNNING
