@@ -308,7 +308,7 @@ PLACES: dict[str, Callable[[str], bytes]] = {
     "transfer encoding": lambda text: head("200 OK", f"Transfer-Encoding: {text}"),
     "charset": lambda text: head("400 x", f"Content-Type: text/plain; charset={text}"),
     "unusable id": lambda text: reply(json.dumps({"id": f"/{text}", "status": "queued"})),
-    "no JSON": reply,
+    "not JSON": reply,
 }
 
 

@@ -69,7 +69,7 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
         return _opened(path)
     except sqlite3.Error as error:
         if _is_corrupt(error) and (aside := _put_aside(path)) is not None:
-            message = f"The local state in {path} can't be read ({error}); renamed to {aside}."
+            message = f"Can't read the local state in {path} ({error}); renamed it to {aside}."
             raise StateError("state_corrupt", message) from error
         raise
 

@@ -240,7 +240,7 @@ class Store:
             raise StateError("state_unwritable", "The job's row in the local state is gone.")
 
     def _give_key_back(self, number: int, over: Row | None) -> None:
-        """Return the job key that `sending` took from `over`."""
+        """Restore the job key of `over`, which `sending` moved to this job."""
         if over is not None:
             self._db.execute("UPDATE jobs SET job_key = NULL WHERE id = ?", (number,))
             self._db.execute("UPDATE jobs SET superseded = 0 WHERE id = ?", (over.id,))
