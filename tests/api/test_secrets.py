@@ -1,4 +1,4 @@
-"""Neither key nor header nor prompt is in an event, an error, a log or the state."""
+"""Keys, private headers and prompts never appear in an event, an error, a log or the state."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 KEY = "sk-test-0123456789"
 PROMPT = "my private prompt"
 SECRETS = (KEY, "custom-header-secret", "url-password", "dXNlcjp1cmwtcGFzc3dvcmQ=")
-"""The last is what a user and a password are in a header."""
+"""The last one is the user and password of the URL as sent in a header."""
 SUBMIT = ("submit", "--prompt", PROMPT, "--poll-seconds", "0.05", "--job-key", "k")
 
 
 @pytest.fixture
 def secretive(command: Command, sandbox: Sandbox) -> Command:
-    """The command with secrets wherever they may be, and the SDK's log at level debug."""
+    """The command with secrets in all variables, and the SDK's log at level debug."""
     command.environment |= {
         "OPENAI_LOG": "debug",
         "OPENAI_CUSTOM_HEADERS": "X-Gateway-Key: Token key=custom-header-secret",
@@ -34,29 +34,30 @@ def secretive(command: Command, sandbox: Sandbox) -> Command:
     return command
 
 
-def told(secrets: tuple[str, ...], state: Path, *results: Result) -> list[str]:
-    """The secrets that stand in what runs have written."""
+def leaked(secrets: tuple[str, ...], state: Path, *results: Result) -> list[str]:
+    """Return the secrets that appear in the output of the runs or in the state."""
     texts = [text for result in results for text in (result.out, result.err.encode())]
     texts += [path.read_bytes() for path in state.rglob("*") if path.is_file()]
     return [secret for secret in secrets if any(secret.encode() in text for text in texts)]
 
 
 def test_whole_run(secretive: Command, sandbox: Sandbox, state: Path) -> None:
-    """They are sent, and that is all that is done with them; `--metadata` keeps the echo short."""
+    """Secrets and the prompt are sent, but not written anywhere."""
+    # The text of the answer is set, because by default it repeats the prompt.
     run = secretive.run(*SUBMIT, "--metadata", "sandbox_text=a", fresh=True)
     shown = secretive.run("show", "--list", fresh=True)
     assert (run.code, shown.code) == (0, 0)
-    assert "HTTP Response" in run.err, "the log is on"
+    assert "HTTP Response" in run.err, "the SDK logs"
     assert sandbox.posts[0].headers["x-gateway-key"] == "Token key=custom-header-secret"
-    assert told((*SECRETS, PROMPT), state, run, shown) == []
+    assert leaked((*SECRETS, PROMPT), state, run, shown) == []
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 429, 500])
 @pytest.mark.parametrize("place", ["message", "code", "param", "header", "text", "far"])
-def test_server_that_repeats_them(
+def test_secrets_in_an_error_reply_are_masked(
     secretive: Command, sandbox: Sandbox, state: Path, status: int, place: str
 ) -> None:
-    """Wherever a server puts them, and also where what it says is cut in their middle."""
+    """A server's error is printed without secrets, even if the cut of a long text splits one."""
     echo = f"Bearer {KEY} custom-header-secret dXNlcjp1cmwtcGFzc3dvcmQ= url-password"
     error = {"message": "no", "code": "c", "param": "p"}
     body: object = {"error": error}
@@ -71,57 +72,63 @@ def test_server_that_repeats_them(
         body = echo
     sandbox.script(Fault(kind="status", status=status, body=body, headers=headers, times=0))
     results = [
-        # With its log only from a new process, as that is read when the SDK is imported.
+        # The SDK reads OPENAI_LOG when it is imported, so a log needs a new process.
         secretive.run(*SUBMIT, "--max-wait-seconds", "5", fresh=True)
         if status == 400
         else secretive.run(*SUBMIT, "--max-wait-seconds", "0.4"),
         secretive.run("monitor", "resp_1", "--max-wait-seconds", "0.2", "--poll-seconds", "0.1"),
     ]
     assert all(result.code for result in results)
-    assert told(SECRETS, state, *results) == []
-    assert b"sk-test-01" not in results[0].out, "nor a part of it"
+    assert leaked(SECRETS, state, *results) == []
+    assert b"sk-test-01" not in results[0].out, "a part of the key is masked, too"
 
 
-def test_reply_that_repeats_them(secretive: Command, sandbox: Sandbox, state: Path) -> None:
-    """Also beside a success: in the id of the request, and in the log of it."""
+def test_secret_in_a_request_id_is_masked(
+    secretive: Command, sandbox: Sandbox, state: Path
+) -> None:
+    """A successful reply whose request ID is the key is printed and logged without it."""
     sandbox.script(Fault(on="create", kind="delay", seconds=0, headers={"x-request-id": KEY}))
     result = secretive.run(*SUBMIT, "--detach", fresh=True)
     assert (result.code, result.lines[1]["request_id"]) == (0, "***")
     assert "request_id: ***" in result.err
-    assert told(SECRETS, state, result) == []
+    assert leaked(SECRETS, state, result) == []
 
 
-def test_key_with_a_word_before_it(secretive: Command, sandbox: Sandbox, state: Path) -> None:
-    """As it is pasted now and then: the key alone is secret, too."""
+def test_key_after_the_word_bearer_is_masked(
+    secretive: Command, sandbox: Sandbox, state: Path
+) -> None:
+    """If OPENAI_API_KEY is `Bearer KEY`, a reply that repeats only KEY is masked."""
     secretive.environment["OPENAI_API_KEY"] = f"Bearer {KEY}"
     body = {"error": {"message": f"Incorrect API key provided: {KEY}"}}
     sandbox.script(Fault(on="create", kind="status", status=401, body=body))
     result = secretive.run(*SUBMIT)
     assert (result.code, result.last["message"][-4:]) == (8, " ***")
-    assert told(SECRETS, state, result) == []
+    assert leaked(SECRETS, state, result) == []
 
 
-def test_proxy_with_credentials(secretive: Command, state: Path) -> None:
-    """Also where it can't be reached, or has no valid address."""
+def test_credentials_of_a_proxy_are_masked(secretive: Command, state: Path) -> None:
+    """Errors about an unreachable or invalid proxy don't contain its password."""
     results = []
     for proxy in ("http://user:url-password@127.0.0.1:9", "nonsense://user:url-password@x:9"):
         secretive.environment |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": ""}
         results.append(secretive.run(*SUBMIT, "--max-wait-seconds", "1.5"))
     assert [result.code for result in results] == [7, 2]
-    assert told(SECRETS, state, *results) == []
+    assert leaked(SECRETS, state, *results) == []
 
 
-def test_lost_reply(secretive: Command, sandbox: Sandbox, state: Path) -> None:
-    """An unknown outcome keeps the request's hash, and nothing of the request."""
+def test_unknown_outcome_stores_no_secret(
+    secretive: Command, sandbox: Sandbox, state: Path
+) -> None:
+    """After an unknown outcome, the state contains the request's hash but not the request."""
     sandbox.script(Fault(on="create", kind="reset_after"))
     result = secretive.run(*SUBMIT, fresh=True)
     assert result.code == 6
-    assert told(SECRETS, state, result) == []
+    assert leaked(SECRETS, state, result) == []
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 def test_modes(command: Command, state: Path, tmp_path: Path, mask: int) -> None:
-    """The state is its owner's alone, whatever the umask; output files are as the umask has it."""
+    """Only the owner can read the state, with any umask; output files follow the umask."""
     out = tmp_path / "o.json"
     result = command.run(
         *(*SUBMIT, "--output-json-file", str(out)), preexec_fn=lambda: os.umask(mask) and None
@@ -136,7 +143,7 @@ def test_modes(command: Command, state: Path, tmp_path: Path, mask: int) -> None
 def test_key_that_no_header_can_carry(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit 8, and the key is in no line."""
+    """A key that an HTTP header can't carry ends with exit 8, and is not printed."""
     for key in ("sk-\u00e9\u00e8", "sk-a\nb"):
         monkeypatch.setenv("OPENAI_API_KEY", key)
         result = run("submit", "--prompt", "x")

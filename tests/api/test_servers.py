@@ -1,4 +1,4 @@
-"""The command over servers that speak the same API and differ, over real HTTP."""
+"""The command against servers with variants of the API, over real HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FAST = ("--poll-seconds", "0.02")
 LONG = 600
-"""Seconds of a job that ends when its test says so."""
+"""Seconds of a job that a test ends itself."""
 
 SINGLE: list[dict[str, Any]] = [
     {"ids": "uuid"},
@@ -43,7 +43,7 @@ SINGLE: list[dict[str, Any]] = [
     {"incomplete_reason": "length"},
     {"cancel": "overtaken"},
 ]
-"""Differences from OpenAI's API, each on its own; errors and refusals have tests of their own."""
+"""Single differences from OpenAI's API; errors and refused cancels have separate tests."""
 
 PRESETS = list(PERSONALITIES.values())
 SERVERS = {
@@ -59,39 +59,39 @@ every_not_found = pytest.mark.parametrize("status", CHOICES["not_found"])
 
 
 def servers(fits: Callable[[Personality], bool] = lambda _: True) -> pytest.MarkDecorator:
-    """Run a test over each of the servers that fit."""
+    """Run a test against each server that fits."""
     chosen = {name: one for name, one in SERVERS.items() if fits(one)}
     return pytest.mark.parametrize("personality", chosen.values(), ids=chosen)
 
 
 @pytest.fixture(scope="module")
 def client(server: Sandbox) -> Iterator[httpx2.Client]:
-    """Asks the sandbox without the command."""
+    """An HTTP client of the sandbox."""
     with httpx2.Client(base_url=server.base_url, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
 def create(sandbox: Sandbox, client: httpx2.Client) -> Callable[[], str]:
-    """Create a long job without the command; gives its id."""
+    """Return a function that creates a long job without the command and returns its ID."""
     metadata = {"sandbox_seconds": str(LONG)}
     body = {"model": "m", "input": "x", "background": True, "metadata": metadata}
     return lambda: str(client.post("/responses", json=body).json()["id"])
 
 
 def let_end(sandbox: Sandbox, response_id: str) -> None:
-    """Let the time of a long job be over."""
+    """Make the sandbox end a long job."""
     sandbox.jobs[response_id].created -= LONG
 
 
 def served(sandbox: Sandbox, personality: Personality, response_id: str, raw: bytes) -> bytes:
-    """What the server sends of a completed job, with the id that `raw` has."""
+    """Return the server's object of a completed job, with the ID in `raw`."""
     shown = response_object(sandbox.jobs[response_id], "completed", personality)
     return to_json({**shown, "id": json.loads(raw)["id"]})
 
 
 def ids(*results: Result) -> set[str | None]:
-    """The ids on all lines from `submitted` on."""
+    """Return the IDs on all lines except `submit_start`."""
     lines = [line for result in results for line in result.lines]
     return {line["response_id"] for line in lines if line["event"] != "submit_start"}
 
@@ -100,10 +100,10 @@ def ids(*results: Result) -> set[str | None]:
 
 
 @servers()
-def test_job_is_submitted_once_and_taken_up(
+def test_job_is_submitted_once_and_resumed(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, personality: Personality
 ) -> None:
-    """Every line has the id of the create, the key finds the job, and the bytes are as sent."""
+    """A rerun resumes the job by its key; lines keep its first ID, files the server's bytes."""
     sandbox.become(personality)
     out, text = tmp_path / "o.json", tmp_path / "o.md"
     argv = (
@@ -121,32 +121,32 @@ def test_job_is_submitted_once_and_taken_up(
     assert (running.code, running.events, running.last["status"]) == (3, ["response"], status)
 
     let_end(sandbox, identifier)
-    taken_up = run(*argv, *files)
-    assert taken_up.code == 0
-    assert taken_up.events == [
+    resumed = run(*argv, *files)
+    assert resumed.code == 0
+    assert resumed.events == [
         *("submit_start", "submitted", "poll", "wrote_json", "wrote_text", "final")
     ]
     assert out.read_bytes() == served(sandbox, personality, identifier, out.read_bytes())
     assert text.read_text() == "The end."
-    final = taken_up.last
+    final = resumed.last
     assert (final["status"], final["output_text_bytes"]) == ("completed", 8)
     assert (final["model"] is None, final["usage"] is None) == (personality.sparse,) * 2
     assert (final["error"], final["incomplete_details"]) == (None, None)
 
-    asked, raw = len(sandbox.requests), out.read_bytes()
+    requests, raw = len(sandbox.requests), out.read_bytes()
     again, shown = run(*argv, *files), run("show", identifier)
     assert (again.code, again.last["event"], out.read_bytes()) == (0, "final", raw)
     assert (shown.code, shown.last["source"]) == (0, "local")
     assert shown.last["response"] == json.loads(raw)
-    assert (len(sandbox.posts), len(sandbox.requests)) == (1, asked)
-    assert ids(started, running, taken_up, again, shown) == {identifier}
+    assert (len(sandbox.posts), len(sandbox.requests)) == (1, requests)
+    assert ids(started, running, resumed, again, shown) == {identifier}
 
 
 @servers(lambda one: one in PRESETS)
 def test_job_is_followed_to_its_end(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, personality: Personality
 ) -> None:
-    """In one run, through all the statuses that the server gives, and without a warning."""
+    """One run follows a job through all of the server's statuses without a warning."""
     sandbox.become(personality)
     out, text = tmp_path / "o.json", tmp_path / "o.md"
     files = ("--output-json-file", str(out), "--output-text-file", str(text))
@@ -171,7 +171,7 @@ def test_partial_output_is_not_the_answer(
     tmp_path: Path,
     personality: Personality,
 ) -> None:
-    """While the job runs nothing is written or told of it."""
+    """Output of a running job is neither written nor printed."""
     sandbox.become(personality)
     identifier = create()
     sandbox.jobs[identifier].created -= LONG / 2
@@ -187,15 +187,16 @@ def test_partial_output_is_not_the_answer(
 def test_unsuccessful_ends(
     run: Callable[..., Result], sandbox: Sandbox, personality: Personality, outcome: str
 ) -> None:
-    """Exit 4, with the server's reason or error where it gives one, else null."""
+    """An unsuccessful job ends with exit 4, and the server's reason or error if it has one."""
     sandbox.become(personality)
     setting = ("--metadata", f"sandbox_outcome={outcome}", "--metadata", "sandbox_seconds=0")
     result = run("submit", "--prompt", "x", *setting, *FAST)
-    final, told = result.last, not personality.sparse
+    final, has_reason = result.last, not personality.sparse
     assert (result.code, final["event"], final["status"]) == (4, "final", outcome)
-    reason = {"reason": personality.incomplete_reason} if told and outcome == "incomplete" else None
-    assert final["incomplete_details"] == reason
-    assert (final["error"] is not None) == (told and outcome == "failed")
+    reason = {"reason": personality.incomplete_reason}
+    is_explained = has_reason and outcome == "incomplete"
+    assert final["incomplete_details"] == (reason if is_explained else None)
+    assert (final["error"] is not None) == (has_reason and outcome == "failed")
     assert (final["output_text_bytes"] > 0) == (outcome == "incomplete")
 
 
@@ -207,7 +208,7 @@ def test_lines_keep_the_id_that_was_named(
     create: Callable[[], str],
     personality: Personality,
 ) -> None:
-    """Any of the job's ids, whatever others the server answers with; `show` has it by that one."""
+    """Lines have the ID of the command, whatever ID the server returns; `show` finds it again."""
     sandbox.become(personality)
     first = create()
     later = client.get(f"/responses/{first}").json()["id"]
@@ -230,7 +231,7 @@ def test_cancel(
     create: Callable[[], str],
     personality: Personality,
 ) -> None:
-    """Exit 0; `show` asks the API again, and tells that the job completed where it did."""
+    """A cancel ends with exit 0; `show` retrieves the job again in case it still completed."""
     sandbox.become(personality)
     identifier = create()
     cancelled = run("cancel", identifier)
@@ -261,7 +262,7 @@ def test_refused_cancel(
     status: int,
     errors: str,
 ) -> None:
-    """Exit 1 with the server's words while the job runs; its true status once it has ended."""
+    """A refused cancel ends with exit 1 and the server's message; an ended job with its status."""
     sandbox.become(Personality(cancel="refused", cancel_status=status, errors=errors))
     identifier = create()
     result = run("cancel", identifier)
@@ -276,7 +277,7 @@ def test_refused_cancel(
     assert (ended.last["status"], ended.last["next"][-2:]) == ("completed", ["show", identifier])
 
 
-# --- ids that a server does not know -------------------------------------------------------
+# --- unknown IDs ---------------------------------------------------------------------------
 
 
 @every_not_found
@@ -290,7 +291,7 @@ def test_unknown_id(
     status: int,
     command: str,
 ) -> None:
-    """Exit 5 with the server's words, by 404 and by 400 alike."""
+    """An unknown ID ends with exit 5 and the server's message, for a 404 and for a 400."""
     sandbox.become(Personality(not_found=status, errors=errors))
     result = run(command, "resp_none")
     assert (result.code, result.events, result.last["code"]) == (5, ["error"], "not_found")
@@ -302,7 +303,7 @@ def test_unknown_id(
 @every_not_found
 @every_error_body
 def test_monitor_of_an_unknown_id(sandbox: Sandbox, errors: str, status: int) -> None:
-    """Exit 5 after three answers over at least 15 s."""
+    """A monitor ends with exit 5 after three replies without the ID over at least 15 s."""
     sandbox.become(Personality(not_found=status, errors=errors))
     clock = FakeClock()
 
@@ -340,7 +341,7 @@ LISTED = '[{"loc":["body","temperature"],"msg":"' + MESSAGE + '","type":"decimal
 
 
 def code_of(errors: str, status: int, own: str | None = None) -> str:
-    """The code of an error that has this body and status, where the API's own is `own`."""
+    """Return the code of an error with this body and status; `own` is the API's code."""
     codes = {"envelope": own, "number": str(status)}
     return codes.get(errors) or f"http_{status}"
 
@@ -349,7 +350,7 @@ def code_of(errors: str, status: int, own: str | None = None) -> str:
 def test_refused_field(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, errors: str
 ) -> None:
-    """Exit 1 with the server's words; FastAPI's list of them as it stands."""
+    """A refused field ends with exit 1 and the server's message, or FastAPI's list as sent."""
     sandbox.become(Personality(errors=errors))
     body = tmp_path / "body.json"
     body.write_text('{"temperature": 5}')
@@ -362,7 +363,7 @@ def test_refused_field(
 
 @every_error_body
 def test_unknown_model(run: Callable[..., Result], sandbox: Sandbox, errors: str) -> None:
-    """Exit 1 with the server's words; a number for a code is told as a text."""
+    """An unknown model ends with exit 1 and the server's message; `code` is always a string."""
     sandbox.become(Personality(errors=errors))
     result = run("submit", "--prompt", "x", "--model", "missing-model")
     assert (result.code, result.last["outcome"]) == (1, "not_created")
@@ -374,7 +375,7 @@ def test_unknown_model(run: Callable[..., Result], sandbox: Sandbox, errors: str
 def test_refused_key(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, errors: str
 ) -> None:
-    """Exit 8 with the server's words, and without the key."""
+    """A refused key ends with exit 8 and the server's message, without the key."""
     sandbox.become(Personality(errors=errors))
     monkeypatch.setenv("OPENAI_API_KEY", "invalid-hush-0123456789")
     result = run("submit", "--prompt", "x")
@@ -385,10 +386,10 @@ def test_refused_key(
 
 
 @every_error_body
-def test_errors_that_pass(
+def test_transient_errors(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, errors: str
 ) -> None:
-    """They are told in the server's words, and the job comes to its end."""
+    """Transient errors are reported with the server's message, and the job completes."""
     sandbox.become(Personality(errors=errors))
     sandbox.script(
         Fault(on="create", kind="status", status=429),
@@ -406,7 +407,7 @@ def test_errors_that_pass(
 
 
 def test_job_key_of_an_overtaken_cancel(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """The local copy says cancelled; the API is asked again, and tells how it ended."""
+    """A rerun retrieves a job whose local copy is cancelled again, and reports its real end."""
     sandbox.become(Personality(cancel="overtaken"))
     argv = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=600")
     identifier = run(*argv, "--detach").id

@@ -1,30 +1,22 @@
-"""Hostile bytes on the wire: the real client over raw sockets, and answers of any kind."""
+"""The real client against a server that sends any bytes: fuzzed, odd, endless and hostile."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import gzip
 import json
 import os
-import socket
-import struct
-import threading
-import time
 import zlib
-from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from raw_server import HEADER_VALUE, KEY, Answer, RawServer, call, chunked, head, messages, reply
 
 from harness import environment
-from ledger import count
 from oaibg.api import transport
-from oaibg.api.client import Client
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import CallFailed
 from oaibg.engine.verdicts import CreateVerdict, judge_create
@@ -32,97 +24,13 @@ from oaibg.engine.verdicts import CreateVerdict, judge_create
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-KEY = "sk-proj-0123456789abcdefghij"
-HEADER_VALUE = "gateway-token-98765"
-SLACK = 5.0
-"""Seconds that a busy machine may take longer."""
-
 slow = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-# --- a server of bytes ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes out, and what becomes of the connection then."""
-
-    data: bytes
-    then: Literal["close", "reset", "hold"] = "close"
-    """`hold` keeps it open until the client goes."""
-    again: bytes = b""
-    """What is sent over and over, until the client goes."""
-    pause: float = 0.0
-    """Seconds between these."""
-    early: bool = False
-    """Whether it does not wait for the request."""
-
-
-class Wire:
-    """A server on loopback that answers every request with the same bytes, whatever they are."""
-
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.base_url = f"http://{self.address}/v1"
-        self.answer: Answer | Callable[[bytes], Answer] = Answer(b"")
-        self.requests: list[bytes] = []
-        """Those that have arrived whole."""
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                link, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(link,), daemon=True).start()
-
-    def _serve(self, link: socket.socket) -> None:
-        with link, suppress(OSError):
-            link.settimeout(20)
-            answer = self.answer
-            if not isinstance(answer, Answer) or not answer.early:
-                request = _request(link)
-                self.requests.append(request)
-                answer = answer if isinstance(answer, Answer) else answer(request)
-            link.sendall(answer.data)
-            while answer.again:
-                link.sendall(answer.again)
-                time.sleep(answer.pause)
-            if answer.then == "hold":
-                while link.recv(65536):
-                    pass
-            if answer.then == "reset":
-                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def _request(link: socket.socket) -> bytes:
-    """A whole request."""
-    data = b""
-    while True:
-        head, end, body = data.partition(b"\r\n\r\n")
-        lengths = [
-            int(line.partition(b":")[2])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length:")
-        ]
-        if end and len(body) >= sum(lengths):
-            return data
-        piece = link.recv(65536)
-        if not piece:
-            raise ConnectionResetError
-        data += piece
-
-
 @pytest.fixture(scope="module")
-def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
-    """The server, and an environment with nothing else in it."""
-    wire = Wire()
+def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawServer]:
+    """Start the server, with an environment that contains only the variables for it."""
+    wire = RawServer()
     ours = environment(wire.base_url, tmp_path_factory.mktemp("state"))
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ.keys() - ours.keys():
@@ -134,108 +42,17 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     wire.close()
 
 
-@dataclass
-class Outcome:
-    """What one call came to."""
-
-    creates: bool
-    result: Payload | CallFailed | None = None
-    seconds: float = 0.0
-    sending: bool = False
-    """Whether the client said that the request goes out."""
-    requests: list[bytes] = field(default_factory=list)
-    """Those that the server got whole."""
-
-
-def ask(
-    wire: Wire,
-    name: str,
-    answer: Answer | Callable[[bytes], Answer],
-    *,
-    timeout: float = 30.0,
-) -> Outcome:
-    """Make one call of the real client; whatever else it raises is raised here."""
-    count("fuzzed")
-    wire.answer, wire.requests = answer, []
-    outcome = Outcome(creates=name == "create")
-
-    async def sending() -> None:
-        outcome.sending = True
-
-    async def call() -> None:
-        client = Client(os.environ["OPENAI_BASE_URL"], KEY)
-        begun = time.monotonic()
-        try:
-            if name == "create":
-                body = {"model": "m", "input": "x", "background": True}
-                outcome.result = await client.create(body, sending, timeout=timeout)
-            elif name == "retrieve":
-                outcome.result = await client.retrieve("resp_1", timeout)
-            else:
-                outcome.result = await client.cancel("resp_1", timeout)
-        except CallFailed as failure:
-            outcome.result = failure
-        finally:
-            outcome.seconds = time.monotonic() - begun
-            await client.close()
-
-    asyncio.run(call())
-    outcome.requests = list(wire.requests)
-    check(outcome, timeout)
-    return outcome
-
-
-def check(outcome: Outcome, timeout: float) -> None:
-    """What holds for every call: it ends in time, knows what was sent, and tells no secret."""
-    assert outcome.seconds <= timeout + SLACK
-    result = outcome.result
-    if isinstance(result, CallFailed):
-        assert result.sent == outcome.sending or not outcome.creates
-        assert result.sent or not outcome.requests
-        assert not any(secret in text for secret in (KEY, HEADER_VALUE) for text in words(result))
-        assert all(len(text) <= 1001 for text in words(result))
-        assert result.message
-    elif result is not None:
-        json.dumps(result.data, allow_nan=False)
-        for text in (result.id, result.status, result.model):
-            assert text is None or isinstance(text.encode(), bytes)
-        assert isinstance(result.text, str)
-
-
-def words(failure: CallFailed) -> list[str]:
-    """All that a failure hands on of a server's words."""
-    return [failure.code, failure.message, failure.request_id or ""]
-
-
-# --- answers --------------------------------------------------------------------------------
-
-
-def reply(body: bytes | str, status: str = "200 OK", *headers: str | bytes) -> bytes:
-    """A right answer with such a body."""
-    body = body if isinstance(body, bytes) else body.encode()
-    return _head(status, *headers, f"Content-Length: {len(body)}") + body
-
-
-def _head(status: str, *headers: str | bytes) -> bytes:
-    lines: list[str | bytes] = [f"HTTP/1.1 {status}", "Content-Type: application/json", *headers]
-    raw = [line if isinstance(line, bytes) else line.encode("latin-1") for line in lines]
-    return b"\r\n".join(raw) + b"\r\n\r\n"
-
-
-def chunked(body: bytes, size: int) -> bytes:
-    """A body in chunks."""
-    pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+# --- payloads and replies -------------------------------------------------------------------
 
 
 def completed(more: str = "") -> str:
-    """A completed response with a text, and with more keys before its output."""
+    """Return a completed response with a text, and with more keys before its output."""
     output = '[{"type":"message","content":[{"type":"output_text","text":"The text."}]}]'
     return f'{{"id":"resp_1","status":"completed",{more}"output":{output}}}'
 
 
 def nested(opening: str, closing: str, levels: int = 100_000) -> str:
-    """So many levels of a bracket."""
+    """Return this number of nested brackets."""
     return opening * levels + closing * levels
 
 
@@ -302,19 +119,19 @@ HEADERS = st.sampled_from(
 
 
 def framed(status: str, headers: list[str], body: bytes, framing: str) -> bytes:
-    """An answer whose head and body agree or not."""
+    """Return a reply whose head may contradict its body."""
     if framing == "chunked":
-        return _head(status, *headers, "Transfer-Encoding: chunked") + chunked(body, 7000)
+        return head(status, *headers, "Transfer-Encoding: chunked") + chunked(body, 7000)
     if framing == "broken chunks":
-        return _head(status, *headers, "Transfer-Encoding: chunked") + b"5\r\n" + body + b"zz\r\n"
+        return head(status, *headers, "Transfer-Encoding: chunked") + b"5\r\n" + body + b"zz\r\n"
     if framing == "gzip":
         return reply(gzip.compress(body, 1), status, *headers, "Content-Encoding: gzip")
     if framing == "deflate":
         return reply(zlib.compress(body, 1)[:-3], status, *headers, "Content-Encoding: deflate")
     if framing == "none":
-        return _head(status, *headers) + body
+        return head(status, *headers) + body
     length = max(len(body) + {"right": 0, "short": -1, "long": 10}[framing], 0)
-    return _head(status, *headers, f"Content-Length: {length}") + body
+    return head(status, *headers, f"Content-Length: {length}") + body
 
 
 FRAMINGS = [
@@ -334,13 +151,13 @@ FRAMED = st.builds(
 
 
 def mutated(raw: bytes, at: int, cut: int, piece: bytes) -> bytes:
-    """Some bytes, mostly of the head, replaced by others."""
+    """Return the reply with some bytes replaced, mostly in the head."""
     at %= min(len(raw) + 1, 200)
     return raw[:at] + piece + raw[at + cut :]
 
 
 def after_others(raw: bytes, status: int, times: int) -> bytes:
-    """An answer after some that are not final."""
+    """Return a reply after this number of informational replies."""
     return b"HTTP/1.1 %d x\r\n\r\n" % status * times + raw
 
 
@@ -366,9 +183,9 @@ ANSWERS = st.builds(
 @slow(max_examples=80)
 @given(answer=ANSWERS, name=st.sampled_from(["retrieve", "cancel"]))
 @example(answer=ODD_CHARSET, name="retrieve")
-def test_any_answer_to_a_read(wire: Wire, answer: Answer, name: str) -> None:
-    """It brings a payload with a status, or it is a failed call; a cancel may bring nothing."""
-    result = ask(wire, name, answer, timeout=0.3).result
+def test_any_answer_to_a_read(wire: RawServer, answer: Answer, name: str) -> None:
+    """A retrieve returns a payload with a status or fails; a cancel may also return None."""
+    result = call(wire, name, answer, timeout=0.3).result
     if isinstance(result, Payload):
         assert result.status is not None
     else:
@@ -378,9 +195,9 @@ def test_any_answer_to_a_read(wire: Wire, answer: Answer, name: str) -> None:
 @slow(max_examples=80)
 @given(answer=ANSWERS)
 @example(answer=ODD_CHARSET)
-def test_any_answer_to_a_create(wire: Wire, answer: Answer) -> None:
-    """It brings a usable id, or the outcome is unknown, unless the status says that it is not."""
-    result = ask(wire, "create", answer, timeout=0.3).result
+def test_any_answer_to_a_create(wire: RawServer, answer: Answer) -> None:
+    """A create returns a usable ID, or its outcome is unknown unless the status excludes that."""
+    result = call(wire, "create", answer, timeout=0.3).result
     if isinstance(result, Payload):
         assert is_response_id(result.id or "")
         return
@@ -393,9 +210,9 @@ def test_any_answer_to_a_create(wire: Wire, answer: Answer) -> None:
 
 @pytest.mark.parametrize("name", ["create", "retrieve"])
 @pytest.mark.parametrize("body", ODD_PAYLOADS.values(), ids=ODD_PAYLOADS)
-def test_odd_payloads(wire: Wire, name: str, body: bytes) -> None:
-    """Oddities are no reason to lose a result: id, status and text are there, and the bytes."""
-    result = ask(wire, name, Answer(reply(body))).result
+def test_odd_payloads(wire: RawServer, name: str, body: bytes) -> None:
+    """An odd payload keeps its ID, status, text and bytes."""
+    result = call(wire, name, Answer(reply(body))).result
     assert isinstance(result, Payload)
     assert (result.id, result.status, result.text) == ("resp_1", "completed", "The text.")
     assert result.raw == body
@@ -404,58 +221,58 @@ def test_odd_payloads(wire: Wire, name: str, body: bytes) -> None:
 FLOODS = {
     "silence": Answer(b"", "hold"),
     "head that stops": Answer(b"HTTP/1.1 200 OK\r\nContent-Le", "hold"),
-    "body that stops": Answer(_head("200 OK", "Content-Length: 500") + b'{"id"', "hold"),
+    "body that stops": Answer(head("200 OK", "Content-Length: 500") + b'{"id"', "hold"),
     "informational": Answer(b"", again=b"HTTP/1.1 100 Continue\r\n\r\n" * 50),
     "headers": Answer(b"HTTP/1.1 200 OK\r\n", again=b"A: b\r\n" * 500),
     "one header": Answer(b"HTTP/1.1 200 OK\r\nA: ", again=b"b" * 4000),
     "status line": Answer(b"HTTP/1.1 200 ", again=b"x" * 4000),
-    "body": Answer(_head("200 OK"), again=b" " * 50_000),
-    "long body": Answer(_head("200 OK", f"Content-Length: {10**15}"), again=b" " * 50_000),
-    "chunks": Answer(_head("200 OK", "Transfer-Encoding: chunked"), again=b"1\r\n \r\n" * 500),
-    "chunk's size": Answer(_head("200 OK", "Transfer-Encoding: chunked"), again=b"0" * 500),
+    "body": Answer(head("200 OK"), again=b" " * 50_000),
+    "long body": Answer(head("200 OK", f"Content-Length: {10**15}"), again=b" " * 50_000),
+    "chunks": Answer(head("200 OK", "Transfer-Encoding: chunked"), again=b"1\r\n \r\n" * 500),
+    "chunk's size": Answer(head("200 OK", "Transfer-Encoding: chunked"), again=b"0" * 500),
     "trailers": Answer(
-        _head("200 OK", "Transfer-Encoding: chunked") + b"0\r\n", again=b"A: b\r\n" * 500
+        head("200 OK", "Transfer-Encoding: chunked") + b"0\r\n", again=b"A: b\r\n" * 500
     ),
-    "drops": Answer(_head("200 OK"), again=b" ", pause=0.01),
-    "error": Answer(_head("500 x"), again=b" " * 50_000),
+    "drops": Answer(head("200 OK"), again=b" ", pause=0.01),
+    "error": Answer(head("500 x"), again=b" " * 50_000),
 }
 
 
 @pytest.mark.parametrize("name", ["create", "retrieve", "cancel"])
 @pytest.mark.parametrize("answer", FLOODS.values(), ids=FLOODS)
 def test_answers_without_an_end(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, name: str, answer: Answer
+    wire: RawServer, monkeypatch: pytest.MonkeyPatch, name: str, answer: Answer
 ) -> None:
-    """They are cut, by what one may hold or by the timeout, and a create's outcome is unknown."""
-    # A constant, and the only way to the limit that does not take a gigabyte.
+    """An endless reply ends at the size limit or the timeout; a create's outcome is unknown."""
+    # Only a smaller limit can be reached without sending a gigabyte.
     monkeypatch.setattr(transport, "REPLY_BYTES_MAX", 1 << 20)
-    result = ask(wire, name, answer, timeout=0.2).result
+    result = call(wire, name, answer, timeout=0.2).result
     assert isinstance(result, CallFailed)
     assert (judge_create(result) is CreateVerdict.UNKNOWN) == result.sent
 
 
-def test_what_a_reply_may_hold(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to the limit, to the byte."""
+def test_size_limit_of_a_reply(wire: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply of the maximum size is read; one more byte fails."""
     monkeypatch.setattr(transport, "REPLY_BYTES_MAX", 5000)
     within, over = (RIGHT + b" " * (size - len(RIGHT)) for size in (5000, 5001))
-    assert isinstance(ask(wire, "retrieve", Answer(reply(within))).result, Payload)
-    result = ask(wire, "retrieve", Answer(reply(over))).result
+    assert isinstance(call(wire, "retrieve", Answer(reply(within))).result, Payload)
+    result = call(wire, "retrieve", Answer(reply(over))).result
     assert isinstance(result, CallFailed)
     assert (result.code, result.http_status) == ("reply_too_large", None)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_compressed_reply_is_held_to_the_limit(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, layers: int
+def test_size_limit_of_a_compressed_reply(
+    wire: RawServer, monkeypatch: pytest.MonkeyPatch, layers: int
 ) -> None:
-    """A small answer that unfolds to a large one is as large as that."""
+    """The size limit applies to the decompressed reply."""
     monkeypatch.setattr(transport, "REPLY_BYTES_MAX", 1 << 20)
     body = RIGHT + b" " * (32 << 20)
     for _ in range(layers):
         body = gzip.compress(body, 9)
     encodings = ", ".join(["gzip"] * layers)
     answer = Answer(reply(body, "200 OK", f"Content-Encoding: {encodings}"))
-    result = ask(wire, "retrieve", answer).result
+    result = call(wire, "retrieve", answer).result
     assert isinstance(result, CallFailed)
     assert result.code == "reply_too_large"
 
@@ -464,7 +281,7 @@ def test_compressed_reply_is_held_to_the_limit(
 
 
 def error_body(**inner: object) -> str:
-    """An error in the API's envelope."""
+    """Return an error in the API's envelope."""
     return json.dumps({"error": inner})
 
 
@@ -485,13 +302,13 @@ PLACES: dict[str, Callable[[str], bytes]] = {
     "status line": lambda text: f"{text} 200 OK\r\n\r\n".encode(),
     "header's line": lambda text: f"HTTP/1.1 200 OK\r\n{text}\r\n\r\n".encode(),
     "chunk's size": lambda text: (
-        _head("200 OK", "Transfer-Encoding: chunked") + f"{text}\r\n".encode()
+        head("200 OK", "Transfer-Encoding: chunked") + f"{text}\r\n".encode()
     ),
-    "length": lambda text: _head("200 OK", f"Content-Length: {text}"),
-    "transfer encoding": lambda text: _head("200 OK", f"Transfer-Encoding: {text}"),
-    "charset": lambda text: _head("400 x", f"Content-Type: text/plain; charset={text}"),
+    "length": lambda text: head("200 OK", f"Content-Length: {text}"),
+    "transfer encoding": lambda text: head("200 OK", f"Transfer-Encoding: {text}"),
+    "charset": lambda text: head("400 x", f"Content-Type: text/plain; charset={text}"),
     "unusable id": lambda text: reply(json.dumps({"id": f"/{text}", "status": "queued"})),
-    "no JSON": reply,
+    "not JSON": reply,
 }
 
 
@@ -502,18 +319,18 @@ PLACES: dict[str, Callable[[str], bytes]] = {
     before=st.sampled_from([0, 1]) | st.integers(940, 1010),
     after=st.sampled_from([0, 1, 2000]),
 )
-def test_echoed_secrets(wire: Wire, place: str, secret: str, before: int, after: int) -> None:
-    """Wherever a server echoes the key or a header's value, whole, nothing of it is handed on."""
+def test_echoed_secrets(wire: RawServer, place: str, secret: str, before: int, after: int) -> None:
+    """A key or header value that a server echoes anywhere in a reply is masked completely."""
     text = "x" * before + secret + "y" * after
-    result = ask(wire, "create", Answer(PLACES[place](text))).result
+    result = call(wire, "create", Answer(PLACES[place](text))).result
     assert isinstance(result, CallFailed)
-    # A cut in its middle would leave its beginning.
-    assert not any(secret[:8] in told for told in words(result))
+    # If the text were cut in the middle of a secret, its beginning would remain.
+    assert not any(secret[:8] in text for text in messages(result))
 
 
-def test_echoed_key_in_the_request_id_of_a_payload(wire: Wire) -> None:
-    """The id of a create's request goes into a line; the key does not, whatever a server does."""
-    result = ask(wire, "create", Answer(reply(RIGHT, "200 OK", f"X-Request-Id: {KEY}"))).result
+def test_echoed_key_in_the_request_id_of_a_payload(wire: RawServer) -> None:
+    """A request ID that contains the key is masked in a successful create."""
+    result = call(wire, "create", Answer(reply(RIGHT, "200 OK", f"X-Request-Id: {KEY}"))).result
     assert isinstance(result, Payload)
     assert KEY not in (result.request_id or "")
 
@@ -530,22 +347,22 @@ CREDENTIALS = {
 @pytest.mark.parametrize("place", ["message", "code", "location", "request id"])
 @pytest.mark.parametrize("text", CREDENTIALS.values(), ids=CREDENTIALS)
 def test_credentials_of_the_base_url(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, text: str, place: str
+    wire: RawServer, monkeypatch: pytest.MonkeyPatch, text: str, place: str
 ) -> None:
-    """The user and password of `OPENAI_BASE_URL` are no more handed on than the key."""
+    """The user and password of `OPENAI_BASE_URL` are masked like the key."""
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:{PASSWORD}@{wire.address}/v1")
-    outcome = ask(wire, "create", Answer(PLACES[place](text)))
+    outcome = call(wire, "create", Answer(PLACES[place](text)))
     assert isinstance(outcome.result, CallFailed)
     assert CREDENTIALS["header"].encode() in outcome.requests[0]
     for secret in (PASSWORD, CREDENTIALS["header"]):
-        assert not any(secret in told for told in words(outcome.result))
+        assert not any(secret in text for text in messages(outcome.result))
 
 
-def test_echoed_header_that_is_json(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gateways take their settings as JSON in a header; echoed within JSON it is escaped."""
+def test_echoed_header_that_is_json(wire: RawServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret in a header's JSON value is masked, even if a reply escapes its quotes."""
     value = '{"provider":"p","api_key":"gateway-secret-1"}'
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Config: {value}")
     body = json.dumps({"detail": {"headers": {"x-config": value}}})
-    result = ask(wire, "create", Answer(reply(body, "400 x"))).result
+    result = call(wire, "create", Answer(reply(body, "400 x"))).result
     assert isinstance(result, CallFailed)
-    assert not any("gateway-secret-1" in told for told in words(result))
+    assert not any("gateway-secret-1" in text for text in messages(result))

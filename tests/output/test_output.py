@@ -1,4 +1,4 @@
-"""What people see: `--human`, raw text, and text that is hostile."""
+"""Output without a terminal: `--human` in pipes, raw text, odd JSON and saved files."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-HOSTILE = "\x1b]0;owned\x07[bold red]x[/] \u202egnp.exe \x9b31m \r\b\x00 end"
+SUBMIT = ("submit", "--prompt", "x", "--human", "--poll-seconds", "0.05")
 
 
 def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None) -> None:
-    """Progress on stderr, the answer alone on stdout."""
+    """Human mode prints progress to stderr, and only the answer to stdout."""
     sandbox.script(Fault(on="retrieve", kind="status", status=500))
     result = run(
         *("submit", "--prompt", "x", "--metadata", "sandbox_text=The answer.", "--human"),
@@ -52,7 +52,7 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
         "Submitted …: queued",
         (
             "…  HTTP five: The server had an error while processing your request. "
-            "Sorry about that!; trying again in …"
+            "Sorry about that!; retrying in …"
         ),
         "…  completed",
         "…: completed after …",
@@ -64,7 +64,7 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
 
 
 def test_human_end_without_success(run: Callable[..., Result]) -> None:
-    """The reason, and the next command."""
+    """Human mode prints why a job failed, and the next command."""
     setting = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.03")
     result = run("submit", "--prompt", "x", "--human", *setting)
     assert (result.code, result.out) == (4, b"")
@@ -74,7 +74,7 @@ def test_human_end_without_success(run: Callable[..., Result]) -> None:
 
 
 def test_human_errors(run: Callable[..., Result]) -> None:
-    """Prose on stderr, nothing on stdout, the same exit codes."""
+    """Errors in human mode are printed to stderr only, with the usual exit codes."""
     usage = run("submit", "--human")
     assert (usage.code, usage.out) == (2, b"")
     assert usage.err.startswith("Error: No input; give one of --prompt")
@@ -84,7 +84,7 @@ def test_human_errors(run: Callable[..., Result]) -> None:
 
 
 def test_human_list_and_show(run: Callable[..., Result]) -> None:
-    """A table of the jobs, and a page with the answer, all on stdout."""
+    """`show --human` prints the table of jobs, and a job with its answer, to stdout."""
     run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
     listed = run("show", "--list", "--human")
     assert re.search(r" completed +gpt-5.2 +k +resp_\w+\n$", listed.out.decode())
@@ -94,9 +94,51 @@ def test_human_list_and_show(run: Callable[..., Result]) -> None:
     assert shown.err == ""
 
 
+@pytest.mark.parametrize("setting", [{}, {"FORCE_COLOR": "1"}])
+def test_pipes(
+    run: Callable[..., Result], setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a pipe, each event is a line, without a live display, even with forced colours."""
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    result = run(*SUBMIT)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", result.err)
+    assert "\x1b" not in plain
+    assert "\r" not in plain
+    assert plain.splitlines()[0] == "Submitting to gpt-5.2 …"
+
+
+def test_list_in_a_pipe(run: Callable[..., Result]) -> None:
+    """In a pipe, the list has one line per job."""
+    one = run("submit", "--prompt", "x", "--detach").id
+    rows = run("show", "--list", "--human").out.decode().splitlines()
+    assert len(rows) == 2
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d +queued +gpt-5\.2 +{one}", rows[1])
+
+
+def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:
+    """A dry run prints a summary to stderr, and the request with cut file data to stdout."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(3000))
+    argv = ("submit", "--human", "--prompt", "x", "--attach", str(tmp_path / "a.png"), "--dry-run")
+    result = run(*argv)
+    assert re.search(r"Would send POST http\S+/responses, 4\.\d KB \(\w{64}\)\n", result.err)
+    assert "a.png: input_image, 3.0 KB\n" in result.err
+    body = json.loads(result.out)
+    assert re.fullmatch(
+        r"data:image/png;base64,iVBOR\w+… \(4\.0 KB of Base64\)",
+        body["input"][0]["content"][1]["image_url"],
+    )
+
+
+def test_line_ends_of_windows(run: Callable[..., Result]) -> None:
+    """CRLF in an answer is printed as a line end."""
+    result = run(*SUBMIT, "--metadata", "sandbox_text=one\r\ntwo")
+    assert result.out == b"one\ntwo\n"
+
+
 @given(st.text(st.characters(exclude_categories=())))
 def test_every_text_is_one_json_line(text: str) -> None:
-    """ASCII, one line, and the same text again."""
+    """Any text becomes one line of ASCII JSON, and can be encoded in UTF-8."""
     event = OutputText(response_id=None, text=text, bytes=0)
     line = json_line(event.to_dict("t"))
     assert line.isascii()
@@ -106,15 +148,15 @@ def test_every_text_is_one_json_line(text: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_inert_text_steers_nothing(text: str) -> None:
-    """What is left is printable, or a line end, a tab, a space or a joiner."""
+def test_inert_text_has_no_control_characters(text: str) -> None:
+    """Inert text has only printable characters, line ends, tabs, spaces and joiners."""
     for char in inert(text):
         assert char.isprintable() or char in "\n\t\u200c\u200d" or char.isspace()
         assert char not in "\r\x0b\x0c\x85\u2028\u2029"
 
 
 def test_lone_surrogates_in_the_answer(tmp_path: Path) -> None:
-    """U+FFFD in the text file with a warning; the JSON file has the API's own bytes."""
+    """Lone surrogates become U+FFFD in the text file, with a warning; the JSON file keeps them."""
     client = FakeClient(FakeClock(), retrieves=[with_text("a\ud800b")])
     output = Output(
         show_output_text=True,
@@ -128,8 +170,8 @@ def test_lone_surrogates_in_the_answer(tmp_path: Path) -> None:
     assert [event.text for event in events if isinstance(event, OutputText)] == ["a\ud800b"]
 
 
-def test_numbers_that_json_has_no_word_for(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """Some servers write NaN: null in lines, and the saved bytes as they came."""
+def test_numbers_that_json_can_not_represent(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """Numbers that JSON can't represent, such as NaN, become null in lines."""
     identifier = run("submit", "--prompt", "x", "--detach").id
     body = '{"id":"r","status":"completed","x":[NaN,-Infinity,1e999,1]}'
     sandbox.script(Fault(on="retrieve", kind="raw", body=body))
@@ -147,7 +189,7 @@ def test_numbers_that_json_has_no_word_for(run: Callable[..., Result], sandbox: 
     ids=["brackets in a text", "digits", "200 levels"],
 )
 def test_odd_json_of_a_result(raw: bytes) -> None:
-    """It is read as far as it makes sense, can be told in a line, and is kept as it came."""
+    """Unusual JSON is parsed, fits in a line, and keeps its bytes."""
     payload = Payload(raw)
     assert (payload.status, payload.raw) == ("completed", raw)
     assert json.loads(json_line(payload.data))["status"] == "completed"
@@ -163,21 +205,21 @@ def test_odd_json_of_a_result(raw: bytes) -> None:
     ids=["arrays", "objects", "201 levels"],
 )
 def test_deep_json_is_not_a_result(raw: bytes) -> None:
-    """JSON nested deeper than 200 levels is not a payload."""
+    """JSON that is nested deeper than 200 levels is not a payload."""
     with pytest.raises(ValueError, match="nested deeper than 200 levels"):
         Payload(raw)
 
 
-def test_broken_json_takes_no_time() -> None:
-    """A text that never ends, full of quotes, behind brackets that do not either."""
-    begun = time.monotonic()
+def test_broken_json_is_rejected_quickly() -> None:
+    """An unterminated string full of escaped quotes inside open brackets is rejected quickly."""
+    began = time.monotonic()
     with pytest.raises(ValueError, match=r"line 1|nested deeper"):
         Payload(b"[" * 3000 + b'"' + rb"\"" * 200_000)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - began < 5
 
 
-def test_save_is_old_or_new(tmp_path: Path) -> None:
-    """The mode of an existing file stays, links are followed, and nothing is left over."""
+def test_save_keeps_modes_and_links(tmp_path: Path) -> None:
+    """`save` keeps the mode of a file, follows links, and leaves no temporary file."""
     target, link = tmp_path / "t", tmp_path / "link"
     target.write_bytes(b"old")
     target.chmod(0o640)
@@ -192,7 +234,7 @@ def test_save_is_old_or_new(tmp_path: Path) -> None:
 
 
 def test_save_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old file stands, whole, until the new one is on the disk."""
+    """If `save` fails, the old file is unchanged and no temporary file remains."""
     target = tmp_path / "t"
     target.write_bytes(b"old")
     synced: list[bool] = []
@@ -215,7 +257,7 @@ def test_save_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
-    """A line is out when `write` returns."""
+    """A line is in the file when `write` returns."""
     path = tmp_path / "out"
     with path.open("wb") as file:
         lines = JsonLines(Stdout(file.fileno()), lambda: "2026-01-01T00:00:00.000Z")

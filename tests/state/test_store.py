@@ -1,4 +1,4 @@
-"""The state: what it keeps, and what happens where it can't."""
+"""The local state: what it stores, and what happens if it can't be used."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ URL = "http://api.test/v1"
 
 
 def intent(**more: str) -> Intent:
-    """An intent with a hash."""
+    """Return an intent with a hash."""
     return Intent(base_url=URL, request_sha256="h", **more)
 
 
 def test_steps_of_a_job(state: Path) -> None:
-    """Intent, sending, submitted: each is there for another process at once."""
+    """Each step of a submit is visible to other processes at once."""
     store, other = Store(str(state)), Store(str(state))
     number = store.intent(intent(job_key="k", model="m"))
     assert other.jobs() == []
@@ -67,8 +67,8 @@ def test_steps_of_a_job(state: Path) -> None:
     other.close()
 
 
-def test_results_are_kept_for_so_long(state: Path) -> None:
-    """They go after `keep_days`, and their files with them; 0 keeps none."""
+def test_results_expire(state: Path) -> None:
+    """Results and their files are removed after `keep_days`; 0 stores no results."""
     time = 0.0
     store = Store(str(state), keep_days=2, now=lambda: time)
     store.note_status(URL, "resp_1", "completed", "m")
@@ -90,7 +90,7 @@ def test_results_are_kept_for_so_long(state: Path) -> None:
 
 
 def test_a_key_has_one_lock(state: Path) -> None:
-    """The second waits; the lock ends with its holder."""
+    """A job key has one lock, which can be taken again after its release."""
     store = Store(str(state))
     lock = store.lock(URL, "k")
     assert lock is not None
@@ -103,8 +103,8 @@ def test_a_key_has_one_lock(state: Path) -> None:
     store.close()
 
 
-def test_busy_is_told_apart(state: Path) -> None:
-    """Another process that writes is no reason to give up."""
+def test_busy_is_its_own_error(state: Path) -> None:
+    """While another process writes, a write raises `StateBusyError`; later it succeeds."""
     store = Store(str(state))
     other = sqlite3.connect(state / FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -118,7 +118,7 @@ def test_busy_is_told_apart(state: Path) -> None:
 
 @pytest.mark.parametrize("page", [0, 1, 2])
 def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, page: int) -> None:
-    """Wherever the garbage is, the file is set aside and told."""
+    """A damaged state file is renamed and reported, wherever the damage is."""
     run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
     with (state / FILE).open("r+b") as file:
         file.seek(page * 4096)
@@ -130,7 +130,7 @@ def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, 
 
 
 def test_state_that_is_locked_for_a_while(run: Callable[..., Result], state: Path) -> None:
-    """Another process that writes is waited for, at the start as later on."""
+    """A submit waits for another process that has locked the state."""
     run("submit", "--prompt", "x", "--detach")
     other = sqlite3.connect(state / FILE, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
@@ -144,7 +144,7 @@ def test_state_that_is_locked_for_a_while(run: Callable[..., Result], state: Pat
 
 
 def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
-    """It is written as soon as that is possible, so that its job key finds it."""
+    """An ID that can't be stored at first is stored later, so that its job key finds it."""
     store = Store(str(state))
     other = sqlite3.connect(state / FILE, isolation_level=None)
 
@@ -174,8 +174,8 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
     other.close()
 
 
-def test_what_kill_9_left_is_swept(state: Path) -> None:
-    """A half-written result goes after an hour; a younger one may still be written."""
+def test_incomplete_results_are_removed(state: Path) -> None:
+    """An incomplete result is removed after an hour; another process may write a newer one."""
     store = Store(str(state))
     results = state / "results"
     results.mkdir()
@@ -190,8 +190,8 @@ def test_what_kill_9_left_is_swept(state: Path) -> None:
     store.close()
 
 
-def test_row_that_is_gone(state: Path) -> None:
-    """What can't be noted is no success: nothing is sent, and a paid id is told as not kept."""
+def test_row_that_no_longer_exists(state: Path) -> None:
+    """Updates of a row that no longer exists raise `StateError`."""
     store = Store(str(state))
     number = store.intent(intent(job_key="k"))
     store.not_created(number)
@@ -203,18 +203,18 @@ def test_row_that_is_gone(state: Path) -> None:
 
 
 def test_state_that_breaks_under_a_monitor(state: Path) -> None:
-    """An id is enough to follow a job with: it is told, and the monitor goes on."""
+    """A state that breaks during a monitor causes a warning, and the monitor continues."""
     store = Store(str(state))
     (state / FILE).write_bytes(b"garbage" * 5000)
     client = FakeClient(FakeClock(), retrieves=[response("queued"), with_text("ok")])
-    told = monitor(fake_context(client, store))
-    assert names(told) == ["warning", "poll", "poll", "final"]
-    assert getattr(told[-1], "exit_code", None) == 0
+    events = monitor(fake_context(client, store))
+    assert names(events) == ["warning", "poll", "poll", "final"]
+    assert getattr(events[-1], "exit_code", None) == 0
     store.close()
 
 
 def test_result_that_cannot_be_removed(state: Path) -> None:
-    """It keeps no new one from being kept."""
+    """An expired result that can't be removed doesn't prevent saving a new one."""
     time = 0.0
     store = Store(str(state), keep_days=1, now=lambda: time)
     store.note_status(URL, "resp_1", "completed", "m")
@@ -234,7 +234,7 @@ def test_result_that_cannot_be_removed(state: Path) -> None:
 
 
 def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
-    """The id gets into the state all the same, once that can be written."""
+    """If an intent can't be written at first, the ID is still stored later."""
     store = Store(str(state))
     other = sqlite3.connect(state / FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -259,8 +259,8 @@ def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
     other.close()
 
 
-def test_store_of_this_process_alone() -> None:
-    """Where the folder can't be had, a run has a state of its own, without locks and results."""
+def test_store_in_memory() -> None:
+    """If the folder can't be used, a run has a store in memory, without locks."""
     store, problem = open_store("/proc/no/such")
     assert problem is not None
     assert problem.code == "state_unwritable"

@@ -1,13 +1,14 @@
-"""Pictures of human mode, as SVG, from real runs in a terminal against the sandbox.
+"""Pictures of human mode as SVG, from real runs in a terminal against the sandbox.
 
-`make screenshots` writes them to `examples/`. Each has what stands on it as its description, too:
-for those who can't see it, and for the test that compares it with what the program shows.
+`make screenshots` writes them to `examples/`. Each picture contains its text as a description, for
+screen readers and for the test that compares the text with the current output.
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
+import time
 from contextlib import contextmanager
 from html import escape
 from io import StringIO
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from harness import environment
+from harness import environment, wait_until
 from oaibg.sandbox import Fault, Sandbox
 from places import EXAMPLES
 from terminal import Terminal
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
 FOLDER = EXAMPLES
 NAMES = ("human-live", "human-answer", "human-many", "human-list")
 COLUMNS = 80
+LONG = 600
+"""Seconds of a job whose time `_elapse` moves."""
 
 _ANSWER = """\
 ## Recommendation
 
-Take **proposal B** where time counts; it is the dearest, and done *first*.
+Take **proposal B** if time matters: it costs the most, but finishes *first*.
 
 | proposal | cost | weeks |
 |---|---:|---:|
@@ -45,7 +48,7 @@ Take **proposal B** where time counts; it is the dearest, and done *first*.
 | C | 14,000 | 9 |
 
 1. Ask B for a fixed price.
-2. Else take C, and begin with its `import` step.
+2. Otherwise, take C and start with its `import` step.
 """
 
 _SVG = """\
@@ -75,31 +78,31 @@ clip-path="url(#{unique_id}-clip-terminal)">
 
 
 def main() -> None:
-    """Make all of them."""
+    """Draw all pictures."""
     for name, (text, picture) in pictures().items():
         path = FOLDER / f"{name}.svg"
         path.write_text(picture)
         print(f"{path.relative_to(FOLDER.parent)}: {len(text.splitlines())} lines")
 
 
-def pictures() -> dict[str, tuple[str, str]]:
-    """By name: what stands on a picture, and the picture."""
-    with tempfile.TemporaryDirectory() as folder, Sandbox.running(seconds=6) as sandbox:
+def pictures(poll_seconds: int = 2) -> dict[str, tuple[str, str]]:
+    """Return the text of each picture and the picture, by name."""
+    with tempfile.TemporaryDirectory() as folder, Sandbox.running(seconds=LONG) as sandbox:
         return {
-            name: scene(Path(folder), sandbox)
+            name: scene(Path(folder), sandbox, str(poll_seconds))
             for name, scene in zip(NAMES, (_live, _answer, _many, _list), strict=True)
         }
 
 
 def described(picture: str) -> str:
-    """The description in a picture."""
+    """Return the description in a picture."""
     found = re.search(r"<desc>(.*?)</desc>", picture, re.DOTALL)
     assert found is not None
     return found[1]
 
 
 def comparable(text: str) -> str:
-    """What stands on a picture, without what differs from run to run."""
+    """Return a picture's text without the parts that differ between runs."""
     text = re.sub(r"[\u2800-\u28ff]", "*", text)  # the spinner
     text = re.sub(r"resp_[0-9a-f]+|\b[0-9a-f]{6,}\b", "resp", text)
     text = re.sub(r"[━╸╺]+", "bar", text)
@@ -108,18 +111,20 @@ def comparable(text: str) -> str:
     return "\n".join(sorted(row for row in rows if row))
 
 
-def _live(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """A job that runs, and a poll that failed."""
+def _live(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+    """Draw a running job after a failed poll."""
     sandbox.script(Fault(on="retrieve", kind="status", status=503))
     argv = ("submit", "--human", "--job-key", "report-7", "--prompt-file", "task.md")
     (folder / "task.md").write_text("Compare the three proposals.")
-    with _terminal(folder, sandbox, *argv, "--poll-seconds", "2") as (screen, typed):
-        screen.wait_for(lambda text: "in progress · " in text and "next look" in text)
-        return _drawn(screen, typed, "while it runs")
+    with _terminal(folder, sandbox, *argv, "--poll-seconds", poll) as (screen, typed):
+        screen.wait_for(lambda text: "HTTP 503" in text)
+        _elapse(sandbox)
+        screen.wait_for(lambda text: "in progress · " in text and "next poll" in text)
+        return _drawn(screen, typed, "a running job")
 
 
-def _answer(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """A job that has ended."""
+def _answer(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+    """Draw a completed job with its answer."""
     (folder / "proposals").mkdir()
     for name in "ABC":
         (folder / "proposals" / f"{name}.md").write_text(f"Proposal {name}.")
@@ -128,12 +133,13 @@ def _answer(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
     with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
         screen.end()
         typed = """oaibg submit --human --prompt "Compare them." --attach 'proposals/*.md'"""
-        return _drawn(screen, typed, "when it has ended")
+        return _drawn(screen, typed, "a completed job")
 
 
-def _many(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """Some jobs of a file are done, one has failed, others run."""
-    jobs = {"lima": 0.1, "oslo": 0.1, "rome": 0.1, "kyiv": 9, "bern": 9, "cairo": 9}
+def _many(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+    """Draw a jobs file of which some jobs completed, one failed, and others are running."""
+    jobs = {"lima": 0.1, "oslo": 0.1, "rome": 0.1, "kyiv": LONG, "bern": LONG, "cairo": LONG}
+    created = len(sandbox.jobs) + len(jobs)
     lines = [
         f'{{"custom_id":"{name}","method":"POST","url":"/v1/responses","body":{{"input":"x",'
         f'"metadata":{{"sandbox_seconds":"{seconds}",'
@@ -142,17 +148,26 @@ def _many(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
     ]
     (folder / "cities.jsonl").write_text("".join(lines))
     argv = ("submit", "--human", "--jobs-file", "cities.jsonl", "--results-file", "out.jsonl")
-    key = ("--job-key", "cities", "--poll-seconds", "1")
+    key = ("--job-key", "cities", "--poll-seconds", poll)
     with _terminal(folder, sandbox, *argv, *key) as (screen, typed):
+        wait_until(lambda: len(sandbox.jobs) == created)
+        _elapse(sandbox)
         screen.wait_for(lambda text: "3 of 6 done" in text and "3 in progress" in text)
         return _drawn(screen, typed, "many jobs")
 
 
-def _list(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """What was submitted so far."""
+def _list(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+    """Draw the list of submitted jobs."""
     with _terminal(folder, sandbox, "show", "--human", "--list", "--limit", "5") as (screen, typed):
         screen.end()
-        return _drawn(screen, typed, "what was submitted")
+        return _drawn(screen, typed, "submitted jobs")
+
+
+def _elapse(sandbox: Sandbox) -> None:
+    """Make half of the time of all long jobs pass, so that they are in progress."""
+    for job in sandbox.jobs.values():
+        if job.seconds == LONG:
+            job.created = time.time() - LONG / 2
 
 
 @contextmanager
@@ -187,7 +202,7 @@ def _row(cells: list[pyte.screens.Char]) -> Text:
 
 
 def _color(name: str) -> str | None:
-    """A colour of the screen as Rich names it."""
+    """Return Rich's name for a colour of the terminal."""
     if name == "default":
         return None
     if re.fullmatch(r"[0-9a-f]{6}", name):

@@ -1,1 +1,1 @@
-"""The Responses API through the SDK. The only user of `openai`."""
+"""Calls to the Responses API through the SDK. Only this folder imports `openai`."""

@@ -1,7 +1,7 @@
-"""The calls of the API that the rest of the program makes, as protocols. No SDK.
+"""The API calls that the rest of the program makes, as protocols that don't need the SDK.
 
-Every call raises `CallFailed` if it brought no usable answer. `timeout` is in seconds, and covers
-the whole call.
+Every call raises `CallFailed` if it gets no usable reply. `timeout` is in seconds and covers the
+whole call.
 """
 
 from __future__ import annotations
@@ -18,60 +18,60 @@ if TYPE_CHECKING:
 
 
 class Stream(Protocol):
-    """A job's events as they arrive; `oaibg.api.stream.EventStream` is the real one."""
+    """A job's stream events as they arrive; implemented by `oaibg.api.stream.EventStream`."""
 
     async def next(self) -> StreamEvent | None:
-        """The next event; None at the end. Raises `CallFailed` if the stream breaks off."""
+        """Return the next event, or None at the end; raises `CallFailed` if the stream breaks."""
 
     async def close(self) -> None:
-        """Close the connection; nobody may be waiting in `next`."""
+        """Close the connection. No call of `next` may be pending."""
 
 
 class Calls(Protocol):
-    """The calls; `oaibg.api.client.Client` makes them."""
+    """The calls; implemented by `oaibg.api.client.Client`."""
 
     async def create(self, body: dict[str, Any], on_sending: Hook, *, timeout: float) -> Payload:
-        """POST a response once, exactly as `body` is.
+        """Create a response with one POST that contains exactly `body`.
 
-        `on_sending` is awaited before the first byte is written. Raising in it sends nothing.
+        `on_sending` is awaited before the first byte is written. If it raises, nothing is sent.
         """
 
     async def create_stream(
         self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, Stream | None]:
-        """POST a response once, and keep listening to it; `timeout` ends with the first event.
+        """Create a response with one POST and stream it; `timeout` covers the first event only.
 
-        Returns the response as that event has it, and the stream from that event on; None for the
-        stream if the server ignores `stream`.
+        Returns the response from the first event, and the stream, which begins with that event.
+        The stream is None if the server ignores `stream`.
         """
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
-        """GET a response or a batch."""
+        """Retrieve a response or a batch."""
 
     async def stream(
         self, response_id: str, starting_after: int | None, timeout: float
     ) -> Stream | Payload:
-        """GET a response's events after that `sequence_number`, or from the first one.
+        """Stream a response's events after this `sequence_number`; None streams all of them.
 
         Returns the open stream, or the response if the server ignores `stream`.
         """
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
-        """POST a cancel; doing it again changes nothing.
+        """Cancel a response or a batch. Repeating a cancel changes nothing.
 
-        Returns None if the server took it and its answer says nothing about the job.
+        Returns None if the server accepts the cancel but its reply has no status.
         """
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
-        """POST a file for a batch; returns its id."""
+        """Upload a batch's input file and return its ID."""
 
     async def create_batch(
         self, file_id: str, metadata: dict[str, str], on_sending: Hook, *, timeout: float
     ) -> Payload:
-        """POST a batch of responses once; `on_sending` as for `create`."""
+        """Create a batch with one POST; `on_sending` is as for `create`."""
 
     async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
-        """GET a page of the batches, newest first; `after` is the last id of the page before."""
+        """List a page of batches, newest first; `after` is the last ID of the previous page."""
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
-        """GET a file's content, and write it; raises `OSError` if it can't be written."""
+        """Write a file's content to `into`; raises `OSError` if that fails."""

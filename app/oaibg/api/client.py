@@ -1,8 +1,8 @@
-"""The Responses API through the SDK: the calls.
+"""The calls of the Responses API, made with the SDK.
 
-The first importer of `openai`, which takes a third of a second: import this module when a request
-is about to be made. Raw replies are used throughout: the SDK's typed models cost much, and what
-users get is what the server sent.
+Importing `openai` takes a third of a second, so import this module only when a request is about to
+be sent. All calls use raw replies: the SDK's typed models are slow, and users get what the server
+sent.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import gc
 from contextlib import AsyncExitStack
 from typing import IO, TYPE_CHECKING, Any
 
-# The import makes some hundred thousand objects that all stay: collecting while it runs finds
-# nothing, and freezing them afterwards keeps them out of every later collection. The resource
-# would be imported by the first call; here it is, too.
+# The import creates about 100,000 objects that are never freed. The garbage collector would find
+# nothing during the import, and `freeze` keeps these objects out of all later collections. The
+# first call would import the resource, so it is imported here as well.
 gc.disable()
 try:
     import httpx2
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from oaibg.api.transport import Use
 
 _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
-"""For files, which may have hundreds of megabytes: seconds without a byte in either direction."""
+"""For files of up to hundreds of megabytes: seconds in which no byte is sent or received."""
 
-_UNPACKED = {"accept-encoding": "identity"}
-"""Headers of a stream: whoever compresses it may hold small events back."""
+_UNCOMPRESSED = {"accept-encoding": "identity"}
+"""Headers of a stream: a server or proxy that compresses it may delay small events."""
 
-_SPARED = {
+_OMITTED = {
     f"X-Stainless-{name}": openai.Omit()
     for name in (
         *("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async"),
         *("Retry-Count", "Read-Timeout"),
     )
 }
-"""The SDK's headers about itself; polls leave them out, because every header costs time."""
+"""The SDK's headers about itself, omitted from polls because every header costs time."""
 
 
 class Client(Calls):
-    """The calls of the API at one base URL, such as `https://api.openai.com/v1`.
+    """Makes the calls at one base URL, such as `https://api.openai.com/v1`.
 
-    Every call raises `CallFailed`, or what `Transport.exchange` raises for a key or an environment.
+    In addition to `CallFailed`, calls raise the errors that `Transport.exchange` documents.
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:
@@ -69,11 +69,11 @@ class Client(Calls):
     async def create_stream(
         self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, EventStream | None]:
-        """POST /responses, for a stream."""
+        """POST /responses with `stream`."""
         exchange = self._transport.exchange("creating", timeout, on_sending)
         async with AsyncExitStack() as opening, exchange as sdk:
             call = sdk.responses.with_streaming_response.create(
-                extra_body=body, extra_headers=_UNPACKED
+                extra_body=body, extra_headers=_UNCOMPRESSED
             )
             reply = (await opening.enter_async_context(call)).http_response
             stream = self._stream("creating", reply)
@@ -86,13 +86,13 @@ class Client(Calls):
                     stream.give_back(event)
                     opening.pop_all()
                     return created, stream
-            raise reply_failed(reply, "the stream ended before it told the id")
+            raise reply_failed(reply, "the stream ended before it sent the response ID")
 
     async def retrieve(self, response_id: str, timeout: float) -> Payload:
         """GET /responses/{id} or /batches/{id}."""
         async with self._transport.exchange("reading", timeout) as sdk:
-            asked = sdk.batches if is_batch_id(response_id) else sdk.responses
-            reply = await asked.with_raw_response.retrieve(response_id, extra_headers=_SPARED)
+            resource = sdk.batches if is_batch_id(response_id) else sdk.responses
+            reply = await resource.with_raw_response.retrieve(response_id, extra_headers=_OMITTED)
             payload = _payload(reply.http_response)
             if payload.status is None:
                 raise reply_failed(reply.http_response, "the reply has no status")
@@ -106,7 +106,7 @@ class Client(Calls):
         exchange = self._transport.exchange("listening", timeout)
         async with AsyncExitStack() as opening, exchange as sdk:
             call = sdk.responses.with_streaming_response.retrieve(
-                response_id, stream=True, starting_after=after, extra_headers=_UNPACKED
+                response_id, stream=True, starting_after=after, extra_headers=_UNCOMPRESSED
             )
             reply = (await opening.enter_async_context(call)).http_response
             if (stream := self._stream("listening", reply)) is not None:
@@ -121,8 +121,8 @@ class Client(Calls):
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
         """POST /responses/{id}/cancel or /batches/{id}/cancel."""
         async with self._transport.exchange("reading", timeout) as sdk:
-            asked = sdk.batches if is_batch_id(response_id) else sdk.responses
-            reply = await asked.with_raw_response.cancel(response_id)
+            resource = sdk.batches if is_batch_id(response_id) else sdk.responses
+            reply = await resource.with_raw_response.cancel(response_id)
             try:
                 payload = Payload(reply.http_response.content)
             except ValueError:
@@ -137,7 +137,7 @@ class Client(Calls):
             )
             payload = _payload(reply.http_response)
             if payload.id is None:
-                raise reply_failed(reply.http_response, "the reply has no id")
+                raise reply_failed(reply.http_response, "the reply has no ID")
             return payload.id
 
     async def create_batch(
@@ -167,7 +167,7 @@ class Client(Calls):
             sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS) as reply,
         ):
             if "html" in reply.headers.get("content-type", ""):
-                raise reply_failed(reply.http_response, "the reply is a page, not the file")
+                raise reply_failed(reply.http_response, "the reply is an HTML page, not the file")
             async for piece in reply.iter_bytes(PIECE_BYTES):
                 with own_code():
                     into.write(piece)
@@ -177,17 +177,17 @@ class Client(Calls):
         await self._transport.close()
 
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
-        """The answer to a create, if it has a usable id."""
+        """Return the response that a create returned; raises `CallFailed` without a usable ID."""
         payload = payload or _payload(reply)
         if payload.id is None or not is_response_id(payload.id):
-            what = "no id" if payload.id is None else f"the unusable id {payload.id!a}"
+            what = "no ID" if payload.id is None else f"the unusable ID {payload.id!a}"
             raise reply_failed(reply, f"the reply has {what}")
         request_id = reply.headers.get("x-request-id")
         payload.request_id = request_id and self._transport.secrets.masked(request_id)
         return payload
 
     def _stream(self, use: Use, reply: httpx2.Response) -> EventStream | None:
-        """The stream in a reply; None if the server ignores `stream`."""
+        """Return the stream of a reply, or None if the server ignores `stream`."""
         kind = reply.headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() != "text/event-stream":
             return None

@@ -1,8 +1,8 @@
-"""Connections of which the idle ones cost a request nothing.
+"""A connection pool in which idle connections don't slow down requests.
 
-httpx2's pool looks at each of its connections before and after every request: with fifty of them
-that takes longer than the request itself. Here each is a transport of its own, and the one that was
-used last is used first.
+httpx2's pool checks all its connections before and after every request. With fifty connections that
+takes longer than the request itself. Here each connection has its own transport, and a request uses
+the idle connection that was used last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Connections(httpx2.AsyncBaseTransport):
         self._idle: list[httpx2.AsyncBaseTransport] = []
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request over a connection that is idle, or a new one."""
+        """Send a request over an idle connection, or over a new one."""
         if self._idle:
             used = self._idle.pop()
         else:
@@ -33,10 +33,10 @@ class Connections(httpx2.AsyncBaseTransport):
         try:
             reply = await used.handle_async_request(request)
         except BaseException:
-            self._idle.append(used)  # what broke is closed, and will be connected anew
+            self._idle.append(used)  # a broken connection is closed; the next use connects again
             raise
         body = reply.stream
-        assert isinstance(body, httpx2.AsyncByteStream)  # noqa: S101 - for the types
+        assert isinstance(body, httpx2.AsyncByteStream)  # noqa: S101 - for the type checker
 
         async def close() -> None:
             try:
@@ -48,13 +48,13 @@ class Connections(httpx2.AsyncBaseTransport):
         return reply
 
     async def aclose(self) -> None:
-        """Close them all."""
+        """Close all connections."""
         for used in self._all:
             await used.aclose()
 
 
 class Body(httpx2.AsyncByteStream):
-    """A reply's body: its pieces, and what to await at its end; httpx2 closes a body once."""
+    """A reply's body: its pieces, and a callback that httpx2 awaits once, when it closes it."""
 
     def __init__(self, pieces: AsyncIterator[bytes], close: Callable[[], Awaitable[None]]) -> None:
         self._pieces, self._close = pieces, close
@@ -63,5 +63,5 @@ class Body(httpx2.AsyncByteStream):
         return self._pieces
 
     async def aclose(self) -> None:
-        """Close the connection, or give it back."""
+        """Close the connection or return it to the pool."""
         await self._close()

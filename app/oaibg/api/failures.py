@@ -1,4 +1,4 @@
-"""From an exception or an error reply to `CallFailed`."""
+"""Turns exceptions and error replies into `CallFailed`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def call_failed(error: Exception, secrets: Secrets, *, sent: bool, begun: bool) -> CallFailed:
-    """The failure of a call that raised an exception, with its secrets masked.
+    """Return the failure for a call that raised an exception, with secrets masked.
 
-    Every exception becomes one: whatever a server or a transport comes up with, a call without an
-    answer is not a reason to end a monitor, and after a create was sent its outcome is unknown.
-    `sent` and `begun` are those of `CallFailed`.
+    Every exception becomes a failure. No exception of a server or a transport may end a monitor,
+    and a create that was sent and got no reply has an unknown outcome. `sent` and `begun` are those
+    of `CallFailed`.
     """
     failure = _failure(error, sent=sent, begun=begun)
     failure.code, failure.message = secrets.masked(failure.code), secrets.masked(failure.message)
@@ -32,7 +32,7 @@ def call_failed(error: Exception, secrets: Secrets, *, sent: bool, begun: bool) 
 def reply_failed(
     reply: httpx2.Response, message: str, code: str = "bad_reply", *, envelope: bool = False
 ) -> CallFailed:
-    """The failure of a call whose reply can't be used, or reports an error."""
+    """Return the failure for a reply that can't be used or that reports an error."""
     return CallFailed(
         code,
         message,
@@ -44,7 +44,7 @@ def reply_failed(
 
 
 def plain(error: BaseException) -> str:
-    """An exception's message on one line, without a full stop; its type if it has none."""
+    """Return an exception's message on one line without a full stop, or else its type."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
@@ -58,7 +58,7 @@ def _failure(error: Exception, *, sent: bool, begun: bool) -> CallFailed:
         return CallFailed(code, "the request timed out", sent=sent, begun=begun)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
     if isinstance(error, httpx2.TransportError):
-        cause = error  # of a body that the SDK leaves to be read
+        cause = error  # raised by reading a body, which the SDK doesn't do itself
     if cause is None:
         return CallFailed("client_error", _with_type(error), sent=sent)
     unconnected = isinstance(cause, httpx2.ConnectError) or not sent
@@ -67,10 +67,10 @@ def _failure(error: Exception, *, sent: bool, begun: bool) -> CallFailed:
 
 
 def _status_failure(reply: httpx2.Response) -> CallFailed:
-    """The failure that an error reply reports, whatever its body is.
+    """Return the failure for an error reply with any kind of body.
 
-    The API's envelope is `{"error": {…}}`; others send `{"error": "…"}`, `{"detail": …}`, a text
-    or a page.
+    The API's envelope is `{"error": {…}}`. Other servers send `{"error": "…"}`, `{"detail": …}`,
+    plain text or an HTML page.
     """
     try:
         document = read_json(reply.content)
@@ -91,7 +91,7 @@ def _status_failure(reply: httpx2.Response) -> CallFailed:
     elif location := reply.headers.get("location"):
         message = f"{message}: redirected to {location}"
     elif detail:
-        message = f"{message}, with a page that is not the API's"
+        message = f"{message}: the reply is not an API error"
     if envelope and isinstance(param, str) and param not in message:
         message = f"{message} (field: {param})"
     code = f"http_{reply.status_code}" if code in (None, "") else str(code)
@@ -99,7 +99,7 @@ def _status_failure(reply: httpx2.Response) -> CallFailed:
 
 
 def _retry_after(headers: httpx2.Headers) -> str | None:
-    """The `Retry-After` header; the API's own, in milliseconds, is more exact."""
+    """Return `Retry-After`, or the API's `Retry-After-Ms` in seconds, which is more exact."""
     milliseconds = headers.get("retry-after-ms", "").strip()
     if milliseconds[:15].isdecimal():
         return str(int(milliseconds[:15]) / 1000)

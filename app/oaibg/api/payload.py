@@ -1,4 +1,4 @@
-"""What the API answered: the bytes as they came, and the few keys that are read from them."""
+"""The payload of a reply: the bytes as received, and the few keys that oaibg reads."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from oaibg.base.json_text import objects, read_json
 from oaibg.base.text import utf8
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
-"""The statuses that a response keeps. `expired` is a batch's, and other servers'."""
+"""The statuses that never change. Only batches, and other servers, use `expired`."""
 
 RUNNING = frozenset({"queued", "in_progress", "validating", "finalizing", "cancelling"})
-"""The statuses that change; the last three are a batch's."""
+"""The statuses of a running job. Only batches use the last three."""
 
 _NAME_LENGTH = 1000
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
 
 
 def is_batch_id(text: str) -> bool:
-    """Whether an id is a batch's, which has paths of its own at the API."""
+    """Whether an ID names a batch; batches have their own paths in the API."""
     return text.startswith("batch_")
 
 
 def is_response_id(text: str) -> bool:
-    """Whether a text can be a response's id: what servers send, and a path can carry."""
+    """Whether a text has the form of the IDs that servers send, and is safe in a URL path."""
     return _RESPONSE_ID.fullmatch(text) is not None and text.strip(".") != ""
 
 
 class Payload:
-    """A response object of the API, or a batch.
+    """A response or batch object of the API.
 
-    Unknown keys and item types are kept: `raw`, the body as it was received, is what files hold,
-    `data` what events show. Raises `ValueError` if `read_json` reads no object.
+    Unknown keys and item types are kept. Files contain `raw`, the body as received; events contain
+    `data`. Raises `ValueError` if the body is not a JSON object that `read_json` accepts.
     """
 
     def __init__(self, raw: bytes, request_id: str | None = None) -> None:
@@ -46,33 +46,33 @@ class Payload:
         self.request_id = request_id
         sent = data.get("id")
         self.id = str(sent) if type(sent) is int else _text(sent) or None
-        """None if it is neither a text nor an integer."""
+        """None if the server's ID is neither a string nor an integer."""
         self.status = _text(data.get("status"), _NAME_LENGTH)
-        """As the server spells it; like the model, None if it is not a text."""
+        """As the server spells it. The status and the model are None if they are not strings."""
         self.ended = self.status in TERMINAL
         self.model = _text(data.get("model"), _NAME_LENGTH)
 
     @classmethod
     def of(cls, data: dict[str, Any], request_id: str | None = None) -> Self:
-        """The payload of an object that was parsed before; `raw` is made from it."""
+        """Return the payload of an object that is already parsed; `raw` is its JSON."""
         return cls(json.dumps(data).encode(), request_id)
 
     @property
     def succeeded(self) -> bool:
-        """Whether it completed; of a batch, whether no request failed either."""
+        """Whether the job completed. A batch succeeds only if none of its requests failed."""
         counts = self.object("request_counts") or {}
         return self.status == "completed" and not counts.get("failed")
 
     @property
     def is_whole(self) -> bool:
-        """Whether the job has ended, and its output is there."""
+        """Whether the job has ended and its output is present."""
         return self.ended and isinstance(self.data.get("output"), list)
 
     def object(self, key: str) -> dict[str, Any] | None:
-        """The object at `key`; None if there is none. An error may be given as a text."""
+        """Return the object at `key`, or None. An `error` may also be a string."""
         value = self.data.get(key)
         if key == "error" and value is None:
-            # A batch that could not begin has a list of errors.
+            # A batch that failed validation has a list of errors.
             value = next(iter(objects((self.object("errors") or {}).get("data"))), None)
         if isinstance(value, str) and key == "error":
             return {"code": None, "message": value}
@@ -80,7 +80,7 @@ class Payload:
 
     @cached_property
     def text(self) -> str:
-        """All `output_text` parts of all messages joined, as the SDK's `output_text` does."""
+        """The joined `output_text` parts of all messages, like the SDK's `output_text`."""
         return "".join(
             part["text"]
             for item in objects(self.data.get("output"))
@@ -91,5 +91,5 @@ class Payload:
 
 
 def _text(value: object, length: int | None = None) -> str | None:
-    """A text's first characters, without lone surrogates; None for anything else."""
+    """Return the first characters of a string without lone surrogates; None for other types."""
     return utf8(value[:length]).decode() if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""What must never be shown, and how it is masked."""
+"""Masking of secrets in everything that is printed, logged or stored."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import os
 import re
 
 _MIN_LENGTH = 12
-"""Characters from which a key, or a part of a header's value, is a secret: the keys of local
-servers are words such as `any`."""
+"""A key or a part of a header's value is a secret from this length on, in characters: the keys of
+local servers are words such as `any`."""
 
 _MAX_SHOWN = 1000
-"""Characters of a masked text that are kept."""
+"""Maximum number of characters of a masked text."""
 
 
 class Secrets:
-    """The secrets of one client: the key, private header values, credentials in URLs."""
+    """The secrets of one client: API key, private header values and credentials in URLs."""
 
     def __init__(self, api_key: str) -> None:
         self._secrets = _credentials()
         self.add(api_key)
 
     def add(self, value: str) -> None:
-        """Add a header's value, whole and in its parts: `Token key=…` has the key as a part."""
+        """Add a header's value and each part of it: in `Token key=…` only a part is the key."""
         parts = {value, *re.split(r"[^A-Za-z0-9_.+/~-]+", value)}
         self._secrets |= {part for part in parts if len(part) >= _MIN_LENGTH}
 
     def masked(self, text: str) -> str:
-        """A text with `***` for every secret, cut after 1,000 characters."""
+        """Return a text with `***` for every secret, cut after 1,000 characters."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         text = mask_credentials(text)
         return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
     def mask_log(self) -> None:
-        """Mask all that is logged from now on: `OPENAI_LOG=debug` logs what servers send."""
+        """Mask all later log records: with `OPENAI_LOG=debug` they contain replies."""
         for handler in logging.getLogger().handlers:
             handler.addFilter(self._mask_record)
 
@@ -44,12 +44,12 @@ class Secrets:
 
 
 def mask_credentials(text: str) -> str:
-    """A text with `***` for the user and password of every URL in it."""
+    """Return a text with `***` for the user and password of every URL in it."""
     return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 def _credentials() -> set[str]:
-    """The credentials in the URLs of the API and the proxies, in every form they are sent in."""
+    """Return the credentials in the base URL and the proxy URLs, in every form that is sent."""
     from base64 import b64encode
     from urllib.parse import unquote
     from urllib.request import getproxies_environment

@@ -1,4 +1,4 @@
-"""A job's events, as a server sends them."""
+"""A job's stream events as the server sends them."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _CLOSE_SECONDS = 0.5
 
 
 class EventStream:
-    """An open stream; the real one of the protocol `Stream`.
+    """An open stream; implements the protocol `Stream`.
 
-    Of `reply` the head has arrived; `exchange` turns exceptions of reading on into `CallFailed`.
+    The head of `reply` has arrived. `exchange` turns exceptions of later reads into `CallFailed`.
     """
 
     def __init__(
         self, reply: httpx2.Response, exchange: Callable[[], AbstractAsyncContextManager[object]]
     ) -> None:
-        # An event of any size: the last one has the whole output.
+        # No size limit: the last event contains the whole output.
         self._events = aiter(httpx2.EventSource(reply, max_event_size=None))
         self._reply, self._exchange = reply, exchange
         self._returned: StreamEvent | None = None
 
     async def next(self) -> StreamEvent | None:
-        """The next event; None at the end. Raises `CallFailed` if the stream breaks off."""
+        """Return the next event, or None at the end; raises `CallFailed` if the stream breaks."""
         if self._returned is not None:
             event, self._returned = self._returned, None
             return event
@@ -44,20 +44,20 @@ class EventStream:
             return None if sent is None else StreamEvent(sent.event, sent.data)
 
     def give_back(self, event: StreamEvent) -> None:
-        """Let `next` return this event once more."""
+        """Make `next` return this event again."""
         self._returned = event
 
     async def close(self) -> None:
-        """Close the connection; nobody may be waiting in `next`."""
-        with suppress(Exception):  # it is of no use any more, however it ends
+        """Close the connection. No call of `next` may be pending."""
+        with suppress(Exception):  # the stream is not needed any more
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._reply.aclose()
 
 
 class StreamEvent:
-    """One event. Nothing here raises, whatever the data are; what can't be read is None.
+    """One event. Invalid data never raise; values that can't be read are None.
 
-    `name` is for servers whose data have no type; `text`, the data, may have 100 MB.
+    `name` is the type if a server's data have none. `text`, the data, may have 100 MB.
     """
 
     def __init__(self, name: str, text: str) -> None:
@@ -68,14 +68,14 @@ class StreamEvent:
 
     @cached_property
     def payload(self) -> Payload | None:
-        """The event's `response`, with its bytes as they were sent."""
+        """The event's `response` with its bytes as sent; None if it has none."""
         try:
             return Payload(self._response.encode("utf-8", "replace"))
         except ValueError:
             return None
 
     def get(self, key: str) -> Any:
-        """The value at a key, except for `response`; None if there is none."""
+        """Return the value of any key except `response`; None if there is none."""
         return self._members.get(key)
 
 
@@ -84,7 +84,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 def _members(text: str) -> tuple[dict[str, Any], str]:
-    """An object's members, up to what can't be read, and the exact text of its `response`."""
+    """Return an object's members up to the first syntax error, and the text of `response`."""
     members: dict[str, Any] = {}
     response, end = "", 0
     with suppress(ValueError, RecursionError):

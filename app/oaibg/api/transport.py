@@ -1,4 +1,4 @@
-"""How calls travel: the SDK's clients, and how far each call has come."""
+"""The SDK's clients, and how far each call has got: sent, reply begun, failed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from oaibg.api.calls import Hook
 
 REPLY_BYTES_MAX = 1 << 30
-"""Bytes that a reply may have, unpacked, if it is read into memory."""
+"""Maximum size of a reply that is read into memory, in decompressed bytes."""
 
 CONNECT_TIMEOUT = 10.0
 PIECE_BYTES = 1 << 20
 
 Use = Literal["creating", "reading", "listening"]
-"""A client each: for what must not be sent twice, for most other calls, and for streams, which keep
-their connections for as long as their jobs run."""
+"""Each use has its own client: requests that must not be sent twice, most other calls, and streams,
+which keep their connections as long as their jobs run."""
 
 _KEEPALIVE_SECONDS: dict[Use, float] = {"creating": 0, "reading": 75, "listening": 75}
-"""A kept connection may be closing as a create goes out; a POST that fails then may have arrived.
-75 s is longer than the usual poll interval: httpx2's default of 5 s would connect for each poll."""
+"""A create never reuses a connection: if the server is closing it, the POST fails but may have
+arrived. 75 s is longer than the usual poll interval; httpx2's 5 s would always reconnect."""
 
 _ENVIRONMENT_HINT = (
     "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
@@ -49,35 +49,34 @@ _PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainle
 
 
 class Transport:
-    """The SDK's clients for one base URL, each made when it is first used."""
+    """The SDK's clients for one base URL, each created when it is first used."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self.secrets = Secrets(api_key)
         self.secrets.mask_log()
         self._base_url, self._api_key = base_url, api_key
-        self._made: dict[Use, openai.AsyncOpenAI] = {}
+        self._clients: dict[Use, openai.AsyncOpenAI] = {}
 
     @asynccontextmanager
     async def exchange(
         self, use: Use, timeout: float | None, on_sending: Hook | None = None, bounded: bool = True
     ) -> AsyncIterator[openai.AsyncOpenAI]:
-        """The context of one call, or of reading on in its stream, and the client to make it with.
+        """The context of one call or of one read of a stream; provides the client to use.
 
-        It takes at most `timeout` seconds, and turns every exception into `CallFailed`, but for
-        those of `own_code`. `on_sending` is that of `Calls`; `bounded` is false for a reply that
-        is not read into memory.
+        It takes at most `timeout` seconds and turns all exceptions except those of `own_code` into
+        `CallFailed`. `on_sending` is as in `Calls`; `bounded` limits the reply's size.
 
         Raises:
             AuthRefused: the SDK refuses the key.
-            UsageError: no request can be made with this environment.
+            UsageError: the environment variables don't allow any request.
         """
-        sdk = self._made.get(use) or self._sdk(use)
+        sdk = self._clients.get(use) or self._sdk(use)
         exchange = _Exchange(on_sending, bounded=bounded)
         token = _exchange.set(exchange)
         try:
             async with asyncio.timeout(timeout):
                 yield sdk
-        except Exception as error:  # noqa: BLE001 - `call_failed` says why none is let through
+        except Exception as error:  # noqa: BLE001 - `call_failed` explains why
             if exchange.own_error is not None:
                 raise exchange.own_error from None
             failure = call_failed(error, self.secrets, sent=exchange.sent, begun=exchange.begun)
@@ -87,7 +86,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections."""
-        for sdk in self._made.values():
+        for sdk in self._clients.values():
             await sdk.close()
 
     def _sdk(self, use: Use) -> openai.AsyncOpenAI:
@@ -103,45 +102,45 @@ class Transport:
                 verify=self._tls,
                 timeout=timeouts,
                 limits=limits,
-                # httpx2 has to look after a proxy itself.
+                # Only httpx2's own pool supports proxies.
                 transport=None if proxied else Connections(connect),
                 headers={"accept-encoding": "gzip"},
-                follow_redirects=False,  # the second server might be another one
+                follow_redirects=False,  # never send the key to a different server
                 event_hooks={"request": [_before_request], "response": [_begin_reply]},
             )
             sdk = openai.AsyncOpenAI(
                 api_key=self._api_key,
                 base_url=self._base_url,
                 timeout=timeouts,
-                max_retries=0,  # there is one retry policy, and it is ours
+                max_retries=0,  # oaibg has its own retry policy
                 http_client=client,
             )
         except openai.OpenAIError as error:
             raise AuthRefused(str(error), code="client", outcome="not_created") from error
         except (ImportError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
-            # UnicodeError and ssl.SSLError are among these.
+            # These include UnicodeError and ssl.SSLError.
             message = f"{mask_credentials(plain(error))} ({type(error).__name__})"
             raise _unusable(message) from error
         self._check_headers(sdk.default_headers)
-        self._made[use] = sdk
+        self._clients[use] = sdk
         return sdk
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return httpx2.create_ssl_context()  # reading the certificates takes some 50 ms
+        return httpx2.create_ssl_context()  # reading the certificates takes about 50 ms
 
     def _check_headers(self, headers: dict[str, str | openai.Omit]) -> None:
-        """Refuse what can't be sent; what may be private is a secret from now on."""
+        """Reject headers that can't be sent, and mask the values of those that may be private."""
         for name, value in headers.items():
             if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(str(value))):
-                raise _unusable(f"the header {name[:99]!a} can't be sent")
+                raise _unusable(f"the header {name[:99]!a} has an invalid name or value")
             if not name.lower().startswith(_PUBLIC_HEADERS):
                 self.secrets.add(str(value))
 
 
 @contextmanager
 def own_code() -> Iterator[None]:
-    """Run code of ours inside of a call: its exceptions leave the exchange as they are."""
+    """Run our own code inside a call: `exchange` raises its exceptions unchanged."""
     try:
         yield
     except Exception as error:
@@ -150,12 +149,12 @@ def own_code() -> Iterator[None]:
 
 
 class _Exchange:
-    """How far one call has come."""
+    """How far one call has got."""
 
     def __init__(self, on_sending: Hook | None, *, bounded: bool) -> None:
         self.on_sending, self.bounded = on_sending, bounded
         self.sent = on_sending is None
-        """Whether the request may have reached the server; it matters for a create only."""
+        """Whether the request may have reached the server; only relevant for a create."""
         self.begun = False
         """Whether the reply's head has arrived."""
         self.own_error: Exception | None = None
@@ -166,15 +165,15 @@ _exchange: ContextVar[_Exchange] = ContextVar("exchange")
 
 def _unusable(problem: str) -> UsageError:
     return UsageError(
-        f"The client can't be set up: {problem}.", hint=_ENVIRONMENT_HINT, outcome="not_created"
+        f"The API client can't be set up: {problem}.", hint=_ENVIRONMENT_HINT, outcome="not_created"
     )
 
 
 async def _before_request(request: httpx2.Request) -> None:
-    """Await a create's `on_sending` when the request's first byte is about to be written.
+    """Await a create's `on_sending` just before the request's first byte is written.
 
-    Refused connections, DNS, connect timeouts and TLS failures never come that far. A tunnel's
-    CONNECT carries the same extension, and is not the request.
+    Refused connections, connect timeouts, and DNS and TLS failures happen earlier. The CONNECT of a
+    proxy's tunnel has the same trace extension, but is not the request.
     """
     exchange = _exchange.get()
     if (on_sending := exchange.on_sending) is None:
@@ -190,7 +189,7 @@ async def _before_request(request: httpx2.Request) -> None:
 
 
 async def _begin_reply(reply: httpx2.Response) -> None:
-    """Note that a reply's head has arrived, and bound what follows."""
+    """Note that a reply's head has arrived, and limit the size of its body."""
     exchange = _exchange.get()
     exchange.begun = True
     length = reply.headers.get("content-length", "")
@@ -202,24 +201,24 @@ async def _begin_reply(reply: httpx2.Response) -> None:
         pieces = aiter(reply.stream)
         for encoding in reversed(encodings):
             if encoding != "identity":
-                pieces = _unpacked(pieces, encoding)
+                pieces = _decompressed(pieces, encoding)
         reply.stream = Body(_bounded(pieces, exchange), reply.stream.aclose)
 
 
 async def _bounded(pieces: AsyncIterator[bytes], exchange: _Exchange) -> AsyncIterator[bytes]:
-    """A body whose size is limited if it is read into memory."""
+    """Yield a body; raise `CallFailed` if it is read into memory and too large."""
     size = 0
     async for piece in pieces:
         size += len(piece)
         if exchange.bounded and size > REPLY_BYTES_MAX:
-            raise CallFailed("reply_too_large", f"the reply is over {REPLY_BYTES_MAX:,} bytes")
+            raise CallFailed("reply_too_large", f"the reply exceeds {REPLY_BYTES_MAX:,} bytes")
         yield piece
 
 
-async def _unpacked(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """A body in small pieces: one small piece of a packed body may unpack to a large one."""
+async def _decompressed(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Decompress a body in small pieces: a few compressed bytes may expand to very many."""
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        message = f"the reply is packed as {encoding!a}, which nobody asked for"
+        message = f"the reply has the unsupported content encoding {encoding!a}"
         raise CallFailed("bad_reply", message)
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
     async for packed in pieces:

@@ -1,1 +1,1 @@
-"""Small things that every other folder may use, and that use none."""
+"""Small helpers. Every other folder may import them; they import no other folder."""

@@ -1,4 +1,4 @@
-"""The time: a protocol, so that tests own it, and the system's clock."""
+"""The clock as a protocol, and the system's clock."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time, so that tests can replace it."""
+    """Time and randomness, as a protocol so that tests can replace them."""
 
     def now(self) -> float:
-        """Unix time in seconds."""
+        """Return the Unix time in seconds."""
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards."""
+        """Return seconds that never go backwards."""
 
     def random(self) -> float:
-        """A random number in [0, 1), for jitter."""
+        """Return a random number in [0, 1), for jitter."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait; other tasks run even if `seconds` is 0."""
 
     def block(self, seconds: float) -> None:
-        """Wait in code that runs on no event loop."""
+        """Wait outside the event loop."""
 
 
 class RealClock:

@@ -1,4 +1,4 @@
-"""Saving a file so that it has its old content or its new, never half of it."""
+"""Atomic file writes: a file has its old content or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import stat
 from contextlib import suppress
 
 TEMPORARY = ".oaibg.*.tmp"
-"""The names of half-written files; kill -9 can leave one behind."""
+"""The names of incomplete files. SIGKILL can leave one behind."""
 
 
 def save(path: str, data: bytes, *, private: bool = False) -> None:
-    """Write `data` to `path` durably: a temporary file beside it, synced, then renamed over it.
+    """Write `data` to `path` durably: to a temporary file in its folder, synced and then renamed.
 
-    The folder must exist. A symbolic link is followed. An existing file keeps its mode, and a new
-    one takes its mode from the umask; with `private`, only the owner can read it. A device or a
-    pipe is written to directly; after an `OSError` at anything else, nothing has changed.
+    The folder must exist. Symbolic links are followed. An existing file keeps its mode and a new
+    file gets its mode from the umask; with `private`, only the owner can read the file. Devices and
+    pipes are written to directly. For regular files, an `OSError` means that nothing changed.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116
@@ -54,7 +54,7 @@ def _umask() -> int:
 
 
 def sync_folder(folder: str) -> None:
-    """Make a rename durable; some file systems can't, and the file is whole anyway."""
+    """Make a rename durable. Some file systems can't; the file is complete anyway."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

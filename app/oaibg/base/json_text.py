@@ -1,4 +1,4 @@
-"""JSON that others wrote, read safely, and JSON lines of our own."""
+"""Safe reading of a server's JSON, and writing of JSON lines."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from oaibg.base.record import Record
 
 DEPTH = 200
-"""Levels of nesting that are read: some readers of the lines would accept no more."""
+"""Maximum nesting of JSON; some consumers of our lines may not read deeper JSON."""
 
 
 def read_json(raw: bytes) -> Any:
-    """The value of a JSON text that a server wrote, in UTF-8, UTF-16 or UTF-32.
+    """Parse a server's JSON in UTF-8, UTF-16 or UTF-32.
 
-    Numbers that JSON or Python can't represent become null: NaN, Infinity, 1e999, and integers of
-    thousands of digits. Raises `ValueError` if it is not JSON, or is nested deeper than `DEPTH`.
+    Numbers that JSON or Python can't represent become None: NaN, Infinity, 1e999, and integers of
+    thousands of digits. Raises `ValueError` for invalid JSON, or nesting deeper than `DEPTH`.
     """
     try:
         value = json.loads(raw, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
@@ -39,7 +39,7 @@ def is_deep(value: Any) -> bool:
 
 
 def value_at(data: object, *path: str) -> Any:
-    """The value at a path of keys in JSON objects; None if there is none."""
+    """Return the value at a path of keys in nested JSON objects, or None."""
     value: Any = data
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -47,12 +47,12 @@ def value_at(data: object, *path: str) -> Any:
 
 
 def objects(value: object) -> list[dict[str, Any]]:
-    """The objects in a JSON array; an empty list if it is not an array."""
+    """Return the objects in a JSON array; an empty list for any other value."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def json_line(value: dict[str, Any]) -> bytes:
-    """A compact line of ASCII JSON."""
+    """Return a compact line of ASCII JSON."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=Record.values)
     return text.encode() + b"\n"
 
@@ -65,5 +65,5 @@ def _float(digits: str) -> float | None:
 def _int(digits: str) -> int | None:
     try:
         return int(digits)
-    except ValueError:  # more digits than Python reads
+    except ValueError:  # more digits than Python parses
         return None

@@ -1,8 +1,8 @@
-"""Frozen records that cost nothing at start-up.
+"""Frozen records that don't slow down start-up.
 
-A frozen `dataclasses.dataclass` takes about a millisecond to create, because it compiles its
-methods; for thirty of them that is most of the time until the first line of output. A `Record`
-looks the same to its users and to the type checker (PEP 681), and takes about ten microseconds.
+A frozen `dataclasses.dataclass` takes about a millisecond to define, because it compiles its
+methods; thirty of them would take most of the time until the first line of output. A `Record` works
+the same for its users and the type checker (PEP 681), and takes about ten microseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Record:
-    """Base of the frozen, keyword-only records; fields are the class's annotations, in order.
+    """Base class of frozen, keyword-only records; the class's annotations are the fields.
 
     Raises `TypeError` for a missing or unknown field, and `AttributeError` on assignment.
     """
@@ -53,9 +53,9 @@ class Record:
         return f"{type(self).__name__}({inside})"
 
     def values(self) -> dict[str, Any]:
-        """The fields and their values, in the order in which they were declared."""
+        """Return the fields and their values in the order of declaration."""
         return {name: getattr(self, name) for name in self.fields}
 
     def but(self, **changes: Any) -> Self:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return type(self)(**{**self.values(), **changes})

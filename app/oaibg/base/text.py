@@ -1,15 +1,15 @@
-"""Text from elsewhere, made safe to print and to encode."""
+"""Untrusted text, made safe to print and to encode."""
 
 from __future__ import annotations
 
 import time
 import unicodedata
 
-_KEPT = frozenset("\n\t\u200c\u200d")  # the last two join letters and emoji, and steer nothing
+_KEPT = frozenset("\n\t\u200c\u200d")  # the last two only join letters and emoji
 
 
 def inert(text: str) -> str:
-    """The text with whatever could steer a terminal or reorder the line escaped.
+    """Escape all characters that could control a terminal or reorder a line.
 
     These are control characters, bidirectional marks and lone surrogates; line ends and tabs stay.
     """
@@ -19,12 +19,12 @@ def inert(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text made inert, on one line: it can't pass for a line of this program."""
+    """Make a text inert and put it on one line, so that it can't imitate lines of oaibg."""
     return inert(" ".join(text.split("\n")).replace("\t", " "))
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether there are lone surrogates, for which UTF-8 has no bytes."""
+    """Whether the text contains lone surrogates, which UTF-8 can't encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -33,14 +33,14 @@ def has_surrogates(text: str) -> bool:
 
 
 def utf8(text: str) -> bytes:
-    """The text in UTF-8; lone surrogates become U+FFFD."""
+    """Encode the text in UTF-8; lone surrogates become U+FFFD."""
     if has_surrogates(text):
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.encode()
 
 
 def timestamp(seconds: float) -> str:
-    """Unix seconds as ISO 8601 in UTC, with milliseconds and `Z`."""
+    """Format Unix seconds as ISO 8601 in UTC, with milliseconds and `Z`."""
     whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 

@@ -1,1 +1,1 @@
-"""Events in, lines on stdout and stderr out."""
+"""Turns events into lines on stdout and stderr."""

@@ -1,4 +1,4 @@
-"""Renderers for programs: JSON lines, and raw text. They know only events, and decide nothing."""
+"""Renderers for programs: JSON lines and raw text. They only format events."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Renderer(Protocol):
-    """Shows events to whoever runs the command."""
+    """Shows events to the user."""
 
     def write(self, event: events.Event) -> None:
-        """Show one event, now.
+        """Show one event at once.
 
         Raises:
             StdoutGone: stdout is closed or full.
@@ -26,12 +26,12 @@ class Renderer(Protocol):
 
 
 class JsonLines:
-    """One compact ASCII JSON object a line; an error is printed on stderr, too, for people.
+    """Writes each event as a line of compact ASCII JSON, and prints errors to stderr as well.
 
     Args:
         stdout: takes the lines.
         now: returns the timestamp of a line.
-        several: whether the run is over several jobs, so that each line has a `custom_id`.
+        several: whether the run has several jobs; each line then has a `custom_id`.
     """
 
     def __init__(self, stdout: Stdout, now: Callable[[], str], *, several: bool = False) -> None:
@@ -45,17 +45,17 @@ class JsonLines:
 
 
 class RawText:
-    """The answer's text alone on stdout; everything else as prose on stderr."""
+    """Writes only the output text to stdout, and all messages to stderr."""
 
     def __init__(self, stdout: Stdout) -> None:
         self._stdout = stdout
 
     def write(self, event: events.Event) -> None:
-        """Write the text, or the notice."""
+        """Write the text or the message."""
         match event:
             case events.OutputText():
                 if has_surrogates(event.text):
-                    prose("Warning: the text has lone surrogates; they are U+FFFD here.")
+                    prose("Warning: The text contains lone surrogates, printed as U+FFFD.")
                 self._stdout.write(utf8(event.text))
             case events.OutputTextMissing():
                 prose(f"The response has no output text; its status is {event.status}.")

@@ -1,4 +1,4 @@
-"""Unbuffered writing to stdout and stderr, without waiting too long for a reader."""
+"""Unbuffered writes to stdout and stderr that don't wait too long for a reader."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from oaibg.base.text import inert
 from oaibg.contract.errors import ExitCode, StdoutGone
 
 _STALL = 0.25
-"""Seconds without room to write after which nobody counts as reading."""
+"""Seconds without space in the pipe after which oaibg assumes that nobody reads."""
 
 
 class Stdout:
-    """File descriptor 1, written to directly: what was written is out, whatever comes next."""
+    """File descriptor 1 without a buffer: written lines survive any end of the process."""
 
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self.give_up: int | None = None
-        """The exit code to end with if nobody reads; a signal sets it."""
+        """The exit code if nobody reads; a signal sets it."""
 
     def is_ready(self) -> bool:
         """Whether a line can be written at once."""
         with suppress(OSError):
             return bool(select.select([], [self._descriptor], [], 0)[1])
-        return True  # `write` raises what is wrong
+        return True  # `write` raises the error
 
     def write(self, data: bytes) -> None:
-        """Write all of it.
+        """Write all data.
 
         Raises:
-            StdoutGone: 141 if the reader closed it, 9 if it is full.
+            StdoutGone: with exit code 141 if the reader closed stdout, 9 if the disk is full.
         """
         rest = memoryview(data)
         try:
@@ -48,13 +48,13 @@ class Stdout:
 
 
 def write_some(descriptor: int, data: memoryview) -> int | None:
-    """Write as much as fits at once; returns how many bytes, or None if nobody reads.
+    """Write as much as possible at once; returns the number of bytes, or None if nobody reads.
 
-    PIPE_BUF bytes never block on a pipe that is ready; a write that blocked would hold a signal up
-    for as long as nobody reads. Some pipes do not block at all.
+    Up to PIPE_BUF bytes never block on a pipe that is ready. A blocked write would delay signals
+    until someone reads. Some pipes are non-blocking.
 
     Raises:
-        OSError: the descriptor is closed, or what it leads to is gone or full.
+        OSError: the descriptor is closed, the reader has closed the pipe, or the disk is full.
     """
     if not select.select([], [descriptor], [], _STALL)[1]:
         return None
@@ -64,7 +64,7 @@ def write_some(descriptor: int, data: memoryview) -> int | None:
 
 
 def prose(text: str) -> None:
-    """Print a line for people on stderr, with nothing in it that controls a terminal."""
-    with suppress(OSError):  # no job needs stderr
+    """Print a message to stderr, with terminal control characters escaped."""
+    with suppress(OSError):  # a job must not fail because of stderr
         sys.stderr.write(f"{inert(text)}\n")
         sys.stderr.flush()

@@ -1,1 +1,1 @@
-"""What outlives the process: intents, ids, job keys, results. The only user of SQLite."""
+"""The local state: intents, IDs, job keys and results. Only this folder uses SQLite."""

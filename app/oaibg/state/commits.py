@@ -1,4 +1,4 @@
-"""Reading and writing the state with patience, and the writes of many jobs together."""
+"""Retries while another process writes to the state, and combined writes of many jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COMMIT_INTERVAL = 0.02
 
 
 async def patiently(call: Callable[[], T], clock: Clock) -> T:
-    """Read or write the state, or raise `StateError`; try again while another process writes."""
+    """Read or write the state; retry while another process writes. Raises `StateError`."""
     patience = _Patience(clock)
     while True:
         try:
@@ -30,7 +30,7 @@ async def patiently(call: Callable[[], T], clock: Clock) -> T:
 
 
 def patiently_blocking(call: Callable[[], T], clock: Clock) -> T:
-    """As `patiently`, in code that runs on no event loop."""
+    """Like `patiently`, for code outside the event loop."""
     patience = _Patience(clock)
     while True:
         try:
@@ -40,16 +40,16 @@ def patiently_blocking(call: Callable[[], T], clock: Clock) -> T:
 
 
 class _Patience:
-    """For how long each kind of busy state is worth another try."""
+    """How long to retry for each kind of busy state."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since: dict[type[StateBusyError], float] = {}
 
     def interval(self, busy: StateBusyError) -> float:
-        """Seconds until the next try; raises the error if it has come for too long."""
+        """Return the seconds until the next attempt; raises the error if its patience is over."""
         now = self._clock.monotonic()
-        if type(busy) is not StateBusyError:  # the state could be read: its patience begins anew
+        if type(busy) is not StateBusyError:  # the state could be read: restart its own patience
             self._since.pop(StateBusyError, None)
         if now >= self._since.setdefault(type(busy), now) + busy.patience:
             raise busy
@@ -57,10 +57,10 @@ class _Patience:
 
 
 class Commits:
-    """Writes of many jobs to the state, which go out as few transactions.
+    """Combines the state writes of many jobs into few transactions.
 
-    Each transaction costs a disk sync. Writes that come soon after the last one wait a moment, and
-    are committed together; each writer learns when its own write is on the disk.
+    Each transaction costs a disk sync. Writes soon after the last transaction wait a moment and
+    are committed together. Each writer returns when its own write is on the disk.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -70,10 +70,10 @@ class Commits:
         self._flushing: asyncio.Task[None] | None = None
 
     async def write(self, write: Callable[[], T]) -> T:
-        """Do a write, perhaps with others; returns what it returns, or raises `StateError`.
+        """Run `write` in a transaction and return its result; raises `StateError`.
 
-        It may be done although its outcome is an error, or the caller is cancelled: what it
-        changes elsewhere than in the state has to wait for the outcome.
+        `write` may run even if this raises or is cancelled, so it must only change the state. The
+        caller makes all other changes after this returns.
         """
         import asyncio
 
@@ -86,19 +86,19 @@ class Commits:
     async def _flush(self) -> None:
         clock = self._clock
         await clock.sleep(max(self._last + _COMMIT_INTERVAL - clock.monotonic(), 0.0))
-        waiting = [one for one in self._waiting if not one[1].done()]  # but the cancelled ones
+        waiting = [one for one in self._waiting if not one[1].done()]  # skip cancelled writers
         self._waiting, self._flushing = [], None
         writes = [write for write, _ in waiting]
         try:
             results = await patiently(lambda: self._store.together(writes), clock)
-        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it
+        except Exception as error:  # noqa: BLE001 - every writer must get the error
             results = [error] * len(waiting)
         self._last = clock.monotonic()
         for (_, outcome), result in zip(waiting, results, strict=True):
             if outcome.done():
                 continue  # cancelled
             if isinstance(result, StateError):
-                # A copy for each writer: what is known of its job may be added to the message.
+                # A copy for each writer, because callers extend the message.
                 result = type(result)(result.code, result.message)  # noqa: PLW2901
             if isinstance(result, Exception):
                 outcome.set_exception(result)

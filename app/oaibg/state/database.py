@@ -1,4 +1,4 @@
-"""The state's database file: opening it, its locks, and what can be wrong with it."""
+"""The state's database file: opening, locks, transactions and errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _CHECKED_BYTES = 4 << 20
 
 
 class StateError(Exception):
-    """The state can't be used; `code` is the code of the warning or error that reports it."""
+    """The state can't be used. `code` is the code of the warning or error that reports this."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code, self.message = code, message
 
     def extend(self, text: str) -> None:
-        """Add to the message what else is known."""
+        """Append a text to the message."""
         self.message += text
 
 
@@ -38,22 +38,22 @@ class StateBusyError(StateError):
     """Another process is writing; the same call may succeed in a moment."""
 
     patience, interval = 5.0, 0.03
-    """Seconds for which the call is worth repeating, and between two calls."""
+    """Seconds for which to repeat the call, and seconds between two calls."""
 
 
 class KeyBusyError(StateBusyError):
-    """Another process is submitting this job key; its job is known in a moment."""
+    """Another process is submitting this job key; the job will be known in a moment."""
 
     patience, interval = 10.0, 0.1
 
 
 def open_database(folder: Path | None) -> sqlite3.Connection:
-    """Open the state of a folder, created if missing; for None, one that ends with this process.
+    """Open the state in a folder, which is created if missing; None opens one in memory.
 
     Raises:
-        StateError: `state_newer` (the file is left alone), or `state_corrupt` (the file was set
-            aside under another name; opening again creates a new one).
-        sqlite3.Error, OSError: anything else; `translated` turns these into `StateError`.
+        StateError: `state_newer` (the file is not changed), or `state_corrupt` (the file was
+            renamed; opening again creates a new one).
+        sqlite3.Error, OSError: all other errors; `translated` turns these into `StateError`.
     """
     if folder is None:
         db = sqlite3.connect(":memory:", isolation_level=None)
@@ -62,20 +62,20 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / FILE
     with suppress(FileExistsError):
-        # SQLite fills an empty file. One that exists is never opened here: closing it again would
-        # drop SQLite's locks.
+        # Create an empty file with this mode for SQLite to fill. An existing file is never opened
+        # here, because closing it would release SQLite's locks.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         return _opened(path)
     except sqlite3.Error as error:
         if _is_corrupt(error) and (aside := _put_aside(path)) is not None:
-            message = f"The state in {path} can't be read ({error}); it is now {aside}."
+            message = f"Can't read the local state in {path} ({error}); renamed it to {aside}."
             raise StateError("state_corrupt", message) from error
         raise
 
 
 def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
-    """Take the lock of a name in a folder; `BlockingIOError` if another process holds it."""
+    """Lock a name in a folder; raises `BlockingIOError` if another process holds the lock."""
     locks = folder / "locks"
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
@@ -90,7 +90,7 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction, or a part of the one that is open; after a `StateError` nothing is changed."""
+    """A transaction, or a part of the open one; a `StateError` means that nothing changed."""
     with translated():
         if db.in_transaction:
             yield
@@ -107,31 +107,32 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what SQLite and the file system raise into `StateError`."""
+    """Turn the errors of SQLite and the file system into `StateError`."""
     try:
         yield
     except sqlite3.Error as error:
         if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StateBusyError("state_busy", "Another process is writing the state.") from error
+            message = "Another process is writing to the local state."
+            raise StateBusyError("state_busy", message) from error
         code = "state_corrupt" if _is_corrupt(error) else "state_unwritable"
-        raise StateError(code, f"The state can't be used: {error}.") from error
+        raise StateError(code, f"The local state can't be used: {error}.") from error
     except (UnicodeError, OverflowError) as error:
-        message = f"The state can't hold this ({type(error).__name__})."
+        message = f"The local state can't store this value ({type(error).__name__})."
         raise StateError("state_unwritable", message) from error
     except OSError as error:
-        message = f"The state can't be used: {error.strerror}: {error.filename}."
+        message = f"The local state can't be used: {error.strerror}: {error.filename}."
         raise StateError("state_unwritable", message) from error
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    # A short timeout, because a signal has to wait for it; callers try again.
+    # The timeout is short because it delays signals; callers retry.
     db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
     try:
         db.execute("PRAGMA synchronous = EXTRA")
         version = _version(db)
         if version > VERSION:
-            message = f"The state in {path} was written by a newer version of oaibg."
-            raise StateError("state_newer", message)  # noqa: TRY301 - the connection is closed below
+            message = f"The local state in {path} was written by a newer version of oaibg."
+            raise StateError("state_newer", message)  # noqa: TRY301 - closed below
         if version < VERSION:
             _create(db)
         else:
@@ -144,7 +145,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _create(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
-    if _version(db) < VERSION:  # else another process was faster
+    if _version(db) < VERSION:  # otherwise another process created it first
         for statement in SCHEMA.split(";"):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
@@ -157,7 +158,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
     db.execute("SELECT 1 FROM jobs LIMIT 1").fetchone()
-    # Only SQLite's own check finds garbage in mid-file. It reads the whole file.
+    # Only SQLite's own check finds damage in the middle of the file. It reads the whole file.
     if path.stat().st_size < _CHECKED_BYTES:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
@@ -167,7 +168,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _put_aside(path: Path) -> str | None:
-    """Rename a corrupt file; None if another process has done so meanwhile."""
+    """Rename a corrupt file; returns None if another process has already replaced it."""
     lock = lock_name(path.parent, "the state itself", wait=True)
     try:
         if path.exists():
@@ -189,5 +190,5 @@ def _is_corrupt(error: sqlite3.Error) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """The primary result code: the low byte of the extended one."""
+    """Return the primary result code: the low byte of the extended code."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,4 +1,4 @@
-"""What the state holds of a job: the table, its rows, and the job keys of a jobs file."""
+"""The jobs table and its rows, and the form of the job keys in a jobs file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 
 
 class Intent(Record):
-    """What is written before a job is submitted."""
+    """The part of a row that is written before a job is submitted."""
 
     base_url: str
     request_sha256: str | None
@@ -40,7 +40,7 @@ class Intent(Record):
 
 
 class Row(Intent):
-    """A job as the state has it. Times are Unix seconds."""
+    """A job in the state. Times are Unix seconds."""
 
     id: int
     step: str
@@ -53,11 +53,11 @@ class Row(Intent):
 
 
 def line_key(run_key: str, custom_id: str) -> str:
-    """The job key of a line of a jobs file: no key that a user gives has a line end."""
+    """Return the job key of a line in a jobs file; a user's own key has no line end."""
     return f"{run_key}\n{custom_id}"
 
 
 def lock_key(job_key: str) -> str:
-    """The key to lock for submitting a job: for a line of a jobs file it is the run's."""
+    """Return the key to lock before a submit: all lines of a jobs file share one lock."""
     run_key, of_run, _ = job_key.partition("\n")
     return line_key(run_key, "") if of_run else job_key

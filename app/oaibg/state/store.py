@@ -1,10 +1,10 @@
-"""What must outlive the process: intents, ids, job keys and results.
+"""The store: intents, response IDs, job keys and results, which outlive the process.
 
-A submit goes through three steps, and each is durable before the next begins: `intent` (nothing
-was sent) → `sending` (the request is going out) → `submitted` (the id is known). A row that is
-still at `sending` after its process ended means that the outcome is unknown. Rows at `followed`
-were submitted elsewhere. Request bodies are never kept; a result is a file with the bytes that the
-API sent, named in its job's row.
+A submit has three steps, and each is durable before the next begins: `intent` (nothing was sent) →
+`sending` (the request is being sent) → `submitted` (the ID is known). A row that is still at
+`sending` after its process ended means that the outcome is unknown. Rows at `followed` were
+submitted elsewhere. Request bodies are never stored. A result is a file with the bytes that the API
+sent; the job's row contains its name.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _BY_ID = "base_url = ? AND response_id = ?"
 def open_store(
     folder: str, *, keep_days: float = 30, now: Callable[[], float] = time.time
 ) -> tuple[Store, StateError | None]:
-    """Open the store of a folder; returns it, and what is wrong with it.
+    """Open the store in a folder; returns the store and its problem, or None.
 
-    A corrupt file is set aside, and a new one created. If the folder can't be used at all, the
-    store ends with this process, so that the run can continue; callers that promise more (a job
-    key) must check what is wrong.
+    A corrupt file is renamed and a new one is created. If the folder can't be used, the store is
+    in memory, so that the run can continue. Callers that need a durable store (for a job key) must
+    check the problem.
     """
     problem: StateError | None = None
     began = time.monotonic()
@@ -56,10 +56,10 @@ def open_store(
 
 
 class Store:
-    """The state in a folder, or one that ends with this process if `folder` is None.
+    """The state in a folder, or in memory if `folder` is None.
 
     The folder is created with mode 0700. Results are kept for `keep_days`; 0 keeps none. Every
-    method commits before it returns, and raises `StateError` as `open_database` does.
+    method commits before it returns, and raises `StateError` like `open_database`.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Store:
 
     @property
     def is_durable(self) -> bool:
-        """Whether it outlives this process."""
+        """Whether the state outlives this process."""
         return self._folder is not None
 
     def intent(self, intent: Intent) -> int:
-        """Write a job down before it is submitted, and return its row's number.
+        """Insert a job before it is submitted, and return its row's number.
 
-        A row with the same job key that is still at the step `intent` was never sent: this one
-        replaces it. Callers with a job key hold its lock.
+        This replaces a row with the same job key that is still at `intent`, because its request was
+        never sent. Callers with a job key hold its lock.
         """
         with transaction(self._db):
             if intent.job_key is not None:
@@ -94,9 +94,9 @@ class Store:
             return self._insert(step="intent", **intent.values())
 
     def sending(self, number: int, *, over: Row | None = None) -> None:
-        """Note that the request is going out: from now on the job may exist.
+        """Note that the request is being sent: from now on the job may exist.
 
-        Its job key is taken from `over`, a job of unknown outcome, if that is given.
+        The job takes over the job key of `over`, a job with an unknown outcome, if given.
         """
         with transaction(self._db):
             if over is not None:
@@ -105,26 +105,26 @@ class Store:
             self._note(number, "step = 'sending', job_key = coalesce(job_key, ?)", key)
 
     def unsent(self, number: int, *, over: Row | None = None) -> None:
-        """Return to the intent: it is certain that nothing was created, and a retry follows."""
+        """Return to the step `intent`: the API created nothing, and a retry follows."""
         with transaction(self._db):
             self._update("step = 'intent'", "id = ?", number)
             self._give_key_back(number, over)
 
     def not_created(self, number: int, *, over: Row | None = None) -> None:
-        """Remove an intent: it is certain that nothing was created."""
+        """Remove a job that the API certainly did not create."""
         with transaction(self._db):
             self._db.execute("DELETE FROM jobs WHERE id = ?", (number,))
             self._give_key_back(number, over)
 
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
-        """Note the id that the API gave."""
+        """Note the ID that the API returned."""
         changes = "step = 'submitted', response_id = ?, status = ?"
         self._note(number, changes, response_id, status)
 
     def note_status(
         self, base_url: str, response_id: str, status: str | None, model: str | None
     ) -> None:
-        """Note the status of a job that was just read; add the job if it is not known yet."""
+        """Note the status of a job that was just retrieved; add the job if it is new."""
         job = {"base_url": base_url, "response_id": response_id}
         with transaction(self._db):
             changes = "status = ?, model = coalesce(?, model)"
@@ -132,7 +132,7 @@ class Store:
                 self._insert(step="followed", status=status, model=model, **job)
 
     def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
-        """What each write returned, or the `StateError` that undid it; in one transaction."""
+        """Run writes in one transaction; return the result or the `StateError` of each."""
         outcomes: list[Any] = []
         with transaction(self._db):
             for write in writes:
@@ -146,7 +146,7 @@ class Store:
         return outcomes
 
     def note_result(self, base_url: str, response_id: str) -> None:
-        """Note a job's result before it is saved: a file without a row would never be removed."""
+        """Note a job's result before it is saved; a file without a row is never removed."""
         if self._results is not None:
             if not self._pruned:
                 self._pruned = True
@@ -155,7 +155,7 @@ class Store:
             self._update("result = ?", _BY_ID, name, base_url, response_id)
 
     def save_result(self, base_url: str, response_id: str, raw: bytes) -> None:
-        """Save a result as the API sent it; may be called in any thread."""
+        """Save a result as the API sent it. Any thread may call this."""
         if self._results is not None:
             with translated():
                 self._results.mkdir(mode=0o700, exist_ok=True)
@@ -163,7 +163,7 @@ class Store:
                 save(str(path), raw, private=True)
 
     def result(self, row: Row) -> bytes | None:
-        """The result that was kept of a job; None if there is none (any more)."""
+        """Return a job's stored result; None if there is none or it has expired."""
         expired = row.updated_at < self._now() - self._keep_seconds
         if self._results is not None and row.result is not None and not expired:
             with suppress(OSError):
@@ -171,40 +171,40 @@ class Store:
         return None
 
     def by_key(self, base_url: str, job_key: str) -> Row | None:
-        """The job with a job key."""
+        """Return the job with a job key."""
         return self._first("base_url = ? AND job_key = ? AND NOT superseded", base_url, job_key)
 
     def of_run(self, base_url: str, run_key: str) -> dict[str, Row]:
-        """The jobs of a jobs file's run, by `custom_id`."""
+        """Return the jobs of a jobs file's run by `custom_id`."""
         where = "base_url = ? AND job_key BETWEEN ? AND ? AND NOT superseded"
         last = line_key(run_key, "\U0010ffff")
         rows = self._rows(where, base_url, line_key(run_key, ""), last)
         return {row.custom_id or "": row for row in rows}
 
     def by_id(self, base_url: str, response_id: str) -> Row | None:
-        """The job with an id at one base URL."""
+        """Return the job with a response ID at this base URL."""
         return self._first(_BY_ID, base_url, response_id)
 
     def at_other_base_url(self, base_url: str, response_id: str) -> Row | None:
-        """The job with an id that was submitted to another base URL."""
+        """Return the job with a response ID at a different base URL."""
         return self._first("base_url <> ? AND response_id = ?", base_url, response_id)
 
     def newest(self, base_url: str) -> Row | None:
-        """The newest submit to a base URL, whatever its outcome."""
+        """Return the newest submit to a base URL, with any outcome."""
         return self._first("base_url = ? AND step IN ('sending', 'submitted')", base_url)
 
     def jobs(self, limit: int | None = None) -> list[Row]:
-        """All jobs, newest first, without those that were never sent."""
+        """Return all jobs, newest first, except those that were never sent."""
         return self._rows("step <> 'intent'", limit=-1 if limit is None else limit)
 
     def lock(self, base_url: str, job_key: str) -> int | None:
-        """Take a job key's lock; None if another process holds it.
+        """Lock a job key; returns None if another process holds the lock.
 
-        The lock ends with `unlock` or with the process. Its file is never removed: removed and
-        created again, it would be two locks.
+        The lock ends with `unlock` or with the process. Its file is never removed: a removed and
+        recreated file would be a second lock.
         """
         if self._folder is None:
-            raise StateError("state_unwritable", "A job key needs a state that can be written.")
+            raise StateError("state_unwritable", "A job key needs a writable local state.")
         with translated(), suppress(BlockingIOError):
             return database.lock_name(self._folder, f"{base_url}\n{job_key}")
         return None
@@ -214,12 +214,12 @@ class Store:
         os.close(lock)
 
     def set_aside(self) -> str | None:
-        """The name of a corrupt file that was set aside and is still there; its keys are lost."""
+        """Return the name of a renamed corrupt file that still exists; its keys are lost."""
         found = self._folder.glob(f"{database.FILE}.corrupt-*") if self._folder is not None else ()
         return min((path.name for path in found), default=None)
 
     def close(self) -> None:
-        """Close the file; the store can't be used any more."""
+        """Close the file; the store can't be used afterwards."""
         self._db.close()
 
     def _insert(self, **values: Any) -> int:
@@ -229,18 +229,18 @@ class Store:
         return self._db.execute(sql, tuple(values.values())).lastrowid or 0
 
     def _update(self, changes: str, where: str, *values: object) -> int:
-        """Change rows, and return how many; the values are those of `changes`, then of `where`."""
+        """Change rows and return their number; the values are those of `changes`, then `where`."""
         sql = f"UPDATE jobs SET updated_at = ?, {changes} WHERE {where}"  # noqa: S608
         with transaction(self._db):
             return self._db.execute(sql, (self._now(), *values)).rowcount
 
     def _note(self, number: int, changes: str, *values: str | None) -> None:
-        """Change a job's row, or raise if it is gone: what is noted of it would be lost."""
+        """Change a job's row; raises `StateError` if the row no longer exists."""
         if not self._update(changes, "id = ?", *values, number):
-            raise StateError("state_unwritable", "The job's row in the state is gone.")
+            raise StateError("state_unwritable", "The job's row in the local state is gone.")
 
     def _give_key_back(self, number: int, over: Row | None) -> None:
-        """Undo what `sending` did to the job whose key was taken."""
+        """Restore the job key of `over`, which `sending` moved to this job."""
         if over is not None:
             self._db.execute("UPDATE jobs SET job_key = NULL WHERE id = ?", (number,))
             self._db.execute("UPDATE jobs SET superseded = 0 WHERE id = ?", (over.id,))
@@ -252,12 +252,12 @@ class Store:
         names = ", ".join(Row.fields)
         sql = f"SELECT {names} FROM jobs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
         with translated():
-            # All at once: an open cursor would keep every writer waiting.
+            # Fetch all rows at once: an open cursor blocks all writers.
             found = self._db.execute(sql, (*values, limit)).fetchall()
         return [Row(**dict(zip(Row.fields, row, strict=True))) for row in found]
 
     def _prune(self, folder: Path) -> None:
-        """Remove expired results, and half-written files that a killed process left."""
+        """Remove expired results, and incomplete files of killed processes."""
         where, values = "result IS NOT NULL AND updated_at < ?", (self._now() - self._keep_seconds,)
         with translated():
             found = self._db.execute(f"SELECT result FROM jobs WHERE {where}", values).fetchall()  # noqa: S608
@@ -266,7 +266,7 @@ class Store:
                 if path.stat().st_mtime < self._now() - 3600:
                     path.unlink()
         for (name,) in found:
-            with suppress(OSError):  # an old file that can't be removed keeps no new one out
+            with suppress(OSError):  # the new result can be saved anyway
                 (folder / f"{name}.json").unlink()
         if found:
             with transaction(self._db):

@@ -1,4 +1,4 @@
-"""Human mode: the only package that imports Rich."""
+"""Human mode. Only this folder imports Rich."""
 
 from oaibg.output.human.renderer import Human
 

@@ -1,4 +1,4 @@
-"""An answer on a terminal: Markdown, rendered so that nothing of the text is lost."""
+"""The answer on a terminal: Markdown, rendered without hiding any text."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 _LENGTH_MAX = 100_000
-"""Characters up to which a text is rendered; that takes a second or two."""
+"""Maximum length of a rendered text, in characters; rendering it takes a second or two."""
 
 _COLUMN = 6
-"""Width below which the cells of a table can't be read."""
+"""Minimum width of a readable table column."""
 
 
 def is_markdown(text: str) -> bool:
-    """Whether to render a text as Markdown: it is short enough, and not JSON."""
+    """Whether to render a text as Markdown: it is short enough and not JSON."""
     if len(text) > _LENGTH_MAX:
         return False
     with suppress(ValueError, RecursionError):
@@ -34,11 +34,11 @@ def is_markdown(text: str) -> bool:
 
 
 class _Table(markdown.TableElement):
-    """A table that folds cells that don't fit; one with too many columns becomes lines."""
+    """A table with folded cells; a table with too many columns becomes lines of text."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for table in super().__rich_console__(console, options):
-            assert isinstance(table, Table)  # noqa: S101 - it is what a table is rendered as
+            assert isinstance(table, Table)  # noqa: S101 - Rich renders a Table here
             for column in table.columns:
                 column.overflow = "fold"
             if len(table.columns) * _COLUMN <= options.max_width:
@@ -52,11 +52,10 @@ class _Table(markdown.TableElement):
 
 
 class Answer(markdown.Markdown):
-    """A text as Markdown that hides no part of it, and that can't control the terminal.
+    """A text rendered as Markdown that hides no text and can't control the terminal.
 
-    HTML and escapes stay as they were written. Markdown can spell characters as numbers
-    (`&#8238;`), so the rendered text is made inert, too. Addresses are spelt out, because a
-    terminal's own links could hide where they lead.
+    HTML and escapes stay as written. Markdown can encode characters as numbers (`&#8238;`), so the
+    rendered text is made inert, too. URLs are printed, because terminal links could hide them.
     """
 
     elements: ClassVar[dict[str, type[markdown.MarkdownElement]]] = {
@@ -71,7 +70,7 @@ class Answer(markdown.Markdown):
         self.parsed = parser.parse(inert(text))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The rendered segments, made inert."""
+        """Yield the rendered segments, made inert."""
         for segment in super().__rich_console__(console, options):
-            assert isinstance(segment, Segment)  # noqa: S101 - Markdown renders its elements
+            assert isinstance(segment, Segment)  # noqa: S101 - Markdown yields segments
             yield segment if segment.control else Segment(inert(segment.text), segment.style)

@@ -1,6 +1,6 @@
-"""What stays on the screen when a command has ended: the facts of a job, and tables of several.
+"""The pages that stay on the screen: the details of one job, and tables of several jobs.
 
-They are lines of text, which a terminal folds by itself: nothing is cut, and ids can be copied.
+They consist of plain lines that the terminal folds itself, so nothing is cut and IDs can be copied.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from oaibg.output.human.words import (
 _GAP = "   "
 _LABEL = len("Output tokens")
 _DATA_SHOWN = 60
-"""Characters of a file's data that the page of a request shows."""
+"""Characters of a file's data that `request_page` shows."""
 
 
 def usage_page(final: events.Final) -> Text:
-    """The model of a job and its tokens."""
+    """Return a job's model and token counts."""
     return _facts([("Model", final.model), *_usage(final.usage)])
 
 
 def response_page(event: events.Response) -> Text:
-    """A response without its text, for `show`."""
+    """Return the details of a response without its output text, for `show`."""
     data = event.response or {}
     facts = [
         ("Status", status_text(event.status)),
@@ -48,17 +48,17 @@ def response_page(event: events.Response) -> Text:
         ("Ended", local_time(data.get("completed_at"))),
         ("Effort", value_at(data, "reasoning", "effort")),
         ("Verbosity", value_at(data, "text", "verbosity")),
-        ("Follows", data.get("previous_response_id")),
+        ("Previous", data.get("previous_response_id")),
         ("Metadata", _pairs(data.get("metadata"))),
         ("Requests", _pairs(data.get("request_counts"))),
-        ("Source", "the local copy" if event.source == "local" else None),
+        ("Source", "local copy" if event.source == "local" else None),
         *_usage(data.get("usage")),
     ]
     return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
 
 
 def job_table(jobs: list[events.ListedJob], width: int) -> Text:
-    """The jobs of the local state, in their order."""
+    """Return a table of jobs in the local state, in the given order."""
     several_servers = len({job.base_url for job in jobs}) > 1
     rows = [
         [
@@ -71,31 +71,31 @@ def job_table(jobs: list[events.ListedJob], width: int) -> Text:
         ]
         for job in jobs
     ]
-    return _table(("Submitted", "Status", "Model", "Key", "Server", "Id"), rows, width)
+    return _table(("Submitted", "Status", "Model", "Key", "Server", "ID"), rows, width)
 
 
 def end_table(ends: list[Ended], width: int) -> Text:
-    """How jobs of a run ended, without reasons: those were printed when the jobs ended."""
+    """Return a table of ended jobs. The reasons were already printed when each job ended."""
     rows = []
     for end in ends:
         final = end if isinstance(end, events.Final) else None
-        after = Text(duration(final.elapsed_seconds) if final else "", justify="right")
+        time = Text(duration(final.elapsed_seconds) if final else "", justify="right")
         count = _number(final.usage, "output_tokens") if final else None
         tokens = Text("" if count is None else f"{count:,}", justify="right")
-        rows.append([status_text(end_status(end), "-"), after, tokens, plain(job_name(end) or "-")])
-    return _table(("Status", "After", "Output tokens", "Job"), rows, width)
+        rows.append([status_text(end_status(end), "-"), time, tokens, plain(job_name(end) or "-")])
+    return _table(("Status", "Elapsed", "Output tokens", "Job"), rows, width)
 
 
 def request_page(event: events.DryRun) -> str:
-    """A request's body, readable; of attached files only the beginning of the data."""
+    """Return a request's body as indented JSON, with the data of attached files cut."""
     return inert(json.dumps(_shortened(event.body), indent=2, ensure_ascii=False))
 
 
 def _table(heads: tuple[str, ...], rows: list[list[Text]], width: int) -> Text:
-    """Rows below their heads, without empty columns.
+    """Return a table without its empty columns.
 
-    The last cells stand on lines of their own if they do not fit the width, and all cells do if
-    the others do not fit either.
+    If a row is too wide, its last cell gets its own line. If the other cells are still too wide,
+    every cell gets its own line.
     """
     columns = [
         (Text(head, style=STRONG), *cells)
@@ -123,7 +123,7 @@ def _table(heads: tuple[str, ...], rows: list[list[Text]], width: int) -> Text:
 
 
 def _facts(facts: list[tuple[str, object]]) -> Text:
-    """Labels and values, without empty values."""
+    """Return a line with label and value for each fact that has a value."""
     return Text("\n").join(
         Text.assemble(
             (f"  {label:<{_LABEL}}", "dim"),
@@ -136,7 +136,7 @@ def _facts(facts: list[tuple[str, object]]) -> Text:
 
 
 def _usage(usage: object) -> list[tuple[str, object]]:
-    """Tokens, and how many of them were read from the cache or used for reasoning."""
+    """Return the token counts, including cached and reasoning tokens."""
     rows = []
     for kind, part in (("input", "cached"), ("output", "reasoning"), ("total", "")):
         count = _number(usage, f"{kind}_tokens")
@@ -154,13 +154,13 @@ def _number(data: object, *path: str) -> int | None:
 
 
 def _pairs(value: object) -> str:
-    """An object's keys and values in one line."""
+    """Return an object's keys and values on one line."""
     items = value.items() if isinstance(value, dict) else ()
     return ", ".join(f"{key}={inner}" for key, inner in items)
 
 
 def _shortened(value: Any) -> Any:
-    """The JSON value with the data of files cut off."""
+    """Return a JSON value with the data of files cut."""
     if isinstance(value, dict):
         return {key: _shortened(inner) for key, inner in value.items()}
     if isinstance(value, list):

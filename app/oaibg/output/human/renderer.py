@@ -1,4 +1,4 @@
-"""The renderer for people: progress on stderr, the answer on stdout."""
+"""The renderer of human mode: progress on stderr, the answer on stdout."""
 
 from __future__ import annotations
 
@@ -27,31 +27,30 @@ if TYPE_CHECKING:
     from oaibg.output.stdout import Stdout
 
 _ENDS = 20
-"""Jobs that the table at the end of a run names."""
+"""Maximum number of jobs in the table at the end of a run."""
 
 _TRANSIENT = (events.SubmitStart, events.Poll, events.Progress, events.OutputTextDelta)
-"""Events of one job that the live display shows, and that need no line of their own."""
+"""Events of one job that only the live display shows, without printing a line."""
 
 _WAITING = (*_TRANSIENT, events.Submitted, events.SubmitError, events.PollError)
-"""Events that mean that a job is waited for."""
+"""Events after which oaibg waits for a job."""
 
 _TRANSIENT_OF_SEVERAL = (*_WAITING, events.Detached, events.Timeout, events.Interrupted)
 
 _NAMED = (events.Submitted, events.Final, events.Detached, events.CancelResult)
-"""Events that are described with their id."""
+"""Events whose description contains the ID."""
 
 
 class Human:
-    """Shows events to a person. Text from elsewhere is never read as markup or control.
+    """Shows events to a person. Untrusted text is never read as markup or control.
 
-    On a terminal a live display shows how things stand. Without one, and on a dumb terminal,
-    each event is a line.
+    On a terminal, a live display shows the status. A pipe or dumb terminal gets a line per event.
 
     Args:
         stdout: takes the answer.
-        several: whether the run is over several jobs.
-        total: how many jobs the run has; None while that is not known.
-        now: the monotonic time, in seconds.
+        several: whether the run has several jobs.
+        total: returns the number of jobs in the run; None while that is unknown.
+        now: returns the monotonic time in seconds.
     """
 
     def __init__(
@@ -72,11 +71,11 @@ class Human:
         self._listed: list[events.ListedJob] = []
         self._ends: list[Ended] = []
         self._ended: Counter[bool] = Counter()
-        """How many jobs succeeded, and how many did not."""
+        """Number of jobs that succeeded (True) and that did not (False)."""
         self._hint = ""
 
     def wait(self) -> None:
-        """Start the live display, if the terminal can have one; it is cleared when it ends."""
+        """Start the live display if the terminal supports it; it is cleared when it stops."""
         if self._live is None and self._progress.can_live:
             self._live = Live(
                 self._display,
@@ -130,7 +129,7 @@ class Human:
         hint = getattr(event, "hint", None)
         if hint and hint != self._hint:
             self._print(hint)
-            self._hint = hint  # many jobs may end in the same way
+            self._hint = hint  # many jobs may have the same hint
         if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
             succeeded = _has_succeeded(event)
             self._ended[succeeded] += 1
@@ -138,14 +137,14 @@ class Human:
                 self._ends.append(event)
 
     def _is_transient(self, event: Event) -> bool:
-        """Whether the live display shows the event, so that it needs no line of its own."""
+        """Whether only the live display shows the event, so that no line is printed."""
         if not self._several:
             return isinstance(event, _TRANSIENT)
         is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
         return is_shown or _has_succeeded(event)
 
     def _print_summary(self, event: events.Summary) -> None:
-        """Print the table of a list or a run; of a large run only the jobs that failed."""
+        """Print the table of a list or a run; for a large run, only the jobs that failed."""
         if self._listed:
             self._write(self._rendered(job_table(self._listed, self._page.width)))
             self._print("")
@@ -160,7 +159,7 @@ class Human:
         self._print(*describe(event))
 
     def _print_response(self, event: events.Response) -> None:
-        """Print the page of a job: its facts, and its text below them."""
+        """Print the details of a job, and its output text below them."""
         answer, self._answer = self._answer, None
         page = self._rendered(response_page(event))
         self._write(page if answer is None else f"{page}\n{self._answer_text(answer.text)}")
@@ -172,7 +171,7 @@ class Human:
         self._write(request_page(event))
 
     def _print_answer(self) -> None:
-        """Print the answer to stdout; if there are several jobs, below the name of its job."""
+        """Print the answer to stdout; in a run with several jobs, below its job's name."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
@@ -183,14 +182,14 @@ class Human:
             self._print("")
 
     def _answer_text(self, text: str) -> str:
-        """An answer, rendered if stdout is a terminal."""
+        """Return the answer, rendered if stdout is a terminal."""
         text = text.replace("\r\n", "\n")
         if self._page.is_tty and not self._page.is_dumb_terminal and is_markdown(text):
             return self._rendered(Answer(text))
         return inert(text)
 
     def _rendered(self, content: RenderableType) -> str:
-        """What to write to stdout; lines of ours are folded by the terminal itself."""
+        """Return rendered content for stdout. The terminal itself folds long lines of `Text`."""
         with self._page.capture() as captured:
             self._page.print(content, soft_wrap=isinstance(content, Text))
         return "\n".join(row.rstrip() for row in captured.get().split("\n"))
@@ -199,7 +198,7 @@ class Human:
         self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
 
     def _print(self, words: str, style: str = "", *, soft_wrap: bool = False) -> None:
-        """Print a line to stderr, folded between words, if they fit: ids can be copied whole."""
+        """Print a line to stderr. It is folded between words, but a long ID is never split."""
         line = plain(words, style)
         has_long = any(len(word) >= self._progress.width for word in line.plain.split())
         self._progress.print(line, soft_wrap=soft_wrap or has_long)
@@ -212,5 +211,5 @@ class Human:
 
 
 def _has_succeeded(event: Event) -> bool:
-    """Whether the event reports that a job ended as was asked."""
+    """Whether the event reports a completed job or a successful cancel."""
     return bool(getattr(event, "ok", False) or getattr(event, "cancelled", False))

@@ -1,4 +1,4 @@
-"""Rich's consoles for stdout and stderr, and a stderr that never holds a job up."""
+"""Rich consoles for stdout and stderr, and a stderr that never delays a job."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from rich.console import Console
 from oaibg.output.stdout import Stdout, write_some
 
 _ENDLESS = 100_000
-"""Columns of what is not a terminal: no line is folded there."""
+"""Width for a file or a pipe, in which no line is folded."""
 
 _PATIENCE = 30.0
-"""Seconds for which the last words wait for a reader."""
+"""Seconds to wait for a reader of the last messages."""
 
 
 class Screen(Console):
-    """A console of the terminal's own size that never hides the cursor.
+    """A console with the terminal's real size that never hides the cursor.
 
-    A process that is killed could not bring the cursor back. `COLUMNS` is ignored: if it is
-    exported it is the width of another terminal, and 0 would lose everything.
+    A killed process could not show the cursor again. `COLUMNS` is ignored: an exported value is the
+    width of a different terminal, and 0 would hide all text.
 
     Args:
         descriptor: 1 or 2.
-        file: takes the text; without it the text is only captured.
+        file: takes the text; if None, the text is only captured.
     """
 
     def __init__(self, descriptor: int, file: Stderr | None = None) -> None:
         self.is_tty = os.isatty(descriptor)
-        """Whether it is a terminal, whatever colours are asked for."""
+        """Whether the descriptor is a terminal; settings for colours don't change this."""
         super().__init__(
             file=cast("IO[str] | None", file),
             highlight=False,
@@ -42,19 +42,19 @@ class Screen(Console):
 
     @property
     def can_live(self) -> bool:
-        """Whether a live display works: lines can be overwritten, and their width is known."""
+        """Whether the terminal supports a live display: it can overwrite lines."""
         return self.is_tty and self.is_interactive and self.encoding.startswith("utf")
 
     def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - Rich's signature
-        """Leave the cursor as it is."""
+        """Don't change the cursor."""
         return False
 
 
 class Stderr:
-    """The file that Rich writes the progress to: text that nobody reads is dropped.
+    """The file that Rich writes progress to. Text that nobody reads is dropped.
 
     Args:
-        stdout: knows whether a signal has ended the run.
+        stdout: its `give_up` is set once a signal has ended the run.
     """
 
     def __init__(self, stdout: Stdout) -> None:
@@ -63,13 +63,13 @@ class Stderr:
         self._deadline = 0.0
 
     def wait_for_reader(self) -> None:
-        """From now on wait for a reader: these are the last words."""
+        """From now on, wait for a reader, because the last messages follow."""
         self._deadline = time.monotonic() + _PATIENCE
 
     def write(self, text: str) -> int:
-        """Write as much as is taken."""
+        """Write the text, or as much of it as is read."""
         rest = memoryview(text.encode(self.encoding, "backslashreplace"))
-        with suppress(OSError):  # no job needs stderr
+        with suppress(OSError):  # a job must not fail because of stderr
             while rest:
                 taken = write_some(2, rest)
                 if taken is None and self._is_over():
@@ -78,10 +78,10 @@ class Stderr:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: everything is out already."""
+        """Do nothing: writes are unbuffered."""
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Whether stderr is a terminal."""
         return os.isatty(2)
 
     def _is_over(self) -> bool:

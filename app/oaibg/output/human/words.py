@@ -1,4 +1,4 @@
-"""Events in words: one line per event, with durations, sizes and reasons."""
+"""The sentences of human mode: one line per event, with durations, sizes and reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oaibg.contract import events
 GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
 
 Ended = events.Final | events.CancelResult | events.Error
-"""The events that report the end of one job in a run over several."""
+"""The events that report the end of one job in a run with several jobs."""
 
 _STATUS_STYLES = {
     "in_progress": "cyan",
@@ -25,7 +25,7 @@ _STATUS_STYLES = {
 
 
 def describe(event: events.Event) -> tuple[str, str]:
-    """Words for an event, and their style."""
+    """Return the sentence for an event, and its style."""
     match event:
         case events.SubmitStart():
             return f"Submitting to {event.model or 'the default model'} …", ""
@@ -33,12 +33,12 @@ def describe(event: events.Event) -> tuple[str, str]:
             verb = "Reattached to" if event.reattached else "Submitted"
             return f"{verb} {event.response_id}: {status_words(event.status)}", STRONG
         case events.Poll():
-            pause, spent = event.next_poll_seconds, duration(event.elapsed_seconds)
-            more = "" if pause is None else f", next look in {duration(pause)}"
-            return f"{spent}  {status_words(event.status)}{more}", ""
+            pause, elapsed = event.next_poll_seconds, duration(event.elapsed_seconds)
+            more = "" if pause is None else f", next poll in {duration(pause)}"
+            return f"{elapsed}  {status_words(event.status)}{more}", ""
         case events.SubmitError() | events.PollError():
-            spent, again = duration(event.elapsed_seconds), duration(event.retry_in_seconds)
-            return f"{spent}  {event.error.message}; trying again in {again}", CAUTION
+            elapsed, retry = duration(event.elapsed_seconds), duration(event.retry_in_seconds)
+            return f"{elapsed}  {event.error.message}; retrying in {retry}", CAUTION
         case events.Progress():
             return progress_words(event), ""
         case events.WroteJson() | events.WroteText():
@@ -48,22 +48,23 @@ def describe(event: events.Event) -> tuple[str, str]:
         case events.Warning():
             return f"Warning: {event.message}", CAUTION
         case events.Final():
-            spent = duration(event.elapsed_seconds)
+            elapsed = duration(event.elapsed_seconds)
             why = reason(event.error, event.incomplete_details)
-            words = f"{event.response_id}: {status_words(event.status)} after {spent}"
+            words = f"{event.response_id}: {status_words(event.status)} after {elapsed}"
             return f"{words}: {why}" if why else words, GOOD if event.ok else BAD
         case events.Timeout():
-            return f"Still {status_words(event.status, 'running')} when the wait was over.", CAUTION
+            words = f"Reached the wait limit; still {status_words(event.status, 'running')}."
+            return words, CAUTION
         case events.Interrupted():
             return f"Interrupted by {event.signal}; {_fate(event)}.", CAUTION
         case events.Error():
             return f"Error: {event.message}", BAD
         case events.Detached():
-            return f"{event.response_id} is left to run.", ""
+            return f"{event.response_id} keeps running.", ""
         case events.CancelResult() if event.cancelled:
-            return f"{event.response_id} is cancelled", STRONG
+            return f"Cancelled {event.response_id}", STRONG
         case events.CancelResult():
-            return f"{event.response_id} is not cancelled: {status_words(event.status)}", BAD
+            return f"Could not cancel {event.response_id}: {status_words(event.status)}", BAD
         case events.Summary():
             return f"{counted(event.counts)} after {duration(event.elapsed_seconds)}", STRONG
         case events.DryRun():
@@ -74,45 +75,45 @@ def describe(event: events.Event) -> tuple[str, str]:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text from elsewhere on one line, never read as markup or control."""
+    """Return untrusted text on one line, never read as markup or control."""
     return Text(one_line(text), style=style)
 
 
 def status_text(status: str | None, unknown: str = "not known yet") -> Text:
-    """A status in its colour."""
+    """Return a status in its colour."""
     return plain(status_words(status, unknown), _STATUS_STYLES.get(str(status), ""))
 
 
 def job_name(event: events.Event) -> str | None:
-    """The job's name in a run over several: its name in the jobs file, else its id."""
+    """Return the job's name in a run: its `custom_id` from the jobs file, or its ID."""
     return event.of or event.response_id
 
 
 def end_status(event: Ended) -> str | None:
-    """The status a job ended with, or the code of the error that ended it."""
+    """Return the status that a job ended with, or the code of the error that ended it."""
     return event.code if isinstance(event, events.Error) else event.status
 
 
 def status_words(status: str | None, unknown: str = "not known yet") -> str:
-    """A status as people write it: `in progress`."""
+    """Return a status in words: `in progress`."""
     return unknown if status is None else status.replace("_", " ")
 
 
 def progress_words(event: events.Progress) -> str:
-    """The step that a streamed job has reached."""
+    """Return the step that a streamed job has reached."""
     words = event.type.removeprefix("response.").replace("_", " ").replace(".", " ")
     names_item = event.item_type is None or "_call." in event.type
     return words if names_item else f"{words} ({event.item_type})"
 
 
 def counted(counts: dict[Any, int]) -> str:
-    """`3 completed, 1 failed`."""
+    """Return counts such as `3 completed, 1 failed`."""
     parts = (f"{count:,} {status_words(status)}" for status, count in counts.items() if count)
     return ", ".join(parts) or "No jobs"
 
 
 def reason(*details: Any) -> str:
-    """The reason in an `error` or an `incomplete_details`; empty if neither has one."""
+    """Return the reason in an `error` or `incomplete_details`, or an empty text."""
     found: list[Any] = []
     for detail in details:
         keys = ("message", "reason", "code")
@@ -121,12 +122,12 @@ def reason(*details: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
+    """Format seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
     return f"{seconds:.1f} s" if seconds < 10 else clock(seconds)
 
 
 def clock(seconds: float) -> str:
-    """`2 s`, `3 min 05 s` or `2 h 03 min`: whole seconds, for what counts them."""
+    """Format whole seconds, for displays that count: `2 s`, `3 min 05 s` or `2 h 03 min`."""
     whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -136,14 +137,14 @@ def clock(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """`812 bytes`, `12.3 KB` or `4.0 MB`."""
+    """Format a size as `812 bytes`, `12.3 KB` or `4.0 MB`."""
     if count < 1000:
         return f"{count} bytes"
     return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
 
 
 def local_time(moment: Any) -> str:
-    """ISO 8601 or Unix seconds as local date and minute; empty if it is neither."""
+    """Format ISO 8601 or Unix seconds as local date and minute; empty for other values."""
     with suppress(ValueError, TypeError, OverflowError, OSError):
         is_iso = isinstance(moment, str)
         then = datetime.fromisoformat(moment) if is_iso else datetime.fromtimestamp(moment, UTC)
@@ -153,9 +154,9 @@ def local_time(moment: Any) -> str:
 
 def _fate(event: events.Interrupted) -> str:
     if event.job_cancelled:
-        return "the job is cancelled"
+        return "the job was cancelled"
     if event.outcome == "unknown":
-        return "a job may have been created, and may be billed"
+        return "a job may have been created and billed"
     if event.response_id is not None:
-        return "the job goes on"
-    return "nothing was sent" if event.outcome else "what runs goes on"
+        return "the job keeps running"
+    return "nothing was sent" if event.outcome else "submitted jobs keep running"
