@@ -263,7 +263,7 @@ def test_faults_of_streams_are_for_streams_alone(
     sandbox: Sandbox, http: httpx2.Client, kind: str
 ) -> None:
     """They cannot be meant for a retrieve, and leave polls alone."""
-    with pytest.raises(ValueError, match=f"on must be stream for {kind}"):
+    with pytest.raises(ValueError, match=f"stream or any for the kind {kind}, not"):
         Fault(kind=kind, on="retrieve")
     sandbox.script(Fault(kind=kind))
     assert end(http, create(http)["id"])["status"] == "completed"
