@@ -9,7 +9,7 @@ any status. Faults are scripted in advance. Personalities imitate other servers 
 
 `python -m oaibg.sandbox` runs the same server as a command. The `metadata` of a request or a batch
 chooses what its job or batch does: see `oaibg.sandbox.job.metadata`. The server also has the Files
-API and the Batch API. It needs the extra `oaibg[sandbox]`.
+API and the Batch API. Running it needs the extra `oaibg[sandbox]`.
 
 `server` accepts a request, `app` finds its operation, and `endpoint` logs it and applies a scripted
 fault. The operation (`operations`) checks the request (`checks`) and updates the `state`; `wire`

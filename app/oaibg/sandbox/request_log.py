@@ -33,7 +33,7 @@ class LoggedRequest:
     at: float
     """Unix seconds."""
     status: int | None = None
-    """None until a reply begins, and if the connection ended without a reply."""
+    """None until a reply begins, and if the connection ends without a reply."""
     response_id: str | None = None
     """The ID of the job, batch or file that the request created or named."""
     fault: str | None = None

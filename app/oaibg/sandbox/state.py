@@ -37,7 +37,7 @@ class State:
     jobs: dict[str, Job] = field(default_factory=dict)
     """Keys are the IDs that the creates returned."""
     other_ids: dict[str, str] = field(default_factory=dict)
-    """Maps the IDs that retrieves returned to those that the creates returned."""
+    """Maps the IDs in later replies to those that the creates returned."""
     files: dict[str, StoredFile] = field(default_factory=dict)
     """The files created so far; `all_files` adds those of batches that have ended."""
     batches: dict[str, Batch] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class State:
         self.batch_window = self.usual_window
 
     def find(self, response_id: str) -> Job | None:
-        """Return the job with this ID, whether first or later; None if unknown or forgotten."""
+        """Return the job that has, or ever had, this ID; None if it is unknown or forgotten."""
         return self.jobs.get(self.other_ids.get(response_id, response_id))
 
     def forget(self, response_id: str) -> None:

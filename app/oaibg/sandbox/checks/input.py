@@ -79,7 +79,7 @@ def _check_url(url: str | None, param: str, media: str = "") -> None:
 
 
 def _check_data_url(url: str | None, param: str, media: str = "") -> None:
-    """Accept only Base64 data URLs whose media type begins with `media`."""
+    """Raise `FieldError` unless `url` is None or a Base64 data URL of the media type `media`."""
     if url is None:
         return
     head, comma, data = url.partition(",")

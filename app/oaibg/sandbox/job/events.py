@@ -50,11 +50,11 @@ def _undisturbed(job: Job, show: Callable[[str], dict[str, Any]]) -> list[tuple[
     steps.append((job.started, progress))
     if job.outcome == "stuck":
         return steps
-    answers = job.outcome in ("completed", "incomplete")
-    items = _item_events(job) if answers else []
+    has_output = job.outcome in ("completed", "incomplete")
+    items = _item_events(job) if has_output else []
     gap = (job.ended - job.started) / (len(items) + 1)
     steps += [(job.started + gap * place, event) for place, event in enumerate(items, 1)]
-    name = f"response.{job.outcome}" if answers else "response.failed"
+    name = f"response.{job.outcome}" if has_output else "response.failed"
     steps.append((job.ended, _event(name, response=show(job.outcome))))
     return steps
 
