@@ -1,21 +1,19 @@
-"""A local server with background responses and batches, for trying, demos and tests.
+"""The sandbox: a local server with background responses and batches, for demos and tests.
 
-It runs on loopback, needs no key and costs nothing. Jobs take milliseconds or minutes and end in
-any way, faults are scripted in advance, and personalities stand for other servers with the same
-API.
+It runs on loopback, needs no key and costs nothing. Jobs take as long as you choose and end with
+any status. Faults are scripted in advance. Personalities imitate other servers with the same API.
 
     with Sandbox.running(seconds=0.05) as sandbox:
         sandbox.script(Fault(on="retrieve", kind="status", status=503))
         client = OpenAI(base_url=sandbox.base_url, api_key="sandbox")
 
-`python -m oaibg.sandbox` runs the same server on its own. A request's `metadata` can choose what
-its job does: see `oaibg.sandbox.job.metadata`. There are the Files API and the Batch API as well;
-the metadata of a batch and of its lines choose what it does: see `oaibg.sandbox.batch.batch`.
-Needs the extra `oaibg[sandbox]`.
+`python -m oaibg.sandbox` runs the same server as a command. The `metadata` of a request or a batch
+chooses what its job or batch does: see `oaibg.sandbox.job.metadata`. The server also has the Files
+API and the Batch API. Running it needs the extra `oaibg[sandbox]`.
 
-How a request goes: `server` accepts it, `app` finds its operation, `endpoint` logs it and lets a
-scripted fault strike, the operation (`operations`) checks it (`checks`) and works on the `state`,
-and `wire` sends the answer. `job` and `batch` know nothing of HTTP: they are functions of time.
+`server` accepts a request, `app` finds its operation, and `endpoint` logs it and applies a scripted
+fault. The operation (`operations`) checks the request (`checks`) and updates the `state`; `wire`
+sends the reply. `job` and `batch` don't depend on HTTP: they are pure functions of time.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Import the server when it is first asked for, so that the package loads without the extra."""
+    """Import the server on first use, so that the package loads without the extra."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

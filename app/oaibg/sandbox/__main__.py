@@ -1,6 +1,6 @@
 """`python -m oaibg.sandbox`: run the sandbox until it is interrupted."""
 
-# ruff: noqa: T201 - its lines are what this command is for
+# ruff: noqa: T201 - the command prints
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ import json
 import math
 import signal
 import sys
+import textwrap
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from oaibg.sandbox.faults import Fault, parse_faults
+from oaibg.sandbox.faults import KINDS, Fault, parse_faults
+from oaibg.sandbox.job.metadata import ENTRIES
 from oaibg.sandbox.personality import PERSONALITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import FrameType
 
     from oaibg.sandbox.request_log import LoggedRequest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code. Ends by `SystemExit` (130, 143) on a signal."""
+    """Run the command and return its exit code. A signal raises `SystemExit` (130 or 143)."""
     options = _parser().parse_args(argv)
     try:
         from oaibg.sandbox.server import Sandbox
     except ModuleNotFoundError as error:
         print(
-            f"oaibg.sandbox: {error.name} is missing; it is in the extra oaibg[sandbox]: "
-            "in a clone, pip install '.[sandbox]'",
+            f"oaibg.sandbox: The module {error.name} is not installed. It is part of the extra "
+            "oaibg[sandbox]. In a clone, run: pip install '.[sandbox]'",
             file=sys.stderr,
         )
         return 2
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             sandbox = stack.enter_context(running)
         except OSError as error:
-            print(f"oaibg.sandbox: port {options.port}: {error.strerror or error}", file=sys.stderr)
+            message = f"Can't listen on port {options.port}: {error.strerror or error}"
+            print(f"oaibg.sandbox: {message}", file=sys.stderr)
             return 1
         sandbox.script(*options.faults)
         print(f"export OPENAI_BASE_URL={sandbox.base_url}")
@@ -56,42 +59,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    sections = (
+        _listed('fault kinds ("kind" in FILE.json; oaibg.sandbox.Fault has all fields)', KINDS),
+        _listed("personalities", {name: one.summary for name, one in PERSONALITIES.items()}),
+        _listed("metadata entries of a request or a batch", ENTRIES),
+    )
     parser = argparse.ArgumentParser(
         prog="python -m oaibg.sandbox",
-        description="Run a local Responses API server. It prints the two lines to export, "
-        "then a line a request on stderr.",
+        description="Run a local server with the Responses API. Prints two lines to export in a\n"
+        "shell, then one line per request on stderr.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n\n".join(sections),
     )
-    parser.add_argument("--port", type=_port, default=0, help="0 takes a free one (default)")
+    parser.add_argument("--port", type=_port, default=0, help="default: any free port")
+    parser.add_argument("--seconds", type=_seconds, default=5.0, help="job duration (default: 5)")
+    example = 'JSON array of faults, such as [{"kind": "reset_after"}]'
+    parser.add_argument("--faults", type=_faults, default=[], metavar="FILE.json", help=example)
+    server = "the server to imitate (default: openai)"
     parser.add_argument(
-        "--seconds", type=_seconds, default=5.0, help="how long a job takes (default: 5)"
+        "--personality", choices=PERSONALITIES, default="openai", metavar="NAME", help=server
     )
-    parser.add_argument(
-        "--faults", type=_faults, default=[], metavar="FILE.json", help="a JSON array of faults"
-    )
-    parser.add_argument(
-        "--personality",
-        choices=PERSONALITIES,
-        default="openai",
-        help="which kind of server it is (default: %(default)s)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no line a request")
-    parser.add_argument(
-        "--no-log", action="store_true", help="keep no requests for GET /sandbox/requests"
-    )
+    parser.add_argument("--quiet", action="store_true", help="don't print a line per request")
+    parser.add_argument("--no-log", action="store_true", help="keep GET /sandbox/requests empty")
     return parser
 
 
+def _listed(title: str, meanings: Mapping[str, str]) -> str:
+    """Return a section of the help, within 80 columns."""
+    lines = [
+        textwrap.fill(meaning, 78, initial_indent=f"  {name:<17} ", subsequent_indent=" " * 20)
+        for name, meaning in meanings.items()
+    ]
+    return "\n".join([f"{title}:", *lines])
+
+
 def _port(value: str) -> int:
-    port = int(value)
+    try:
+        port = int(value)
+    except ValueError:
+        port = -1
     if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError("must be 0 to 65535")
+        raise argparse.ArgumentTypeError("must be a whole number from 0 to 65535")
     return port
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError("must be a number, 0 or more")
+        raise argparse.ArgumentTypeError("must be a number of at least 0")
     return seconds
 
 
@@ -105,7 +123,7 @@ def _faults(path: str) -> list[Fault]:
 
 
 def _print_request(log: LoggedRequest) -> None:
-    parts = (log.method, log.path, str(log.status or "no answer"), log.response_id or "")
+    parts = (log.method, log.path, str(log.status or "no reply"), log.response_id or "")
     line = " ".join(part for part in parts if part)
     print(line.encode("ascii", "backslashreplace").decode(), file=sys.stderr, flush=True)
 

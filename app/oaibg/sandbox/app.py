@@ -1,4 +1,4 @@
-"""The routes of the sandbox: which operation answers which path."""
+"""The routes of the sandbox: which operation handles which path and method."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox.wire.reply import Answer
 
 _Row = tuple[str, str, "Operation", str | None]
-"""Path, method, operation, and the name by which faults mean it."""
+"""Path, method, operation, and the name of the operation in `Fault.on`."""
 
 _RESPONSES: tuple[_Row, ...] = (
     ("/v1/responses", "POST", responses.create, "create"),
@@ -40,7 +40,7 @@ _BATCHES: tuple[_Row, ...] = (
 
 
 def build_app(state: State) -> Router:
-    """Return the ASGI app over this state."""
+    """Return the ASGI app of a server with this state."""
     rows = [
         *_RESPONSES,
         *((path, how, _with_batches(run), name) for path, how, run, name in _BATCHES),
@@ -54,7 +54,7 @@ def build_app(state: State) -> Router:
 
 
 def _with_batches(operation: Operation) -> Operation:
-    """Return the operation as one that only a server with a Batch API has."""
+    """Wrap an operation of the Batch API: 404 if the personality has no Batch API."""
 
     def run(call: Call) -> Answer:
         if not call.state.personality.batches:
@@ -65,7 +65,7 @@ def _with_batches(operation: Operation) -> Operation:
 
 
 def _unknown_path(routes: list[Route]) -> Operation:
-    """Return the operation of all other paths: 405 if another method would do, else 404."""
+    """Return the operation for all other paths: 405 if another method is allowed, else 404."""
 
     def refuse(call: Call) -> NoReturn:
         if any(route.matches(call.scope)[0] is not Match.NONE for route in routes):

@@ -1,4 +1,4 @@
-"""A call of an operation: the request, and the state on which the operation works."""
+"""The arguments of an operation: the request and the server's state."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """A request on its way through an operation."""
+    """One request, as an operation receives it."""
 
     state: State
     log: LoggedRequest
     scope: Scope
     streams: bool
-    """Whether the client asked for a stream, and is to get one."""
+    """Whether to reply with a stream: the client requested one and nothing prevents it."""
 
     @property
     def id(self) -> str:
-        """The id that the path names."""
+        """The ID in the path."""
         return self.log.response_id or ""
 
     def body(self) -> Any:
-        """Return the JSON of its body; raise the API's error if it is not JSON."""
+        """Return the parsed body; raise the API's error if it is not JSON."""
         if self.log.body is None and self.log.raw_body.strip() != b"null":
             raise ApiError(400, "We could not parse the JSON body of your request.")
         return self.log.body
 
 
 Operation = Callable[[Call], Answer]
-"""Answers a call, or raises `ApiError`."""
+"""Returns the reply to a call, or raises `ApiError`."""

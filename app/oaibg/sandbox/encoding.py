@@ -1,4 +1,4 @@
-"""JSON and server-sent events, as the API reads and writes them."""
+"""Encodes and decodes JSON and server-sent events as the API does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def to_json(value: object) -> bytes:
-    """Encode as the API does: UTF-8, or escapes if the text has lone surrogates."""
+    """Encode JSON as UTF-8, or with escapes if a string contains lone surrogates."""
     try:
         return _TO_JSON(value).encode()
     except UnicodeEncodeError:
@@ -17,12 +17,12 @@ def to_json(value: object) -> bytes:
 
 
 def to_sse(event: dict[str, Any]) -> bytes:
-    """Encode one event of a stream."""
+    """Encode one stream event."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), to_json(event))
 
 
 def from_json(text: str | bytes) -> Any:
-    """Decode JSON; raise `ValueError` for anything else, such as NaN, which Python would take."""
+    """Decode JSON; raise `ValueError` if it is invalid, also for NaN, which Python accepts."""
     return json.loads(text, parse_constant=_refuse)
 
 

@@ -1,4 +1,4 @@
-"""One request from arrival to answer: it is logged, a fault may strike, its operation runs."""
+"""Handles one request: logs it, applies a scripted fault, runs the operation, and replies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Endpoint:
-    """One operation as an ASGI app; faults may mean it by `name`, one of `faults.OPERATIONS`."""
+    """One operation as an ASGI app. `name` is its name in `Fault.on`, if it has one."""
 
     def __init__(self, state: State, operation: Operation, name: str | None = None) -> None:
         self._state = state
@@ -82,7 +82,7 @@ class Endpoint:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Return the body of a request; None if the client has gone before it had sent all."""
+    """Return the body of a request; None if the client disconnects before the end of the body."""
     pieces = []
     while (message := await receive())["type"] == "http.request":
         pieces.append(message.get("body", b""))
@@ -98,7 +98,7 @@ def _wants_stream(name: str | None, log: LoggedRequest) -> bool:
 
 
 def _fault_names(name: str | None, stream: bool) -> tuple[str, ...]:
-    """Return the names by which a fault may mean this request."""
+    """Return the operations in `Fault.on` that apply to this request."""
     if name is None:
         return ()
     if not stream:

@@ -1,4 +1,4 @@
-"""The errors that the API answers with, as exceptions."""
+"""The errors of the API, as exceptions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """An error answer of the API.
-
-    `envelope()` gives `{"error": {"message", "type", "param", "code"}}`.
-    """
+    """An error reply of the API: a status and `{"error": {"message", "type", "param", "code"}}`."""
 
     def __init__(
         self,
@@ -20,7 +17,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
     ) -> None:
-        """Take the HTTP status and the envelope's fields; `kind` is its `type`."""
+        """Take the HTTP status and the fields of the error; `kind` is its `type`."""
         super().__init__(message)
         self.status = status
         self.message = message
@@ -29,20 +26,20 @@ class ApiError(Exception):
         self.code = code
 
     def envelope(self) -> dict[str, Any]:
-        """Return the JSON body of the answer."""
+        """Return the JSON body of the reply."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         return {"error": error}
 
 
 class FieldError(ApiError):
-    """The refusal (400) of a request because of one of its fields, which `param` names."""
+    """A 400 for an invalid field of the request; `param` names the field."""
 
     def __init__(self, message: str, param: str, code: str | None = None) -> None:
-        """Take the envelope's fields."""
+        """Take the fields of the error."""
         super().__init__(400, message, param=param, code=code)
 
 
 def missing_parameter(param: str) -> FieldError:
-    """Return the error for a field that the request needs and does not have."""
+    """Return the error for a required field that is missing."""
     message = f"Missing required parameter: '{param}'."
     return FieldError(message, param, "missing_required_parameter")

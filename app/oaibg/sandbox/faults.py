@@ -1,4 +1,4 @@
-"""Scripted faults: what goes wrong, at which request, and how often. Standard library only."""
+"""Scripted faults: what goes wrong, for which requests, and how often. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+# fmt: off
 OPERATIONS = (
-    "create",
-    "retrieve",
-    "cancel",
-    "stream",
-    "file_create",
-    "file_content",
-    "batch_create",
-    "batch_retrieve",
-    "batch_list",
-    "batch_cancel",
-    "any",
+    "create", "retrieve", "cancel", "stream", "file_create", "file_content", "batch_create",
+    "batch_retrieve", "batch_list", "batch_cancel", "any",
 )
-KINDS = (
-    "status",
-    "reset_before",
-    "reset_after",
-    "hang_before",
-    "hang_after",
-    "delay",
-    "drip",
-    "truncate",
-    "html",
-    "raw",
-    "cut",
-    "plain",
-    "silent",
-    "gap",
-    "keepalive",
-    "error_event",
-)
+# fmt: on
+KINDS: Mapping[str, str] = {
+    "status": "replies with `status` (default: 500) and `body`; the request has no effect",
+    "reset_before": "resets the TCP connection before the request takes effect",
+    "reset_after": "resets the TCP connection after the request takes effect",
+    "hang_before": "waits for `seconds` (default: until the client disconnects), then continues",
+    "hang_after": "as `hang_before`, but the request takes effect before the wait",
+    "delay": "waits for `seconds` (default: 1) after the request takes effect, then replies",
+    "drip": "sends the reply one byte at a time, every `seconds` (default: 1)",
+    "truncate": "closes the connection after `after` bytes of the body (default: half of it; "
+    "for a stream, 1024)",
+    "html": "replies with an HTML page and `status` (default: 200) after the request takes effect",
+    "raw": "replies with `body` and `status` (default: 200) after the request takes effect",
+    "cut": "ends a stream without an error after `after` events (default: 0)",
+    "plain": "ignores `stream=true` and replies with JSON",
+    "silent": "stops a stream after `after` events (default: 0), and keeps it open for `seconds` "
+    "(default: until the client disconnects)",
+    "gap": "leaves out one event of a stream after `after` events (default: 0)",
+    "keepalive": "inserts a `keepalive` event without a `sequence_number`, and an SSE comment, "
+    "into a stream after `after` events (default: 0)",
+    "error_event": "ends a stream with an `error` event after `after` events (default: 0); "
+    "the job keeps running",
+}
+"""The kinds of faults and what each does. A request takes effect when, for example, its job is
+created or cancelled."""
 STREAM_KINDS = ("cut", "plain", "silent", "gap", "keepalive", "error_event")
 
 _FRAMING = ("content-length", "transfer-encoding", "connection")
@@ -47,56 +46,35 @@ _FRAMING = ("content-length", "transfer-encoding", "connection")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong. Raises `ValueError` if its fields make no sense.
+    """One scripted fault. Raises `ValueError` if its fields are invalid.
 
-    `on` says which requests it may hit. A create with `stream=true` counts as `create` and as
-    `stream`; a retrieve with `stream=true` as `stream` alone; deletes, input items, the other
-    operations on files and unknown paths only as `any`. A key that the API refuses is refused
-    after the fault had its turn.
-
-    Kinds, where "took effect" means that the job was created, cancelled, and so on:
-
-    - `status`: answers `status` (500) with `body` and `headers`; took no effect. Without a body,
-      what the API or a gateway sends with that status
-    - `reset_before`, `reset_after`: aborts the TCP connection (RST), before or after it took effect
-    - `hang_before`, `hang_after`: no answer for `seconds` (default: until the client gives up),
-      then continues normally; before or after it took effect
-    - `delay`: took effect at once, answers after `seconds` (1)
-    - `drip`: the right answer, one byte every `seconds` (1)
-    - `truncate`: the right headers, but only `after` bytes of the body (default: half of it, or
-      1 KiB of a stream), then the connection is closed
-    - `html`, `raw`: took effect; answers `status` (200) with an HTML page, or with `body` as it is
-    - `cut`: a stream that ends, without any error, after `after` events (0)
-    - `plain`: `stream=true` is ignored, and plain JSON answered
-    - `silent`: a stream that stops after `after` events (0), and stays open for `seconds`
-      (default: until the client gives up)
-    - `gap`: a stream that leaves out one event, whichever it is, after `after` events (0), and
-      continues
-    - `keepalive`: a stream that sends, after `after` events (0), an event of the unknown type
-      `keepalive`, which has no number, and an SSE comment, and continues
-    - `error_event`: a stream that ends, after `after` events (0), with an event of the type
-      `error`, which has the next number; the job continues
+    A create with `stream=true` counts as `create` and as `stream`; a retrieve with `stream=true`
+    only as `stream`. Deletes, input items, the other operations on files and unknown paths only
+    match `any`. Faults apply before the server checks the API key.
     """
 
     kind: str
+    """One of `KINDS`, which says what each does."""
     on: str = "any"
+    """The operation that it affects: one of `OPERATIONS`."""
     times: int = 1
-    """How many requests it hits; 0 for all of them."""
+    """How many requests it affects; 0 for all."""
     skip: int = 0
-    """How many matching requests it lets pass first (to the faults after it)."""
+    """How many matching requests pass first; later faults may affect them."""
     response_id: str | None = None
-    """Hits only requests that name this id, of whatever it is, in their path; never a create."""
+    """Affects only requests with this ID, of a response, file or batch, in their path."""
     status: int | None = None
     body: object = None
-    """A string is sent as it is, anything else as JSON; `None` is the kind's default."""
+    """A string is sent unchanged, anything else as JSON; None is the default of the kind. For
+    `status`, that is what the API or, for 502 and 504, a gateway sends with this status."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Added to the answer, of every kind that gives one; they replace those of the same name."""
+    """Added to any reply; they replace headers of the same name."""
     seconds: float | None = None
     after: int | None = None
-    """Bytes (`truncate`) or events (of a stream) that are sent before it strikes."""
+    """How many bytes (`truncate`) or stream events are sent before the fault."""
 
     def __post_init__(self) -> None:
-        """Refuse what could never work, with a message that names the field."""
+        """Raise `ValueError` with a message that names the invalid field."""
         _require(self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}", self.kind)
         _require(self.on in OPERATIONS, "on", f"one of {', '.join(OPERATIONS)}", self.on)
         counts = {"times": self.times, "skip": self.skip, "after": self.after or 0}
@@ -104,13 +82,13 @@ class Fault:
             _require(_is_int(count) and count >= 0, name, "a whole number, 0 or more", count)
         named = self.response_id is None or isinstance(self.response_id, str)
         _require(named, "response_id", "a string", self.response_id)
+        with_body = _is_int(self.status) and self.status not in (204, 304)
         _require(
-            self.status is None or (_is_int(self.status) and 200 <= self.status <= 599),
+            self.status is None or (with_body and 200 <= self.status <= 599),
             "status",
-            "200 to 599",
+            "200 to 599 (except 204 and 304)",
             self.status,
         )
-        _require(self.status not in (204, 304), "status", "one that has a body", self.status)
         _require(
             self.seconds is None or (_is_number(self.seconds) and 0 <= self.seconds < math.inf),
             "seconds",
@@ -119,20 +97,20 @@ class Fault:
         )
         _require(isinstance(self.headers, Mapping), "headers", "an object", self.headers)
         for key, value in self.headers.items():
-            _require(_is_header(key, value), "headers", "plain names and values", {key: value})
-            _require(key.lower() not in _FRAMING, "headers", "none of the framing", key)
+            _require(_is_header(key, value), "headers", "valid HTTP headers", {key: value})
+            if key.lower() in _FRAMING:
+                raise ValueError(f"headers can't contain {key}: the server sets it")
         if self.kind in STREAM_KINDS:
-            _require(
-                self.on in ("create", "stream", "any"), "on", f"stream for {self.kind}", self.on
-            )
-        if self.kind == "raw":
-            _require(self.body is not None, "body", "given for raw", self.body)
+            expected = f"create, stream or any for the kind {self.kind}"
+            _require(self.on in ("create", "stream", "any"), "on", expected, self.on)
+        if self.kind == "raw" and self.body is None:
+            raise ValueError("body is required for the kind raw")
 
 
 def parse_faults(value: object) -> list[Fault]:
     """Read faults from parsed JSON: a list of objects with the fields of `Fault`.
 
-    Raises `ValueError` with a message that says which fault is wrong, counted from 1.
+    Raises `ValueError` with the number of the invalid fault, counted from 1.
     """
     if not isinstance(value, list):
         raise ValueError("expected a JSON array of faults")  # noqa: TRY004 - one error for callers
@@ -140,10 +118,10 @@ def parse_faults(value: object) -> list[Fault]:
 
 
 class FaultScript:
-    """The faults that are still to come, in order. Safe to use from several threads."""
+    """The pending faults, in order. Thread-safe."""
 
     def __init__(self) -> None:
-        """Begin with no faults."""
+        """Start without faults."""
         self._lock = threading.Lock()
         self._pending: list[_Pending] = []
 
@@ -153,15 +131,15 @@ class FaultScript:
             self._pending.extend(_Pending(fault) for fault in faults)
 
     def clear(self) -> None:
-        """Drop the faults that have not struck yet."""
+        """Remove all pending faults."""
         with self._lock:
             self._pending.clear()
 
     def take(self, operations: Collection[str], response_id: str | None) -> Fault | None:
-        """Return the fault that hits this request, if any, and count it as used.
+        """Return the fault that affects this request, if any, and count this use of it.
 
-        `operations` are the names in `Fault.on` that the request goes by; the first fault
-        that matches, and has let enough requests pass, wins.
+        `operations` are the operations in `Fault.on` that match the request. The first matching
+        fault that has skipped enough requests applies.
         """
         if not self._pending:
             return None
@@ -196,12 +174,12 @@ def _matches(fault: Fault, operations: Collection[str], response_id: str | None)
 
 def _parse_fault(value: object, number: int) -> Fault:
     if not isinstance(value, dict):
-        raise ValueError(f"fault {number}: expected an object")  # noqa: TRY004 - as above
+        raise ValueError(f"fault {number}: expected a JSON object")  # noqa: TRY004 - as above
     known = {one.name for one in fields(Fault)}
     if unknown := [key for key in value if key not in known]:
         raise ValueError(f"fault {number}: unknown field {unknown[0]!r}")
     if "kind" not in value:
-        raise ValueError(f"fault {number}: kind is missing")
+        raise ValueError(f"fault {number}: kind is required")
     try:
         return Fault(**value)
     except ValueError as error:

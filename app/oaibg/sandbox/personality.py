@@ -1,4 +1,4 @@
-"""Personalities: servers that speak the same API and differ in how. Standard library only."""
+"""Personalities: how servers with the same API differ. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import re
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from oaibg.sandbox.errors import ApiError, FieldError
@@ -17,48 +17,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Personality:
-    """How a server differs from OpenAI's. Raises `ValueError` if its fields make no sense.
+    """How a server differs from OpenAI's API. Raises `ValueError` if its fields are invalid.
 
-    The defaults are OpenAI's API. What is not a field of this is the same on all servers: the life
-    of a job, what a create checks, the order of a stream's events, and the headers.
+    The defaults are OpenAI's API. All servers share everything else: the life of a job, the checks
+    of a create, the order of stream events, and the headers.
     """
 
     ids: str = "openai"
-    """`openai`: `resp_` and 50 hex characters; `uuid`; `long`: some 430 of base64."""
+    """`openai`: `resp_` and 50 hex characters; `uuid`; `long`: 428 characters of Base64."""
     changing_ids: bool = False
-    """Whether every retrieve gives the job another id; it is found by all of its ids."""
+    """Whether every later reply shows the job with a new ID. All of its IDs remain valid."""
     statuses: str = "usual"
-    """The status of a running job: `usual`, `queued` until its end, or `in_progress` at once."""
+    """The status of a running job: `usual` (queued, then in progress), or always `queued` or
+    `in_progress`."""
     sparse: bool = False
-    """Whether payloads have only `id` and `status`, and `output` at the end."""
+    """Whether responses contain only `id`, `status` and, once there is some, `output`."""
     null_output: bool = False
-    """Whether `output` is null while a job runs, and not an empty list."""
+    """Whether `output` is null, not an empty list, while a job runs."""
     partial: bool = False
-    """Whether a job that is `in_progress` shows a part of its output."""
+    """Whether a job that is `in_progress` shows part of its output."""
     stream: str = "usual"
-    """What the server makes of `stream=true`. `refused`: a create and a retrieve give 400, and the
-    create makes no job; `ignored`: it answers as if it had not been there; `resume_refused`: a
-    create streams, a retrieve gives 400; `cut`: every stream ends, without any error, after 3
-    events; `mute`: once a job is cancelled its streams stay open, and their end never comes;
-    `gaps`: a stream with `starting_after` repeats the last 2 events before it, and leaves out the 2
-    after them, but never the job's last one."""
+    """How the server handles `stream=true`. `refused`: a create or a retrieve gets 400, and no job
+    is created; `ignored`: the reply is JSON; `resume_refused`: a create streams, a retrieve gets
+    400; `cut`: every stream ends without an error after 3 events; `mute`: once a job is cancelled,
+    its streams stay open without a last event; `gaps`: a stream with `starting_after` repeats the
+    previous 2 events and leaves out the next 2, but never the last event of the job."""
     incomplete_reason: str = "max_output_tokens"
     errors: str = "envelope"
-    """The shape of error bodies. `envelope`: OpenAI's; `number`: the same, with the HTTP status
-    as its code; `text`: `{"error": "…"}`; `detail`: `{"detail": "…"}`, and for the fields of a
-    create a list of objects with the status 422, as FastAPI has it; `plain`: text/plain."""
+    """The format of errors. `envelope`: OpenAI's; `number`: OpenAI's, with the HTTP status as
+    `code`; `text`: `{"error": "…"}`; `detail`: FastAPI's `{"detail": "…"}`, with status 422 and a
+    list of objects for invalid fields; `plain`: text/plain."""
     not_found: int = 404
-    """The status for an unknown response: 404 or 400."""
+    """The HTTP status for an unknown response: 404 or 400."""
     cancel: str = "usual"
-    """`refused`: a cancel gives `cancel_status`, and the job continues; `overtaken`: it succeeds,
-    and the job ends all the same once its time is over."""
+    """`refused`: a cancel gets `cancel_status`, and the job keeps running; `overtaken`: a cancel
+    succeeds, but the job still ends with its own status at its usual time."""
     cancel_status: int = 400
-    """The status of a cancel that is `refused`: 400, 404, 409 or 501."""
+    """The HTTP status of a `refused` cancel: 400, 404, 409 or 501."""
     batches: bool = True
-    """Whether it has the Files and the Batch API; without them their paths are unknown."""
+    """Whether the server has the Files API and the Batch API; if not, their paths get 404."""
+    summary: str = field(default="", compare=False)
+    """What sets the server apart, in one line."""
 
     def __post_init__(self) -> None:
-        """Refuse a value that is not a choice of its field, with a message that names the field."""
+        """Raise `ValueError` with a message that names the invalid field."""
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -66,17 +68,17 @@ class Personality:
                 raise ValueError(f"{name} must be one of {listed}, not {value!r}")
 
     def new_id(self) -> str:
-        """Return a response id of this server's shape, never the same twice."""
+        """Return a new response ID in the format of this server."""
         return _NEW_IDS[self.ids]()
 
     def error(self, error: ApiError) -> tuple[int, dict[str, Any] | str]:
-        """Return an error's status and body as this server sends them: JSON, or plain text."""
+        """Return the HTTP status and the body, JSON or plain text, that this server sends."""
         listed = self.errors == "detail" and isinstance(error, FieldError)
         return 422 if listed else error.status, _ERRORS[self.errors](error)
 
 
 def find_personality(value: Personality | str) -> Personality:
-    """Return the personality of that name; a personality is returned as it is.
+    """Return the personality with this name; a `Personality` is returned unchanged.
 
     Raises `ValueError` for a name that is not in `PERSONALITIES`.
     """
@@ -88,7 +90,7 @@ def find_personality(value: Personality | str) -> Personality:
 
 
 def _long_id() -> str:
-    # As an encrypted token: a byte of version, so that it begins with a letter, then anything.
+    # Like an encrypted token: a version byte, which encodes as a letter, then random bytes.
     return base64.urlsafe_b64encode(b"\x80" + secrets.token_bytes(319)).decode()
 
 
@@ -128,34 +130,35 @@ CHOICES: Mapping[str, tuple[str | int, ...]] = {
     "cancel": ("usual", "refused", "overtaken"),
     "cancel_status": (400, 404, 409, 501),
 }
-"""The values that the fields of a `Personality` may have, if they are not free."""
+"""The valid values of those fields of a `Personality` that have a fixed set of values."""
 
+# fmt: off
 PERSONALITIES: Mapping[str, Personality] = {
-    "openai": Personality(),
-    "gateway": Personality(ids="long", changing_ids=True, errors="text", stream="ignored"),
+    "openai": Personality(summary="OpenAI's API"),
+    "gateway": Personality(
+        summary="long IDs that change with every reply; `stream=true` is ignored",
+        ids="long", changing_ids=True, errors="text", stream="ignored",
+    ),
     "minimal": Personality(
-        ids="uuid",
-        stream="refused",
-        sparse=True,
-        null_output=True,
-        statuses="queued",
-        errors="detail",
-        not_found=400,
-        batches=False,
+        summary="UUIDs, few keys, FastAPI errors, 400 for unknown IDs; no streams, no Batch API",
+        ids="uuid", stream="refused", sparse=True, null_output=True, statuses="queued",
+        errors="detail", not_found=400, batches=False,
     ),
     "eager": Personality(
-        statuses="in_progress", partial=True, errors="number", cancel="overtaken", stream="gaps"
+        summary="partial output; a cancelled job still completes; resumed streams have gaps",
+        statuses="in_progress", partial=True, errors="number", cancel="overtaken", stream="gaps",
     ),
     "stubborn": Personality(
-        errors="plain",
-        cancel="refused",
-        cancel_status=501,
-        incomplete_reason="token_limit",
+        summary="plain-text errors; no cancel; streams end after 3 events",
+        errors="plain", cancel="refused", cancel_status=501, incomplete_reason="token_limit",
         stream="cut",
     ),
-    "forgetful": Personality(stream="resume_refused"),
-    "mute": Personality(stream="mute"),
+    "forgetful": Personality(summary="streams can't be resumed", stream="resume_refused"),
+    "mute": Personality(
+        summary="streams of cancelled jobs stay open without a last event", stream="mute"
+    ),
 }
-"""Personalities by their names; the first is the default. Each difference occurs in one."""
+# fmt: on
+"""Personalities by name; the first is the default. Every difference occurs in one of them."""
 
 DEFAULT = PERSONALITIES["openai"]

@@ -1,4 +1,4 @@
-"""The record of a request that arrived, and of what became of it."""
+"""The log of requests: what was sent, and how the server replied."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _SECRET_HEADERS = ("authorization", "api-key", "x-api-key", "cookie")
 
 @dataclass(slots=True)
 class LoggedRequest:
-    """A request that arrived whole, and what became of it."""
+    """A request that was received completely, and its result."""
 
     method: str
     path: str
     """Without the query."""
     query: dict[str, str]
     headers: dict[str, str]
-    """Names in lower case; keys are masked."""
+    """Names in lower case; API keys and cookies are masked."""
     body: Any
-    """The parsed JSON; None without a body, or if it is not JSON. Of an upload that was read:
-    its `purpose`, `filename` and `bytes`."""
+    """The parsed JSON, or None if there is none. For an upload: its `purpose`, `filename` and
+    `bytes`."""
     raw_body: bytes
     at: float
     """Unix seconds."""
     status: int | None = None
-    """None while it is unanswered, and when its connection was aborted without an answer."""
+    """None until a reply begins, and if the connection ends without a reply."""
     response_id: str | None = None
-    """The job, the batch or the file that it created or named."""
+    """The ID of the job, batch or file that the request created or named."""
     fault: str | None = None
-    """The kind of the scripted fault that struck, if any."""
+    """The kind of the scripted fault that was applied, if any."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the record as a JSON object."""
         return {**asdict(self), "raw_body": self.raw_body.decode("utf-8", "replace")}
 
 
 def log_request(scope: Scope, raw_body: bytes) -> LoggedRequest:
-    """Return the record of a request that has arrived now."""
+    """Return the record of a request that was received just now."""
     headers: dict[str, str] = {}
     for key, value in scope["headers"]:
         headers.setdefault(_decoded(key), _decoded(value))
@@ -68,7 +68,7 @@ def log_request(scope: Scope, raw_body: bytes) -> LoggedRequest:
 
 @functools.lru_cache(maxsize=1024)
 def _decoded(raw: bytes) -> str:
-    # Cached for the memory's sake: a client's headers are the same in all of its requests.
+    # The cache saves memory: most requests of a client have the same headers.
     return raw.decode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""The smallest JSON value that fits a JSON Schema, as far as structured outputs use it."""
+"""Generates a minimal JSON value that matches a JSON Schema for structured outputs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ _PLAIN: dict[str, object] = {"number": 0, "integer": 0, "boolean": False, "null"
 
 
 def sample(schema: object) -> object:
-    """Return a minimal value for `schema`: required keys alone, arrays as short as allowed.
+    """Return a minimal value for `schema`: only required keys, and the shortest valid arrays.
 
-    Knows `type` (a name or a list), `enum`, `const`, `anyOf`, `oneOf`, `allOf` (its first
-    branch), `$ref` within the document, and lower bounds. Anything else gives `None`.
-    A schema that can't end (a required reference to itself) is cut off with `None`.
-    Raises `ValueError` for a schema that is malformed, or nested too deeply.
+    Supports `type` (a name or a list), `enum`, `const`, `anyOf`, `oneOf`, `allOf` (only its first
+    branch), `$ref` within the document, and lower bounds. Anything else becomes `None`.
+    An endless schema (with a required reference to itself) is cut off with `None`.
+    Raises `ValueError` if the schema is malformed or nested too deeply.
     """
     try:
         return _sample(schema, schema, frozenset())
     except (TypeError, AttributeError, LookupError, RecursionError) as error:
-        raise ValueError(f"not a JSON Schema that can be used: {error}") from error
+        raise ValueError(f"not a usable JSON Schema: {error}") from error
 
 
 def _sample(schema: object, root: object, open_references: frozenset[str]) -> object:
@@ -66,7 +66,7 @@ def _number(schema: dict[str, Any]) -> object:
 
 
 def _shallowest(branches: list[object]) -> object:
-    """Prefer `null`, then a branch that refers to nothing: recursive schemas end that way."""
+    """Prefer `null`, then a branch without a `$ref`, so that recursive schemas end."""
     plain = [one for one in branches if isinstance(one, dict) and "$ref" not in one]
     nulls = [one for one in plain if one.get("type") == "null"]
     return (nulls or plain or branches)[0]

@@ -1,4 +1,4 @@
-"""The sandbox as a server in a thread of its own, on loopback."""
+"""Runs the sandbox in a thread, as a server on loopback."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _BACKLOG = 2048
 
 
 class Sandbox:
-    """A running sandbox, from `Sandbox.running()`. All of it is safe to use from any thread."""
+    """A running sandbox; `Sandbox.running()` starts one. Thread-safe."""
 
     def __init__(self, state: State, port: int) -> None:
-        """Take the state of the server on that port; `running` calls this."""
+        """Take the state of the server on this port; `running` calls this."""
         self._state = state
         self.base_url = f"http://{HOST}:{port}/v1"
         """The value for `OPENAI_BASE_URL`."""
@@ -52,15 +52,15 @@ class Sandbox:
         batch_window: float = WINDOW,
         log: bool = True,
     ) -> Iterator[Sandbox]:
-        """Run a sandbox for the time of a `with` block, in a daemon thread.
+        """Run a sandbox in a daemon thread for the duration of a `with` block.
 
-        `port` 0 takes a free one; `seconds` is how long a job takes unless its metadata says
-        otherwise; `on_done` is called after every exchange, in the server's thread;
-        `personality` is one, or the name of one in `PERSONALITIES`; `batch_window` is in how many
-        seconds a batch expires; without `log`, `requests` and `posts` stay empty, for runs whose
-        requests would fill the memory.
-        Open connections are aborted at the end. Raises `OSError` if the port is taken, and
-        `ValueError` for a name that is unknown.
+        Open connections are aborted at the end of the block.
+
+        `port` 0 is any free port; `seconds` is the default duration of a job. `on_done` is called
+        after every request, in the server's thread. `personality` is a `Personality` or a name in
+        `PERSONALITIES`; a batch expires after `batch_window` seconds. Without `log`, `requests` and
+        `posts` stay empty, to save memory in long runs.
+        Raises `OSError` if the port is in use, and `ValueError` for an unknown name.
         """
         state = State(
             seconds=seconds,
@@ -85,42 +85,42 @@ class Sandbox:
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """The requests to the API, in order of arrival."""
+        """The logged requests, in order of arrival."""
         return self._state.requests
 
     @property
     def posts(self) -> list[LoggedRequest]:
-        """The requests that tried to create a response."""
+        """The requests to create a response, successful or not."""
         return self._posts_to("/v1/responses")
 
     @property
     def file_posts(self) -> list[LoggedRequest]:
-        """The requests that tried to upload a file."""
+        """The requests to upload a file, successful or not."""
         return self._posts_to("/v1/files")
 
     @property
     def batch_posts(self) -> list[LoggedRequest]:
-        """The requests that tried to create a batch."""
+        """The requests to create a batch, successful or not."""
         return self._posts_to("/v1/batches")
 
     @property
     def jobs(self) -> dict[str, Job]:
-        """The jobs by the ids that their creates gave."""
+        """The jobs by the IDs that their creates returned."""
         return self._state.jobs
 
     @property
     def files(self) -> dict[str, StoredFile]:
-        """The files by their ids, with those of batches that have ended."""
+        """All files by ID, including those of batches that have ended."""
         return self._state.all_files()
 
     @property
     def batches(self) -> dict[str, Batch]:
-        """The batches by their ids, in the order of their creates."""
+        """The batches by ID, oldest first."""
         return self._state.batches
 
     @property
     def batch_window(self) -> float:
-        """How many seconds a new batch has until it expires."""
+        """Seconds until a new batch expires."""
         return self._state.batch_window
 
     @batch_window.setter
@@ -128,23 +128,23 @@ class Sandbox:
         self._state.batch_window = seconds
 
     def script(self, *faults: Fault) -> None:
-        """Append faults to those that are still to come."""
+        """Append faults to the script."""
         self._state.faults.add(faults)
 
     def become(self, personality: Personality | str) -> None:
-        """Answer as that personality, or the one of that name, from now on.
+        """Switch to another personality, or to the one with this name.
 
-        It shows earlier jobs its way, too, by the ids that they have. Raises
-        `ValueError` for a name that is unknown.
+        It also applies to existing jobs, except that they keep their IDs. Raises `ValueError` for
+        an unknown name.
         """
         self._state.personality = find_personality(personality)
 
     def forget(self, response_id: str) -> None:
-        """Drop a response, as the API does after a while: later requests give 404."""
+        """Remove a response, as the API does after some time: later requests for it get 404."""
         self._state.forget(response_id)
 
     def clear(self) -> None:
-        """Forget jobs, batches, files, requests and faults, and be as at the start."""
+        """Remove all jobs, batches, files, requests and faults, and restore the start settings."""
         self._state.clear()
 
     def _posts_to(self, path: str) -> list[LoggedRequest]:
@@ -153,7 +153,7 @@ class Sandbox:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that starts and ends at once, and knows its clients' connections."""
+    """A uvicorn server that starts and stops at once, and can find a client's connection."""
 
     def __init__(self, state: State) -> None:
         super().__init__(
@@ -178,20 +178,20 @@ class _Server(uvicorn.Server):
         self._stopping = asyncio.Event()
 
     def wait_until_accepting(self, thread: threading.Thread) -> None:
-        """Block until connections are accepted; raise `RuntimeError` if that never comes."""
+        """Block until connections are accepted; raise `RuntimeError` if the thread ends first."""
         while not self._accepting.wait(0.05):
             if not thread.is_alive():
                 raise RuntimeError("the sandbox did not start")
 
     def stop(self) -> None:
-        """Make it end soon, from any thread; does nothing once it has ended."""
+        """Stop the server soon, from any thread. Does nothing if it has already stopped."""
         self.should_exit = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def main_loop(self) -> None:
-        """Serve until stopped."""
+        """Serve until `stop` is called."""
         await self.on_tick(0)
         self._loop = asyncio.get_running_loop()
         self._accepting.set()
@@ -202,7 +202,7 @@ class _Server(uvicorn.Server):
         self,
         sockets: list[socket.socket] | None = None,  # noqa: ARG002 - uvicorn's signature
     ) -> None:
-        """Abort all connections, wait a moment for their tasks, and be done."""
+        """Abort all connections and wait briefly for their tasks."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -218,7 +218,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(port: int) -> socket.socket:
-    # The protocol is named because asyncio sets TCP_NODELAY only then: 40 ms an answer.
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it a reply takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Everything that the server knows: jobs, files, batches, requests, faults, and its personality."""
+"""The state of the server: jobs, files, batches, logged requests, faults and personality."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ if TYPE_CHECKING:
 
 @dataclass
 class State:
-    """What the server knows. Dictionaries are by id."""
+    """The state of one server. The keys of the dictionaries are IDs."""
 
     seconds: float
-    """How long a job takes unless its metadata says otherwise."""
+    """The default duration of a job; its metadata can override it."""
     usual_personality: Personality = DEFAULT
-    """The one at the start, and after `clear`."""
+    """The personality at the start and after `clear`."""
     usual_window: float = WINDOW
-    """Likewise."""
+    """The batch window at the start and after `clear`."""
     batch_window: float = field(init=False)
-    """How many seconds a new batch has until it expires."""
+    """Seconds until a new batch expires."""
     personality: Personality = field(init=False)
     jobs: dict[str, Job] = field(default_factory=dict)
-    """By the ids that their creates gave."""
+    """Keys are the IDs that the creates returned."""
     other_ids: dict[str, str] = field(default_factory=dict)
-    """From the ids that jobs were given later to those of their creates."""
+    """Maps the IDs in later replies to those that the creates returned."""
     files: dict[str, StoredFile] = field(default_factory=dict)
-    """See `all_files`."""
+    """The files created so far; `all_files` adds those of batches that have ended."""
     batches: dict[str, Batch] = field(default_factory=dict)
     requests: list[LoggedRequest] = field(default_factory=list)
     keep_requests: bool = True
-    """Whether `requests` is filled."""
+    """Whether requests are logged in `requests`."""
     faults: FaultScript = field(default_factory=FaultScript)
     find_transport: Callable[[tuple[str, int]], asyncio.Transport | None] = lambda _client: None
-    """Finds the transport of a client's address."""
+    """Returns the transport of the client with this address."""
     on_done: Callable[[LoggedRequest], None] | None = None
-    """Called after every exchange."""
+    """Called after every request."""
 
     def __post_init__(self) -> None:
-        """Begin with the usual personality and window."""
+        """Start with the usual personality and batch window."""
         self.personality = self.usual_personality
         self.batch_window = self.usual_window
 
     def find(self, response_id: str) -> Job | None:
-        """Return the job that was ever given this id; None if it is unknown or forgotten."""
+        """Return the job that has, or ever had, this ID; None if it is unknown or forgotten."""
         return self.jobs.get(self.other_ids.get(response_id, response_id))
 
     def forget(self, response_id: str) -> None:
-        """Drop a job, whichever of its ids is named."""
+        """Remove the job that has, or ever had, this ID."""
         if job := self.find(response_id):
             self.jobs.pop(job.id, None)
 
     def show(self, job: Job, status: str) -> dict[str, Any]:
-        """Return the payload of a job that has `status`, with another id if ids change."""
+        """Return the response object of a job with `status`, with a new ID if IDs change."""
         payload = response_object(job, status, self.personality)
         if self.personality.changing_ids:
             payload["id"] = self.personality.new_id()
@@ -73,7 +73,7 @@ class State:
         return payload
 
     def all_files(self) -> dict[str, StoredFile]:
-        """Return the files, with those of batches that have ended."""
+        """Return all files, including those of batches that have ended."""
         now = time.time()
         for batch in list(self.batches.values()):
             if not batch.has_files and batch.status(now) in ENDED:
@@ -83,7 +83,7 @@ class State:
         return self.files
 
     def clear(self) -> None:
-        """Forget jobs, batches, files, requests and faults, and be as at the start."""
+        """Remove all jobs, batches, files, requests and faults, and restore the start settings."""
         self.faults.clear()
         self.batches.clear()
         self.files.clear()

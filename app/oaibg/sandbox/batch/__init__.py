@@ -1,1 +1,1 @@
-"""One batch as a pure function of time: its status, its batch object, its files."""
+"""A batch as a pure function of time: its status, its batch object and its files."""

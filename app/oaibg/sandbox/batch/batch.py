@@ -1,14 +1,9 @@
 """The life of a batch as a pure function of time: when it is validated, runs and ends.
 
-Nothing runs in the background: the caller gives the time, in unix seconds. The input is validated
-for a sixth of a batch's time, then its lines end one by one in an order of their own, and for the
-last sixth it is finalized. What `oaibg.sandbox.job.metadata` says of a request's `metadata` holds
-for that of a line's body: its `sandbox_seconds` count from the create of the batch, and the last
-line to end holds up the batch; one that is stuck makes it expire. There is more:
-
-- `sandbox_status` of a line: the HTTP status of an error in place of its response, such as "500"
-- `sandbox_seconds` of the batch itself: its time, in place of the server's
-- `sandbox_outcome` of the batch itself: `failed`, as at the limit of enqueued tokens
+Nothing runs in the background: the caller passes the time in unix seconds. A batch is validated
+for a sixth of its duration. Then its lines end one by one, not in the order of the input, and for
+another sixth it is finalized. The `metadata` of the batch and of its lines can change this: see
+`oaibg.sandbox.job.metadata`. A batch runs until its last line ends; a stuck line makes it expire.
 """
 
 from __future__ import annotations
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox.personality import Personality
 
 WINDOW = 86400.0
-"""How many seconds a batch has until it expires, unless the sandbox was started with another."""
+"""The default seconds until a batch expires."""
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 _LONGEST_CANCEL = 1.0
@@ -42,7 +37,7 @@ _LIMIT = listed_error(
 
 @dataclass
 class Batch:
-    """One batch: what was asked, what will become of its lines, and whether it was cancelled."""
+    """One batch: its request, the plan of its lines, and its cancel, if any."""
 
     id: str
     request: Mapping[str, Any]
@@ -59,12 +54,12 @@ class Batch:
     cancelled_after: float | None = None
     """Seconds from its create to its cancel."""
     has_files: bool = False
-    """Whether its files were handed out."""
+    """Whether its files were added to those of the server."""
     output_file_id: str = field(default_factory=new_file_id)
     error_file_id: str = field(default_factory=new_file_id)
 
     def status(self, now: float) -> str:
-        """Return its status at `now`."""
+        """Return the status at `now`."""
         age = now - self.created
         if self.cancelled_after is not None and age >= self.cancelled_after:
             return "cancelling" if age < self.cancelled_after + self.cancel_takes else "cancelled"
@@ -79,7 +74,7 @@ class Batch:
         return "completed" if self.plan.last_end <= self.window else "expired"
 
     def cancel(self, now: float) -> bool:
-        """Cancel it; False if it has ended, and stays as it is."""
+        """Start to cancel the batch; False if it has already ended."""
         status = self.status(now)
         if status not in (*ENDED, "cancelling"):
             self.cancelled_after = now - self.created
@@ -87,21 +82,21 @@ class Batch:
 
     @property
     def pause(self) -> float:
-        """How many seconds it is validated, and how many finalized."""
+        """Seconds for which it is validating, and again for which it is finalizing."""
         return _pause(self.seconds, self.window)
 
     @property
     def run_ends(self) -> float:
-        """When no line runs any more, in seconds after the create, unless it is cancelled."""
+        """Seconds from the create to the end of the last line, unless cancelled."""
         return min(max(self.plan.last_end, self.pause), self.window)
 
     @property
     def cancel_takes(self) -> float:
-        """How many seconds it is `cancelling`."""
+        """Seconds for which it is `cancelling`."""
         return min(self.seconds / 3, _LONGEST_CANCEL)
 
     def ran(self, now: float) -> float:
-        """Return until when its lines ran, as far as `now`: in seconds after the create."""
+        """Return how long its lines have run until `now`, in seconds after the create."""
         cancelled = math.inf if self.cancelled_after is None else self.cancelled_after
         return min(now - self.created, self.window, cancelled)
 
@@ -115,17 +110,17 @@ def new_batch(
     find: Callable[[str], object],
     personality: Personality,
 ) -> Batch:
-    """Make the batch of a valid create.
+    """Return the batch of a valid create.
 
-    `source` is the content of its input file, `seconds` its time unless metadata says so, `window`
-    when it expires; `find` gives the response of an id, or None.
+    `source` is the content of its input file, `seconds` its duration unless its metadata sets one,
+    and `window` the seconds until it expires. `find` returns a response by its ID, or None.
 
-    Raises `FieldError` if a `sandbox_` entry of the metadata makes no sense.
+    Raises `FieldError` if a `sandbox_` entry of the metadata is invalid.
     """
     metadata: Mapping[str, str] = request.get("metadata") or {}
     seconds = seconds_in(metadata, seconds)
     if metadata.get("sandbox_outcome", "failed") != "failed":
-        raise bad_entry("sandbox_outcome of a batch must be failed")
+        raise bad_entry("sandbox_outcome of a batch can only be failed")
     plan = read_plan(source, _pause(seconds, window), seconds * 2 / 3, find)
     if "sandbox_outcome" in metadata:
         plan = Plan(errors=[_LIMIT])

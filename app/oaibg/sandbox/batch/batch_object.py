@@ -1,4 +1,4 @@
-"""The batch object: a batch as the API shows it."""
+"""The batch object, as the API shows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def batch_object(batch: Batch, now: float) -> dict[str, Any]:
-    """Return the payload of a batch at `now`."""
+    """Return the batch object at `now`."""
     status = batch.status(now)
     known = status not in ("validating", "failed")
     plan, done = batch.plan, batch.plan.done(batch.ran(now))
@@ -44,7 +44,7 @@ def batch_object(batch: Batch, now: float) -> dict[str, Any]:
 
 
 def _times(batch: Batch, now: float, status: str) -> dict[str, int | None]:
-    """Return when it reached each of its statuses; None for those that it did not."""
+    """Return the time at which the batch reached each status; None if it did not."""
     cancelled = batch.cancelled_after if status in ("cancelling", "cancelled") else None
     until = now - batch.created if cancelled is None else cancelled
     valid = not batch.plan.errors

@@ -1,4 +1,4 @@
-"""Files of the Files API: those that were uploaded, and those that batches leave."""
+"""Files of the Files API: uploads, and the result files of batches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH_SECONDS = 30 * 86400
-"""How long the API keeps files of batches unless a request asks otherwise."""
+"""Seconds for which the API keeps files of batches by default."""
 
 _ALPHABET = string.ascii_letters + string.digits
 
 
 @dataclass
 class StoredFile:
-    """One file; its content is made when it is first read."""
+    """One file; its content is generated on first use."""
 
     id: str
     filename: str
@@ -28,15 +28,15 @@ class StoredFile:
     """Unix seconds."""
     write: Callable[[], bytes]
     expires_after: int | None = None
-    """Seconds from when it was created; None if it is kept for good."""
+    """Seconds after `created`; None if the file never expires."""
 
     @cached_property
     def content(self) -> bytes:
-        """All of its bytes."""
+        """The content of the file."""
         return self.write()
 
     def payload(self) -> dict[str, Any]:
-        """Return the file object as the API shows it."""
+        """Return the file object, as the API shows it."""
         created = int(self.created)
         kept = self.expires_after
         return {
@@ -53,5 +53,5 @@ class StoredFile:
 
 
 def new_file_id() -> str:
-    """Return a file id of the API's shape, never the same twice."""
+    """Return a new file ID in the API's format."""
     return "file-" + "".join(secrets.choice(_ALPHABET) for _ in range(22))

@@ -1,4 +1,4 @@
-"""Reads the input file of a batch, and plans its lines."""
+"""Reads the input file of a batch and plans its lines."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _MOST_LINES = 50_000
 _MOST_BYTES = 200_000_000
 _MOST_ERRORS = 100
 _USUAL = -1.0
-"""The end of a line that has no time of its own, before it is given one."""
+"""A placeholder for the end of a line whose metadata doesn't set `sandbox_seconds`."""
 
 
 def read_plan(source: bytes, starts: float, seconds: float, find: Callable[[str], object]) -> Plan:
-    """Read an input, and plan its lines from `starts` on, spread over `seconds`.
+    """Read the input and plan its lines: they start at `starts` and end spread over `seconds`.
 
-    `find` gives the response that a line's `previous_response_id` names, or None.
+    `find` returns a response by its ID, or None, to check `previous_response_id`.
     """
     if problem := _problem_of_all(source):
         return Plan(errors=[problem])
@@ -59,20 +59,20 @@ def read_plan(source: bytes, starts: float, seconds: float, find: Callable[[str]
 
 
 def _problem_of_all(source: bytes) -> dict[str, Any] | None:
-    """Return what is wrong with an input as a whole, as the API lists it."""
+    """Return the error of the input as a whole, as a batch lists it; None if there is none."""
     if not source.strip():
         return listed_error("empty_file", "The batch input file is empty.")
     if len(source) > _MOST_BYTES:
         return listed_error("file_too_large", "The batch input file is larger than 200 MB.")
     count = source.count(b"\n") + (not source.endswith(b"\n"))
     if count > _MOST_LINES:
-        message = f"The batch input file has {count} requests. It may have {_MOST_LINES}."
+        message = f"The batch input file has {count} requests. The limit is {_MOST_LINES}."
         return listed_error("too_many_requests", message)
     return None
 
 
 def _places(source: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the bytes at which each line begins and ends."""
+    """Yield the offsets in bytes at which each line starts and ends."""
     start = 0
     while start < len(source):
         stop = source.find(b"\n", start)
@@ -82,7 +82,7 @@ def _places(source: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _check_line(raw: bytes, earlier_ids: set[str]) -> dict[str, Any]:
-    """Return a line's request if the batch can have it, and add its id to the earlier ones."""
+    """Return the request of a valid line, and add its ID to the earlier IDs."""
     try:
         request = from_json(raw.decode())
     except (ValueError, RecursionError):
@@ -111,13 +111,13 @@ def _check_line(raw: bytes, earlier_ids: set[str]) -> dict[str, Any]:
 
 
 def _check_model(body: Mapping[str, Any], model: str | None) -> str | None:
-    """Return the one model of a batch; `model` is that of the lines before this one."""
+    """Return the model of the batch; `model` is that of the earlier lines."""
     given = body.get("model")
     if not isinstance(given, str) or given == MISSING_MODEL:
         return model
     if model not in (None, given):
         message = (
-            f"The model '{given}' of this request is not '{model}', as before it. "
+            f"The model of this request is '{given}', but that of earlier requests is '{model}'. "
             "All requests of a batch must have the same model."
         )
         raise FieldError(message, "body.model", "mismatched_model")
@@ -142,7 +142,7 @@ def _plan_line(
 
 
 def _own_end(metadata: object) -> float:
-    """Return when a line ends by its metadata; a refused line may have anything there."""
+    """Return the end that the metadata sets, if any. The metadata may still be invalid."""
     if not (isinstance(metadata, dict) and isinstance(metadata.get("sandbox_seconds"), str)):
         return _USUAL
     try:
@@ -152,7 +152,7 @@ def _own_end(metadata: object) -> float:
 
 
 def _job_of(body: dict[str, Any], find: Callable[[str], object]) -> Job:
-    """Return what a line runs as; raise the API's error if it is refused."""
+    """Return the job of a line; raise the API's error if the line is refused."""
     for key in ("background", "stream"):
         if body.get(key):
             message = f"'{key}' is not supported in a batch."
@@ -166,6 +166,6 @@ def _job_of(body: dict[str, Any], find: Callable[[str], object]) -> Job:
 
 def _wanted_error(status: str) -> ApiError:
     if not re.fullmatch("[45][0-9][0-9]", status):
-        return bad_entry("sandbox_status must be 400 to 599")
+        return bad_entry("sandbox_status must be a status from 400 to 599")
     kind = "invalid_request_error" if status < "500" else "server_error"
-    return ApiError(int(status), f"The sandbox was asked for status {status}.", kind=kind)
+    return ApiError(int(status), f"The sandbox returns the requested status {status}.", kind=kind)

@@ -1,4 +1,4 @@
-"""What will become of a batch's lines: when each ends, and how many have ended at some time."""
+"""The plan of a batch's lines: when each ends, and the totals at any time."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from oaibg.sandbox.errors import ApiError
 
 Tokens = tuple[int, int, int]
-"""In, out, and how many of the latter were for reasoning."""
+"""Input tokens, output tokens, and the reasoning tokens among the output tokens."""
 
 
 @dataclass(slots=True)
 class Line:
-    """What is kept of a line of the input, which itself is read again when it is needed."""
+    """One line of the input. Its body is not kept in memory, but parsed again when needed."""
 
     custom_id: str
     start: int
-    """Where it is in the input, in bytes."""
+    """The offset in the input, in bytes."""
     stop: int
     ends: float
-    """Seconds after the create of the batch; infinite for a stuck one."""
+    """Seconds after the create of the batch; infinite for a stuck line."""
     refusal: ApiError | None = None
-    """Why the API does not run it."""
+    """The error with which the API refuses the line, if any."""
     tokens: Tokens = (0, 0, 0)
 
     def body(self, source: bytes) -> dict[str, Any]:
-        """Return the body of its request."""
+        """Return the body of the request."""
         body: dict[str, Any] = from_json(source[self.start : self.stop].decode())["body"]
         return body
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What had ended at some time."""
+    """Totals of the lines that have ended at some time."""
 
     lines: int = 0
     completed: int = 0
     tokens: Tokens = (0, 0, 0)
 
     def plus(self, line: Line) -> Done:
-        """Return what has ended once this line has, too."""
+        """Return the totals including one more line."""
         (given, out, thought), (more_given, more_out, more_thought) = self.tokens, line.tokens
         return Done(
             self.lines + 1,
@@ -57,20 +57,20 @@ class Done:
 
 @dataclass
 class Plan:
-    """What will become of an input: its lines in the order in which they end, or its errors."""
+    """The lines of an input in the order in which they end, or the errors of the input."""
 
     lines: list[Line] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
-    """As the API lists them; if there are any, there are no lines."""
+    """As a batch lists them. If there are errors, there are no lines."""
     model: str | None = None
 
     @property
     def last_end(self) -> float:
-        """When the last line ends, in seconds after the create."""
+        """The end of the last line, in seconds after the create."""
         return self.lines[-1].ends if self.lines else 0.0
 
     def done(self, until: float) -> Done:
-        """Return what has ended until then, in seconds after the create."""
+        """Return the totals of the lines that end by `until`, in seconds after the create."""
         return self._sums[bisect_right(self.lines, until, key=lambda line: line.ends)]
 
     @cached_property

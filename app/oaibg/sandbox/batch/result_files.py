@@ -1,4 +1,4 @@
-"""The files that a batch leaves: its output, and its errors."""
+"""The result files of a batch: its output file and its error file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNDONE = {
 
 
 def result_files(batch: Batch, now: float) -> list[StoredFile]:
-    """Return the files of a batch: none before its end, and none that would be empty."""
+    """Return the result files of a batch that has ended. No empty file is created."""
     status = batch.status(now)
     if status not in ENDED:
         return []
@@ -63,7 +63,7 @@ def _file(
 
 
 def _unordered(lines: list[Line]) -> Iterable[Line]:
-    """Return the lines in any order but that of the input."""
+    """Return the lines in an order that differs from that of the input."""
     starts = [line.start for line in lines]
     return reversed(lines) if starts == sorted(starts) else lines
 

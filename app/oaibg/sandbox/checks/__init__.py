@@ -1,1 +1,1 @@
-"""What the API refuses: the checks of the bodies that create something."""
+"""The checks of requests that create something: they raise the API's errors."""

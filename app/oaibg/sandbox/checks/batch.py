@@ -1,4 +1,4 @@
-"""The checks of a batch's create, and of when a file is to expire."""
+"""Checks the create of a batch and the expiry of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENDPOINT = "/v1/responses"
-"""The only one whose requests a batch may have."""
+"""The only endpoint that the sandbox supports in a batch."""
 
 _KNOWN_PARAMETERS = (
     "completion_window",
@@ -23,9 +23,9 @@ _KNOWN_PARAMETERS = (
 
 
 def check_batch(given: object, purpose_of: Callable[[str], str | None]) -> dict[str, Any]:
-    """Return the body of a batch's create if the API would take it, else raise `ApiError`.
+    """Return the body of a batch's create if it is valid, else raise `ApiError`.
 
-    `purpose_of` gives the purpose of the file that `input_file_id` names, or None.
+    `purpose_of` returns the purpose of a file by its ID, or None if the file is unknown.
     """
     body = check_object(given, _KNOWN_PARAMETERS)
     for key in ("input_file_id", "endpoint", "completion_window"):
@@ -50,7 +50,7 @@ def check_batch(given: object, purpose_of: Callable[[str], str | None]) -> dict[
 
 
 def check_expiry(anchor: object, seconds: object, param: str) -> int:
-    """Return after how many seconds a file expires; raise `ApiError` if the API refuses that."""
+    """Return the seconds until a file expires; raise `ApiError` if they are invalid."""
     _check_only(anchor, "created_at", f"{param}.anchor")
     check_type(seconds, f"{param}.seconds", int, nullable=False)
     if not (isinstance(seconds, int) and 3600 <= seconds <= 2592000):

@@ -1,4 +1,4 @@
-"""The checks of a response's create."""
+"""Checks the create of a response."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def check_create(given: object, find: Callable[[str], object]) -> dict[str, Any]:
-    """Return the body of a create if the API would take it, else raise `ApiError`.
+    """Return the body of a create if it is valid, else raise `ApiError`.
 
-    `find` gives the response that `previous_response_id` names, or None.
+    `find` returns a response by its ID, or None, to check `previous_response_id`.
     """
     body = check_object(given, KNOWN_PARAMETERS)
     for key, types in _TYPES.items():

@@ -1,4 +1,4 @@
-"""The checks of a create's `input`: its items, their parts, and what the parts refer to."""
+"""Checks the `input` of a create: its items, their content parts, and the parts' URLs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_TEXT = 10485760
 
 
 def check_input(body: Mapping[str, Any]) -> None:
-    """Refuse an input that has an item which the API does not take."""
+    """Raise `FieldError` if an item of the input is invalid."""
     given = body.get("input")
     for place, item in enumerate(given if isinstance(given, list) else []):
         where = f"input[{place}]"
@@ -79,7 +79,7 @@ def _check_url(url: str | None, param: str, media: str = "") -> None:
 
 
 def _check_data_url(url: str | None, param: str, media: str = "") -> None:
-    """Refuse anything but a data URL in Base64 whose media type begins with `media`."""
+    """Raise `FieldError` unless `url` is None or a Base64 data URL of the media type `media`."""
     if url is None:
         return
     head, comma, data = url.partition(",")

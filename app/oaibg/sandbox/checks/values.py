@@ -1,4 +1,4 @@
-"""The checks that all bodies share: keys, types, choices and metadata."""
+"""The checks that all bodies share: keys, types, choices, lengths and metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def check_object(body: object, known: Collection[str]) -> dict[str, Any]:
-    """Return a body if it is an object that has only known keys."""
+    """Return the body if it is an object with only known keys, else raise `ApiError`."""
     if not isinstance(body, dict):
         raise ApiError(400, "The body of the request must be a JSON object.")
     for key in body:
@@ -31,7 +31,7 @@ def check_object(body: object, known: Collection[str]) -> dict[str, Any]:
 
 
 def check_type(value: object, param: str, *types: type, nullable: bool = True) -> None:
-    """Refuse a value that has none of these types; a boolean is not a number."""
+    """Raise `FieldError` if a value has none of these types. A boolean is not a number."""
     if value is None and nullable:
         return
     number_wanted = bool not in types and isinstance(value, bool)
@@ -43,7 +43,7 @@ def check_type(value: object, param: str, *types: type, nullable: bool = True) -
 
 
 def check_choice(value: object, choices: tuple[str, ...], param: str) -> None:
-    """Refuse a value that is not one of the choices; None is one."""
+    """Raise `FieldError` if a value is neither None nor one of the choices."""
     if value is not None and value not in choices:
         listed = ", ".join(f"'{choice}'" for choice in choices[:-1])
         message = f"Invalid value: '{value}'. Supported values are: {listed} and '{choices[-1]}'."
@@ -51,7 +51,7 @@ def check_choice(value: object, choices: tuple[str, ...], param: str) -> None:
 
 
 def check_metadata(metadata: dict[str, Any] | None) -> None:
-    """Refuse metadata with too many entries, or with keys or values that are too long."""
+    """Raise `FieldError` if metadata has too many entries, or a key or value is too long."""
     metadata = metadata or {}
     if len(metadata) > 16:
         message = (
@@ -69,7 +69,7 @@ def check_metadata(metadata: dict[str, Any] | None) -> None:
 
 
 def check_length(text: str, param: str, most: int) -> None:
-    """Refuse a text that has more characters."""
+    """Raise `FieldError` if a text has more than `most` characters."""
     if len(text) > most:
         message = (
             f"Invalid '{param}': string too long. Expected a string with maximum length "

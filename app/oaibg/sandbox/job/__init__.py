@@ -1,1 +1,1 @@
-"""One job as a pure function of time: its status, its response object, its stream events."""
+"""A job as a pure function of time: its status, its response object and its stream events."""

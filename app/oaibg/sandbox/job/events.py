@@ -1,4 +1,4 @@
-"""The stream events of a job, each with its time."""
+"""The stream events of a job and their times."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LONGEST_DELTA = 65_536
 def timeline(
     job: Job, show: Callable[[str], dict[str, Any]] | None = None
 ) -> list[tuple[float, Event]]:
-    """Return all stream events of a job with their time (unix seconds), in order.
+    """Return all stream events of a job in order, each with its time in unix seconds.
 
-    `show` gives the response of an event by its status, in place of `response_object`.
+    `show` replaces `response_object`: it returns the response of an event for a status.
 
-    `sequence_number` counts from 0. A cancelled job's events end at the cancel, with a
-    `response.failed`: the API has no event of its own for it.
+    `sequence_number` starts at 0. The events of a cancelled job end at the cancel with a
+    `response.failed`, because the API has no event for a cancel.
     """
     show = show or partial(response_object, job)
     steps = _undisturbed(job, show)
@@ -41,7 +41,7 @@ def timeline(
 
 
 def _undisturbed(job: Job, show: Callable[[str], dict[str, Any]]) -> list[tuple[float, Event]]:
-    """Return the events of a job that nobody cancels, with their times."""
+    """Return the events and times of the job as if it were never cancelled."""
     first = "queued" if job.background else "in_progress"
     steps = [(job.created, _event("response.created", response=show(first)))]
     if job.background:
@@ -50,11 +50,11 @@ def _undisturbed(job: Job, show: Callable[[str], dict[str, Any]]) -> list[tuple[
     steps.append((job.started, progress))
     if job.outcome == "stuck":
         return steps
-    answers = job.outcome in ("completed", "incomplete")
-    items = _item_events(job) if answers else []
+    has_output = job.outcome in ("completed", "incomplete")
+    items = _item_events(job) if has_output else []
     gap = (job.ended - job.started) / (len(items) + 1)
     steps += [(job.started + gap * place, event) for place, event in enumerate(items, 1)]
-    name = f"response.{job.outcome}" if answers else "response.failed"
+    name = f"response.{job.outcome}" if has_output else "response.failed"
     steps.append((job.ended, _event(name, response=show(job.outcome))))
     return steps
 

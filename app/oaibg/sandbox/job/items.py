@@ -1,4 +1,4 @@
-"""The items of a response: what it puts out, and what it was given."""
+"""The items of a response: its output and its input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = dict[str, Any]
 
 
 def output_items(job: Job, status: str, text: str | None) -> list[Item]:
-    """Return the output of a job: reasoning, its searches, and a message if there is a text."""
+    """Return the output of a job: reasoning, web searches and, if there is a text, a message."""
     items = [reasoning(job), *(search(job, place) for place in range(job.searches))]
     if text is not None:
         items.append(message(job, status, [text_part(text)]))
@@ -22,12 +22,12 @@ def output_items(job: Job, status: str, text: str | None) -> list[Item]:
 
 
 def reasoning(job: Job) -> Item:
-    """Return the item with which every output begins."""
+    """Return the reasoning item, the first of every output."""
     return {"id": item_id("rs", job.id), "type": "reasoning", "summary": []}
 
 
 def search(job: Job, place: int, status: str = "completed") -> Item:
-    """Return one of its web searches, counted from 0."""
+    """Return a web search of the job; `place` counts from 0."""
     query = f"sandbox {place + 1}"
     return {
         "id": item_id("ws", f"{job.id}{place}"),
@@ -38,7 +38,7 @@ def search(job: Job, place: int, status: str = "completed") -> Item:
 
 
 def message(job: Job, status: str, content: list[dict[str, Any]]) -> Item:
-    """Return its answer."""
+    """Return the message with the answer."""
     return {
         "id": item_id("msg", job.id),
         "type": "message",
@@ -49,12 +49,12 @@ def message(job: Job, status: str, content: list[dict[str, Any]]) -> Item:
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """Return a text as a part of a message."""
+    """Return a text as a content part of a message."""
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
 
 def input_items(job: Job) -> list[Item]:
-    """Return the input of a job as the items that the API lists, oldest first."""
+    """Return the input of a job as the API lists it, oldest item first."""
     given = job.request.get("input")
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
@@ -65,7 +65,7 @@ def input_items(job: Job) -> list[Item]:
 
 
 def item_id(prefix: str, seed: str) -> str:
-    """Return the id of an item: the prefix and 50 hex characters that depend on `seed` alone."""
+    """Return an item ID: the prefix and 50 hex characters that only depend on `seed`."""
     return f"{prefix}_{hashlib.sha256(seed.encode()).hexdigest()[:50]}"
 
 

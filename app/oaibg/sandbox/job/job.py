@@ -1,8 +1,8 @@
-"""The life of a job as a pure function of time: when it is queued, runs and ends.
+"""The life of a job as a pure function of time: when it is queued, starts and ends.
 
-Nothing runs in the background: the caller gives the time, in unix seconds. A job is queued for a
-third of its time, then in progress, then it has ended. The request's `metadata` can say how: see
-`oaibg.sandbox.job.metadata`.
+Nothing runs in the background: the caller passes the time in unix seconds. A background job is
+queued for the first third of its duration, then in progress. The `metadata` of the request can
+change this: see `oaibg.sandbox.job.metadata`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REASONING_TOKENS = 64
 
 @dataclass
 class Job:
-    """One response: what was asked, what it will become, and whether it was cancelled."""
+    """One response: its request, its planned outcome, and its cancel, if any."""
 
     id: str
     request: Mapping[str, Any]
@@ -38,46 +38,46 @@ class Job:
     seconds: float
     outcome: str
     text: str | None
-    """The whole output text, even while it is not out yet; None if there will be none."""
+    """The complete output text, also before the job ends; None if it has none."""
     searches: int = 0
-    """How many web searches come before the answer."""
+    """The number of web searches before the answer."""
     unstreamed: bool = False
-    """Whether the server ignored `stream=true`."""
+    """Whether the create ignored `stream=true`."""
     cancelled: float | None = None
-    """When it was cancelled, in unix seconds."""
+    """The time of the cancel in unix seconds."""
     overtaken: bool = False
-    """Whether the cancel does not hold: the job ends all the same once its time is over."""
+    """Whether the job still ends with its own outcome after the cancel."""
     watchers: set[Callable[[], None]] = field(default_factory=set, repr=False, compare=False)
-    """Called after every change of a field, in the thread that made it."""
+    """Called after every change of a field, in the thread that changes it."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Set a field, and call the watchers."""
+        """Set a field and call the watchers."""
         super().__setattr__(name, value)
         for changed in tuple(self.__dict__.get("watchers", ())):
             changed()
 
     @property
     def background(self) -> bool:
-        """Whether the create asked for background mode."""
+        """Whether the job was created in background mode."""
         return self.request.get("background") is True
 
     @property
     def streamable(self) -> bool:
-        """Whether its events can be read again later."""
+        """Whether a retrieve can stream its events."""
         return self.background and self.request.get("stream") is True and not self.unstreamed
 
     @property
     def started(self) -> float:
-        """When it leaves the queue, in unix seconds."""
+        """The time at which it leaves the queue, in unix seconds."""
         return self.created + (self.seconds / 3 if self.background else 0)
 
     @property
     def ended(self) -> float:
-        """When it ends if nobody cancels it, in unix seconds; infinite for a stuck one."""
+        """The time at which it ends unless cancelled, in unix seconds; infinite if it is stuck."""
         return math.inf if self.outcome == "stuck" else self.created + self.seconds
 
     def status(self, now: float) -> str:
-        """Return its status at `now`."""
+        """Return the status at `now`."""
         cancelled = self.cancelled is not None and now >= self.cancelled
         if cancelled and not (self.overtaken and now >= self.ended):
             return "cancelled"
@@ -86,11 +86,11 @@ class Job:
         return "in_progress" if now < self.ended else self.outcome
 
     def running(self, now: float) -> bool:
-        """Return whether it has not ended at `now`."""
+        """Return whether the job is queued or in progress at `now`."""
         return self.status(now) in ("queued", "in_progress")
 
     def cancel(self, now: float, *, overtaken: bool = False) -> bool:
-        """Cancel it; False if it has ended otherwise, and stays as it is."""
+        """Cancel the job; False if it has already ended with another status."""
         if self.running(now):
             self.overtaken = overtaken
             self.cancelled = now
@@ -99,12 +99,12 @@ class Job:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What the API echoes of the request, with its defaults filled in."""
+        """The settings of the request, with the API's defaults, as a response echoes them."""
         return settings_of(self.request)
 
     @cached_property
     def usage(self) -> dict[str, Any]:
-        """The tokens that it will have used."""
+        """The token usage of the whole job."""
         source = json.dumps([self.request.get("instructions"), self.request.get("input")])
         tokens_in = max(1, len(source) // 4)
         tokens_out = _REASONING_TOKENS + math.ceil(len(self.text or "") / 4)
@@ -120,11 +120,11 @@ class Job:
 def new_job(
     request: Mapping[str, Any], now: float, seconds: float, personality: Personality = DEFAULT
 ) -> Job:
-    """Make the job of a valid create; `seconds` is how long it takes unless metadata says so.
+    """Return the job of a valid create; `seconds` is its duration unless its metadata sets one.
 
-    Its id has the personality's shape, and if that ignores `stream`, so does the job.
+    Its ID has the personality's format. If the personality ignores `stream`, the job has no stream.
 
-    Raises `FieldError` if a `sandbox_` entry of the metadata makes no sense.
+    Raises `FieldError` if a `sandbox_` entry of the metadata is invalid.
     """
     metadata: Mapping[str, str] = request.get("metadata") or {}
     outcome = outcome_in(metadata)

@@ -1,13 +1,6 @@
-"""The entries of a request's `metadata` that choose what its job does.
+"""The `metadata` entries that choose what a job or a batch does.
 
-- `sandbox_seconds`: how long it takes in all, such as "0.5"
-- `sandbox_outcome`: completed, failed, incomplete, cancelled, expired, or stuck (never ends)
-- `sandbox_text`: the exact output text
-- `sandbox_bytes`: an output text of that many bytes
-- `sandbox_empty`: any value but "false": it completes without an output text
-- `sandbox_tools`: how often it searches the web before it answers, such as "3" (default: never)
-
-All functions raise `FieldError` if an entry makes no sense.
+The functions that read an entry raise `FieldError` if its value is invalid.
 """
 
 from __future__ import annotations
@@ -21,9 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _OUTCOMES = ("completed", "failed", "incomplete", "cancelled", "expired", "stuck")
+
+ENTRIES: Mapping[str, str] = {
+    "sandbox_seconds": 'the duration of the job or batch in seconds, such as "0.5"; for a line of '
+    "a batch, counted from the create of the batch",
+    "sandbox_outcome": f"how the job ends: {', '.join(_OUTCOMES[:-1])} or stuck (never); "
+    "for a batch, only failed (at the limit of enqueued tokens)",
+    "sandbox_text": "the output text",
+    "sandbox_bytes": "the size of the output text in bytes, in place of `sandbox_text`",
+    "sandbox_empty": 'any value except "false": the job has no output text',
+    "sandbox_tools": 'the number of web searches before the answer, such as "3" (default: 0)',
+    "sandbox_status": "for a line of a batch: the HTTP status of an error that replaces its "
+    'response, such as "500"',
+}
+"""The entries and what each means, for responses, batches and the lines of batches."""
+
 _MOST_BYTES = 1_000_000_000
 _MOST_SEARCHES = 1000
-_FILLER = "The sandbox repeats this line until the text is as long as was asked.\n"
+_FILLER = "The sandbox repeats this line until the text has the requested size.\n"
 
 
 def outcome_in(metadata: Mapping[str, str]) -> str:
@@ -35,12 +43,12 @@ def outcome_in(metadata: Mapping[str, str]) -> str:
 
 
 def seconds_in(metadata: Mapping[str, str], default: float) -> float:
-    """Return how long the job or the batch takes."""
+    """Return the duration of the job or the batch."""
     return _number(metadata, "sandbox_seconds", math.inf, default)
 
 
 def text_in(metadata: Mapping[str, str]) -> str | None:
-    """Return the output text that is asked for; None if none is."""
+    """Return the output text that the metadata sets; None if it sets none."""
     if "sandbox_bytes" in metadata:
         size = int(_number(metadata, "sandbox_bytes", _MOST_BYTES, 0))
         return (_FILLER * (size // len(_FILLER) + 1))[:size]
@@ -48,16 +56,16 @@ def text_in(metadata: Mapping[str, str]) -> str | None:
 
 
 def searches_in(metadata: Mapping[str, str]) -> int:
-    """Return how many web searches come before the answer."""
+    """Return the number of web searches before the answer."""
     value = metadata.get("sandbox_tools", "0")
     digits = value.isascii() and value.isdigit() and len(value) < 16
     if not (digits and int(value) <= _MOST_SEARCHES):
-        raise bad_entry(f"sandbox_tools must be a whole number, 0 to {_MOST_SEARCHES}")
+        raise bad_entry(f"sandbox_tools must be a whole number from 0 to {_MOST_SEARCHES}")
     return int(value)
 
 
 def bad_entry(message: str) -> FieldError:
-    """Return the error for an entry that makes no sense."""
+    """Return the error for an invalid entry."""
     return FieldError(message, "metadata", "invalid_value")
 
 
@@ -69,5 +77,6 @@ def _number(metadata: Mapping[str, str], name: str, highest: float, default: flo
     except ValueError:
         number = math.nan
     if not (0 <= number <= highest and number < math.inf):
-        raise bad_entry(f"{name} must be a number, 0 or more")
+        limits = "of at least 0" if highest == math.inf else f"from 0 to {highest}"
+        raise bad_entry(f"{name} must be a number {limits}")
     return number

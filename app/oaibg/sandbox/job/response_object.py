@@ -1,4 +1,4 @@
-"""The response object: a job as the API, or a server of another personality, shows it."""
+"""The response object: a job as the API or another personality shows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FAILURE = {"code": "server_error", "message": "The model failed to generate a r
 
 
 def response_object(job: Job, status: str, personality: Personality = DEFAULT) -> dict[str, Any]:
-    """Return the payload of a job while it has `status`."""
+    """Return the response object of a job with `status`."""
     running = status in ("queued", "in_progress")
     if running and personality.statuses != "usual":
         status = personality.statuses

@@ -1,4 +1,4 @@
-"""The settings of a request as its response echoes them, with the API's defaults filled in."""
+"""The settings of a request, with the API's defaults, as a response echoes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def settings_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a response object that echoes its request."""
+    """Return the part of a response object that echoes the request."""
 
     def given(key: str, default: object = None) -> Any:
         value = request.get(key)

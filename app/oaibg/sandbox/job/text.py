@@ -1,4 +1,4 @@
-"""The output text of a job: what its metadata asks for, or an answer that fits the request."""
+"""The output text of a job: set by its metadata, or an answer that matches the request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def output_text(request: Mapping[str, Any], outcome: str) -> str | None:
-    """Return the text with which a job ends: half of it if it ends incomplete.
+    """Return the output text of a job; only the first half if the outcome is incomplete.
 
-    None if its metadata asks for none. Raises `FieldError` if the metadata makes no sense.
+    None if its metadata sets `sandbox_empty`. Raises `FieldError` if an entry is invalid.
     """
     metadata: Mapping[str, str] = request.get("metadata") or {}
     if metadata.get("sandbox_empty", "false") != "false":
@@ -28,7 +28,7 @@ def output_text(request: Mapping[str, Any], outcome: str) -> str | None:
 
 
 def first_half(text: str) -> str:
-    """Return the first half of a text; of an odd length, the longer one."""
+    """Return the first half of a text, rounded up to a whole character."""
     return text[: math.ceil(len(text) / 2)]
 
 

@@ -1,1 +1,1 @@
-"""The operations of the server, by what they work on. Each answers a `Call`."""
+"""The operations of the server. Each takes a `Call` and returns the reply."""

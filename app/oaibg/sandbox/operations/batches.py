@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def create(call: Call) -> Reply:
-    """Begin a batch; what is wrong with its lines shows later."""
+    """Create a batch. Errors in its lines only show later."""
     state = call.state
 
     def purpose_of(file_id: str) -> str | None:
@@ -39,12 +39,12 @@ def create(call: Call) -> Reply:
     )
     state.batches[batch.id] = batch
     call.log.response_id = batch.id
-    # Whatever its time: the API has validated nothing by then.
+    # In the reply to a create, the API's batch is always still validating.
     return json_reply(batch_object(batch, batch.created - 1))
 
 
 def retrieve(call: Call) -> Reply:
-    """Show a batch."""
+    """Return a batch."""
     return json_reply(batch_object(_batch(call), time.time()))
 
 
@@ -57,7 +57,7 @@ def list_all(call: Call) -> Reply:
 
 
 def cancel(call: Call) -> Reply:
-    """Begin to cancel a batch; 409 if it has ended."""
+    """Start to cancel a batch; 409 if it has ended."""
     batch = _batch(call)
     now = time.time()
     if not batch.cancel(now):
@@ -66,7 +66,6 @@ def cancel(call: Call) -> Reply:
 
 
 def _batch(call: Call) -> Batch:
-    """Return the batch that the path names."""
     batch = call.state.batches.get(call.id)
     if batch is None:
         raise ApiError(404, f"No batch found with id '{call.id}'.")

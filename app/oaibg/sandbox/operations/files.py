@@ -21,7 +21,7 @@ _PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 
 
 def create(call: Call) -> Reply:
-    """Keep an uploaded file."""
+    """Store an uploaded file."""
     log = call.log
     upload = read_upload(log.raw_body, log.headers.get("content-type", ""))
     content, purpose = upload.content, upload.fields.get("purpose")
@@ -49,7 +49,7 @@ def create(call: Call) -> Reply:
 
 
 def list_all(call: Call) -> Reply:
-    """List the files, newest first unless `order` says otherwise."""
+    """List the files, newest first unless `order` is `asc`."""
     query = call.log.query
     purpose = query.get("purpose")
     files = [one for one in list(call.state.all_files().values()) if purpose in (None, one.purpose)]
@@ -58,24 +58,23 @@ def list_all(call: Call) -> Reply:
 
 
 def retrieve(call: Call) -> Reply:
-    """Show a file."""
+    """Return the file object."""
     return json_reply(_file(call).payload())
 
 
 def content(call: Call) -> Reply:
-    """Send the content of a file."""
+    """Return the content of a file."""
     return Reply(200, _file(call).content, "application/octet-stream")
 
 
 def delete(call: Call) -> Reply:
-    """Delete a file; batches that read it continue."""
+    """Delete a file. Batches that already use it keep running."""
     file = _file(call)
     call.state.files.pop(file.id, None)
     return json_reply({"id": file.id, "object": "file", "deleted": True})
 
 
 def _file(call: Call) -> StoredFile:
-    """Return the file that the path names."""
     file = call.state.all_files().get(call.id)
     if file is None:
         raise ApiError(404, f"No such File object: {call.id}", param="id")

@@ -1,4 +1,4 @@
-"""Lists in pages, as the API has them: `after`, `limit`, and whether there is more."""
+"""Splits lists into pages by the query parameters `after` and `limit`, as the API does."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def page_of(
     usual: int,
     most: int,
 ) -> Reply:
-    """Return the page of a list that the query asks for.
+    """Return the page of a list that the query selects.
 
-    Items are ids with a function that gives their payload; `usual` and `most` are limits of a page.
+    Each item is an ID and a function that returns its payload. `usual` is the default `limit` of a
+    page, `most` the highest.
     """
     if "after" in query:
         ids = [item_id for item_id, _ in items]
@@ -40,7 +41,7 @@ def page_of(
 
 
 def whole_number(query: Mapping[str, str], key: str, default: int) -> int:
-    """Read a number of a query; raise the API's error if it is not one."""
+    """Return a number from the query; raise the API's error if it is not a whole number."""
     value = query.get(key)
     if value is None:
         return default

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def create(call: Call) -> Answer:
-    """Begin a job."""
+    """Create a job."""
     state = call.state
     request = check_create(call.body(), state.find)
     _check_stream(call)
@@ -37,7 +37,7 @@ def create(call: Call) -> Answer:
 
 
 def retrieve(call: Call) -> Answer:
-    """Show a job, or stream its events."""
+    """Return a job, or stream its events."""
     job = _job(call)
     state = call.state
     if not call.streams:
@@ -74,7 +74,7 @@ def delete(call: Call) -> Reply:
 
 
 def list_input_items(call: Call) -> Reply:
-    """List the input of a job, newest first unless `order` says otherwise."""
+    """List the input items of a job, newest first unless `order` is `asc`."""
     query = call.log.query
     items = input_items(_job(call))
     if query.get("order", "desc") != "asc":
@@ -83,7 +83,6 @@ def list_input_items(call: Call) -> Reply:
 
 
 def _job(call: Call) -> Job:
-    """Return the job that the path names."""
     job = call.state.find(call.id)
     if job is None:
         message = f"Response with id '{call.id}' not found."

@@ -1,4 +1,4 @@
-"""The sandbox's own routes, by which other processes steer it; requests to them are not logged."""
+"""The sandbox's own routes, for control by other processes. Their requests are not logged."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def steering_routes(state: State) -> list[Route]:
-    """Return the routes: add faults, read the logged requests, start again."""
+    """Return the routes that add faults, list the logged requests, and clear the state."""
 
     async def add_faults(request: Request) -> Response:
         try:
             faults = parse_faults(await request.json())
         except ValueError as error:
-            message = str(error) or "the body is not JSON"
+            message = str(error) or "The body is not JSON."
             return JSONResponse(ApiError(400, message).envelope(), status_code=400)
         state.faults.add(faults)
         return JSONResponse({"added": len(faults)})

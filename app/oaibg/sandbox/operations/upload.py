@@ -1,4 +1,4 @@
-"""Reads an upload: a multipart form with a file."""
+"""Parses an upload: a multipart form with a file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _NO_FORM = "Could not parse multipart form"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A multipart form that was sent: its plain fields, and the part named `file`."""
+    """A parsed multipart form: its fields, and the part named `file`."""
 
     fields: dict[str, str]
     filename: str
     content: bytes | None
-    """None if no file was sent."""
+    """None if the form contains no file."""
 
 
 def read_upload(raw_body: bytes, content_type: str) -> Upload:
-    """Read a multipart form; raise the API's error if it is not one, or broken."""
+    """Parse a multipart form; raise the API's error if it is invalid or incomplete."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data" or b"boundary" not in options:
         raise ApiError(400, "Invalid Content-Type. Expected multipart/form-data with a boundary.")

@@ -1,1 +1,1 @@
-"""How an answer goes out: whole, live, late, in drops, cut short, or not at all."""
+"""The sending of replies and streams, and the faults that delay or break them."""

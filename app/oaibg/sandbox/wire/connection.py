@@ -1,4 +1,4 @@
-"""A client's connection during one request: waiting while it is open, and breaking it."""
+"""A client's connection during one request: waits that end with it, and ways to break it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from oaibg.sandbox.job.job import Job
 
 LONGEST_WAIT = 3600.0
-"""Seconds after which the clock is read again, because somebody may have set it."""
+"""Seconds after which a wait reads the clock again, in case the system time was changed."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """The connection on which a request came."""
+    """The connection of one request."""
 
     _receive: Receive
     _client: tuple[str, int]
     _find_transport: Callable[[tuple[str, int]], asyncio.Transport | None]
 
     async def gone_after(self, seconds: float | None, watch: Watch | None = None) -> bool:
-        """Wait that many seconds (None: for ever); True as soon as the client has gone.
+        """Wait for `seconds` (None: forever); return True as soon as the client disconnects.
 
-        A change of the job that is watched ends the wait, too.
+        A change of the watched job also ends the wait.
         """
         limit = asyncio.timeout(seconds)
         if watch:
@@ -49,7 +49,7 @@ class Connection:
         return True
 
     async def gone_before_end(self, job: Job) -> bool:
-        """Wait for the end of a job; True as soon as the client has gone."""
+        """Wait for the end of a job; return True as soon as the client disconnects."""
         with Watch(job) as watch:
             while job.running(now := time.time()):
                 if await self.gone_after(min(job.ended - now, LONGEST_WAIT), watch):
@@ -57,7 +57,7 @@ class Connection:
         return False
 
     async def reset(self) -> None:
-        """Abort it, so that the client sees a reset (RST)."""
+        """Reset the connection (RST)."""
         if transport := self._find_transport(self._client):
             raw: Any = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -65,22 +65,22 @@ class Connection:
             await self.gone_after(None)
 
     async def hang_up(self) -> None:
-        """Close it in the middle of an answer, once what was written is out."""
+        """Close the connection in the middle of a reply, after the written bytes are sent."""
         if transport := self._find_transport(self._client):
             transport.close()
         await self.gone_after(None)
 
 
 class Watch:
-    """While it is entered, cuts a wait short when its job is changed, by whichever thread.
+    """Ends a wait when the job changes, in any thread; active within a `with` block.
 
-    Code that reads the job and then waits misses nothing: a change reaches the loop after it was
-    made, so that code has either read it already, or its wait is cut short.
+    Code that reads the job and then waits misses no change. A change reaches the event loop only
+    after it is made: either the code has already read it, or its wait ends.
     """
 
     def __init__(self, job: Job) -> None:
         self.limit: asyncio.Timeout | None = None
-        """That of the wait, while there is one."""
+        """The timeout of the current wait, if any."""
         self._job = job
         self._loop = asyncio.get_running_loop()
 

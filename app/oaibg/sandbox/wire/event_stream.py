@@ -1,4 +1,4 @@
-"""The answer that is a stream: a job's events as they come, and what a fault makes of them."""
+"""The stream as a reply: a job's events at their times, changed by a fault if there is one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox.wire.writer import Writer
 
 _CUT_AFTER = 3
-"""Events of a stream that a server lets through which cuts all of them."""
+"""The number of events after which a server with `stream="cut"` ends a stream."""
 _LAST_EVENTS = ("response.completed", "response.failed", "response.incomplete")
 _KEEPALIVE = b'event: keepalive\ndata: {"type":"keepalive"}\n\n: ping\n\n'
 _ERROR_EVENT = {
@@ -34,18 +34,18 @@ _ERROR_EVENT = {
 
 @dataclass(slots=True)
 class EventStream:
-    """The events of a job from some point on."""
+    """The events of a job, from the start or after a `sequence_number`."""
 
     job: Job
     show: Callable[[Job, str], dict[str, Any]]
-    """Gives the response of an event by its status."""
+    """Returns the response of an event for a status."""
     manner: str
     """`Personality.stream`."""
     starting_after: int = -1
-    """The number after which the events begin; -1 if none was named."""
+    """The `sequence_number` after which the events start; -1 if none was given."""
 
     async def send(self, writer: Writer) -> None:
-        """Send the events, each at its time."""
+        """Send each event at its time."""
         await writer.start_stream()
         with Watch(self.job) as watch:
             cursor = Cursor(self.job, self.manner, self.starting_after)
@@ -55,26 +55,26 @@ class EventStream:
 
 
 class Cursor:
-    """How far a stream of a job's events has come."""
+    """The position of a stream in the events of a job."""
 
     def __init__(self, job: Job, manner: str, starting_after: int) -> None:
         self.job = job
         resumed = manner == "gaps" and starting_after >= 0
         self.next = starting_after + 1
-        """The number of the event that comes next."""
+        """The `sequence_number` of the next event."""
         self._gap = range(self.next, self.next + 2) if resumed else range(0)
         if resumed:
             self.next = max(0, self.next - 2)
         self._mute = manner == "mute"
         self.limit = _CUT_AFTER if manner == "cut" else None
-        """How many events may be sent; None for all."""
+        """The maximum number of events to send; None for all."""
         self.sent = 0
         self.leaves_out_next = False
         self._version = _version(job)
         self._timeline = timeline(job, _placeholder)
 
     def due_in(self, now: float) -> float | None:
-        """Return the seconds until something may come; None if nothing will any more."""
+        """Return the seconds until the next event may be due; None at the end of the stream."""
         job = self.job
         if self._version != (version := _version(job)):
             self._timeline, self._version = timeline(job, _placeholder), version
@@ -85,7 +85,7 @@ class Cursor:
         return job.ended - now if job.running(now) else None
 
     def take(self) -> Event | None:
-        """Go past the next event and return it; None if it is left out."""
+        """Advance past the next event and return it; None if the server leaves it out."""
         event = self._timeline[self.next][1]
         in_gap = self.next in self._gap and event["type"] not in _LAST_EVENTS
         left_out, self.leaves_out_next = in_gap or self.leaves_out_next, False
@@ -96,7 +96,7 @@ class Cursor:
 
 @dataclass(slots=True)
 class _Sending:
-    """The sending of one stream. What returns a bool returns False when the client has gone."""
+    """The sending of one stream. Its methods return False if the client has disconnected."""
 
     writer: Writer
     watch: Watch
@@ -104,7 +104,7 @@ class _Sending:
     show: Callable[[Job, str], dict[str, Any]]
 
     async def send_all(self) -> bool:
-        """Send the events, and what a fault makes of them."""
+        """Send the events and apply a stream fault."""
         fault = self.writer.fault
         if fault is None or fault.kind not in STREAM_KINDS:
             return await self._send()
@@ -113,9 +113,9 @@ class _Sending:
             return False
         if self.cursor.sent < after and fault.kind != "silent":
             return True
-        return await self._strike(fault)
+        return await self._apply(fault)
 
-    async def _strike(self, fault: Fault) -> bool:
+    async def _apply(self, fault: Fault) -> bool:
         write = self.writer.write
         match fault.kind:
             case "silent":
@@ -131,7 +131,7 @@ class _Sending:
         return True
 
     async def _send(self, until: int | None = None) -> bool:
-        """Send events as they come, until so many are sent (None: all)."""
+        """Send events at their times, until `until` events are sent (None: all)."""
         cursor = self.cursor
         while cursor.sent not in (until, cursor.limit):
             seconds = cursor.due_in(time.time())
@@ -155,10 +155,10 @@ class _Sending:
 
 
 def _placeholder(status: str) -> dict[str, Any]:
-    """Stand in for the response of an event that waits: it is made when the event is sent."""
+    """Stand in for the response of a pending event; `_whole` replaces it when it is sent."""
     return {"status": status}
 
 
 def _version(job: Job) -> tuple[object, ...]:
-    """Return all that a job's events depend on."""
+    """Return the fields on which a job's events depend."""
     return job.created, job.seconds, job.outcome, job.text, job.cancelled

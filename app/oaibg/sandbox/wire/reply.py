@@ -1,4 +1,4 @@
-"""Answers that are a status and a body: those of operations, of errors, and of faults."""
+"""Replies with a status and a body: those of operations, errors and faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Answer(Protocol):
-    """What an operation gives back: a `Reply`, a `ReplyAtEnd` or an `EventStream`."""
+    """The result of an operation: a `Reply`, a `ReplyAtEnd` or an `EventStream`."""
 
     async def send(self, writer: Writer) -> None:
         """Send it to the client."""
@@ -29,7 +29,7 @@ class Answer(Protocol):
 
 @dataclass(slots=True)
 class Reply:
-    """An answer that is ready to go out."""
+    """A reply that is ready to be sent."""
 
     status: int
     body: bytes
@@ -42,25 +42,25 @@ class Reply:
 
 @dataclass(slots=True)
 class ReplyAtEnd:
-    """The answer to a create without background mode: the payload of a job once it has ended."""
+    """The reply to a create without background mode: the response, once the job has ended."""
 
     job: Job
     show: Callable[[Job, str], dict[str, Any]]
-    """Gives a job's payload by its status."""
+    """Returns the response object of a job for a status."""
 
     async def send(self, writer: Writer) -> None:
-        """Wait for the end, and send the payload, unless the client goes first."""
+        """Wait for the end of the job and send it, unless the client disconnects first."""
         if not await writer.connection.gone_before_end(self.job):
             await json_reply(self.show(self.job, self.job.status(time.time()))).send(writer)
 
 
 def json_reply(payload: object) -> Reply:
-    """Return the answer of an operation that succeeded."""
+    """Return the reply of a successful operation."""
     return Reply(200, to_json(payload))
 
 
 def error_reply(error: ApiError, personality: Personality) -> Reply:
-    """Return the answer with an error, as a server of this personality has it."""
+    """Return an error in the format of the personality."""
     status, body = personality.error(error)
     if isinstance(body, str):
         return Reply(status, body.encode("utf-8", "replace"), "text/plain; charset=utf-8")
@@ -68,7 +68,7 @@ def error_reply(error: ApiError, personality: Personality) -> Reply:
 
 
 def fault_reply(fault: Fault, path: str, personality: Personality) -> Reply:
-    """Return the answer of a `status`, `html` or `raw` fault."""
+    """Return the reply of a `status`, `html` or `raw` fault."""
     if fault.kind == "html":
         page = _page(200, "A proxy's login page") if fault.body is None else str(fault.body)
         return Reply(fault.status or 200, page.encode(), "text/html; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Writes an answer to the client, as a fault lets it out."""
+"""Writes one reply to the client, at the pace and to the length that a fault allows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from oaibg.sandbox.wire.connection import Connection
 
 _STREAM_PREFIX = 1024
-"""Bytes of a stream that a `truncate` without `after` lets through."""
+"""The default number of bytes of a stream before a `truncate` fault."""
 
 
 class Writer:
-    """The answer to one request on its way out."""
+    """Sends the reply to one request."""
 
     def __init__(
         self, connection: Connection, send: Send, fault: Fault | None, log: LoggedRequest
@@ -27,10 +27,10 @@ class Writer:
         self._send = send
         self._log = log
         self._left: int | None = None
-        """Bytes of the body that may still go out; None for all."""
+        """The bytes of the body that may still be sent; None for all."""
 
     async def send(self, status: int, media_type: str, body: bytes) -> None:
-        """Send a whole answer."""
+        """Send a complete reply."""
         self._left = self._allowance(len(body) // 2)
         await self._start(status, media_type, (b"content-length", str(len(body)).encode()))
         if self.fault is None:
@@ -39,13 +39,13 @@ class Writer:
             await self.finish()
 
     async def start_stream(self) -> None:
-        """Send the headers of a stream of events."""
+        """Send the headers of an event stream."""
         self._left = self._allowance(_STREAM_PREFIX)
         media_type = "text/event-stream; charset=utf-8"
         await self._start(200, media_type, (b"cache-control", b"no-cache"))
 
     async def write(self, data: bytes) -> bool:
-        """Send a piece of the body; False if nothing more can or may be sent."""
+        """Send a part of the body; return False if nothing more can or may be sent."""
         whole = self._left is None or len(data) <= self._left
         if self._left is not None:
             data = data[: self._left]
@@ -76,7 +76,7 @@ class Writer:
         )
 
     async def _write_at_pace(self, data: bytes) -> bool:
-        """Send a piece, byte by byte if it drips; False when the client has gone."""
+        """Send data, one byte at a time for `drip`; return False if the client disconnects."""
         if self.fault is None or self.fault.kind != "drip":
             await self._write(data)
             return True
