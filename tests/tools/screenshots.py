@@ -1,7 +1,7 @@
-"""Pictures of human mode, as SVG, from real runs in a terminal against the sandbox.
+"""Draw pictures of human mode, as SVG, from real runs in a terminal against the sandbox.
 
-`make screenshots` writes them to `examples/`. Each has what stands on it as its description, too:
-for those who can't see it, and for the test that compares it with what the program shows.
+`make screenshots` writes them to `examples/`. Each picture contains its text as a description, for
+people who can't see it and for the test that compares it with the program's output.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLUMNS = 80
 _ANSWER = """\
 ## Recommendation
 
-Take **proposal B** where time counts; it is the dearest, and done *first*.
+Choose **proposal B** if time matters: it costs the most, but is done *first*.
 
 | proposal | cost | weeks |
 |---|---:|---:|
@@ -45,7 +45,7 @@ Take **proposal B** where time counts; it is the dearest, and done *first*.
 | C | 14,000 | 9 |
 
 1. Ask B for a fixed price.
-2. Else take C, and begin with its `import` step.
+2. Otherwise choose C, and begin with its `import` step.
 """
 
 _SVG = """\
@@ -75,7 +75,7 @@ clip-path="url(#{unique_id}-clip-terminal)">
 
 
 def main() -> None:
-    """Make all of them."""
+    """Write all pictures."""
     for name, (text, picture) in pictures().items():
         path = FOLDER / f"{name}.svg"
         path.write_text(picture)
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def pictures() -> dict[str, tuple[str, str]]:
-    """By name: what stands on a picture, and the picture."""
+    """Return the text and the SVG of each picture, by name."""
     with tempfile.TemporaryDirectory() as folder, Sandbox.running(seconds=6) as sandbox:
         return {
             name: scene(Path(folder), sandbox)
@@ -92,14 +92,14 @@ def pictures() -> dict[str, tuple[str, str]]:
 
 
 def described(picture: str) -> str:
-    """The description in a picture."""
+    """Return the description in a picture."""
     found = re.search(r"<desc>(.*?)</desc>", picture, re.DOTALL)
     assert found is not None
     return found[1]
 
 
 def comparable(text: str) -> str:
-    """What stands on a picture, without what differs from run to run."""
+    """Return the text of a picture without what differs from run to run."""
     text = re.sub(r"[\u2800-\u28ff]", "*", text)  # the spinner
     text = re.sub(r"resp_[0-9a-f]+|\b[0-9a-f]{6,}\b", "resp", text)
     text = re.sub(r"[━╸╺]+", "bar", text)
@@ -109,13 +109,13 @@ def comparable(text: str) -> str:
 
 
 def _live(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """A job that runs, and a poll that failed."""
+    """A running job after a failed poll."""
     sandbox.script(Fault(on="retrieve", kind="status", status=503))
     argv = ("submit", "--human", "--job-key", "report-7", "--prompt-file", "task.md")
     (folder / "task.md").write_text("Compare the three proposals.")
     with _terminal(folder, sandbox, *argv, "--poll-seconds", "2") as (screen, typed):
-        screen.wait_for(lambda text: "in progress · " in text and "next look" in text)
-        return _drawn(screen, typed, "while it runs")
+        screen.wait_for(lambda text: "in progress · " in text and "next " in text)
+        return _drawn(screen, typed, "a running job")
 
 
 def _answer(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
@@ -128,11 +128,11 @@ def _answer(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
     with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
         screen.end()
         typed = """oaibg submit --human --prompt "Compare them." --attach 'proposals/*.md'"""
-        return _drawn(screen, typed, "when it has ended")
+        return _drawn(screen, typed, "a finished job")
 
 
 def _many(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """Some jobs of a file are done, one has failed, others run."""
+    """A jobs file: some jobs are done, one has failed, others are running."""
     jobs = {"lima": 0.1, "oslo": 0.1, "rome": 0.1, "kyiv": 9, "bern": 9, "cairo": 9}
     lines = [
         f'{{"custom_id":"{name}","method":"POST","url":"/v1/responses","body":{{"input":"x",'
@@ -149,10 +149,10 @@ def _many(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
 
 
 def _list(folder: Path, sandbox: Sandbox) -> tuple[str, str]:
-    """What was submitted so far."""
+    """The list of submitted jobs."""
     with _terminal(folder, sandbox, "show", "--human", "--list", "--limit", "5") as (screen, typed):
         screen.end()
-        return _drawn(screen, typed, "what was submitted")
+        return _drawn(screen, typed, "submitted jobs")
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def _row(cells: list[pyte.screens.Char]) -> Text:
 
 
 def _color(name: str) -> str | None:
-    """A colour of the screen as Rich names it."""
+    """Return Rich's name for a colour of the terminal."""
     if name == "default":
         return None
     if re.fullmatch(r"[0-9a-f]{6}", name):
