@@ -43,16 +43,17 @@ def main() -> int:
         "start": partial(_start, 2 if options.quick else max(2, options.runs)),
         "many": partial(bench_many.measure, quick=options.quick, plot=options.plot),
     }
+    names = [options.only] if options.only else list(parts)
     measured_on = machine()
     try:
-        for name in [options.only] if options.only else parts:
-            if options.write:
-                _write(options.write, name, None)  # fails before the measurements
+        for name in names if options.write else ():
+            _write(options.write, name, None)
+        for name in names:
             text = parts[name]()
             print(f"{text}\n", flush=True)
             if options.write:
                 _write(options.write, name, f"{measured_on}\n\n{text}")
-    except (BenchError, OSError, ValueError) as error:
+    except (BenchError, OSError) as error:
         print(f"bench: could not measure: {error}", file=sys.stderr)
         return 1
     print(measured_on)
@@ -65,7 +66,10 @@ def _write(path: str, part: str, text: str | None) -> None:
     from blocks import replace_block
 
     page = Path(path)
-    changed = replace_block(page.read_text(encoding="utf-8"), f"performance {part}", text or "")
+    try:
+        changed = replace_block(page.read_text(encoding="utf-8"), f"performance {part}", text or "")
+    except ValueError as error:
+        raise BenchError(f"{path}: {error}") from error
     if text is not None:
         page.write_text(changed, encoding="utf-8")
 
