@@ -30,8 +30,8 @@ cover: $(READY) ## Run the tests with branch coverage, which takes half as long 
 soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten minutes under faults
 	$(BIN)/pytest -n 3 -m soak
 
-bench: $(READY) ## Measure one job and many against bare SDK scripts, and draw examples/growth.svg
-	$(BIN)/python tests/tools/bench.py --plot examples/growth.svg
+bench: $(READY) ## Measure against bare SDK scripts; update the performance page and examples/growth.svg
+	$(BIN)/python tests/tools/bench.py --plot examples/growth.svg --write examples/guide/performance.md
 
 screenshots: $(READY) ## Draw the pictures of human mode anew, from real runs on the sandbox
 	PYTHONPATH=tests/support $(BIN)/python tests/tools/screenshots.py

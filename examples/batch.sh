@@ -1,10 +1,10 @@
 #!/bin/sh
-# Run a file of jobs through the Batch API, at half price and within a day, to its end.
+# Run a jobs file through the Batch API, at half the price, and wait up to a day for its end.
 #
 #   batch.sh JOBS.jsonl RESULTS.jsonl [more options of `oaibg submit`]
 #
-# It may be stopped and run again at any time, also tomorrow: there is one batch, and it goes on
-# without anybody waiting.
+# You can stop it and run it again at any time, even tomorrow: it continues with the same batch,
+# which keeps running at the API.
 set -u
 
 [ "$#" -ge 2 ] || { echo "usage: batch.sh JOBS.jsonl RESULTS.jsonl [options]" >&2; exit 2; }

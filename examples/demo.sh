@@ -1,6 +1,6 @@
 #!/bin/sh
-# The four commands against the local sandbox: no key, no network, no cost.
-# Needs `oaibg` and the Python it is installed for on PATH, with the extra: oaibg[sandbox].
+# Run the four commands against the local sandbox: no key, no network, no cost.
+# Needs on PATH `oaibg`, and the Python that has it installed with the extra: oaibg[sandbox].
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,58 +15,58 @@ trap finish EXIT
 
 say() { printf '\n# %s\n' "$*"; }
 
-# Shows a command, runs it, and insists on its exit code: `expect CODE COMMAND…`
+# Print a command, run it, and fail unless it ends with CODE: `expect CODE COMMAND…`
 expect() {
     wanted=$1
     shift
     printf '$ %s\n' "$*"
     code=0
     "$@" >"$work/out" || code=$?
-    sed 's/^\(.\{240\}\)..*/\1…/' "$work/out" # long lines are cut here, for reading
+    sed 's/^\(.\{240\}\)..*/\1…/' "$work/out" # shorten long lines for reading
     printf '(exit code %s)\n' "$code"
     [ "$code" -eq "$wanted" ] || { echo "expected exit code $wanted" >&2; exit 1; }
 }
 
 id_of_last_run() { sed -n 's/.*"response_id":"\([^"]*\)".*/\1/p' "$work/out" | tail -n 1; }
 
-say "Start the sandbox on a free port; it prints the two lines to export."
+say "Start the sandbox on a free port; it prints two export lines."
 : >"$work/exports"
 python -m oaibg.sandbox --quiet --seconds 2 >"$work/exports" &
 sandbox=$!
-tries=0
+attempts=0
 while [ "$(wc -l <"$work/exports")" -lt 2 ]; do
-    tries=$((tries + 1))
-    { [ "$tries" -lt 100 ] && kill -0 "$sandbox" 2>/dev/null; } || { echo "the sandbox did not start" >&2; exit 1; }
+    attempts=$((attempts + 1))
+    { [ "$attempts" -lt 100 ] && kill -0 "$sandbox" 2>/dev/null; } || { echo "the sandbox did not start" >&2; exit 1; }
     sleep 0.1
 done
 cat "$work/exports"
 . "$work/exports"
 export OAIBG_STATE_DIR="$work/state" NO_PROXY=127.0.0.1
 
-say "Submit a messages file and follow the job to its end."
+say "Submit a messages file and follow the job until it ends."
 expect 0 oaibg submit --messages-json-file "$here/messages.json" --poll-seconds 0.5
 
-say "Submit another, and let it run; then take it up by its id, as after a lost shell."
+say "Submit another job without waiting; then resume it by its ID, as after a lost shell."
 expect 0 oaibg submit --prompt "Take your time." --detach
 id=$(id_of_last_run)
 expect 0 oaibg monitor "$id" --poll-seconds 0.5 --output-text-file "$work/answer.md"
 
-say "Submit a long one, and cancel it."
+say "Submit a long job and cancel it."
 expect 0 oaibg submit --prompt "Take all day." --metadata sandbox_seconds=86400 --detach
 id=$(id_of_last_run)
 expect 0 oaibg cancel "$id"
 
-say "Show what became of the last one (cancelled, so the exit code is 4), and list them all."
+say "Show the last job (it was cancelled, so the exit code is 4), and list all jobs."
 expect 4 oaibg show
 expect 0 oaibg show --list
 
-say "Run a file of jobs: results as lines in the Batch API's format. Then the same file as a batch."
+say "Run a jobs file; the results are lines in the Batch API's format. Then run it as a batch."
 expect 0 "$here/many.sh" "$here/jobs.jsonl" "$work/results.jsonl" --poll-seconds 0.5
 cut -c 1-120 "$work/results.jsonl"
 expect 0 "$here/batch.sh" "$here/jobs.jsonl" "$work/batch.jsonl" --poll-seconds 0.5 --job-key batch
 cut -c 1-120 "$work/batch.jsonl"
 
-say "Follow one at once, with its text as it is written."
+say "Stream a job, with its text as it is generated."
 expect 0 oaibg submit --prompt "Say it." --stream-text
 
-say "Done; the sandbox is stopped."
+say "Done. The sandbox is stopped."

@@ -1,9 +1,9 @@
-# The outcome of a run in one line, from its events:
+# Print the outcome of a run in one line, from its events:
 #
 #   set -o pipefail
 #   oaibg submit --messages-json-file messages.json | jq -r -f outcome.jq
 #
-# Only the last line has an exit code; everything before it is progress.
+# Only the last event has an exit code; all events before it report progress.
 select(.exit_code != null)
 | (.message // .error.message // .incomplete_details.reason) as $why
 | "\(.response_id // .event): \(.status // .code // (.counts | if . then tojson else "done" end)) (exit \(.exit_code))"

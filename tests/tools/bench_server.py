@@ -1,16 +1,15 @@
-"""A server for `make bench` that costs next to nothing: retrieves and streams, nothing else.
+"""A server for `make bench` that supports only retrieves and streams, and uses little CPU time.
 
-What the measured processes cost is what counts, and they share the machine with their server. The
-sandbox checks, scripts and logs every request, for which it takes some half of its client's time;
-this one takes a tenth. And of its jobs there can be thousands at once, which end when they are told
-to, for which the API has no request. Jobs, payloads and events are the sandbox's, and so are the
-headers; there are no faults, and every key will do.
+The measured processes share the machine with their server. The sandbox validates, scripts and logs
+every request, and uses about half as much CPU time as its client; this server uses a tenth. It also
+runs thousands of jobs at once and ends each at a given time, for which the API has no request. Its
+jobs, payloads, events and headers are those of the sandbox. It has no faults, and accepts any key.
 
 `python tests/tools/bench_server.py` prints its address. `POST /bench/jobs` with `{"count": N,
-"stream": bool, "delay": seconds}` replaces all jobs by new ones, and answers with their ids;
-retrieves are answered so much later. They run until `POST /bench/ends` with
-`{"ends": [unix seconds, …]}` says when each of them ends. `GET /bench/counts` tells what was
-asked since they began.
+"stream": bool, "delay": seconds}` replaces all jobs by new ones and returns their IDs; the reply to
+a retrieve is sent after that delay. The jobs run until `POST /bench/ends` with `{"ends": [unix
+seconds, …]}` sets the time at which each of them ends. `GET /bench/counts` returns the counts of
+requests since the jobs began.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BACKLOG = 4096
-_FOR_EVER = 1e6
+_FOREVER = 1e6
 _REASONS = {200: b"200 OK", 400: b"400 Bad Request", 404: b"404 Not Found"}
 _REQUEST = {
     "model": "gpt-5.2",
@@ -44,7 +43,7 @@ _TEXT = "The sandbox has no model to ask. You said: hello"
 
 
 class Jobs:
-    """All jobs, and the counts of what was asked about them."""
+    """All jobs, and the counts of requests for them."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, _RunningJob] = {}
@@ -54,7 +53,7 @@ class Jobs:
         self.delay = 0.0
 
     def begin(self, count: int, delay: float, *, stream: bool) -> list[str]:
-        """Forget everything, and begin new jobs; gives their ids."""
+        """Replace all jobs by new ones, reset the counts, and return the IDs."""
         self._jobs, self._bodies, self._streams = {}, {}, set()
         self.retrieves = self.streams = 0
         self.delay = delay
@@ -64,38 +63,38 @@ class Jobs:
                 id=response_id,
                 request={**_REQUEST, "stream": stream},
                 created=time.time(),
-                seconds=_FOR_EVER,
+                seconds=_FOREVER,
                 outcome="completed",
                 text=_TEXT,
             )
         return list(self._jobs)
 
     def end(self, ends: Sequence[float]) -> None:
-        """Let the jobs end at those times, in the order of their ids."""
+        """Set the time at which each job ends, in the order of their IDs."""
         for job, end in zip(self._jobs.values(), ends, strict=True):
             job.seconds = end - job.created
         for stream in list(self._streams):
-            stream.go_on()
+            stream.send_due()
 
     def stream(self, job: Job, after: int, transport: asyncio.Transport) -> _Stream:
-        """Send a job's events from now on."""
+        """Start to send a job's events."""
         self.streams += 1
         stream = _Stream(job, after, transport)
         self._streams.add(stream)
-        stream.go_on()
+        stream.send_due()
         return stream
 
     def stop(self, stream: _Stream) -> None:
-        """Send no more of it."""
+        """Stop a stream."""
         self._streams.discard(stream)
         stream.stop()
 
     def find(self, response_id: str) -> Job | None:
-        """The job of that id."""
+        """Return the job with this ID, or None."""
         return self._jobs.get(response_id)
 
     def body(self, job: Job) -> bytes:
-        """A job as JSON, made once for as long as it runs."""
+        """Return a job as JSON, built only once while the job runs."""
         if job.status(time.time()) == "completed":
             return to_json(response_object(job, "completed"))
         body = self._bodies.get(job.id)
@@ -104,7 +103,7 @@ class Jobs:
         return body
 
     def counts(self) -> dict[str, float]:
-        """What was asked so far, and what the process has cost."""
+        """Return the counts of requests, and the CPU time of this process in seconds."""
         return {
             "retrieves": self.retrieves,
             "streams": self.streams,
@@ -113,11 +112,11 @@ class Jobs:
 
 
 class _RunningJob(Job):
-    """A job that was never queued: nothing about it changes until it ends."""
+    """A job that is never queued: it doesn't change until it ends."""
 
     @property
     def started(self) -> float:
-        """When it leaves the queue."""
+        """The Unix time at which the job starts: when it is created."""
         return self.created
 
 
@@ -129,7 +128,7 @@ class _Request(NamedTuple):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, which is kept for as long as the client likes."""
+    """One connection, which stays open until the client closes it."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -138,20 +137,20 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where answers go."""
+        """Store the transport for replies."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Nobody listens any more."""
+        """Stop the stream of this connection."""
         if self._stream is not None:
             self._jobs.stop(self._stream)
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is there whole."""
+        """Reply to each complete request."""
         self._received += data
         while (request := self._next_request()) is not None:
-            self._answer(request)
+            self._reply_to(request)
 
     def _next_request(self) -> _Request | None:
         head, end, rest = self._received.partition(b"\r\n\r\n")
@@ -169,11 +168,11 @@ class _Connection(asyncio.Protocol):
         path, _, query = target.partition("?")
         return _Request(method, path, query, rest[:length])
 
-    def _answer(self, request: _Request) -> None:
+    def _reply_to(self, request: _Request) -> None:
         jobs = self._jobs
         if request.path == "/bench/jobs":
-            asked = json.loads(request.body)
-            ids = jobs.begin(asked["count"], asked["delay"], stream=asked["stream"])
+            settings = json.loads(request.body)
+            ids = jobs.begin(settings["count"], settings["delay"], stream=settings["stream"])
             self._send(200, to_json(ids))
         elif request.path == "/bench/ends":
             jobs.end(json.loads(request.body)["ends"])
@@ -203,7 +202,7 @@ class _Connection(asyncio.Protocol):
 
 
 class _Stream:
-    """A job's events, each at its time."""
+    """Sends a job's events, each at its time."""
 
     def __init__(self, job: Job, after: int, transport: asyncio.Transport) -> None:
         self._job = job
@@ -212,12 +211,12 @@ class _Stream:
         self._timer: asyncio.TimerHandle | None = None
 
     def stop(self) -> None:
-        """Send no more."""
+        """Cancel the next send."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def go_on(self) -> None:
-        """Send what is due, and come back for the rest; also where the job's end has changed."""
+    def send_due(self) -> None:
+        """Send the events that are due, and schedule the next send by the job's current end."""
         self.stop()
         now = time.time()
         events = timeline(self._job)[self._next :]
@@ -227,7 +226,7 @@ class _Stream:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         if left := events[len(due) :]:
             wait = max(left[0][0] - now, 0)
-            self._timer = asyncio.get_running_loop().call_later(wait, self.go_on)
+            self._timer = asyncio.get_running_loop().call_later(wait, self.send_due)
         else:
             self._transport.write(b"0\r\n\r\n")
 

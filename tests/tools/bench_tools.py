@@ -1,4 +1,4 @@
-"""What the measuring modules share: their error, processes' surroundings, requests, tables."""
+"""What the bench modules share: their error, the environment of processes, requests, tables."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATIENCE = 60.0
+"""Seconds after which a process or a request counts as stuck."""
 
 
 class BenchError(Exception):
@@ -23,15 +24,15 @@ class BenchError(Exception):
 
 
 def oaibg() -> str:
-    """The command that is measured: the one beside this Python, or what BENCH_OAIBG names."""
+    """Return the command to measure: $BENCH_OAIBG, or the one next to this Python."""
     path = os.environ.get("BENCH_OAIBG") or str(Path(sys.executable).with_name("oaibg"))
     if not Path(path).exists():
-        raise BenchError(f"there is no {path}; install the project there")
+        raise BenchError(f"no such file: {path}; run `make install`")
     return path
 
 
-def surroundings() -> dict[str, str]:
-    """This environment without what would change a client."""
+def clean_environment() -> dict[str, str]:
+    """Return this environment without the variables that change how a client behaves."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -40,47 +41,47 @@ def surroundings() -> dict[str, str]:
     }
 
 
-def ask(method: str, url: str, body: Any = None) -> Any:
-    """Make a request from here, past every proxy; gives its JSON."""
-    request = urllib.request.Request(url, method=method)
+def request(method: str, url: str, body: Any = None) -> Any:
+    """Send a request without any proxy, and return the JSON of the reply."""
+    message = urllib.request.Request(url, method=method)
     if body is not None:
-        request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
+        message.data = json.dumps(body).encode()
+        message.add_header("Content-Type", "application/json")
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(request, timeout=PATIENCE) as reply:
+    with direct.open(message, timeout=PATIENCE) as reply:
         return json.load(reply)
 
 
 def peak_mb(ru_maxrss: int) -> float:
-    """The most memory that was resident, in MB."""
+    """Convert the kernel's peak of resident memory to MB: bytes on macOS, KiB elsewhere."""
     return ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
 
 
-def last_words(said: bytes) -> str:
-    """The last line of what a process that failed said."""
-    return (said.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
+def last_line(output: bytes) -> str:
+    """Return the last line that a process printed."""
+    return (output.decode("utf-8", "replace").strip().splitlines() or ["nothing"])[-1]
 
 
-def tell(what: str) -> None:
-    """Say on stderr what is measured now."""
+def show_progress(what: str) -> None:
+    """Print on stderr what is being measured."""
     print(f"bench: {what}", file=sys.stderr, flush=True)
 
 
-def print_table(*rows: Sequence[str]) -> None:
-    """Print a Markdown table; its first row is the header."""
+def table(*rows: Sequence[str]) -> str:
+    """Return a Markdown table; its first row is the header."""
     header, *others = rows
-    for cells in (header, ["---"] * len(header), *others):
-        print(f"| {' | '.join(cells)} |")
+    lines = (header, ["---"] * len(header), *others)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def written(path: Path, text: str) -> str:
-    """Write a file; gives its path."""
+def write_file(path: Path, text: str) -> str:
+    """Write a file, and return its path."""
     path.write_text(text, encoding="utf-8")
     return str(path)
 
 
 def machine() -> str:
-    """One line about what it was measured on."""
+    """Return one line that names the machine, the versions and the date."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -90,11 +91,10 @@ def machine() -> str:
                 break
     parts = [
         processor,
-        f"{os.cpu_count()} cores",
-        f"{platform.system()} {platform.release()}",
-        f"load {os.getloadavg()[0]:.1f} before",
+        f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.1f} before the run)",
+        f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         f"Python {platform.python_version()}",
         *(f"{package} {version(package)}" for package in ("openai", "typer")),
         time.strftime("%Y-%m-%d", time.gmtime()),
     ]
-    return f"{', '.join(parts)}."
+    return f"Measured on: {', '.join(parts)}."

@@ -1,4 +1,4 @@
-"""What both scripts do before they become `oaibg`. Standard library only, Python 3.9 or newer."""
+"""Prepare and run `oaibg`, for both scripts. Standard library only, Python 3.9 or newer."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import sys
 import tempfile
 
 MISSING = """\
-There is no `oaibg` on PATH. Install it from a clone of its repository, with either of
+`oaibg` is not on PATH. Install it from a clone of its repository with one of
 
     uv tool install .
     pipx install .
 
-and see that the folder they name (usually ~/.local/bin) is on PATH."""
+and make sure that the directory they name (usually ~/.local/bin) is on PATH."""
 
 
 def prepare() -> None:
-    """See that `oaibg` can run: it is there, and its state has a folder.
+    """Check that `oaibg` is on PATH, and set its state directory if needed.
 
-    Ends the process with 127 where there is no `oaibg`.
+    Ends the process with exit code 127 if `oaibg` is not on PATH.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C here ends without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this script without a traceback
     if shutil.which("oaibg") is None:
         say(MISSING)
         sys.exit(127)
@@ -33,27 +33,27 @@ def prepare() -> None:
 
 
 def become(*argv: str) -> None:
-    """Replace this process by `oaibg ARGV`: lines, signals and exit code are its own."""
+    """Replace this process by `oaibg ARGV`, which then owns stdout, signals and exit code."""
     sys.stderr.flush()
     os.execvp("oaibg", ["oaibg", *argv])
 
 
 def say(text: str) -> None:
-    """Tell something on stderr; stdout is for the lines of `oaibg` alone."""
+    """Print a message on stderr; stdout is only for the lines of `oaibg`."""
     print(f"{os.path.basename(sys.argv[0])}: {text}", file=sys.stderr)
 
 
 def _default_state() -> str:
-    """Where `oaibg` keeps its state unless it is told otherwise."""
+    """Return the directory in which `oaibg` keeps its state by default."""
     if sys.platform == "darwin":
         return os.path.expanduser("~/Library/Application Support/oaibg")
     return os.path.join(os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config")), "oaibg")
 
 
 def _choose_state() -> None:
-    """Keep the state in the workspace where it is there already, or the home folder takes none.
+    """Keep the state in the workspace if it is there already or the default can't be written.
 
-    One that is there has job keys: to look elsewhere for them would pay again.
+    An existing state holds job keys: with another state, the same command would pay again.
     """
     here = os.getcwd()
     top = _workspace(here)
@@ -64,22 +64,22 @@ def _choose_state() -> None:
         if _takes_files(folder):
             break
     else:
-        return  # `oaibg` says what is wrong with its own folder
+        return  # `oaibg` reports what is wrong with its default directory
     ignore = os.path.join(folder, ".gitignore")
     if not os.path.exists(ignore):
         with open(ignore, "w", encoding="utf-8") as file:
             file.write("*\n")
     os.environ["OAIBG_STATE_DIR"] = folder
     say(
-        f"the state is in {folder}, and not in {_default_state()}. For later commands:\n"
+        f"The state is kept in {folder}, not in {_default_state()}. For later commands, run:\n"
         f"export OAIBG_STATE_DIR={shlex.quote(folder)}"
     )
 
 
 def _workspace(folder: str) -> str:
-    """The top of the repository, so that job keys are found from every folder in it.
+    """Return the nearest folder, from `folder` upwards, that has `.git` or `.oaibg`.
 
-    Without one it is the folder above that has a state already.
+    All folders in it then share the job keys. If there is none, return `folder`.
     """
     above = folder
     while not any(os.path.exists(os.path.join(above, mark)) for mark in (".git", ".oaibg")):
@@ -89,7 +89,7 @@ def _workspace(folder: str) -> str:
 
 
 def _takes_files(folder: str) -> bool:
-    """Whether a file can be made there. It is tried: rights do not tell what a sandbox forbids."""
+    """Whether a file can be created there: permissions don't show what a sandbox forbids."""
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Follow a background response that was submitted before: `oaibg monitor`.
+"""Follow a background response that was already submitted: run `oaibg monitor`.
 
 usage: monitor_background_response.py (--response-id ID | --job-key KEY) OPTIONS...
 
 Waiting:  --poll-seconds SECONDS, --max-wait-seconds SECONDS
 Output:   --show-output-text, --output-text-file PATH, --output-json-file PATH
 
-Every other option of `oaibg monitor` works, too: all are handed on as they are. Lines, signals and
+All other options of `oaibg monitor` work as well: they are passed on unchanged. Lines, signals and
 exit codes are those of oaibg (see SKILL.md); 127 means that oaibg is not installed.
 """
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 import os
 import sys
 
-sys.dont_write_bytecode = True  # the skill's folder stays as it is
+sys.dont_write_bytecode = True  # leave the skill's folder unchanged
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from launcher import become, prepare  # noqa: E402 - it stands beside this file
+from launcher import become, prepare  # noqa: E402 - it is in the folder of this file
 
 
 def main(argv: list[str]) -> None:
-    """Become `oaibg monitor`, where the id is an argument and no option."""
+    """Run `oaibg monitor` in place of this process, with the ID as its argument."""
     if "--help" in argv or "-h" in argv:
         print(__doc__)
         return
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
         else:
             rest.append(word)
     prepare()
-    guard = [] if "--" in rest else ["--"]  # an id may begin with a hyphen
+    guard = [] if "--" in rest else ["--"]  # an ID may begin with a hyphen
     become("monitor", *rest, *guard, *ids)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Submit a background response and follow it: `oaibg submit`, with a job key in any case.
+"""Submit a background response and follow it: run `oaibg submit`, always with a job key.
 
 usage: run_background_response.py OPTIONS...
 
@@ -11,11 +11,11 @@ Input, exactly one of:
 Settings: --model NAME, --reasoning-effort EFFORT, --verbosity VERBOSITY
 Waiting:  --poll-seconds SECONDS, --max-wait-seconds SECONDS
 Output:   --show-output-text, --output-text-file PATH, --output-json-file PATH
-Job key:  --job-key KEY; without it one is derived from the request, and told on stderr, so that
-          the same request goes on with the same job. For another try at it, give a new KEY. With
-          --jobs-file it has to be given.
+Job key:  --job-key KEY. Default: a key derived from the request, so that the same request
+          continues with the same job; it is printed on stderr. For a new attempt at the same
+          request, use a new KEY. With --jobs-file, KEY is required.
 
-Every other option of `oaibg submit` works, too: all are handed on as they are. Lines, signals and
+All other options of `oaibg submit` work as well: they are passed on unchanged. Lines, signals and
 exit codes are those of oaibg (see SKILL.md); 127 means that oaibg is not installed.
 """
 
@@ -28,10 +28,10 @@ import sys
 import tempfile
 from contextlib import suppress
 
-sys.dont_write_bytecode = True  # the skill's folder stays as it is
+sys.dont_write_bytecode = True  # leave the skill's folder unchanged
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from launcher import become, prepare, say  # noqa: E402 - it stands beside this file
+from launcher import become, prepare, say  # noqa: E402 - it is in the folder of this file
 
 FLAGS = {
     "--cancel-on-interrupt",
@@ -48,11 +48,11 @@ FLAGS = {
 
 
 WRITTEN = {"--output-json-file", "--output-text-file", "--results-file"}
-"""The options whose files are written."""
+"""The options that name output files."""
 
 
 def main(argv: list[str]) -> None:
-    """Become `oaibg submit`, with a key that is derived where none is given."""
+    """Run `oaibg submit` in place of this process, with a derived key unless one is given."""
     given = options(argv)
     names = [name for name, _ in given]
     if "--help" in names or "-h" in names:
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     prepare()
     if "--job-key" not in names:
         stdin = read_stdin() if any(n.endswith("-file") and v == "-" for n, v in given) else None
-        # It comes first: where this has overlooked a key of the caller's, that one counts.
+        # First, so that a caller's key that `options` missed takes precedence: the last one counts.
         argv = ["--job-key", derive_key(argv, stdin), *argv]
         if stdin is not None:
             put_back(stdin)
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
 
 
 def options(argv: list[str]) -> list[tuple[str, str]]:
-    """The options and their values, as `oaibg` reads them: a value may begin with a dash."""
+    """Return options and values as `oaibg` parses them: a value may begin with a hyphen."""
     found = []
     words = iter(argv)
     for word in words:
@@ -81,15 +81,15 @@ def options(argv: list[str]) -> list[tuple[str, str]]:
 
 
 def derive_key(argv: list[str], stdin: bytes | None) -> str:
-    """A job key that stands for the request alone: how it is waited for makes no difference.
+    """Return a job key that depends only on the request, not on wait or output options.
 
-    `oaibg submit --dry-run` tells the request's hash, and sends nothing. What is wrong with the
-    request ends the process, by the lines and the exit code of `oaibg`.
+    It contains the request's hash, from `oaibg submit --dry-run`, which sends nothing. If the
+    request is invalid, the process ends with the lines and the exit code of `oaibg`.
     """
     for name, path in options(argv):
         is_input = name.endswith("-file") and name not in WRITTEN
         if is_input and path != "-" and os.path.exists(path) and not os.path.isfile(path):
-            say(f"{name} {path} can be read only once; use - for stdin, or give --job-key KEY.")
+            say(f"{name} {path} can be read only once. Use - for stdin, or --job-key KEY.")
             sys.exit(2)
     lines = [word for word in argv if word != "--human"]
     command = ["oaibg", "submit", "--job-key", "any", *lines, "--dry-run"]
@@ -100,20 +100,20 @@ def derive_key(argv: list[str], stdin: bytes | None) -> str:
         sys.exit(dry.returncode)
     try:
         key = f"skill-{json.loads(dry.stdout)['request_sha256'][:32]}"
-    except (ValueError, KeyError):  # of --jobs-file
-        say("no job key can be derived from these options; give one with --job-key KEY.")
+    except (ValueError, KeyError):  # --jobs-file prints no hash
+        say("No job key can be derived from these options. Use --job-key KEY.")
         sys.exit(2)
-    say(f"the job key is {key}")
+    say(f"The job key is {key}.")
     return key
 
 
 def read_stdin() -> bytes:
-    """All of stdin; nothing where it is closed."""
+    """Return all of stdin, or nothing if stdin is closed."""
     return sys.stdin.buffer.read() if sys.stdin else b""
 
 
 def put_back(stdin: bytes) -> None:
-    """Let stdin be a file that has what was read from it."""
+    """Replace stdin by a file with the bytes that were read from it."""
     with tempfile.TemporaryFile() as file:
         file.write(stdin)
         file.seek(0)
