@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oaibg.many.tally import WORST
+from oaibg.request.attachments import (
+    BYTES_MAX,
+    IMAGES_MAX,
+    PDF_BYTES_MAX,
+    TEXT_CHARACTERS_MAX,
+)
+from oaibg.request.jobs_file import BATCH_BYTES_MAX, BATCH_LINES_MAX
+from oaibg.request.json_files import INPUT_BYTES_MAX
 from pages import anchors, exit_codes, make_clone, relative_links, shell_blocks
 from places import APP, GUIDE, README, ROOT, SKILL
 
@@ -72,6 +81,23 @@ def test_paths_of_the_developing_page_exist() -> None:
         path for path in paths if not any((base / path).exists() for base in (ROOT, APP / "oaibg"))
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("events", f"in this order: {', '.join(map(str, WORST))};"),
+        ("options", f"at most {TEXT_CHARACTERS_MAX:,} characters"),
+        ("options", f"at most {IMAGES_MAX:,} in a request"),
+        ("options", f"at most {PDF_BYTES_MAX >> 20} MiB for all PDFs together"),
+        ("options", f"All attachments together may have {BYTES_MAX >> 20} MiB."),
+        ("guarantees", f"| an input file | {INPUT_BYTES_MAX >> 20} MiB;"),
+        ("many-jobs", f"at most {BATCH_LINES_MAX:,}\nlines and {BATCH_BYTES_MAX // 10**6} MB"),
+    ],
+)
+def test_figures_are_those_of_the_code(page: str, text: str) -> None:
+    """The order of the exit codes and the limits in the prose are the code's."""
+    assert text in (GUIDE / f"{page}.md").read_text()
 
 
 def test_reasons_are_of_blocks() -> None:
