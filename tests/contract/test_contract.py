@@ -1,4 +1,4 @@
-"""The contract, pinned: key sets, exit codes, the schema, and the README's tables."""
+"""The contract: key sets, exit codes, codes and the JSON Schema are fixed here."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from harness import (
 from oaibg.base.json_text import json_line
 from oaibg.cli.app import app
 from oaibg.cli.next_command import NextCommand
+from oaibg.contract import codes
 from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, OaibgError, Unavailable
 from oaibg.contract.events import EVENTS
 from oaibg.contract.schema import event_schema
@@ -29,13 +30,19 @@ from oaibg.engine.claim import Submission
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Wait
 from oaibg.request.body import Request
-from places import table
+from places import APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from harness import Result, Step
+
+SOURCE = "".join(
+    path.read_text()
+    for path in (APP / "oaibg").rglob("*.py")
+    if "sandbox" not in path.parts and path.name != "codes.py"
+)
 
 KEYS = {
     "submit_start": "model reasoning_effort verbosity poll_seconds job_key request_sha256",
@@ -82,7 +89,7 @@ CODES = {
 
 
 def test_key_sets() -> None:
-    """Every event has exactly these keys beside the common ones."""
+    """Every event has exactly these keys in addition to the common ones."""
     found = {
         name: [field for field in event.fields if field != "response_id"]
         for name, event in EVENTS.items()
@@ -91,12 +98,12 @@ def test_key_sets() -> None:
 
 
 def test_exit_codes() -> None:
-    """The numbers that agents act on."""
+    """The exit codes that agents act on have these names and numbers."""
     assert {code.name: int(code) for code in ExitCode} == CODES
 
 
 def test_four_commands() -> None:
-    """And no others."""
+    """There are exactly four commands."""
     assert [
         command.callback.__name__ for command in app.registered_commands if command.callback
     ] == [
@@ -119,7 +126,7 @@ def test_schema_is_what_the_command_prints(run: Callable[..., Result]) -> None:
 
 
 def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: Path) -> None:
-    """All lines of runs that between them write every event."""
+    """Commands that together emit every event write only lines that satisfy the schema."""
     fast = ("--poll-seconds", "0.03")
     runs = [
         run("submit", "--prompt", "x", "--dry-run"),
@@ -163,8 +170,8 @@ def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: P
     assert {line["event"] for line in lines} == set(KEYS)
 
 
-def test_schema_refuses_what_the_contract_does_not_have() -> None:
-    """A line with a missing key or a wrong type is no event line."""
+def test_schema_rejects_invalid_lines() -> None:
+    """The schema rejects a line with a missing key or a wrong type."""
     validator = jsonschema.Draft202012Validator(event_schema())
     line: dict[str, Any] = {"ts": "t", "v": 1, "event": "warning", "response_id": None}
     assert not validator.is_valid(line)
@@ -172,35 +179,22 @@ def test_schema_refuses_what_the_contract_does_not_have() -> None:
     assert not validator.is_valid(line | {"code": 1, "message": "m"})
 
 
-def test_readme_events() -> None:
-    """The README's table of events has exactly the code's events and keys, in order."""
-    documented = {}
-    for names, _, keys, _ in table("Events"):
-        for name in re.findall(r"`(\w+)`", names):
-            documented[name] = re.findall(r"`(\w+)`", keys)
-    assert documented == {name: keys.split() for name, keys in KEYS.items()}
+def test_documented_codes_exist() -> None:
+    """Every code in the tables is one that the package writes."""
+    for code in (*codes.WARNINGS, *codes.ERRORS, *codes.FAILURES, *codes.COUNTS):
+        if code not in ("http_STATUS", "completed"):  # made of a status; the API's own
+            assert f'"{code}"' in SOURCE, code
 
 
-def test_readme_exit_codes() -> None:
-    """The README's table of exit codes is the code's."""
-    documented = {name.strip("`"): int(code) for code, name, _ in table("Exit codes")}
-    assert documented == CODES
-
-
-@pytest.mark.parametrize("name", ["submit", "monitor", "cancel", "show"])
-def test_readme_options(
-    run: Callable[..., Result], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The README's list of a command's options is what its help has."""
-    monkeypatch.setenv("COLUMNS", "200")
-    help_text = run(name, "--help").out.decode()
-    offered = set(re.findall(r"^  (--[a-z-]+)", help_text, re.MULTILINE)) - {"--help"}
-    rows = [row for row in table("Options") if name in row[2].split(", ")]
-    assert {option for row in rows for option in re.findall(r"`(--[a-z-]+)", row[1])} == offered
+def test_error_codes_are_documented() -> None:
+    """Every code that the package gives an error is in the table."""
+    written = set(re.findall(r'\bcode ?= ?"(\w+)"', SOURCE)) | {"no_api_key", "invalid_api_key"}
+    written |= set(re.findall(r'StateError\("(\w+)"', SOURCE))
+    assert written - {"error", "api_error"} <= set(codes.ERRORS) | set(codes.FAILURES)
 
 
 def test_help_is_plain_text(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No colour and no boxes, whatever the environment asks for."""
+    """The help has no colors and no boxes, even if FORCE_COLOR is set."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     for argv in ((), ("--help",), ("submit", "--help")):
         result = run(*argv)
@@ -210,7 +204,7 @@ def test_help_is_plain_text(run: Callable[..., Result], monkeypatch: pytest.Monk
 
 
 def test_version(run: Callable[..., Result]) -> None:
-    """One line."""
+    """`--version` prints the name and the version on one line."""
     assert re.fullmatch(rb"oaibg \d+\.\d+\.\d+\n", run("--version").out)
 
 
@@ -219,7 +213,7 @@ def test_version(run: Callable[..., Result]) -> None:
     [(ApiRefused, "no_quota"), (AuthRefused, "no_quota"), (Unavailable, "unavailable")],
 )
 def test_error_of_a_failed_call(kind: type[OaibgError], code: str) -> None:
-    """It has the call's status, request id and message; the API's code only if it refused."""
+    """An error has the status, request ID and message of its call; a refusal also has its code."""
     error = kind.of(failed(429, "no_quota"), hint="wait")
     assert (error.code, error.message, error.hint) == (code, "HTTP 429", "wait")
     assert (error.http_status, error.request_id, type(error)) == (429, "req_e", kind)

@@ -1,7 +1,7 @@
-"""The Typer app: the program, and four commands whose options are the fields of a record.
+"""The Typer app: the program and its four commands, whose options are the fields of a record.
 
-The help is ours; `oaibg.cli.suggestions` words the usage errors.
-Importing this must stay cheap: the SDK, SQLite, asyncio and Rich are imported where they are used.
+`oaibg.cli.help` writes the help, and `oaibg.cli.suggestions` the usage errors.
+Importing this must stay cheap: the SDK, SQLite, asyncio and Rich are imported only when used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _OwnHelp:
 
 
 class _Command(_OwnHelp, TyperCommand):
-    allow_extra_args = True  # refused below: Typer's own refusal does not keep them
+    allow_extra_args = True  # rejected below: Typer's own error does not keep them
 
     def invoke(self, ctx: Any) -> Any:
         if ctx.args:
@@ -47,8 +47,8 @@ class _Program(_OwnHelp, TyperGroup):
 app = typer.Typer(
     name="oaibg",
     cls=_Program,
-    help="Run OpenAI Responses API jobs in background mode and follow them to their end, as JSON "
-    "lines on stdout: no job is lost, and none is paid twice.",
+    help="Run long OpenAI Responses API jobs in background mode and follow them as JSON lines. "
+    "With --job-key, a rerun continues the same job instead of paying again.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
@@ -56,7 +56,7 @@ app = typer.Typer(
 
 
 def _printing(option: str, text: str, output: Callable[[], str]) -> Any:
-    """An option that prints something instead of running a command."""
+    """Return an option that prints something instead of running a command."""
 
     def print_output(wanted: bool) -> None:
         if wanted:
@@ -89,7 +89,7 @@ def _root(
 
 
 def _command(run: Callable[[typer.Context, Any], int]) -> None:
-    """Make a function a command; the record that it takes as `options` declares the options."""
+    """Turn a function into a command; its `options` record declares the command's options."""
     record = get_type_hints(run)["options"]
 
     @wraps(run)
@@ -107,7 +107,7 @@ def _command(run: Callable[[typer.Context, Any], int]) -> None:
 
 @_command
 def submit(context: typer.Context, options: o.SubmitOptions) -> int:
-    """Submit a job, or a file of them, and follow it to its end."""
+    """Submit a job, or a file of jobs, and follow it until it ends."""
     from oaibg.cli.submit import run
 
     return run(context, options)
@@ -115,7 +115,7 @@ def submit(context: typer.Context, options: o.SubmitOptions) -> int:
 
 @_command
 def monitor(context: typer.Context, options: o.MonitorOptions) -> int:
-    """Follow jobs that were submitted before, to their end."""
+    """Follow jobs that were submitted earlier until they end."""
     from oaibg.cli.monitor import run
 
     return run(context, options)
@@ -123,7 +123,7 @@ def monitor(context: typer.Context, options: o.MonitorOptions) -> int:
 
 @_command
 def cancel(context: typer.Context, options: o.CancelOptions) -> int:
-    """Cancel jobs that are queued or running."""
+    """Cancel queued or running jobs."""
     from oaibg.cli.cancel import run
 
     return run(context, options)
@@ -131,7 +131,7 @@ def cancel(context: typer.Context, options: o.CancelOptions) -> int:
 
 @_command
 def show(context: typer.Context, options: o.ShowOptions) -> int:
-    """Look once at a job: of an id, or the newest one submitted here."""
+    """Show a job's status and result once, or list all jobs."""
     from oaibg.cli.show import run
 
     return run(context, options)

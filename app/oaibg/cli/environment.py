@@ -1,4 +1,4 @@
-"""The environment variables, read and checked."""
+"""The environment variables: what they mean, how they are read and checked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ from oaibg.contract.errors import AuthRefused, UsageError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
+VARIABLES = {
+    "OPENAI_API_KEY": "The API key. Needed for every request; a local server accepts any value.",
+    "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`.",
+    "OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, OPENAI_LOG": "As in the OpenAI SDK.",
+    "HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE": "As in the OpenAI SDK.",
+    "OAIBG_MODEL": "The default of `--model`.",
+    "OAIBG_STATE_DIR": "The directory of the local state. Default: `~/.config/oaibg`, on macOS "
+    "`~/Library/Application Support/oaibg`.",
+    "OAIBG_KEEP_DAYS": "How many days results are kept there. Default: 30; 0 keeps none.",
+    "NO_COLOR": "Turns off colors in `--human`.",
+}
+"""What each variable does, in Markdown."""
+
 
 def base_url() -> str:
-    """The API's URL: `OPENAI_BASE_URL` without a trailing slash; empty counts as unset."""
+    """Return `OPENAI_BASE_URL` without a trailing slash. Empty counts as unset."""
     url = os.environ.get("OPENAI_BASE_URL", "").strip() or DEFAULT_BASE_URL
     try:
         parts = urlsplit(url)
@@ -21,14 +34,14 @@ def base_url() -> str:
         valid = False
     if not valid:
         raise UsageError(
-            f"OPENAI_BASE_URL is no http or https address: {url.rpartition('@')[2][:200]!r}.",
-            hint=f"It looks like {DEFAULT_BASE_URL}; unset it for OpenAI's own API.",
+            f"OPENAI_BASE_URL is not a valid URL: {url.rpartition('@')[2][:200]!r}.",
+            hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset it to use OpenAI's API.",
         )
     return url.rstrip("/")
 
 
 def without_credentials(url: str) -> str:
-    """The URL in one spelling that may be stored and shown: no user, password or query."""
+    """Return the URL without user, password and query, in one spelling, fit to store and show."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2].lower()
     host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
@@ -36,33 +49,39 @@ def without_credentials(url: str) -> str:
 
 
 def api_key() -> str:
-    """The key in `OPENAI_API_KEY`; raises `AuthRefused`, whose message never contains the key."""
+    """Return `OPENAI_API_KEY`; raises `AuthRefused`, whose message never contains the key."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key:
         problem, code = "OPENAI_API_KEY is not set.", "no_api_key"
-        hint = "export OPENAI_API_KEY=…; a local server takes any value."
+        hint = "Run: export OPENAI_API_KEY=sk-… (a local server accepts any value)."
     elif not (key.isascii() and key.isprintable()):
-        problem, code = "OPENAI_API_KEY has characters that no key has.", "invalid_api_key"
-        hint = "Was it copied whole, without quotes or line breaks?"
+        problem, code = (
+            "OPENAI_API_KEY contains characters that an HTTP header can't carry.",
+            "invalid_api_key",
+        )
+        hint = "Copy the key again, without quotes, spaces or line breaks."
     else:
         return key
     raise AuthRefused(problem, code=code, hint=hint, outcome="not_created")
 
 
 def state_folder() -> str:
-    """The state's folder: `OAIBG_STATE_DIR`, else one in the user's application folder."""
+    """Return the directory of the local state: `OAIBG_STATE_DIR`, or the user's app directory."""
     import typer
 
     return os.path.abspath(os.environ.get("OAIBG_STATE_DIR") or typer.get_app_dir("oaibg"))  # noqa: PTH100
 
 
 def keep_days() -> float:
-    """How many days the state keeps results: `OAIBG_KEEP_DAYS`, else 30."""
+    """Return how many days the local state keeps results: `OAIBG_KEEP_DAYS`, or 30."""
     text = os.environ.get("OAIBG_KEEP_DAYS", "").strip()
     try:
         days = float(text or 30)
     except ValueError:
         days = math.nan
     if not 0 <= days < math.inf:
-        raise UsageError(f"OAIBG_KEEP_DAYS is {text!r}; expected a number of days, 0 for none.")
+        raise UsageError(
+            f"OAIBG_KEEP_DAYS is not a number of days: {text!r}.",
+            hint="Use 30, or 0 to keep no results.",
+        )
     return days

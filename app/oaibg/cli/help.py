@@ -1,4 +1,4 @@
-"""The help: its layout, and the examples, notes and exit codes in it."""
+"""The help: its layout, and its examples and notes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,7 @@ from typing import Any
 from oaibg.contract.errors import ExitCode
 
 WIDTHS = (20, 79)
-"""The narrowest and the widest help. A terminal's last column stays free: some wrap a full line."""
-
-EXIT_CODES = {
-    ExitCode.OK: "the job completed, or the thing asked for was done",
-    ExitCode.ERROR: "the API refused for good, or a bug in oaibg; read `message` and `hint`",
-    ExitCode.USAGE: "bad options, input files or state; nothing was sent; mend the command",
-    ExitCode.STILL_RUNNING: "the wait is over and the job goes on; run `next`",
-    ExitCode.UNSUCCESSFUL: "the job ended otherwise than asked; look at it with `next`",
-    ExitCode.NOT_FOUND: "no such response any more, and no local copy",
-    ExitCode.OUTCOME_UNKNOWN: "the request may have been accepted; do not blindly submit again",
-    ExitCode.UNAVAILABLE: "network or API unavailable; the same command may run again",
-    ExitCode.AUTH: "no key, or the key is refused",
-    ExitCode.LOCAL_IO: "the job completed, but a local file or stdout could not be written",
-    ExitCode.SIGHUP: "ended by SIGHUP; the job goes on unless cancelled; run `next`",
-    ExitCode.SIGINT: "ended by SIGINT (Ctrl-C), as 129",
-    ExitCode.STDOUT_CLOSED: "stdout was closed by its reader",
-    ExitCode.SIGTERM: "ended by SIGTERM, as 129",
-}
-"""What each exit code means; every command can end with each of them."""
+"""The narrowest and the widest help. The last column stays free: some terminals wrap full lines."""
 
 EXAMPLES = {
     "oaibg": ['oaibg submit --prompt "Name three rivers." --output-text-file answer.md'],
@@ -60,36 +42,36 @@ EXAMPLES = {
         "oaibg show --list --limit 10",
     ],
 }
-"""Examples that run as they are, by command; the most common one comes first."""
+"""Examples by command, most common first. A test runs each as written."""
 
 NOTES = {
     "oaibg": [
-        "The environment variable OPENAI_API_KEY has the key.",
-        "oaibg COMMAND --help has the command's options, examples and exit codes.",
+        "Set the environment variable OPENAI_API_KEY to your API key.",
+        "oaibg COMMAND --help lists the command's options, examples and exit codes.",
     ],
     "submit": [
-        "One input is needed: a prompt, messages, the whole `input`, or a jobs file.",
-        "EFFORT is none, minimal, low, medium, high, xhigh or max; omit leaves it out.",
-        "With --jobs-file the default of --events is changes.",
+        "Give exactly one input: a prompt, messages, the whole `input`, or a jobs file.",
+        "EFFORT is none, minimal, low, medium, high, xhigh, max, or omit (not sent).",
+        "With --jobs-file, --events defaults to changes.",
     ],
 }
-"""What does not fit into the lines of the options; the other commands take ids."""
+"""Notes below the options, by command."""
 
-_ID_NOTES = ["An id that begins with a hyphen goes after --."]
+_ID_NOTES = ["Put an ID that begins with a hyphen after --."]
 
 _TYPER = {
     "--install-completion": "Install completion for the current shell.",
     "--show-completion": "Print completion for the current shell.",
     "--help": "Print this help.",
 }
-"""The options that Typer adds, with texts that fit one line."""
+"""Typer's own options, with texts that fit on one line."""
 
 _LEAST = 24
-"""The narrowest column of texts; with less room, each text goes below its option."""
+"""The narrowest text column; with less room, each text goes below its option."""
 
 
 def help_text(ctx: Any) -> str:
-    """The whole help of the program or of a command, which Typer's context names."""
+    """Return the help of the program or command of a Typer context."""
     command = ctx.command
     width = max(WIDTHS[0], min(get_terminal_size().columns - 1, WIDTHS[1]))
     usage = " ".join(["Usage:", ctx.command_path, *command.collect_usage_pieces(ctx)])
@@ -101,7 +83,7 @@ def help_text(ctx: Any) -> str:
         commands = [(name, one.help) for name, one in command.commands.items()]
         parts = [_table("Commands", commands, width), examples, *options, notes]
     else:
-        codes = [(str(int(code)), text) for code, text in EXIT_CODES.items()]
+        codes = [(str(int(code)), code.meaning) for code in ExitCode]
         parts = [*options, notes, examples, _table("Exit codes", codes, width)]
     about = fill(command.help, width, initial_indent="  ", subsequent_indent="  ")
     parts = [fill(usage, width, subsequent_indent="    "), about, *parts]
@@ -109,7 +91,7 @@ def help_text(ctx: Any) -> str:
 
 
 def _options(ctx: Any, width: int) -> list[str]:
-    """The arguments and options in groups, in the order in which the command declares them."""
+    """Return the arguments and options in groups, in the order of their declaration."""
     groups: dict[str, list[tuple[str, str]]] = {}
     other = "Options" if ctx.parent is None else "Other"
     for param in ctx.command.get_params(ctx):
@@ -123,7 +105,7 @@ def _options(ctx: Any, width: int) -> list[str]:
 
 
 def _table(heading: str, rows: list[tuple[str, str]], width: int, widest: int = 0) -> str:
-    # In a narrow terminal Typer's write_dl would put a text beside a short exit code.
+    # In a narrow terminal Typer's write_dl would put a text next to a short exit code.
     column = 4 + (widest or max(len(left) for left, _ in rows))
     lines = [f"{heading}:"]
     for left, text in rows:

@@ -1,7 +1,7 @@
-"""The options: a record per command, whose fields are the command's options, in the help's order.
+"""The options: one record per command. Its fields are the command's options, in the help's order.
 
-A field's name is the option's: `jobs_file` is --jobs-file. The functions at the end make of them
-what the engine takes, or refuse what does not go together in several commands.
+A field is named like its option: `jobs_file` is --jobs-file. The functions at the end turn the
+options into what the engine takes, or reject combinations that several commands reject.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Window = Literal["soonest", "2h", "8h", "24h"]
 
 
 def _option(group: str, usage: str, text: str, default: Any = None, **more: Any) -> Any:
-    """One option as the help shows it; the text has to fit its line there, in 80 columns.
+    """Return one option as the help shows it; its text must fit on one line of 80 columns.
 
-    `usage` is what the value is called. An option without a value is spelt out there, because
-    Typer would add a --no- option to it.
+    `usage` is the name of the value. For an option without a value it is the option itself, because
+    Typer would add a --no- form to it.
     """
     if usage.startswith("--"):
         return typer.Option(False, usage, help=text, rich_help_panel=group)
@@ -50,27 +50,29 @@ _many = partial(_option, "Many jobs")
 _waiting = partial(_option, "Waiting")
 _output = partial(_option, "Output")
 
-# What several commands have
+# Options of several commands
 
-_IDS = _id("RESPONSE_ID...", "The jobs' ids; - reads them from stdin.", check.response_ids)
-_JOB_KEY = _which("KEY", "The job of this key, not of an id.", callback=check.job_key)
+_IDS = _id("RESPONSE_ID...", "The jobs' response IDs; - reads them from stdin.", check.response_ids)
+_JOB_KEY = _which("KEY", "Use the job with this key instead of an ID.", callback=check.job_key)
 _POLL_SECONDS = _waiting(
     "SECONDS", "Seconds between polls (default: 10).", Wait.poll_seconds, parser=check.seconds
 )
 _MAX_WAIT_SECONDS = _waiting(
-    "SECONDS", "Stop waiting after so long (exit 3), else never.", parser=check.seconds
+    "SECONDS", "Wait limit, then exit 3. Default: no limit.", parser=check.seconds
 )
 _CANCEL_ON_INTERRUPT = _waiting(
-    "--cancel-on-interrupt", "Cancel the job where a signal ends the wait."
+    "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
 )
-_EVENTS = _waiting("WHICH", "all polls (default), or changes alone.")
-_STREAM = _waiting("--stream", "Tell each step as it comes: progress events.")
-_STREAM_TEXT = _waiting("--stream-text", "The same, and the text as it is written.")
+_EVENTS = _waiting("WHICH", "all (default), or changes for fewer lines.")
+_STREAM = _waiting("--stream", "Stream the job: emit a progress event per step.")
+_STREAM_TEXT = _waiting("--stream-text", "Stream the job, and emit its text as it grows.")
 _STARTING_AFTER = _waiting(
-    "N", "The same, from after that sequence_number.", parser=partial(check.whole_number, least=0)
+    "N",
+    "Resume the stream after this sequence_number.",
+    parser=partial(check.whole_number, least=0),
 )
-_SHOW_OUTPUT_TEXT = _output("--show-output-text", "Tell the answer, as an output_text event.")
-_OUTPUT_JSON_FILE = _output("PATH", "Save the API's object.", callback=check.output_path)
+_SHOW_OUTPUT_TEXT = _output("--show-output-text", "Emit the answer as an output_text event.")
+_OUTPUT_JSON_FILE = _output("PATH", "Save the API's response object.", callback=check.output_path)
 _OUTPUT_TEXT_FILE = _output("PATH", "Save the answer's text.", callback=check.output_path)
 _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 
@@ -78,57 +80,59 @@ _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 class SubmitOptions(Record):
     """The options of `oaibg submit`."""
 
-    prompt: str | None = _input("TEXT", "The user message's text.")
-    prompt_file: str | None = _input("PATH", "The same from a file; - is stdin.")
-    system_prompt: str | None = _input("TEXT", "A system message before the prompt.")
-    developer_prompt: str | None = _input("TEXT", "A developer message before the prompt.")
-    attach: list[str] | None = _input("PATH", "A text, image or PDF to add; repeatable.")
-    messages_json_file: str | None = _input("PATH", "A JSON array of messages; - is stdin.")
+    prompt: str | None = _input("TEXT", "The text of the user message.")
+    prompt_file: str | None = _input("PATH", "Read the prompt from a file; - is stdin.")
+    system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")
+    developer_prompt: str | None = _input("TEXT", "Put a developer message before the prompt.")
+    attach: list[str] | None = _input("PATH", "Add a text, image or PDF; repeatable.")
+    messages_json_file: str | None = _input("PATH", "JSON array of messages; - is stdin.")
     input_json_file: str | None = _input("PATH", "The whole `input` field as JSON; - is stdin.")
     model: str = _request(
         "NAME",
-        "The model (default: OAIBG_MODEL, else gpt-5.2).",
+        "The model (default: OAIBG_MODEL, or gpt-5.2).",
         "gpt-5.2",
         envvar="OAIBG_MODEL",
         callback=check.not_empty,
     )
-    reasoning_effort: Effort = _request("EFFORT", "How much it thinks (default: medium).", "medium")
-    verbosity: Verbosity = _request("LEVEL", "low, medium (default), high; or omit.", "medium")
-    instructions: str | None = _request("TEXT", "The request's `instructions`.")
+    reasoning_effort: Effort = _request("EFFORT", "Reasoning effort (default: medium).", "medium")
+    verbosity: Verbosity = _request("LEVEL", "low, medium (default), high or omit.", "medium")
+    instructions: str | None = _request("TEXT", "The request's `instructions` field.")
     max_output_tokens: int | None = _request(
-        "N", "Limit of reasoning and output tokens.", parser=check.whole_number
+        "N", "Limit reasoning and output tokens.", parser=check.whole_number
     )
     completion_window: Window | None = _request(
-        "WINDOW", "Cheaper: soonest, 2h, 8h; 24h with --jobs-file."
+        "WINDOW", "Pay less: soonest, 2h, 8h; 24h needs --jobs-file."
     )
     previous_response_id: str | None = _request(
-        "ID", "Continue that response.", callback=check.not_empty
+        "ID", "Continue this response.", callback=check.not_empty
     )
-    tools_json_file: str | None = _request("PATH", "A JSON array of tools; none without.")
-    json_schema_file: str | None = _request("PATH", "Structured output: a JSON Schema.")
-    metadata: list[str] | None = _request("KEY=VALUE", "Metadata; up to 16 times.")
-    body_json_file: str | None = _request("PATH", "A JSON object merged over the request last.")
+    tools_json_file: str | None = _request("PATH", "JSON array of tools. Default: none.")
+    json_schema_file: str | None = _request(
+        "PATH", "JSON Schema of the answer (structured output)."
+    )
+    metadata: list[str] | None = _request("KEY=VALUE", "Metadata of the job; up to 16 times.")
+    body_json_file: str | None = _request("PATH", "JSON object to merge over the request, last.")
     dry_run: bool = _safety("--dry-run", "Print the request and its hash; send nothing.")
     job_key: str | None = _safety(
-        "KEY", "Pay once: a rerun goes on with the key's job.", callback=check.job_key
+        "KEY", "A rerun with this key continues the same job.", callback=check.job_key
     )
     resubmit_unknown: bool = _safety(
-        "--resubmit-unknown", "Submit the key again after exit 6: may pay twice."
+        "--resubmit-unknown", "Submit again after exit 6; this may pay twice."
     )
     jobs_file: str | None = _many(
-        "PATH", "Jobs: JSON Lines in the Batch API's format.", callback=check.input_path
+        "PATH", "Jobs as JSON Lines in the Batch API's format.", callback=check.input_path
     )
     results_file: str | None = _many(
-        "PATH", "Their results, in its output format.", callback=check.output_path
+        "PATH", "Results as JSON Lines in its output format.", callback=check.output_path
     )
     max_in_flight: int | None = _many(
         "N",
-        "Jobs alive at the API at a time (default: 50).",
+        "Maximum number of jobs at once (default: 50).",
         parser=partial(check.whole_number, most=100_000),
     )
     poll_seconds: float = _POLL_SECONDS
     max_wait_seconds: float | None = _MAX_WAIT_SECONDS
-    detach: bool = _waiting("--detach", "Submit, print the id, and end without waiting.")
+    detach: bool = _waiting("--detach", "Submit, print the response ID, and don't wait.")
     cancel_on_interrupt: bool = _CANCEL_ON_INTERRUPT
     events: Events | None = _EVENTS
     stream: bool = _STREAM
@@ -172,35 +176,37 @@ class CancelOptions(Record):
 class ShowOptions(Record):
     """The options of `oaibg show`."""
 
-    response_id: str | None = _id("RESPONSE_ID", "The job's id.", check.response_id)
+    response_id: str | None = _id(
+        "RESPONSE_ID", "The job's response ID. Default: the newest job.", check.response_id
+    )
     job_key: str | None = _JOB_KEY
-    output_text: bool = _output("--output-text", "Print the answer's text alone, as it is.")
+    output_text: bool = _output("--output-text", "Print only the answer's text, unchanged.")
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
-    list_: bool = _which("--list", "List the jobs that were submitted here.")
+    list_: bool = _which("--list", "List the jobs submitted from this machine.")
     limit: int | None = _which(
         "N",
-        "With --list: at most so many, newest first.",
+        "With --list: show only the N newest jobs.",
         parser=partial(check.whole_number, most=2**31 - 1),
     )
     human: bool = _HUMAN
 
 
 def part_of(options: Record, record: type[R], **more: Any) -> R:
-    """The record with `more` in it, and the options that are its fields by name."""
+    """Return the record, filled with `more` and with the options of the same names."""
     values = {**options.values(), **more}
     return record(**{name: value for name, value in values.items() if name in record.fields})
 
 
 def wait_of(options: SubmitOptions | MonitorOptions, events: Events = "all") -> Wait:
-    """How to wait; `events` is what holds if the user does not say."""
+    """Return how to wait; `events` is the default of --events."""
     # Each of these options implies --stream.
     stream = options.stream or options.stream_text or options.starting_after is not None
     return part_of(options, Wait, events=options.events or events, stream=stream)
 
 
 def output_of(options: Record, **more: Any) -> Output:
-    """Where the answer goes; raises `UsageError` if two answers go into one file."""
+    """Return where the answer goes; raises `UsageError` if two options name one file."""
     output = part_of(options, Output, **more)
     json_file, text_file = output.output_json_file, output.output_text_file
     if json_file is not None and text_file is not None and check.is_same_file(json_file, text_file):
@@ -209,9 +215,9 @@ def output_of(options: Record, **more: Any) -> Output:
 
 
 def check_id_or_key(response_ids: list[str], job_key: str | None) -> None:
-    """Raise `UsageError` unless there is either an id or a job key."""
+    """Raise `UsageError` unless there is either an ID or a job key."""
     if bool(response_ids) == (job_key is not None):
         raise UsageError(
             "Give either a RESPONSE_ID or --job-key KEY.",
-            hint="`oaibg show --list` has the jobs that were submitted here.",
+            hint="`oaibg show --list` lists the jobs submitted from this machine.",
         )

@@ -1,15 +1,15 @@
-"""The errors and the exit codes. Standard library only.
+"""The errors and the exit codes. Imports only the standard library.
 
 OaibgError
-├── UsageError        2  bad options, input files or state; nothing was sent
-├── ApiRefused        1  the API refused for good
-├── NotFound          5  no such response, and no local copy
+├── UsageError        2  invalid options, input files or local state; nothing was sent
+├── ApiRefused        1  the API refused the request
+├── NotFound          5  no such response at the API, and no local copy
 ├── OutcomeUnknown    6  the submit may or may not have been accepted
-├── Unavailable       7  network or API unavailable; nothing was created
-├── AuthRefused       8  no key, or the key is refused
+├── Unavailable       7  the network or the API is unavailable; nothing was created
+├── AuthRefused       8  the API key is missing or was refused
 └── Internal          1  a bug
-CallFailed               one failed HTTP call, with what is known of it; never reaches the user
-StdoutGone          141  stdout was closed by its reader (9 if it is full)
+CallFailed               one HTTP call failed; users see it only as one of the errors above
+StdoutGone          141  the reader of stdout closed it (9: stdout is full)
 """
 
 from __future__ import annotations
@@ -23,32 +23,82 @@ Outcome = Literal["not_created", "unknown", "created"]
 
 
 class ExitCode(IntEnum):
-    """The exit codes of the process: each stands for what the caller can do next."""
+    """The exit codes of the process: each one says what the caller can do next."""
 
-    OK = 0
-    ERROR = 1
-    USAGE = 2
-    STILL_RUNNING = 3
-    UNSUCCESSFUL = 4
-    NOT_FOUND = 5
-    OUTCOME_UNKNOWN = 6
-    UNAVAILABLE = 7
-    AUTH = 8
-    LOCAL_IO = 9
-    SIGHUP = 129
-    SIGINT = 130
-    STDOUT_CLOSED = 141
-    SIGTERM = 143
+    meaning: str
+    action: str
+    """What to do next, in Markdown."""
+
+    def __new__(cls, number: int, meaning: str = "", action: str = "") -> Self:
+        """Create the code of that number."""
+        code = int.__new__(cls, number)
+        code._value_, code.meaning, code.action = number, meaning, action
+        return code
+
+    OK = 0, "the job completed, or the command did what was asked", "Use the answer."
+    ERROR = (
+        1,
+        "the API refused the request, or oaibg has a bug",
+        "Read `message` and `hint`. Don't repeat the command unchanged.",
+    )
+    USAGE = (
+        2,
+        "invalid options, input files or local state; nothing was sent",
+        "Fix what `message` names. `job_key_reused`: the key already belongs to another request.",
+    )
+    STILL_RUNNING = (
+        3,
+        "the wait limit was reached; the job keeps running",
+        "Run `next` to keep waiting.",
+    )
+    UNSUCCESSFUL = (
+        4,
+        "the job ended without success, or had ended before a cancel",
+        "Read `status` and `error`. A new attempt needs a new job key and is paid for again.",
+    )
+    NOT_FOUND = (
+        5,
+        "no such response at the API, and no local copy",
+        "Check the ID and `OPENAI_BASE_URL`. The API keeps results for a limited time.",
+    )
+    OUTCOME_UNKNOWN = (
+        6,
+        "the request may have been accepted; do not submit it again",
+        "Ask the person who pays whether to use `--resubmit-unknown`, which may pay twice.",
+    )
+    UNAVAILABLE = (
+        7,
+        "the network or the API is unavailable, or the job key is in use",
+        "Run `next`, or the same command if `next` is null, after a minute. It never pays twice.",
+    )
+    AUTH = 8, "the API key is missing or was refused", "Fix `OPENAI_API_KEY`."
+    LOCAL_IO = (
+        9,
+        "the job completed, but a file or stdout could not be written",
+        "Free some space or create the directory, then run `next`.",
+    )
+    SIGHUP = (
+        129,
+        "ended by SIGHUP; the job keeps running",
+        "Run `next`. If it is null: `outcome` `unknown` means 6; else run the same command again.",
+    )
+    SIGINT = 130, "ended by SIGINT (Ctrl-C); the job keeps running", "See 129."
+    STDOUT_CLOSED = (
+        141,
+        "the reader of stdout closed it",
+        "Run the same command again with its job key.",
+    )
+    SIGTERM = 143, "ended by SIGTERM; the job keeps running", "See 129."
 
 
 class OaibgError(Exception):
-    """An error that ends the run: one `error` event and one exit code."""
+    """An error that ends the process with one `error` event and one exit code."""
 
     code: str = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
     retryable: ClassVar[bool] = False
     has_code_of_failure: ClassVar[bool] = False
-    """Whether `of` takes its code from the failed call."""
+    """Whether `of` uses the failed call's code."""
 
     def __init__(
         self,
@@ -65,13 +115,13 @@ class OaibgError(Exception):
         self.code, self.message, self.hint = code or type(self).code, message, hint
         self.http_status, self.request_id = http_status, request_id
         self.outcome, self.resumable = outcome, resumable
-        """Whether `next` monitors the id: the job may still be running at the API."""
+        """Whether `next` monitors the job, because it may still be running at the API."""
 
     @classmethod
     def of(cls, failure: CallFailed, message: str | None = None, **known: Any) -> Self:
-        """The error for a failed call, with the call's HTTP status and request id.
+        """Return the error for a failed call, with the call's HTTP status and request ID.
 
-        `message` replaces the call's, and `known` is as for the constructor.
+        `message` replaces the call's message; `known` goes to the constructor.
         """
         if cls.has_code_of_failure:
             known = {"code": failure.code, **known}
@@ -83,40 +133,40 @@ class OaibgError(Exception):
         )
 
     def extend(self, text: str) -> None:
-        """Add to the message what else is known."""
+        """Append to the message."""
         self.message += text
 
 
 class UsageError(OaibgError):
-    """Bad options, input files or state; nothing was sent."""
+    """The options, an input file or the local state is invalid; nothing was sent."""
 
     code = "usage"
     exit_code = ExitCode.USAGE
 
 
 class ApiRefused(OaibgError):
-    """The API refused the request for good; `code` is the API's."""
+    """The API refused the request permanently; `code` is the API's."""
 
     code = "api_error"
     has_code_of_failure = True
 
 
 class NotFound(OaibgError):
-    """No such response at the API (or no longer retained), and no local copy."""
+    """The API has no such response, or no longer retains it, and there is no local copy."""
 
     code = "not_found"
     exit_code = ExitCode.NOT_FOUND
 
 
 class OutcomeUnknown(OaibgError):
-    """The submit may or may not have been accepted: with another POST it may be paid twice."""
+    """The API may have accepted the create: another POST may pay twice."""
 
     code = "outcome_unknown"
     exit_code = ExitCode.OUTCOME_UNKNOWN
 
 
 class Unavailable(OaibgError):
-    """Network or API unavailable; nothing was created, and the same command may run again."""
+    """The network or the API is unavailable; nothing was created, so a retry is safe."""
 
     code = "unavailable"
     exit_code = ExitCode.UNAVAILABLE
@@ -124,7 +174,7 @@ class Unavailable(OaibgError):
 
 
 class AuthRefused(OaibgError):
-    """No key, or the key is refused."""
+    """The API key is missing or was refused."""
 
     code = "auth"
     exit_code = ExitCode.AUTH
@@ -138,9 +188,9 @@ class Internal(OaibgError):
 
     @classmethod
     def from_bug(cls, error: BaseException) -> Self:
-        """The error for an exception that nobody expected.
+        """Return the error for an unexpected exception.
 
-        It names functions and lines only: values and messages may hold what must not be shown.
+        It names only functions and line numbers: values and messages may contain secrets.
         """
         import traceback
 
@@ -148,26 +198,24 @@ class Internal(OaibgError):
         place = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
         return cls(
             f"A bug in oaibg {__version__}: {type(error).__name__} in {place}.",
-            hint="Please report this line. `oaibg show --list` has the jobs that were submitted "
-            "here, and `oaibg monitor` follows an id.",
+            hint="Please report this message. `oaibg show --list` lists the jobs submitted from "
+            "here; `oaibg monitor RESPONSE_ID` follows one.",
             resumable=True,
         )
 
 
 class CallFailed(Exception):
-    """One HTTP call that brought no usable answer, and what is known of it.
+    """One HTTP call without a usable reply.
 
     Args:
-        code: the API's error code if it gave one, else `connect_error`, `connect_timeout`,
-            `connection_error`, `timeout`, `client_error`, `bad_reply`, `reply_too_large` or
-            `http_<status>`.
-        message: for people; never holds the request or the key.
-        http_status: of the reply; None if there was none.
+        code: the API's error code, or one of `oaibg.contract.codes.FAILURES`.
+        message: for people; never contains the request or the API key.
+        http_status: the reply's; None without a reply.
         request_id: the reply's `x-request-id`.
-        retry_after: the reply's `Retry-After` header as it was sent.
+        retry_after: the reply's `Retry-After` header, unparsed.
         sent: whether the request may have reached the server.
-        begun: whether an answer had begun to arrive when the call timed out.
-        envelope: whether the reply had the API's own error envelope (a proxy's has none).
+        begun: whether a reply had begun to arrive when the call timed out.
+        envelope: whether the reply has the API's error envelope; a proxy's reply has not.
     """
 
     def __init__(
@@ -189,12 +237,12 @@ class CallFailed(Exception):
         self.sent, self.begun = sent, begun
 
     def note_unsent(self) -> None:
-        """Note that nothing of what was sent can have created anything."""
+        """Note that this call can't have created anything."""
         self.sent = False
 
 
 class StdoutGone(BaseException):
-    """stdout takes no more lines; not an error to report, as there is nowhere to report it."""
+    """stdout accepts no more lines, so there is no place to report this."""
 
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)

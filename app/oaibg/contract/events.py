@@ -1,8 +1,8 @@
-"""The events of the contract: the keys of each line on stdout. Standard library only.
+"""The events: the keys of each line on stdout. Imports only the standard library.
 
-A new event is one class here. Keys are added, never renamed, retyped or removed while `V` is 1.
-Times are seconds. Every key of an event is on each of its lines, and null if it is unknown. The
-JSON Schema takes its descriptions from the docstrings of the classes.
+A new event is one class here. While `V` is 1, keys are only added: none is renamed, retyped or
+removed. Durations are in seconds. Each line of an event has all of its keys; unknown values are
+null. The docstrings of the classes describe the events in the JSON Schema and in the guide.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ class Event(Record):
     """One line on stdout. Its writer adds `ts` and `v`."""
 
     event: ClassVar[str]
+    by: ClassVar[str]
+    """The commands or options that emit the event, in Markdown."""
     of: ClassVar[str | None] = None
-    """The job's name in a run over several jobs, in which `custom_id` is a common key."""
+    """The job's `custom_id`, which is a common key in a run over several jobs."""
     response_id: str | None
 
-    def __init_subclass__(cls, *, name: str) -> None:
+    def __init_subclass__(cls, *, name: str, by: str) -> None:
         super().__init_subclass__()
-        cls.event = name
+        cls.event, cls.by = name, by
         EVENTS[name] = cls
 
     def of_many(self, custom_id: str | None) -> Self:
-        """The event as one of a run over several jobs: with the job's name, and no exit code."""
+        """Return the event of one job in a run over several: with its name, without exit code."""
         event = self.but() if exit_code_of(self) is None else self.but(exit_code=None)
         event.__dict__["of"] = custom_id
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:
-        """The line's object, written at `ts`: the common keys first, then the event's own."""
+        """Return the line's object, written at `ts`: common keys first, then the event's own."""
         common = {"ts": ts, "v": V, "event": self.event, "response_id": self.response_id}
         if several:
             common["custom_id"] = self.of
@@ -52,8 +54,8 @@ class CallError(Record):
     request_id: str | None
 
 
-class SubmitStart(Event, name="submit_start"):
-    """A submit was understood; nothing is sent yet."""
+class SubmitStart(Event, name="submit_start", by="submit"):
+    """The options and input files are valid. Nothing is sent yet."""
 
     model: str | None
     reasoning_effort: str | None
@@ -63,8 +65,8 @@ class SubmitStart(Event, name="submit_start"):
     request_sha256: str
 
 
-class SubmitError(Event, name="submit_error"):
-    """A try that certainly created nothing, and will be made again."""
+class SubmitError(Event, name="submit_error", by="submit"):
+    """An attempt failed and certainly created nothing. Another attempt follows."""
 
     attempt: int
     elapsed_seconds: float
@@ -72,16 +74,19 @@ class SubmitError(Event, name="submit_error"):
     retry_in_seconds: float
 
 
-class Submitted(Event, name="submitted"):
-    """The API gave an id, and it is in the local state."""
+class Submitted(Event, name="submitted", by="submit"):
+    """The API returned a response ID, and the local state has it.
+
+    `reattached` is true if the job key already had this job.
+    """
 
     status: str | None
     request_id: str | None
     reattached: bool
 
 
-class Poll(Event, name="poll"):
-    """The job's state was read."""
+class Poll(Event, name="poll", by="submit, monitor"):
+    """The job's status was retrieved."""
 
     attempt: int
     status: str | None
@@ -89,8 +94,8 @@ class Poll(Event, name="poll"):
     next_poll_seconds: float | None
 
 
-class PollError(Event, name="poll_error"):
-    """The job's state could not be read this time; the job goes on, and so does the monitor."""
+class PollError(Event, name="poll_error", by="submit, monitor"):
+    """The job's status could not be retrieved. The job keeps running, and polling continues."""
 
     attempt: int
     elapsed_seconds: float
@@ -99,59 +104,67 @@ class PollError(Event, name="poll_error"):
     retry_in_seconds: float
 
 
-class Progress(Event, name="progress"):
-    """An event of the job's stream: it has come to another state, item or tool call."""
+class Progress(Event, name="progress", by="`--stream`"):
+    """The job reached another status, output item or step of a tool call.
+
+    `type` is the API's name of the stream event.
+    """
 
     type: str
     item_type: str | None
     sequence_number: int | None
 
 
-class OutputTextDelta(Event, name="output_text_delta"):
-    """More of the answer's text; `sequence_number` is that of the last delta in it."""
+class OutputTextDelta(Event, name="output_text_delta", by="`--stream-text`"):
+    """More of the answer's text, about three lines a second at most.
+
+    `sequence_number` is that of the last delta included.
+    """
 
     delta: str
     sequence_number: int | None
 
 
-class OutputText(Event, name="output_text"):
+class OutputText(Event, name="output_text", by="`--show-output-text`"):
     """The answer's text."""
 
     text: str
     bytes: int
 
 
-class OutputTextMissing(Event, name="output_text_missing"):
-    """The text was asked for, and the response has none."""
+class OutputTextMissing(
+    Event, name="output_text_missing", by="`--show-output-text`, `--output-text-file`"
+):
+    """The text was requested, and the response has none."""
 
     status: str | None
 
 
-class WroteJson(Event, name="wrote_json"):
-    """The API's object was saved."""
+class WroteJson(Event, name="wrote_json", by="`--output-json-file`"):
+    """The API's response object was saved, byte for byte."""
 
     path: str
     bytes: int
     sha256: str
 
 
-class WroteText(Event, name="wrote_text"):
-    """The answer's text was saved."""
+class WroteText(Event, name="wrote_text", by="`--output-text-file`"):
+    """The answer's text was saved, or the partial text of an `incomplete` job."""
 
     path: str
     bytes: int
     sha256: str
 
 
-class Warning(Event, name="warning"):  # noqa: A001 - the contract's name; the built-in is not used here
-    """Something to know that does not end the run."""
+class Warning(Event, name="warning", by="any command"):  # noqa: A001 - the event's name; the built-in is not used here
+    """Something went wrong that does not end the process."""
 
     code: str
     message: str
 
 
-class Final(Event, name="final"):
-    """The job reached a terminal status."""
+class Final(Event, name="final", by="submit, monitor"):
+    """The job reached a terminal status. No other event reports this."""
 
     status: str
     ok: bool
@@ -165,8 +178,8 @@ class Final(Event, name="final"):
     next: list[str] | None
 
 
-class Timeout(Event, name="timeout"):
-    """The wait budget is spent; the job goes on."""
+class Timeout(Event, name="timeout", by="submit, monitor"):
+    """The wait limit was reached. The job keeps running."""
 
     status: str | None
     elapsed_seconds: float
@@ -174,8 +187,8 @@ class Timeout(Event, name="timeout"):
     next: list[str] | None
 
 
-class Interrupted(Event, name="interrupted"):
-    """A signal ended the wait; the job goes on unless `job_cancelled`."""
+class Interrupted(Event, name="interrupted", by="any command"):
+    """A signal ended the wait. The job keeps running unless `job_cancelled` is true."""
 
     signal: str
     status: str | None
@@ -185,8 +198,11 @@ class Interrupted(Event, name="interrupted"):
     next: list[str] | None
 
 
-class Error(Event, name="error"):
-    """The run ended with an error."""
+class Error(Event, name="error", by="any command"):
+    """An error ended the process.
+
+    `outcome` says what a submit created: `not_created`, `unknown` or `created`.
+    """
 
     code: str
     message: str
@@ -199,16 +215,16 @@ class Error(Event, name="error"):
     next: list[str] | None
 
 
-class Detached(Event, name="detached"):
-    """The job was submitted, and is left to run."""
+class Detached(Event, name="detached", by="`submit --detach`"):
+    """The job was submitted and keeps running."""
 
     status: str | None
     exit_code: Literal[0] | None
     next: list[str] | None
 
 
-class CancelResult(Event, name="cancel_result"):
-    """What became of a cancel."""
+class CancelResult(Event, name="cancel_result", by="cancel"):
+    """The job's status after the cancel request."""
 
     status: str | None
     cancelled: bool
@@ -216,8 +232,11 @@ class CancelResult(Event, name="cancel_result"):
     next: list[str] | None
 
 
-class Response(Event, name="response"):
-    """One look at a response; `response` is the API's object as it came."""
+class Response(Event, name="response", by="show"):
+    """The response object, from the API or the local copy.
+
+    `response` is null if a file or `--output-text` receives it.
+    """
 
     status: str | None
     source: Literal["api", "local"]
@@ -226,8 +245,11 @@ class Response(Event, name="response"):
     next: list[str] | None
 
 
-class ListedJob(Event, name="job"):
-    """A job in the local state."""
+class ListedJob(Event, name="job", by="`show --list`"):
+    """A job in the local state, of any base URL.
+
+    Its status is `outcome_unknown` if the reply to its request was lost.
+    """
 
     custom_id: str | None
     job_key: str | None
@@ -238,8 +260,8 @@ class ListedJob(Event, name="job"):
     base_url: str
 
 
-class Summary(Event, name="summary"):
-    """The end of a run over several jobs."""
+class Summary(Event, name="summary", by="several jobs, `show --list`"):
+    """The end of a run over several jobs. `counts` has the number of jobs per status."""
 
     counts: dict[str, int]
     elapsed_seconds: float
@@ -248,15 +270,18 @@ class Summary(Event, name="summary"):
 
 
 class AttachedFile(Record):
-    """A file in the request of a dry run: `type` is that of its part, `bytes` the file's size."""
+    """A file in the request of a dry run: its part's `type`, and the file's size in bytes."""
 
     path: str
     type: str
     bytes: int
 
 
-class DryRun(Event, name="dry_run"):
-    """The request that a submit would send; `body_bytes` is how long its body would be."""
+class DryRun(Event, name="dry_run", by="`submit --dry-run`"):
+    """The request that a submit would send.
+
+    `attachments` lists each file as `{path, type, bytes}`.
+    """
 
     method: Literal["POST"]
     url: str
@@ -268,5 +293,5 @@ class DryRun(Event, name="dry_run"):
 
 
 def exit_code_of(event: Event) -> int | None:
-    """The exit code that the event ends the run with, or None if the run continues."""
+    """Return the exit code that the event ends the process with; None if it continues."""
     return getattr(event, "exit_code", None)

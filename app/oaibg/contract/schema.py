@@ -1,26 +1,35 @@
-"""The JSON Schema of the event lines, made from the event classes on demand."""
+"""The JSON Schema of the event lines, built from the event classes on demand."""
 
 from __future__ import annotations
 
+from inspect import getdoc
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from oaibg.base.record import Record
-from oaibg.contract import events
+from oaibg.contract import codes, events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _COMMON = {
     "ts": {
         "type": "string",
         "format": "date-time",
-        "description": "UTC, ISO 8601 with milliseconds, when the line was written",
+        "description": "when the line was written: UTC, ISO 8601, milliseconds",
     },
     "v": {"const": events.V},
 }
 _SEVERAL = {
     "custom_id": {
         "anyOf": [{"type": "string"}, {"type": "null"}],
-        "description": "in a run over several jobs: the job's name, null where it has none",
+        "description": "in a run over several jobs: the job's name; null if it has none",
     }
+}
+_CODES: dict[type[Record], Iterable[str]] = {
+    events.Warning: codes.WARNINGS,
+    events.Error: codes.ERRORS,
+    events.CallError: codes.FAILURES,
 }
 _PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -33,7 +42,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 
 
 def event_schema() -> dict[str, Any]:
-    """A JSON Schema (draft 2020-12) that every line on stdout satisfies.
+    """Return a JSON Schema (draft 2020-12) that every line on stdout satisfies.
 
     Keys may be added to an event while `v` is 1, so additional properties are allowed.
     """
@@ -53,8 +62,10 @@ def _object(
 ) -> dict[str, Any]:
     hints = get_type_hints(record)
     required = first | {name: _of(hints[name]) for name in record.fields}
+    if codes := _CODES.get(record):
+        required["code"] = required["code"] | {"examples": list(codes)}
     return {
-        "description": (record.__doc__ or "").strip(),
+        "description": getdoc(record),
         "type": "object",
         "properties": optional | required,
         "required": list(required),
