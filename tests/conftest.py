@@ -16,6 +16,7 @@ from harness import OPENED, Command, Result, environment
 from ledger import COUNTS, PASSED, report
 from oaibg.cli.main import main
 from oaibg.sandbox import Sandbox
+from pages import make_clone
 
 pytest_plugins = ["runs"]
 
@@ -222,3 +223,18 @@ def unprivileged(command: Command, tmp_path: Path) -> Callable[..., Result]:
     if probe.code:
         pytest.skip("this Python is not readable by other users")
     return run_it
+
+
+@pytest.fixture
+def slow() -> Iterator[Sandbox]:
+    """A sandbox whose jobs take half a second."""
+    with Sandbox.running(seconds=0.5) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def clone(slow: Sandbox, tmp_path: Path) -> Path:
+    """A directory as a new user has it, for the commands of a page, and a sandbox."""
+    folder = tmp_path / "here"
+    make_clone(folder, slow.base_url)
+    return folder

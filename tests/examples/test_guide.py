@@ -1,0 +1,140 @@
+"""The guide: its links and paths exist, and its commands run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oaibg.many.tally import WORST
+from oaibg.request.attachments import (
+    BYTES_MAX,
+    IMAGES_MAX,
+    PDF_BYTES_MAX,
+    TEXT_CHARACTERS_MAX,
+)
+from oaibg.request.jobs_file import BATCH_BYTES_MAX, BATCH_LINES_MAX
+from oaibg.request.json_files import INPUT_BYTES_MAX
+from pages import anchors, exit_codes, make_clone, relative_links, shell_blocks
+from places import APP, GUIDE, README, ROOT, SKILL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from oaibg.sandbox import Sandbox
+
+PAGES = sorted(GUIDE.glob("*.md"))
+LINKING = [README, *PAGES, *sorted(SKILL.rglob("*.md"))]
+
+NO_PROSE = r"<!-- generated.*?<!-- end -->|^```json.*?^```|^\|.*?$"
+"""Generated blocks, JSON and tables, whose lines may be long."""
+
+NOT_RUN = {
+    "make bench": "takes minutes",
+    ".venv/bin/pytest": "the tests themselves",
+    'export PATH="$PWD/.venv/bin:$PATH"\npython -m oaibg.sandbox': "runs until it is interrupted",
+    "export OPENAI_BASE_URL=": "servers that are not here",
+}
+"""What the blocks begin with that are not run here, and why."""
+
+
+def runs_here(block: str) -> bool:
+    """Whether a block can run here."""
+    return not block.startswith(tuple(NOT_RUN))
+
+
+def names(path: Path) -> str:
+    """A page's name in the repository."""
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", LINKING, ids=names)
+def test_relative_links_lead_somewhere(path: Path) -> None:
+    """Every relative link and picture is a file, and an anchor is one of its headings."""
+    broken = []
+    for link in relative_links(path.read_text()):
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        found = target.exists() and target.is_relative_to(ROOT)
+        if not found or (anchor and anchor not in anchors(target.read_text())):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=names)
+def test_a_page_says_what_it_is_for(path: Path) -> None:
+    """A page begins with its title and a paragraph, and its lines have at most 120 characters."""
+    text = path.read_text()
+    assert re.match(r"# \S[^\n]*\n\n[A-Z`]", text)
+    prose = re.sub(NO_PROSE, "", text, flags=re.MULTILINE | re.DOTALL)
+    assert max(map(len, prose.splitlines())) <= 120
+
+
+def test_paths_of_the_developing_page_exist() -> None:
+    """Every module and every folder of tests that the page names is there."""
+    text = (GUIDE / "developing.md").read_text()
+    paths = set(re.findall(r"`((?:\w+/)+\w*(?:\.py)?)(?:\W[^`]*)?`", text))
+    assert len(paths) >= 30
+    missing = [
+        path for path in paths if not any((base / path).exists() for base in (ROOT, APP / "oaibg"))
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("events", f"in this order: {', '.join(map(str, WORST))};"),
+        ("options", f"at most {TEXT_CHARACTERS_MAX:,} characters"),
+        ("options", f"at most {IMAGES_MAX:,} in a request"),
+        ("options", f"at most {PDF_BYTES_MAX >> 20} MiB for all PDFs together"),
+        ("options", f"All attachments together may have {BYTES_MAX >> 20} MiB."),
+        ("guarantees", f"| an input file | {INPUT_BYTES_MAX >> 20} MiB;"),
+        ("many-jobs", f"at most {BATCH_LINES_MAX:,} lines and {BATCH_BYTES_MAX // 10**6} MB"),
+    ],
+)
+def test_figures_are_those_of_the_code(page: str, text: str) -> None:
+    """The order of the exit codes and the limits in the prose are the code's."""
+    assert text in " ".join((GUIDE / f"{page}.md").read_text().split())
+
+
+def test_reasons_are_of_blocks() -> None:
+    """Each reason not to run a block belongs to a block of some page."""
+    blocks = [block for page in PAGES for block in shell_blocks(page.read_text())]
+    unused = [start for start in NOT_RUN if not any(block.startswith(start) for block in blocks)]
+    assert unused == []
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "path",
+    [page for page in PAGES if any(map(runs_here, shell_blocks(page.read_text())))],
+    ids=names,
+)
+def test_blocks_run(path: Path, slow: Sandbox, tmp_path: Path) -> None:
+    """Each block of a page runs on its own, in a new clone, and all its commands end with 0."""
+    for number, block in enumerate(filter(runs_here, shell_blocks(path.read_text()))):
+        if shutil.which("jq") is None and re.search(r"\bjq\b", block):
+            continue
+        folder = tmp_path / str(number)
+        make_clone(folder, slow.base_url)
+        ended = exit_codes(block, folder, "-euo", "pipefail")
+        assert len(ended) >= sum(line.startswith("oaibg ") for line in block.splitlines()), block
+        assert [command for code, command in ended if code != 0] == [], block
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_failed_jobs_are_retried(clone: Path) -> None:
+    """The recipe submits the jobs again that failed, and no other."""
+    page = (GUIDE / "many-jobs.md").read_text()
+    (recipe,) = [block for block in shell_blocks(page) if "again.jsonl" in block]
+    jobs = clone / "examples" / "jobs.jsonl"
+    line, *others = jobs.read_text().splitlines(keepends=True)
+    failing = line.replace('"body": {', '"body": {"metadata": {"sandbox_outcome": "failed"}, ')
+    jobs.write_text("".join([*others, failing]))
+    assert [code for code, _ in exit_codes(recipe, clone)] == [4, 4]
+    assert (clone / "again.jsonl").read_text().count("\n") == 1
+    assert (clone / "again-2.jsonl").read_text().count("\n") == 1
