@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint type test cover soak bench screenshots check install-skill clean
+.PHONY: help install demo lint type test cover soak bench guide guide-check screenshots check install-skill clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,10 +33,16 @@ soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten min
 bench: $(READY) ## Measure against bare SDK scripts; update the performance page and examples/growth.svg
 	$(BIN)/python tests/tools/bench.py --plot examples/growth.svg --write examples/guide/performance.md
 
+guide: $(READY) ## Write the tables of the README, the guide and the skill from the code
+	PYTHONPATH=tests/support $(BIN)/python tests/tools/guide.py
+
+guide-check: $(READY) ## Check that these tables are up to date
+	@PYTHONPATH=tests/support $(BIN)/python tests/tools/guide.py --check
+
 screenshots: $(READY) ## Draw the pictures of human mode anew, from real runs on the sandbox
 	PYTHONPATH=tests/support $(BIN)/python tests/tools/screenshots.py
 
-check: lint type test ## Everything that must pass before a commit
+check: lint type guide-check test ## Everything that must pass before a commit
 
 install-skill: ## Copy the agent skill into a folder of skills: DEST=~/.agents/skills
 	@$(PYTHON) examples/skill/install.py "$$DEST"

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from raw_server import HEADER_VALUE, KEY, Answer, RawServer, call, chunked, head, messages, reply
 
 from harness import environment
 from oaibg.api import transport
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import CallFailed
 from oaibg.engine.verdicts import CreateVerdict, judge_create
+from raw_server import HEADER_VALUE, KEY, Answer, RawServer, call, chunked, head, messages, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
