@@ -380,7 +380,7 @@ def test_too_many_bytes(run: Callable[..., Result], sandbox: Sandbox, files: Fil
     instructions = files.folder / "body.json"
     instructions.write_text(json.dumps({"instructions": "x" * 200_000}))
     result = run(*files.submit("--body-json-file", str(instructions)))
-    refused(result, sandbox, "a batch may have 200,000,000", "Split")
+    refused(result, sandbox, "the limit for a batch is 200,000,000", "Split")
 
 
 def test_two_models(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
