@@ -238,3 +238,24 @@ def clone(slow: Sandbox, tmp_path: Path) -> Path:
     folder = tmp_path / "here"
     make_clone(folder, slow.base_url)
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the command, which is also the home directory."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HOME", str(work))
+    return work
+
+
+@pytest.fixture
+def attach(run: Callable[..., Result], folder: Path) -> Callable[..., Result]:
+    """Run a dry run of a prompt with attachments."""
+
+    def attach(*patterns: str) -> Result:
+        options = [word for pattern in patterns for word in ("--attach", pattern)]
+        return run("submit", "--prompt", "hi", "--dry-run", *options)
+
+    return attach

@@ -1,3 +1,3 @@
-"""oaibg: OpenAI background jobs from the shell, followed as JSON lines and never lost."""
+"""Run OpenAI background jobs from the shell, and follow them as JSON lines."""
 
 __version__ = "0.4.0"

@@ -1,4 +1,4 @@
-"""`python -m oaibg`: the same as the `oaibg` command."""
+"""`python -m oaibg` runs the `oaibg` command."""
 
 from oaibg.entry import entry
 

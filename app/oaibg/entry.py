@@ -1,4 +1,4 @@
-"""The entry point: signals are handled before anything large is imported."""
+"""The entry point: handles signals before anything large is imported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def entry() -> NoReturn:
-    """The console command: runs `sys.argv`, and ends the process."""
+    """Run the command in `sys.argv`, and end the process."""
     started = time.monotonic()
-    # Start-up makes objects that stay. Importing the SDK enables it: a run may be long from there.
+    # Start-up creates hardly any garbage; `oaibg.api.client` enables the collector for long runs.
     gc.disable()
     _fill_standard_streams()
     handle_signals(interrupted)
@@ -28,7 +28,7 @@ def entry() -> NoReturn:
 
 
 def _fill_standard_streams() -> None:
-    """Open the null device for closed standard streams, or later files would take their place."""
+    """Open the null device for closed standard streams, so that no file gets their numbers."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_a_batch_with_too_many_bytes(
     instructions = batch.folder / "body.json"
     instructions.write_text(json.dumps({"instructions": "x" * 200_000}))
     result = run(*batch.argv("--body-json-file", str(instructions)))
-    refused(result, sandbox, "a batch may have 200,000,000", "Split")
+    refused(result, sandbox, "the limit for a batch is 200,000,000", "Split")
 
 
 def test_a_batch_with_two_models(
@@ -53,40 +53,45 @@ def test_a_batch_with_two_models(
 GOOD = line("good")
 
 
+def without(key: str) -> dict[str, Any]:
+    """Return the good line without a key."""
+    return {name: value for name, value in GOOD.items() if name != key}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (as_bytes(GOOD, b"{nonsense\n"), "line 2: column 2: not JSON"),
-        (as_bytes(GOOD, b'{"a": NaN}\n'), "line 2: NaN is not JSON"),
+        (as_bytes(GOOD, b"{nonsense\n"), "line 2: column 2: invalid JSON"),
+        (as_bytes(GOOD, b'{"a": NaN}\n'), "line 2: NaN is not valid JSON"),
         (as_bytes(b"\n\n", [1]), "line 3: expected an object, found an array"),
-        (as_bytes({key: GOOD[key] for key in GOOD if key != "custom_id"}), "line 1: no custom_id"),
-        (as_bytes({key: GOOD[key] for key in GOOD if key != "method"}), "line 1: no method"),
-        (as_bytes({key: GOOD[key] for key in GOOD if key != "url"}), "line 1: no url"),
-        (as_bytes({key: GOOD[key] for key in GOOD if key != "body"}), "line 1: no body"),
+        (as_bytes(without("custom_id")), "line 1: custom_id is missing"),
+        (as_bytes(without("method")), "line 1: method is missing"),
+        (as_bytes(without("url")), "line 1: url is missing"),
+        (as_bytes(without("body")), "line 1: body is missing"),
         (as_bytes(GOOD | {"extra": 1}), "line 1: unknown key 'extra'"),
         (as_bytes(GOOD | {"method": "GET"}), "line 1: method must be"),
         (as_bytes(GOOD | {"url": "/v1/chat/completions"}), "line 1: url must be"),
         (as_bytes(GOOD | {"body": "x"}), "line 1: body: expected an object"),
-        (as_bytes(GOOD, b'{"custom_id":"a","custom_id":"b"}\n'), "line 2: the key 'custom_id'"),
+        (as_bytes(GOOD, b'{"custom_id":"a","custom_id":"b"}\n'), "an object contains the key"),
         (as_bytes(line(1)), "line 1: custom_id must be"),
         (as_bytes(line("")), "line 1: custom_id must be"),
         (as_bytes(line("x" * 513)), "line 1: custom_id must be"),
         (as_bytes(line("a\nb")), "line 1: custom_id must be"),
         (as_bytes(line("\udc80")), "line 1: custom_id must be"),
-        (as_bytes(GOOD, b"\n", line("x"), GOOD), "line 4: the custom_id 'good' stands in line 1"),
-        (as_bytes(line("a", input="")), "line 1: body: no input"),
-        (as_bytes(line("a", input=[])), "line 1: body: no input"),
-        (as_bytes(line("a", input=None)), "line 1: body: no input"),
-        (as_bytes(GOOD | {"body": {}}), "line 1: body: no input"),
-        (as_bytes(line("a", background=False)), "line 1: body: `background`"),
-        (as_bytes(line("a", stream=True)), "line 1: body: `stream`"),
-        (as_bytes(line("a", stream=False)), "line 1: body: `stream`"),
+        (as_bytes(GOOD, b"\n", line("x"), GOOD), "line 4: line 1 already has the custom_id 'good'"),
+        (as_bytes(line("a", input="")), "line 1: body: input is missing"),
+        (as_bytes(line("a", input=[])), "line 1: body: input is missing"),
+        (as_bytes(line("a", input=None)), "line 1: body: input is missing"),
+        (as_bytes(GOOD | {"body": {}}), "line 1: body: input is missing"),
+        (as_bytes(line("a", background=False)), "line 1: body: remove `background`"),
+        (as_bytes(line("a", stream=True)), "line 1: body: remove `stream`"),
+        (as_bytes(line("a", stream=False)), "line 1: body: remove `stream`"),
         (as_bytes(line("a", user="\udc80")), "line 1: The request can't be sent"),
-        (as_bytes(GOOD, b"\xff\xfe\n"), "line 2: byte 0: not UTF-8"),
+        (as_bytes(GOOD, b"\xff\xfe\n"), "line 2: byte 0 is not UTF-8"),
         (json.dumps(GOOD).encode("utf-16"), "not UTF-8"),
-        (b"", "no jobs in it"),
-        (b"\n \r\n\n", "no jobs in it"),
-        (b"\xef\xbb\xbf\n", "no jobs in it"),
+        (b"", "contains no jobs"),
+        (b"\n \r\n\n", "contains no jobs"),
+        (b"\xef\xbb\xbf\n", "contains no jobs"),
         (as_bytes(GOOD)[:-20], "line 1: column"),
     ],
 )  # fmt: skip
@@ -110,7 +115,7 @@ def test_bad_lines_are_reported_together(run: Callable[..., Result], files: File
     bad = [{"custom_id": f"b{one}"} for one in range(9)]
     files.write(line("a"), *bad[:3], line("b"), bad[3])
     message = run(*files.argv()).last["message"]
-    assert [f"line {one}: no method" in message for one in (2, 3, 4, 6)] == [True] * 4
+    assert [f"line {one}: method is missing" in message for one in (2, 3, 4, 6)] == [True] * 4
     files.write(*bad)
     message = run(*files.argv()).last["message"]
     assert message.count("line ") == 5
@@ -272,7 +277,7 @@ def test_a_jobs_file_that_changes_during_a_run(files: Files) -> None:
         with pytest.raises(OaibgError) as caught:
             file.request(changed)
         assert (caught.value.code, caught.value.outcome) == ("jobs_file_changed", "not_created")
-        assert f"line {changed.number} was changed" in caught.value.message
+        assert f"line {changed.number} changed" in caught.value.message
     file.close()
 
 

@@ -105,8 +105,8 @@ def test_one_id_from_stdin(
         ("resp_1\n\n../x\n", "stdin, line 3"),
         ("resp_1 a/b\n", "stdin, line 1"),
         ("resp_1\n" + "x" * 1025, "stdin, line 2"),
-        ("", "no id on stdin"),
-        (" \n\n", "no id on stdin"),
+        ("", "stdin contains no IDs"),
+        (" \n\n", "stdin contains no IDs"),
         (None, "stdin is closed"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The command line: argv in, one options record out, an exit code back. The only user of Typer."""
+"""The command line: parses argv, runs a command and returns its exit code. Only it uses Typer."""

@@ -1,4 +1,4 @@
-"""`oaibg cancel`: one job, or several."""
+"""`oaibg cancel`: cancels one or several jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(context: typer.Context, options: CancelOptions) -> int:
-    """Cancel jobs that are queued or running; returns the exit code."""
+    """Cancel queued or running jobs, and return the exit code."""
     session: Session = context.obj
     ids = options.response_ids
     several = ids.are_several

@@ -1,4 +1,4 @@
-"""Runs argv: every error becomes one closing `error` event and one exit code here."""
+"""Runs argv, and turns every error into one closing `error` event and one exit code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from oaibg.contract.errors import ExitCode, Internal, OaibgError, StdoutGone
 
 
 def run_process(argv: list[str], started: float) -> NoReturn:
-    """Run a command in a process of its own, which began at `started`, and end it."""
+    """Run a command, and end the process, which began at `started`."""
     session = Session(argv, owned=True, started=started)
     session.process.end(_run(session))
 
 
 def main(argv: list[str]) -> int:
-    """Run a command in a process that goes on afterwards; returns the exit code."""
+    """Run a command in a process that continues afterwards, and return the exit code."""
     return _run(Session(argv, owned=False, started=time.monotonic()))
 
 
@@ -44,7 +44,7 @@ def _run(session: Session) -> int:
     except OSError as error:
         if session.process.rendering:
             return session.fail(Internal.from_bug(error))
-        return ExitCode.LOCAL_IO  # no command has begun: stdout could not take the help
-    except Exception as error:  # noqa: BLE001 - the one place that makes an event of a bug
+        return ExitCode.LOCAL_IO  # no command has started: stdout failed while the help was printed
+    except Exception as error:  # noqa: BLE001 - the only place that turns a bug into an event
         return session.fail(Internal.from_bug(error))
     return code if isinstance(code, int) else ExitCode.OK

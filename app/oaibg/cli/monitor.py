@@ -1,4 +1,4 @@
-"""`oaibg monitor`: one job, several, or a batch with its results."""
+"""`oaibg monitor`: follows one job, several jobs, or a batch and its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(context: typer.Context, options: MonitorOptions) -> int:
-    """Follow jobs that were submitted before; returns the exit code."""
+    """Follow jobs that were submitted earlier, and return the exit code."""
     session: Session = context.obj
     ids = options.response_ids
     several = ids.are_several
@@ -54,19 +54,20 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
 
 
 def _check(options: MonitorOptions) -> None:
-    """Raise `UsageError` if the options do not go together."""
+    """Raise `UsageError` if the options can't be combined."""
     ids = options.response_ids
     to_file = options.output_json_file or options.output_text_file
     check_id_or_key(ids, options.job_key)
     if ids.are_several and to_file:
         raise UsageError(
-            "--output-json-file and --output-text-file are for one job.",
-            hint="`oaibg show ID --output-text-file PATH` saves each; the results are kept.",
+            "--output-json-file and --output-text-file can only be used with one job.",
+            hint="Save the stored results one by one: `oaibg show ID --output-text-file PATH`.",
         )
     if ids.are_several and options.starting_after is not None:
-        raise UsageError("--starting-after is for one job: each has numbers of its own.")
+        raise UsageError("--starting-after can only be used with one job.")
     one_batch = len(ids) == 1 and is_batch_id(ids[0]) and not to_file
     if options.results_file is not None and not one_batch:
         raise UsageError(
-            "--results-file is for the results of one batch: give its id (batch_…) alone."
+            "--results-file needs exactly one batch ID (batch_…), and can't be combined with "
+            "--output-json-file or --output-text-file."
         )

@@ -1,4 +1,4 @@
-"""The argv of `next`, spelt from the options of this run: here, and nowhere else."""
+"""Builds the argv of `next` from the options of this run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from oaibg.base.record import Record
 
 _NEXT_BYTES = 1 << 20
-"""What a command line takes on every system."""
+"""Maximum size of the IDs in bytes; every system accepts command lines of this length."""
 
 _DROPPED_IN_RERUN = ("detach", "resubmit_unknown")
-"""Options that a rerun drops: it has to wait, and does not repeat a decision."""
+"""Options that a rerun drops: it must wait, and must not repeat the user's decision."""
 
 
 class NextCommand:
     """Builds the argv of `next`, which repeats the wait and output options of this run.
 
-    `rerun` is the argv of this run once more, if that is how to go on with it.
+    `rerun` is the argv that repeats this run, if a rerun continues it.
     """
 
     def __init__(
@@ -36,26 +36,26 @@ class NextCommand:
     def monitor(
         self, response_ids: Sequence[str], starting_after: int | None = None
     ) -> list[str] | None:
-        """The argv that follows these jobs; None if there are none, or it would be too long."""
+        """Return the argv that follows these jobs; None if there are none, or it is too long."""
         if not response_ids or sum(len(one) + 1 for one in response_ids) > _NEXT_BYTES:
             return None
         wait = self._wait.but(
             starting_after=starting_after,
-            stream=self._wait.stream and not self._wait.stream_text,  # the text asks for it, too
+            stream=self._wait.stream and not self._wait.stream_text,  # which implies --stream
         )
         return _command("monitor", [wait, self._output], response_ids)
 
     def show(self, response_id: str) -> list[str]:
-        """The argv that shows a job."""
+        """Return the argv that shows a job."""
         return _command("show", [self._output.but(show_output_text=False)], [response_id])
 
     def rerun(self) -> list[str] | None:
-        """The argv of this run once more; None if it can't be repeated."""
+        """Return the argv that repeats this run; None if it can't be repeated."""
         return self._rerun
 
 
 def rerun_of(context: typer.Context) -> list[str] | None:
-    """The argv of the command that is running, with absolute paths and without `_DROPPED_IN_RERUN`.
+    """Return the argv of this command, with absolute paths and without `_DROPPED_IN_RERUN`.
 
     It is None if it would contain a prompt, or would read stdin again.
     """
@@ -79,7 +79,7 @@ def rerun_of(context: typer.Context) -> list[str] | None:
 
 
 def program() -> list[str]:
-    """How this program was started, so that `next` can be run as it stands."""
+    """Return the words that start this program, so that `next` runs unchanged in a shell."""
     started = sys.argv[0] if sys.argv else ""
     if os.path.basename(started) == "__main__.py":  # noqa: PTH119
         return [sys.executable, "-m", "oaibg"]
@@ -92,14 +92,14 @@ def program() -> list[str]:
 
 
 def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> list[str]:
-    """A command with the options that are not at their defaults, in the order of their records."""
+    """Return a command with its non-default options, in the order of their records."""
     words = [*program(), name]
     for record in options:
         for field, value in record.values().items():
             if value != getattr(type(record), field):
                 flag = f"--{field.replace('_', '-')}"
                 words += [flag] if value is True else [flag, _word(value)]
-    # An id may begin with a hyphen, and would be read as an option.
+    # An ID can begin with a hyphen, and would be parsed as an option.
     guard = ["--"] if any(one.startswith("-") for one in response_ids) else []
     return [*words, *guard, *response_ids]
 

@@ -1,4 +1,4 @@
-"""The checks and conversions that belong to one option alone."""
+"""Checks and converts the values of single options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typer import BadParameter
 
 from oaibg.api.payload import is_response_id
 
-_NOT_AN_ID = "no response id; one is 1 to 1,024 of letters, digits and _ - = . : + ~"
+_NOT_AN_ID = "not a response ID (1 to 1,024 letters, digits and _ - = . : + ~)."
 _STDIN_MAX = 64 << 20
 _T = TypeVar("_T")
 
 
 def seconds(value: str | float) -> float:
-    """A finite number of seconds above 0."""
+    """Return a finite number of seconds above 0."""
     try:
         number = float(value)
     except ValueError:
@@ -28,7 +28,7 @@ def seconds(value: str | float) -> float:
 
 
 def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
-    """A whole number in a range."""
+    """Return a whole number in a range."""
     try:
         number = int(value)
     except ValueError:
@@ -40,48 +40,48 @@ def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
 
 
 def not_empty(value: str | None) -> str | None:
-    """A text that is not blank."""
+    """Return a text that is not blank."""
     if value is not None and not value.strip():
-        raise BadParameter("it is empty.")
+        raise BadParameter("the value is empty.")
     return value
 
 
 def job_key(value: str | None) -> str | None:
-    """A key that a job may have."""
+    """Return a valid job key."""
     if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
-        raise BadParameter("a job key is 1 to 512 printable characters.")
+        raise BadParameter("a job key consists of 1 to 512 printable characters.")
     return value
 
 
 def response_id(value: str | None) -> str | None:
-    """An id that a response may have."""
+    """Return a valid response ID."""
     if value is not None and not is_response_id(value):
         raise BadParameter(_NOT_AN_ID)
     return value
 
 
 class ResponseIds(list[_T]):
-    """The ids that a command was given, each once. Typer takes `ResponseIds[str]` for a list."""
+    """The IDs on the command line, each once. Typer treats `ResponseIds[str]` as a list."""
 
     def __init__(self, ids: list[_T], *, from_stdin: bool) -> None:
         super().__init__(dict.fromkeys(ids))
         self.are_several = len(self) > 1 or from_stdin
-        """Whether the run is over several jobs; ids from stdin are, however many there are."""
+        """Whether this is a run over several jobs; with IDs from stdin it always is."""
 
 
 def response_ids(values: list[str] | None) -> ResponseIds[str]:
-    """The ids; `-` stands for those on stdin, which this reads."""
+    """Return the IDs; `-` stands for the IDs on stdin, which are read here."""
     found: list[str] = []
     for value in values or []:
         found += _ids_on_stdin() if value == "-" else [str(response_id(value))]
     if values and not found:
-        raise BadParameter("there is no id on stdin.")
+        raise BadParameter("stdin contains no IDs.")
     return ResponseIds(found, from_stdin="-" in (values or []))
 
 
 def _ids_on_stdin() -> list[str]:
     if sys.stdin is None:
-        raise BadParameter("stdin is closed; there are no ids to read.")
+        raise BadParameter("stdin is closed; no IDs can be read.")
     try:
         lines = sys.stdin.read(_STDIN_MAX).splitlines()
     except (OSError, UnicodeError) as error:
@@ -95,41 +95,41 @@ def _ids_on_stdin() -> list[str]:
 
 
 def input_path(value: str | None) -> str | None:
-    """The path of a file that is read more than once, as it was given."""
+    """Return the path of a file that is read more than once, as given."""
     if value == "-":
-        raise BadParameter("it is read more than once; a file's path is needed.")
+        raise BadParameter("the file is read more than once; give a path instead of -.")
     try:
         if value:
             os.path.realpath(value)
     except ValueError as error:
-        raise BadParameter(f"no valid path ({error}).") from error
+        raise BadParameter(f"not a valid path ({error}).") from error
     except OSError as error:
-        raise BadParameter(f"the working directory is gone ({error.strerror}).") from error
+        raise BadParameter(f"the working directory no longer exists ({error.strerror}).") from error
     return value
 
 
 def output_path(value: str | None) -> str | None:
-    """The absolute path of a file that can be written, as far as can be seen before the run."""
+    """Return the absolute path of an output file; checks what can be checked before the run."""
     if value is None:
         return None
     if value in ("", "-"):
-        raise BadParameter("a file's path is needed; `oaibg show` prints to stdout.")
+        raise BadParameter("give a file's path; `oaibg show` prints to stdout.")
     try:
         path = os.path.abspath(value)  # noqa: PTH100
     except OSError as error:
-        raise BadParameter(f"the working directory is gone ({error.strerror}).") from error
+        raise BadParameter(f"the working directory no longer exists ({error.strerror}).") from error
     folder = os.path.dirname(path)  # noqa: PTH120
     if os.path.isdir(path):  # noqa: PTH112
-        raise BadParameter(f"{path} is a folder.")
+        raise BadParameter(f"{path} is a directory.")
     if not os.path.isdir(folder):  # noqa: PTH112
-        raise BadParameter(f"there is no folder {folder}.")
+        raise BadParameter(f"the directory {folder} does not exist.")
     if is_same_file(path, 1):
-        raise BadParameter(f"{path} is this command's stdout, which has its lines.")
+        raise BadParameter(f"{path} is this command's stdout; give another file.")
     return path
 
 
 def is_same_file(one: str, other: str | int) -> bool:
-    """Whether two paths (or a path and a descriptor) are one file, unless it is the null device."""
+    """Whether two paths (or a path and a descriptor) are one file other than the null device."""
     if os.path.realpath(one) == os.devnull:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a command works with: the state, the clock and the SDK are opened when first needed."""
+"""Opens what a command needs, when it needs it: the local state, the clock and the SDK."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of a command: what is known of its job, its options, and what it has opened.
+    """One run of a command: its job as far as known, its options, and what it has opened.
 
-    `argv` is what follows the program's name; a process that is `owned` ends with the run.
+    `argv` excludes the program's name; an `owned` process ends with the run.
     """
 
     def __init__(self, argv: list[str], *, owned: bool, started: float) -> None:
@@ -37,32 +37,32 @@ class Session:
         self.process = Process(owned=owned, started=started, command=self)
 
     def begin(self, job: Job, wait: Wait, output: Output, rerun: list[str] | None = None) -> None:
-        """Note what the options say, for whatever ends the run."""
+        """Set the job and the options, which the event that ends the run needs."""
         self.job, self.wait, self.output = job, wait, output
         self.next_command = NextCommand(wait, output, rerun)
 
     def interrupted(self, signum: int) -> Event:
-        """The event that ends the run now, because of a signal."""
+        """Return the event that ends the run after a signal."""
         return report.interrupted(self.job, self.next_command, signum)
 
     def must_cancel(self) -> bool:
-        """Whether a signal has to cancel the job, which takes the event loop."""
+        """Whether a signal must cancel the job, which needs the event loop."""
         return self.wait.cancel_on_interrupt and self.job.response_id is not None
 
-    def last_words(self) -> str | None:
-        """What to print on stderr if stdout is gone: an id that is stored nowhere else."""
+    def stderr_notice(self) -> str | None:
+        """Return what to print on stderr if stdout is gone: an ID that is not stored."""
         job = self.job
         if job.is_kept or job.outcome != "created":
             return None
         return (
-            f"The job {job.response_id} was submitted, and the state could not take its id. "
-            f"Follow it with: oaibg monitor {job.response_id}"
+            f"The job {job.response_id} was submitted, but its ID could not be stored. "
+            f"To follow it, run: oaibg monitor {job.response_id}"
         )
 
     def fail(self, error: OaibgError) -> int:
-        """Show the error that ends the run; returns the exit code."""
+        """Write the error that ends the run, and return the exit code."""
         if not self.process.rendering:
-            # The options could not be parsed, but these two still choose the renderer.
+            # The options could not be parsed, but these two still select the renderer.
             raw = self.argv[:1] == ["show"] and "--output-text" in self.argv
             self.process.render(human="--human" in self.argv, raw=raw)
         try:
@@ -71,7 +71,7 @@ class Session:
             return gone.exit_code
 
     def write(self, events: Iterable[Event]) -> int:
-        """Show events; returns the exit code of the last one."""
+        """Write events, and return the exit code of the last one."""
         code = None
         for event in events:
             self.process.write(event)
@@ -85,9 +85,9 @@ class Session:
         *,
         rate: float | None = None,
     ) -> int:
-        """Run a command of the engine on an event loop; returns the exit code.
+        """Run a command of the engine on an event loop, and return the exit code.
 
-        `context` is what it works with, if that is open already; else it is opened for `rate`.
+        `context` is an open context; without one, a context is opened for `rate`.
         """
         context = context or self.open(rate=rate)
 
@@ -98,9 +98,9 @@ class Session:
         return self.process.run(lambda: command(context), close)
 
     def open(self, *, rate: float | None = None) -> Context:
-        """Open the state, and all else that a command works with.
+        """Open the local state, and everything else that a command needs.
 
-        `rate` is the reads per second of a run over several jobs, which share all this.
+        `rate` is the number of retrieves per second in a run over several jobs.
         """
         from oaibg.base.clock import RealClock
         from oaibg.engine.context import Context, Shared
@@ -122,7 +122,7 @@ class Session:
             signum=lambda: process.signum,
             next_command=self.next_command,
             wait=self.wait,
-            # A person waits for one answer, and not for those of many jobs.
+            # Human output shows the answer of a single job, not those of several.
             output=self.output.but(human=False) if process.several else self.output,
             shared=Shared(),
             commits=Commits(store, clock) if rate is not None else None,
@@ -130,7 +130,7 @@ class Session:
 
 
 class _Connection:
-    """The calls of the API, once somebody asks for them."""
+    """The client of the API, which is created at the first `open`."""
 
     def __init__(self, base_url: str, clock: Clock, rate: float | None) -> None:
         self._base_url, self._clock, self._rate = base_url, clock, rate
@@ -138,11 +138,11 @@ class _Connection:
         self._client: Client | None = None
 
     async def open(self) -> Calls:
-        """The calls; the SDK is imported now.
+        """Import the SDK, and return its calls.
 
         Raises:
-            AuthRefused: there is no key that can be sent.
-            UsageError: the environment makes no client.
+            AuthRefused: the API key is missing or can't be sent.
+            UsageError: the environment variables don't allow a client.
         """
         import asyncio
 
@@ -158,8 +158,8 @@ class _Connection:
 
             return Client(self._base_url, key)
 
-        # In a thread a signal is answered meanwhile. It is faster, too: deep in a stack CPython
-        # may allocate and free a chunk of it with every call, and an import makes many.
+        # In a thread, so that signals are handled during the import. It is also faster: deep in a
+        # stack, CPython may allocate and free a chunk per call, and an import makes many calls.
         client = self._client = await asyncio.to_thread(load)
         if self._rate is None:
             return client

@@ -1,4 +1,4 @@
-"""`oaibg show`: one look at a job, or the list of jobs; what is known here needs no event loop."""
+"""`oaibg show`: shows one job, or lists jobs; local copies are shown without an event loop."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def run(context: typer.Context, options: ShowOptions) -> int:
-    """Look once at a job; returns the exit code."""
+    """Show a job or the list of jobs, and return the exit code."""
     session: Session = context.obj
     session.process.render(human=options.human, raw=options.output_text, several=options.list_)
     if options.human and options.output_text:
-        raise UsageError("--human and --output-text exclude each other.")
+        raise UsageError("--human and --output-text can't be combined.")
     job = Job(options.response_id)
     session.begin(job, Wait(), output_of(options, show_output_text=options.output_text))
     if options.response_id is not None and options.job_key is not None:
         check_id_or_key([options.response_id], options.job_key)
     single = options.response_id or options.job_key or session.output.is_asked_for
     if options.list_ and single:
-        raise UsageError("--list is of all jobs; it goes with --limit and --human alone.")
+        raise UsageError("--list can only be combined with --limit and --human.")
     if options.limit is not None and not options.list_:
-        raise UsageError("--limit goes with --list.")
+        raise UsageError("--limit needs --list.")
 
     from oaibg.engine.find import Target
     from oaibg.engine.show_local import list_jobs, show_local

@@ -1,4 +1,4 @@
-"""`oaibg submit`: a job, a file of jobs in background mode, or a file of jobs as one batch."""
+"""`oaibg submit`: submits a job, or a jobs file as single jobs or as one batch."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     from oaibg.request.jobs_file import JobsFile
 
 _MAX_IN_FLIGHT = 50
-_NO_STREAM = "--stream is not possible for a job that may take its time (--completion-window)."
+_NO_STREAM = "--stream can't be combined with a completion window (--completion-window)."
 
 
 def run(context: typer.Context, options: SubmitOptions) -> int:
-    """Submit a job, or a file of them, and follow it to its end; returns the exit code."""
+    """Submit a job or a jobs file, follow it to its end, and return the exit code."""
     session: Session = context.obj
     many = options.jobs_file is not None
     session.process.render(human=options.human, several=many)
     wait = wait_of(options, "changes" if many else "all")
     job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
     session.begin(job, wait, output_of(options))
-    environment.base_url()  # a wrong value is reported before anything is read
+    environment.base_url()  # report an invalid value before reading any file
     files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
     given = read_sources(
         part_of(options, Sources, attach=tuple(options.attach or ()), others=files)
     )
     settings = _settings(options)
     if options.resubmit_unknown and options.job_key is None and not many:
-        raise UsageError("--resubmit-unknown needs --job-key: it decides for that key's job.")
+        raise UsageError("--resubmit-unknown needs --job-key or --jobs-file.")
     if many:
         return _jobs_file(options, settings, context)
     return _one_job(options, given, settings, session)
@@ -55,7 +55,7 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
     batch = options.completion_window == "24h"
     if options.results_file is not None or options.max_in_flight is not None or batch:
         raise UsageError(
-            "--results-file, --max-in-flight and --completion-window 24h go with --jobs-file."
+            "--results-file, --max-in-flight and --completion-window 24h need --jobs-file."
         )
     request = build_request(given.input, settings)
     if session.wait.stream and "background_options" in request.body:
@@ -73,13 +73,13 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
 
 
 def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Context) -> int:
-    """Run a jobs file: in background mode, or as one batch."""
+    """Run a jobs file as single jobs, or as one batch."""
     from oaibg.request.jobs_file import JobsFile
 
     session: Session = context.obj
     _check_file_options(options, session)
     batch = options.completion_window == "24h"
-    path = str(options.jobs_file and os.path.realpath(options.jobs_file))  # identifies the run
+    path = str(options.jobs_file and os.path.realpath(options.jobs_file))  # the run's default key
     file = JobsFile(path, settings, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
@@ -110,7 +110,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
 
 
 def _settings(options: SubmitOptions) -> Settings:
-    """What goes into the request beside its input; the files that it names are read here."""
+    """Return the fields of the request other than its input; reads the files they come from."""
     window = options.completion_window
     tools, schema, body = options.tools_json_file, options.json_schema_file, options.body_json_file
     return part_of(
@@ -125,16 +125,16 @@ def _settings(options: SubmitOptions) -> Settings:
 
 
 def _check_file_options(options: SubmitOptions, session: Session) -> None:
-    """Raise `UsageError` if an option does not go with a jobs file."""
+    """Raise `UsageError` if an option can't be combined with a jobs file."""
     if options.results_file is None and not options.dry_run:
-        raise UsageError("--jobs-file needs --results-file: there all results go.")
+        raise UsageError("--jobs-file needs --results-file PATH, the file for its results.")
     if options.output_json_file or options.output_text_file:
         raise UsageError(
-            "--output-json-file and --output-text-file are for one job; with --jobs-file all "
-            "results go into --results-file."
+            "--output-json-file and --output-text-file can only be used with one job; with "
+            "--jobs-file, all results are written to --results-file."
         )
     if options.starting_after is not None:
-        raise UsageError("--starting-after is for one job: each has numbers of its own.")
+        raise UsageError("--starting-after can only be used with one job.")
     if options.detach and options.completion_window != "24h":
         raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
     if session.wait.stream and options.completion_window is not None:

@@ -1,4 +1,4 @@
-"""Usage errors in our words, with what was probably meant."""
+"""Words usage errors, and suggests what was probably meant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMANDS = {
     "help": "--help",
     "version": "--version",
 }
-"""Other tools' names for our commands, and what to write after `oaibg` instead."""
+"""Names that other tools use for commands, and what to write after `oaibg` instead."""
 
 OPTIONS = {
     "-h": "--help",
@@ -55,32 +55,32 @@ OPTIONS = {
     "--interval --poll --poll-interval": "--poll-seconds",
     "--no-wait --no-follow --async": "--detach",
     "-o --out --output --output-file --save": "--output-text-file --output-json-file",
-    "--json": "stdout has JSON lines anyway; --output-json-file saves the API's object.",
-    "--follow --watch": "submit and monitor follow a job anyway; --stream tells each step at once.",
+    "--json": "stdout always has JSON lines; --output-json-file saves the API's object.",
+    "--follow --watch": "submit and monitor follow a job; --stream emits an event per step.",
     "--background": "Every job runs in background mode; --detach ends without waiting.",
-    "--api-key": "The key goes into the environment variable OPENAI_API_KEY.",
-    "--base-url --api-base --url": "It goes into the environment variable OPENAI_BASE_URL.",
+    "--api-key": "Set the environment variable OPENAI_API_KEY instead.",
+    "--base-url --api-base --url": "Set the environment variable OPENAI_BASE_URL instead.",
     "--conversation --include --max-tool-calls --parallel-tool-calls --prompt-cache-key "
     "--safety-identifier --seed --service-tier --store --temperature --tool-choice --top-logprobs "
-    "--top-p --truncation --user": "submit takes it as a field in --body-json-file PATH.",
+    "--top-p --truncation --user": "Use `oaibg submit --body-json-file PATH` to set this field.",
 }
-"""Other tools' options, and ours (the best match first) or what to do instead."""
+"""Options of other tools, with our options (the best match first) or what to do instead."""
 
 
 def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> UsageError:
-    """Translate one of Typer's errors; what may be a prompt is not repeated.
+    """Translate one of Typer's errors, without repeating what may be a prompt.
 
-    The kinds of Typer's errors have no public names, but differ in their attributes. `program` is
-    Typer's group of our commands.
+    Typer's error classes have no public names, but differ in their attributes. `program` is Typer's
+    group of our commands.
     """
     first, second = (*argv, "", "")[:2]
     word = second if first == "--" else first
     context = getattr(error, "ctx", None)
-    # Typer's error for a value that is missing, or one too many, has no context.
+    # Typer's error for a missing or superfluous value has no context.
     command: Any = context.command if context else program.commands.get(word, program)
     option: Any = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):
-        named = f": {option}" if re.fullmatch(r"--?[\w-]+", option) else ""  # a prompt, perhaps
+        named = f": {option}" if re.fullmatch(r"--?[\w-]+", option) else ""  # may be a prompt
         meant = _instead_of(option, command, program, argv)
         return _error(f"No such option{named}.", command, meant)
     if option is not None:
@@ -104,33 +104,33 @@ def _wrong_use(option: str, command: Any) -> UsageError:
 
 def _no_such_command(word: str, program: Any) -> UsageError:
     if word.startswith(("resp_", "batch_")) and is_response_id(word):
-        return _error(
-            "An id is no command.",
-            program,
-            f"`oaibg monitor {word}` follows it to its end, `oaibg show {word}` looks once.",
-        )
+        kind = "batch" if word.startswith("batch_") else "response"
+        meant = f"Use `oaibg monitor {word}` to follow it, or `oaibg show {word}` to show it once."
+        return _error(f"That is a {kind} ID, not a command.", program, meant)
     meanings = {one: meant for words, meant in COMMANDS.items() for one in words.split()}
     meanings |= {name: name for name in program.commands}
     meant = meanings.get(_nearest(word, meanings), "")
     if not meant:
-        return _error("No such command.", program, "A prompt goes with `oaibg submit --prompt`.")
+        return _error("No such command.", program, "Use `oaibg submit --prompt` for a prompt.")
     return _error(f"No such command: {word}.", program, _did_you_mean(f"`oaibg {meant}`"))
 
 
 def _too_many_arguments(command: Any, argv: list[str], extra: str) -> UsageError:
     if _ID in _offers(command):
-        return _error(f"{command.name} takes one id.", command, "`oaibg monitor` takes several.")
+        return _error(
+            f"{command.name} accepts one ID.", command, "`oaibg monitor` accepts several."
+        )
     if any(word.partition("=")[0] == "--attach" for word in argv):
-        meant = "The pattern of --attach needs quotes, or the shell puts names of files there."
-    elif os.path.isfile(extra):  # noqa: PTH113 - a prompt is no path
-        meant = "A file with a prompt goes with --prompt-file."
+        meant = "Quote the pattern of --attach, so that the shell does not expand it."
+    elif os.path.isfile(extra):  # noqa: PTH113 - may be a prompt
+        meant = "Use --prompt-file for a file with a prompt."
     else:
-        meant = "A prompt goes with --prompt, in quotes."
-    return _error(f"{command.name} takes options alone, and no arguments.", command, meant)
+        meant = "Use --prompt for a prompt, and quote it."
+    return _error(f"{command.name} accepts only options, no arguments.", command, meant)
 
 
 def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str:
-    """What to write instead of an option that a command does not have, or nothing."""
+    """Return what to write instead of an unknown option, or an empty text."""
     known = next((meant for words, meant in OPTIONS.items() if option in words.split()), "")
     if known and not known.startswith(("-", _ID)):
         return known
@@ -138,7 +138,7 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
     own = _offers(command)
     found = [one for one in wanted if one in own]
     if found[:1] == [_ID]:
-        return f"The id is an argument: {_path(command)} {_ID}."
+        return f"The ID is an argument: {_path(command)} {_ID}."
     if found:
         return _did_you_mean(" or ".join(found))
     commands = list(program.commands.values())
@@ -146,7 +146,7 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
         named = [one for one in commands if one.name in argv]
         if places := _places(wanted, named or commands):
             one, place = places[0]
-            return f"It goes after the command: {_path(place)} {one}."
+            return f"Put it after the command: {_path(place)} {one}."
     elif places := _places(wanted, [*commands, program]):
         here = [f"`{_path(place)}`" for one, place in places if one == places[0][0]]
         return f"{places[0][0]} is an option of {' and '.join(here)}."
@@ -154,23 +154,23 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
 
 
 def _offers(command: Any) -> list[str]:
-    """The options of a command, and RESPONSE_ID if it takes one."""
+    """Return the options of a command, and RESPONSE_ID if it accepts one."""
     options = [param.opts[0] for param in command.params if param.param_type_name == "option"]
     return [*options, "--help"] + [_ID] * (len(options) < len(command.params))
 
 
 def _places(wanted: list[str], commands: list[Any]) -> list[tuple[str, Any]]:
-    """Each wanted option with each command that has it."""
+    """Return each wanted option with each command that has it."""
     return [(one, command) for one in wanted for command in commands if one in _offers(command)]
 
 
 def _path(command: Any) -> str:
-    """What a user writes to run a command, or the program itself."""
+    """Return the words that run a command, or the program itself."""
     return "oaibg" if command.name == "oaibg" else f"oaibg {command.name}"
 
 
 def _nearest(word: str, names: Iterable[str]) -> str:
-    """A name that starts with the word, else one that the word starts with, else the closest."""
+    """Return a name that starts with the word, or that the word starts with, or the closest one."""
     word = word.lower().lstrip("-")
     bare = {name.lstrip("-"): name for name in names}
     begun = sorted((name for name in bare if word and name.startswith(word)), key=len)

@@ -1,1 +1,1 @@
-"""The process around a command: its signals, its event loop, its end."""
+"""The process that runs a command: its signals, its event loop and its exit."""

@@ -1,4 +1,4 @@
-"""Signals in the first moments, before anything large is imported; later `lifecycle` has them."""
+"""Signal handling during start-up, before `lifecycle` is imported and replaces it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def handle_signals(handler: object) -> None:
-    """Handle the signals that end a run; one that was ignored at the start (nohup) stays so."""
+    """Handle the signals that end a run, except those ignored at the start (nohup)."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 def interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
-    """A signal while imports are under way: nothing was sent, and nothing else is known.
+    """Emit `interrupted` for a signal during the imports: nothing was sent yet.
 
-    The line is that of `oaibg.contract.events.Interrupted`, which is not imported yet.
+    The line is spelt out, because `oaibg.contract.events.Interrupted` is not imported yet.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

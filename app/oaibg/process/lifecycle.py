@@ -1,4 +1,4 @@
-"""The process around a command: its renderer, its signals, its event loop and its end."""
+"""The process that runs a command: its renderer, its signals, its event loop and its exit."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ _OPEN_FILES = 65_536
 
 
 class Command(Protocol):
-    """What a process asks the command that it runs."""
+    """What a process needs from the command that it runs."""
 
     def interrupted(self, signum: int) -> Event:
-        """The event that ends the run now, because of a signal."""
+        """Return the event that ends the run after a signal."""
 
     def must_cancel(self) -> bool:
-        """Whether a signal has to cancel a job, which takes the event loop."""
+        """Whether a signal must cancel a job, which needs the event loop."""
 
-    def last_words(self) -> str | None:
-        """What must be said on stderr if stdout takes nothing more."""
+    def stderr_notice(self) -> str | None:
+        """Return what to print on stderr if stdout accepts nothing more."""
 
 
 class Process:
-    """One run: it shows the events, and ends with the exit code of the last one.
+    """One process: writes the events, and exits with the exit code of the last one.
 
-    `owned` is whether the process is ours to end (the console command), or a caller's (a test);
-    `started` is `time.monotonic()` at its start.
+    `owned` is true if the run ends the process (the console command), and false if the process
+    continues afterwards (a test). `started` is `time.monotonic()` at the start.
     """
 
     def __init__(self, *, owned: bool, started: float, command: Command) -> None:
@@ -51,24 +51,24 @@ class Process:
         self.stdout = Stdout()
         self.signum = signal.SIGTERM
         self.rendering = self.several = False
-        """Whether the command has chosen its renderer, and runs several jobs."""
+        """Whether the command has chosen its renderer, and whether it runs several jobs."""
         self.total: int | None = None
-        """How many jobs the run has, as soon as the command knows."""
+        """The number of jobs in the run; None until the command knows it."""
         self._command = command
         self._renderer: Renderer = JsonLines(self.stdout, _now)
         self._wake: Callable[[], None] | None = None
         self._closing = self._writing = False
-        self._put_off: int | None = None
-        """A signal that came in the middle of a write."""
+        self._postponed: int | None = None
+        """A signal that arrived during a write, and is handled after it."""
         if owned:
             handle_signals(self._on_signal)
 
     def render(
         self, *, human: bool, raw: bool = False, several: bool = False, waiting: bool = False
     ) -> None:
-        """Choose the renderer: for people, or the answer's raw text alone; else JSON lines.
+        """Choose the renderer: `human` output, the `raw` text of the answer, or else JSON lines.
 
-        `several` is for a run over several jobs, `waiting` for one with nothing to show yet.
+        `several` marks a run over several jobs, `waiting` a run that has no event to write yet.
         """
         self.rendering, self.several = True, several
         if human:
@@ -85,19 +85,19 @@ class Process:
             self._renderer = JsonLines(self.stdout, _now, several=True)
 
     def write(self, event: Event) -> None:
-        """Show one event; raises `StdoutGone` if nobody takes it."""
-        # There is one line that ends the run, and it is the last: from it on, signals are too late.
+        """Write one event; raises `StdoutGone` if stdout is closed or full."""
+        # The event with an exit code is the last one; signals during or after it change nothing.
         self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
             self._renderer.write(event)
         finally:
             self._writing = False
-        if self._put_off is not None:
-            self._end_by(self._put_off)
+        if self._postponed is not None:
+            self._end_by(self._postponed)
 
     async def emit(self, event: Event) -> None:
-        """Like `write`, but the other jobs of a run continue while nobody reads."""
+        """Like `write`, but the other jobs of a run continue while nobody reads stdout."""
         if not self.several or self.stdout.is_ready():
             self.write(event)
             return
@@ -108,24 +108,24 @@ class Process:
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
-            await asyncio.wait({writing})  # a signal makes it give up if nobody reads
+            await asyncio.wait({writing})  # if nobody reads, a signal ends the write
             writing.result()
             raise
 
     def run(
         self, command: Callable[[], Awaitable[Event]], close: Callable[[], Awaitable[None]]
     ) -> int:
-        """Run a command on an event loop, and show the event that it returns; gives its exit code.
+        """Run a command on an event loop, write the event it returns, and return the exit code.
 
-        If the process is ours it ends here, at once: the teardown of the loop and of the
-        interpreter would wait for threads, and takes longer than many a run. A signal cancels the
-        command's task; `close` closes what it has opened.
+        An owned process ends here at once: the teardown of the loop and the interpreter would wait
+        for threads, and can take longer than the run. A signal cancels the command's task; `close`
+        closes what the command has opened.
         """
         import asyncio
 
         async def on_loop() -> int:
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
-            assert task is not None  # noqa: S101 - asyncio.run makes one
+            assert task is not None  # noqa: S101 - asyncio.run creates one
 
             def wake() -> None:
                 loop.call_soon_threadsafe(task.cancel)
@@ -139,8 +139,8 @@ class Process:
                 code = exit_code_of(event) or 0
             except StdoutGone as gone:
                 code = gone.exit_code
-                if (words := self._command.last_words()) is not None:
-                    prose(words)
+                if (notice := self._command.stderr_notice()) is not None:
+                    prose(notice)
             finally:
                 self._wake = None
             if self.owned:
@@ -151,14 +151,14 @@ class Process:
         return asyncio.run(on_loop())
 
     def end(self, code: int) -> NoReturn:
-        """End the process now; every line is out already."""
+        """End the process now; stdout is unbuffered, so every line is written already."""
         with suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(code)
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         if self._closing:
-            # The last line is on its way, unless nobody reads.
+            # The last line is being written. If nobody reads it, give up.
             self.stdout.give_up = 128 + signum
             return
         self.signum = signal.Signals(signum)
@@ -167,23 +167,23 @@ class Process:
             self.stdout.give_up = 128 + signum
             self._wake()
         elif self._command.must_cancel() and first:
-            self.stdout.give_up = 128 + signum  # as soon as the loop runs
+            self.stdout.give_up = 128 + signum  # `run` cancels the task when the loop starts
         elif self._writing:
             self.stdout.give_up = 128 + signum
-            self._put_off = signum
+            self._postponed = signum
         else:
             self._end_by(signum)
 
     def _end_by(self, signum: int) -> NoReturn:
-        """During start-up, or at a second signal: report what is known, and end."""
-        self._put_off = None
+        """Emit what is known, and exit: for a signal during start-up, or a second signal."""
+        self._postponed = None
         with suppress(BaseException):
             self.write(self._command.interrupted(signum))
         os._exit(128 + signum)
 
 
 def allow_connections() -> None:
-    """Let the process open as many files and connections as the system allows it to."""
+    """Raise the limit of open files and connections as far as the system allows."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,1 +1,1 @@
-"""What the user hands in becomes the exact body of a request, and its hash. No network."""
+"""Turns the user's input into the exact body of a request and its hash. No network."""

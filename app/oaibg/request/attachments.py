@@ -1,4 +1,4 @@
-"""Files that go with a prompt: found, recognized by their content, and made message parts.
+"""Attachments of a prompt: finds the files, detects their types and builds message parts.
 
 Errors are `UsageError`s that name the file; sizes are checked before files are read.
 """
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 BYTES_MAX = 256 << 20
-"""Limit for all files together. In Base64 it is 342 MiB, which stays below the 512 MB of payload
-that OpenAI's guide "Images and vision" gives as the limit of a request with images."""
+"""Limit for all files of a request together. In Base64 this is 342 MiB, below the limit of 512 MB
+for a request with images in OpenAI's guide "Images and vision"."""
 
 IMAGES_MAX = 1500
-"""Images in a request, by the same guide."""
+"""Maximum number of images in a request, from the same guide."""
 
 PDF_BYTES_MAX = 50 << 20
-"""Limit for one PDF, and for all PDFs of a request together: 50 MB, by OpenAI's guide "File
-inputs". MB is read as MiB; sizes between the two are left to the API to judge."""
+"""Limit for one PDF, and for all PDFs of a request together: 50 MB, from OpenAI's guide "File
+inputs". MB is read as MiB, so that the API decides about sizes between the two."""
 
 TEXT_CHARACTERS_MAX = 10_485_760
-"""The longest text of a part, according to the API's error `string_above_max_length`."""
+"""Maximum length of a text part, from the API's error `string_above_max_length`."""
 
 _HEAD = 1024
 _PDF = "application/pdf"
@@ -43,13 +43,13 @@ _MAGIC = (
     (re.compile(rb"%PDF-"), _PDF),
 )
 _LIMITS = {_PDF: PDF_BYTES_MAX, _TEXT: 4 * TEXT_CHARACTERS_MAX}
-"""The most bytes of one file of a type; a character has up to four of them."""
+"""Maximum size of one file by type, in bytes; a character has up to four bytes."""
 _CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
-"""What no text has. Bell to carriage return are allowed, and the escape that colours a log."""
+"""Bytes that text can't contain. Bell to carriage return and escape (colours) are allowed."""
 
 
 class Attachment(Record):
-    """A file that goes with the prompt: its path as it was given, its size, and its part."""
+    """An attached file: its path as given, its size in bytes, and its message part."""
 
     path: str
     bytes: int
@@ -57,10 +57,10 @@ class Attachment(Record):
 
 
 def read_attachments(patterns: Sequence[str]) -> list[Attachment]:
-    """The files of some paths and patterns as parts of a message, in order, each file once.
+    """Return the files of paths and patterns as parts of a message, in order, each file once.
 
-    Patterns are those of `glob` (`**` descends into all folders), and `~` is a home folder. A path
-    that exists under that very name is not a pattern.
+    Patterns follow `glob` (`**` also matches in subdirectories); `~` is the home directory. A path
+    that exists is never treated as a pattern.
     """
     files: dict[str, _File] = {}
     for pattern in patterns:
@@ -69,13 +69,13 @@ def read_attachments(patterns: Sequence[str]) -> list[Attachment]:
                 file = _examined(name, os.path.realpath(path))
                 files.setdefault(file.path, file)
         except ValueError as error:
-            raise UsageError(f"--attach {pattern!r}: no valid path ({error}).") from error
+            raise UsageError(f"--attach {pattern!r}: not a valid path ({error}).") from error
     _check_sizes(list(files.values()))
     return [_attachment(file) for file in files.values()]
 
 
 class _File(Record):
-    """A file before it is read: its path as it was given, its real path, size and media type."""
+    """A file before it is read: its path as given, its real path, size and media type."""
 
     name: str
     path: str
@@ -85,11 +85,11 @@ class _File(Record):
 
 
 def _found(pattern: str) -> list[tuple[str, str]]:
-    """The files of a path or pattern: the name for messages, and the path to open."""
+    """Return the files of a path or pattern: for each the name for messages and the path."""
     from glob import glob, has_magic
 
     if pattern in ("", "-"):
-        message = "a file's path is needed; stdin can be the prompt (--prompt-file -)"
+        message = "give a file's path; only a prompt can come from stdin (--prompt-file -)"
         raise UsageError(f"--attach {pattern!r}: {message}.")
     path = pattern if os.path.lexists(pattern) else os.path.expanduser(pattern)  # noqa: PTH111
     if os.path.lexists(path) or not has_magic(path):
@@ -97,17 +97,17 @@ def _found(pattern: str) -> list[tuple[str, str]]:
     matches = sorted(match for match in glob(path, recursive=True) if not os.path.isdir(match))  # noqa: PTH112, PTH207
     if not matches:
         hint = (
-            "Folders alone are no match, and names with a leading dot need one in the pattern; "
-            "** goes down into all folders."
+            "A pattern matches files, not directories; ** also searches subdirectories. A name "
+            "with a leading dot only matches a pattern with a leading dot."
         )
         raise _refused(pattern, "no file matches this pattern.", hint)
     return [(match, match) for match in matches]
 
 
 def _examined(name: str, path: str) -> _File:
-    """The size and the media type of a file, by its beginning."""
+    """Return a file with its size and media type, which its first bytes show."""
     if has_surrogates(name):
-        raise _refused(name, "the name is not UTF-8, so that it can't be sent; rename the file.")
+        raise _refused(name, "the name is not UTF-8 and can't be sent; rename the file.")
     with _opened(name, path) as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD)
     media = next((media for magic, media in _MAGIC if magic.match(head)), _TEXT)
@@ -119,14 +119,14 @@ def _examined(name: str, path: str) -> _File:
 
 @contextmanager
 def _opened(name: str, path: str) -> Iterator[BinaryIO]:
-    pipe = f"--attach {name}: a pipe or a device; save what it gives to a file first."
+    pipe = f"--attach {name}: this is a pipe or a device; save its content to a file first."
     with reading(f"--attach {name}"):
         try:
             with open_regular(path, pipe) as file:
                 yield file
         except IsADirectoryError as error:
             inside = os.path.join(name, "*")  # noqa: PTH118
-            raise _refused(name, f"a folder; '{inside}' are its files.") from error
+            raise _refused(name, f"this is a directory; use '{inside}' for its files.") from error
 
 
 def _check_sizes(files: Sequence[_File]) -> None:
@@ -141,16 +141,16 @@ def _check_sizes(files: Sequence[_File]) -> None:
         (len(images), IMAGES_MAX, "there are {:,} images", images[: IMAGES_MAX + 1]),
     ):
         if found > limit:
-            may = f"a request may have {limit:,}. Leave some out, or make several jobs of them."
-            raise _refused(some[-1].name, f"{what.format(found)}; {may}")
+            most = f"the limit for a request is {limit:,}. Attach fewer files, or use several jobs."
+            raise _refused(some[-1].name, f"{what.format(found)}; {most}")
 
 
 def _check_size(file: _File, size: int) -> None:
     if size > file.limit:
         is_text = file.media == _TEXT
-        most = f"{TEXT_CHARACTERS_MAX:,} characters" if is_text else f"{file.limit:,}"
-        may = f"a file of its type ({file.media}) may have {most}"
-        why = f"it has {size:,} bytes; {may}. Split it, or make it smaller."
+        most = f"{TEXT_CHARACTERS_MAX:,} characters" if is_text else f"{file.limit:,} bytes"
+        limit = f"the limit for its type ({file.media}) is {most}"
+        why = f"the file has {size:,} bytes; {limit}. Split it, or make it smaller."
         raise _refused(file.name, why)
 
 
@@ -175,30 +175,30 @@ def _part(file: _File, data: bytes) -> dict[str, Any]:
 
 
 def _text(name: str, data: bytes) -> str:
-    """A text file under its heading, without a byte order mark."""
+    """Return a text file under a heading, without a byte order mark."""
     _check_control(name, data)
     try:
         text = f"File: {one_line(name)}\n\n{data.decode('utf-8-sig')}"
     except UnicodeDecodeError as error:
         raise _unsupported(name, f"byte {error.start} is not UTF-8: {error.reason}") from error
     if len(text) > TEXT_CHARACTERS_MAX:
-        may = f"a text may have {TEXT_CHARACTERS_MAX:,}. Split it."
-        raise _refused(name, f"with its heading it has {len(text):,} characters; {may}")
+        most = f"the limit is {TEXT_CHARACTERS_MAX:,}. Split the file."
+        raise _refused(name, f"with its heading, the text has {len(text):,} characters; {most}")
     return text
 
 
 def _check_control(name: str, data: bytes) -> None:
     found = _CONTROL.search(data)
     if found:
-        raise _unsupported(name, f"byte {found.start()} is 0x{found[0].hex()}, which no text has")
+        raise _unsupported(name, f"byte {found.start()} is 0x{found[0].hex()}, which is not text")
 
 
 def _unsupported(name: str, why: str) -> UsageError:
     hint = (
-        "Convert it to one of these; or upload it with the Files API, and give its id in an "
-        "--input-json-file."
+        "Convert the file to one of these types, or upload it with the Files API and use its ID "
+        "in --input-json-file."
     )
-    kinds = "neither a text in UTF-8, nor a PNG, JPEG, WEBP or GIF image, nor a PDF"
+    kinds = "neither UTF-8 text nor a PNG, JPEG, WEBP, GIF or PDF file"
     return _refused(name, f"{kinds} ({why}).", hint)
 
 

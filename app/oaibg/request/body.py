@@ -1,4 +1,4 @@
-"""From settings and input to the exact body of `responses.create`, and its hash."""
+"""Builds the exact body of `responses.create` from settings and input, and hashes it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OMIT = "omit"
-"""The value of a setting that leaves its field out of the request."""
+"""The value of an option that leaves its field out of the request."""
 
-_OURS = ("background", "stream")
+_OURS = {"background": "every job runs in background mode", "stream": "use --stream instead"}
+"""The fields that a body can't set, and why."""
 
 
 class Settings(Record):
-    """What a request has besides its input; None leaves a field out."""
+    """The fields of a request other than its input; None leaves a field out."""
 
     model: str
     reasoning_effort: str
@@ -40,36 +41,35 @@ class Settings(Record):
 class Request(Record):
     """A request that can be sent: its body, and the hash of the body's canonical JSON.
 
-    Neither says whether the answer is streamed: that is a matter of transport, and a job key finds
-    its job with and without `--stream`.
+    Neither contains `stream`, so that a job key finds its job with and without `--stream`.
     """
 
     body: dict[str, Any]
     sha256: str
 
     def sent_body(self, *, stream: bool) -> dict[str, Any]:
-        """The body as it goes out."""
+        """Return the body that is sent."""
         return {**self.body, "stream": True} if stream else self.body
 
     def text_of(self, *path: str) -> str | None:
-        """The text at a path of keys in the body; None if there is none."""
+        """Return the string at a path of keys in the body, or None."""
         value = value_at(self.body, *path)
         return value if isinstance(value, str) else None
 
 
 def build_request(given: str | list[Any], settings: Settings) -> Request:
-    """The request of a submit, from its validated `input`; `settings.body` is merged over it last.
+    """Return the request for a validated `input`; `settings.body` is merged over it last.
 
-    Raises `UsageError` if that body sets what this tool decides, or if JSON can't carry something.
+    Raises `UsageError` if that body sets a field that oaibg sets, or if JSON can't carry a value.
     """
     return _request({"input": given}, settings)
 
 
 def fill_request(body: dict[str, Any], settings: Settings, *, background: bool = True) -> Request:
-    """The request of a line of a jobs file; raises as `build_request`, for either body.
+    """Return the request of a line of a jobs file; raises as `build_request`, for either body.
 
-    The line's body is sent unchanged except for `background`, which a batch's lines don't have.
-    `settings` fill in what it lacks, also inside `text`, `reasoning` and `metadata`.
+    The line's body is sent unchanged, except that `background` is set, or removed for a batch.
+    `settings` fill in missing fields, also inside `text`, `reasoning` and `metadata`.
     """
     own = {key: value for key, value in body.items() if (key, value) != ("background", True)}
     _check_ours(own, "body")
@@ -77,7 +77,7 @@ def fill_request(body: dict[str, Any], settings: Settings, *, background: bool =
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """`patch` merged over `target` (RFC 7396); neither is changed."""
+    """Return `patch` merged over `target` (RFC 7396); neither is changed."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -90,10 +90,9 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no white space, UTF-8: the same bytes for the same value.
+    """Return JSON with sorted keys, without white space, in UTF-8: equal values give equal bytes.
 
-    Raises `UsageError` for a lone surrogate, a number beyond the range of JSON's readers, and too
-    deep nesting.
+    Raises `UsageError` for a lone surrogate, an infinite number, and too deep nesting.
     """
     try:
         text = json.dumps(
@@ -103,11 +102,11 @@ def canonical_json(value: Any) -> bytes:
     except UnicodeEncodeError as error:
         cause: Exception = error
         place = _path_to(value, lambda leaf: isinstance(leaf, str) and has_surrogates(leaf))
-        why = f"{place} has text that is not Unicode (a lone surrogate)"
+        why = f"{place} contains a lone surrogate, which is not valid Unicode"
     except ValueError as error:
         cause = error
         place = _path_to(value, lambda leaf: isinstance(leaf, float) and isinf(leaf))
-        why = f"{place}: a number is out of range"
+        why = f"{place} is a number that is out of range"
     except RecursionError as error:
         cause, why = error, "it is nested too deeply"
     raise UsageError(f"The request can't be sent: {why}.") from cause
@@ -138,7 +137,7 @@ def _request(body: dict[str, Any], settings: Settings, background: bool = True) 
 
 
 def _filled(body: dict[str, Any], fill: dict[str, Any]) -> dict[str, Any]:
-    """`body` with what it lacks; a null is kept."""
+    """Return `body` with its missing fields filled in; a null counts as present."""
     filled = fill | body
     for key in ("text", "reasoning", "metadata"):
         if isinstance(body.get(key), dict) and key in fill:
@@ -147,14 +146,13 @@ def _filled(body: dict[str, Any], fill: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_ours(body: dict[str, Any], place: str) -> None:
-    for key in _OURS:
+    for key, reason in _OURS.items():
         if key in body:
-            message = f"`{key}` can't be set there: every job runs in background mode"
-            raise UsageError(f"{place}: {message}.")
+            raise UsageError(f"{place}: remove `{key}`; {reason}.")
 
 
 def _path_to(value: Any, is_wanted: Callable[[object], bool], path: str = "") -> str:
-    """The place of the first wanted leaf, as `input[0].content`; empty if there is none."""
+    """Return the path of the first wanted leaf, such as `input[0].content`; empty if none."""
     if isinstance(value, dict):
         for key, entry in value.items():
             inner = f"{path}.{key}".lstrip(".").encode("ascii", "backslashreplace").decode()

@@ -2,7 +2,7 @@
 
 A line is `{"custom_id": …, "method": "POST", "url": "/v1/responses", "body": {…}}`
 (https://platform.openai.com/docs/guides/batch). Bodies are not kept in memory: a line is read again
-when its turn comes, and its hash shows whether it has changed.
+when it is submitted, and its hash shows whether it has changed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
 _KEYS = ("custom_id", "method", "url", "body")
 _ID_LENGTH = 512
 _REPORTED = 5
-"""How many bad lines are reported one by one."""
+"""Maximum number of invalid lines that an error names."""
 
 
 class Line(NamedTuple):
-    """A valid line: its position in the file, and the hash of its request."""
+    """A valid line: its position in the file (in bytes), and the hash of its request."""
 
     number: int
     custom_id: str
@@ -41,15 +41,14 @@ class Line(NamedTuple):
 
 
 class JobsFile:
-    """A jobs file whose lines are all valid; a `UsageError` has the numbers of those that aren't.
+    """A jobs file whose lines are all valid; otherwise, a `UsageError` names the invalid ones.
 
-    `path` is absolute, `settings` fill in what the bodies lack, and `background` is false for a
-    batch.
+    `path` is absolute; `settings` fill in missing fields; `background` is false for a batch.
     """
 
     def __init__(self, path: str, settings: Settings, *, background: bool = True) -> None:
         self.path, self._settings, self._background = path, settings, background
-        pipe = f"{path}: a jobs file is read again, and must be a regular file."
+        pipe = f"{path}: a jobs file is read more than once; it must be a regular file."
         with json_files.reading(path):
             self._file = json_files.open_regular(path, pipe)
         self.bytes = 0
@@ -63,11 +62,11 @@ class JobsFile:
             raise
 
     def close(self) -> None:
-        """Close the file; no request can be read any more."""
+        """Close the file; requests can no longer be read."""
         self._file.close()
 
     def request(self, line: Line) -> Request:
-        """The request of a line; raises `OaibgError` if the file was changed meanwhile."""
+        """Return the request of a line; raises `OaibgError` if the line has changed."""
         self._file.seek(line.offset)
         with suppress(UsageError, ValueError):
             custom_id, body = _parsed(self._file.read(line.length))
@@ -75,31 +74,31 @@ class JobsFile:
             if (custom_id, request.sha256) == (line.custom_id, line.sha256):
                 return request
         raise OaibgError(
-            f"{self.path}: line {line.number} was changed while the file was in use.",
+            f"{self.path}: line {line.number} changed while the file was in use.",
             code="jobs_file_changed",
-            hint="Run the same command again; what has ended is not submitted again.",
+            hint="Run the same command again; it does not submit finished jobs again.",
             outcome="not_created",
         )
 
     def requests(self) -> Iterator[bytes]:
-        """The lines of a batch's input file."""
+        """Yield the lines of a batch's input file."""
         for line in self.lines:
             yield _batch_line(line.custom_id, self.request(line))
 
     def _check_batch(self) -> None:
-        """Check what the Batch API allows (https://platform.openai.com/docs/guides/batch)."""
+        """Check the Batch API's limits (https://platform.openai.com/docs/guides/batch)."""
         first = self.lines[0]
         other = next((line for line in self.lines if line.model != first.model), None)
         if len(self.lines) > BATCH_LINES_MAX:
-            why = f"{len(self.lines):,} jobs; a batch may have {BATCH_LINES_MAX:,}"
+            why = f"{len(self.lines):,} jobs; the limit for a batch is {BATCH_LINES_MAX:,}"
         elif self.bytes > BATCH_BYTES_MAX:
-            why = f"{self.bytes:,} bytes to upload; a batch may have {BATCH_BYTES_MAX:,}"
+            why = f"{self.bytes:,} bytes to upload; the limit for a batch is {BATCH_BYTES_MAX:,}"
         elif other is not None:
-            models = f"the model is {other.model!r}, and in line {first.number} {first.model!r}"
-            why = f"line {other.number}: {models}; a batch has one"
+            models = f"the model is {other.model!r}, but line {first.number} has {first.model!r}"
+            why = f"line {other.number}: {models}; a batch can only use one model"
         else:
             return
-        hint = "Split the file, and run each part with a results file of its own."
+        hint = "Split the file, and run each part with its own --results-file."
         raise UsageError(f"{self.path}: {why}.", hint=hint)
 
     def _validated(self) -> Iterator[Line]:
@@ -115,8 +114,8 @@ class JobsFile:
                 custom_id, body = _parsed(raw)
                 request = fill_request(body, self._settings, background=self._background)
                 if custom_id in first:
-                    twice = f"the custom_id {custom_id!r} stands in line {first[custom_id]} already"
-                    raise ValueError(twice)  # noqa: TRY301 - one place reports all
+                    twice = f"line {first[custom_id]} already has the custom_id {custom_id!r}"
+                    raise ValueError(twice)  # noqa: TRY301 - handled with the other errors
             except (UsageError, ValueError) as error:
                 bad.append(f"line {number}: {str(error).rstrip('.')}")
                 continue
@@ -129,7 +128,7 @@ class JobsFile:
             more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
             raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.")
         if not first:
-            raise UsageError(f"{self.path}: there are no jobs in it.")
+            raise UsageError(f"{self.path}: the file contains no jobs.")
 
 
 def _batch_line(custom_id: str, request: Request) -> bytes:
@@ -137,19 +136,19 @@ def _batch_line(custom_id: str, request: Request) -> bytes:
 
 
 def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
-    """The custom_id and the body of a line; a `ValueError` says why it is not valid."""
+    """Return the custom_id and the body of a line; a `ValueError` says why it is invalid."""
     line = json_files.parse_json(json_files.decode(raw), one_line=True)
     if not isinstance(line, dict):
         raise ValueError(f"expected an object, found {kind_of(line)}")
     for key in _KEYS:
         if key not in line:
-            raise ValueError(f"no {key}")
+            raise ValueError(f"{key} is missing")
     if unknown := [key for key in line if key not in _KEYS]:
-        raise ValueError(f"unknown key {unknown[0]!r}; a line has {', '.join(_KEYS)}")
+        raise ValueError(f"unknown key {unknown[0]!r}; a line has only {', '.join(_KEYS)}")
     custom_id, body = line["custom_id"], line["body"]
     is_printable = isinstance(custom_id, str) and custom_id.isprintable()
     if not is_printable or not 0 < len(custom_id) <= _ID_LENGTH:
-        raise ValueError(f"custom_id must be a text of 1 to {_ID_LENGTH} printable characters")
+        raise ValueError(f"custom_id must be a string of 1 to {_ID_LENGTH} printable characters")
     if line["method"] != "POST":
         raise ValueError(f'method must be "POST", not {line["method"]!r}')
     if line["url"] != URL:
@@ -157,5 +156,5 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(body, dict):
         raise ValueError(f"body: expected an object, found {kind_of(body)}")
     if body.get("input", body.get("prompt")) in (None, "", []):
-        raise ValueError("body: no input")
+        raise ValueError("body: input is missing or empty")
     return custom_id, body

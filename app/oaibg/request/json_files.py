@@ -1,4 +1,4 @@
-"""Files that the user names, read as text or JSON, strictly.
+"""Reads input files as text or strict JSON.
 
 Errors are `UsageError`s that name the file.
 """
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INPUT_BYTES_MAX = 256 << 20
-"""The most that is read of one input file; many times what the API takes."""
+"""Maximum size of an input file; the API accepts far less."""
 
 
 @contextmanager
 def json_in(path: str) -> Iterator[Any]:
-    """The JSON value of a file, or of stdin for `-`; a `ValueError` in the block names the file."""
+    """Yield the JSON value of a file (`-` is stdin); a `ValueError` in the block names the file."""
     text = read_text(path)
     with reading(name_of(path)):
         if not text.strip():
@@ -33,51 +33,51 @@ def json_in(path: str) -> Iterator[Any]:
 
 
 def parse_json(text: str, *, one_line: bool = False) -> Any:
-    """The JSON value of a text.
+    """Return the JSON value of a text.
 
-    Whatever would get lost is an error: NaN, Infinity, and a key that an object has twice. A
-    `ValueError` has the line and column; only the column if the text is `one_line` of a file.
+    Raises `ValueError`, also for what would be lost: NaN, Infinity, and a key that an object
+    contains twice. Syntax errors have the line and column, or the column if the text is `one_line`.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         row = "" if one_line else f"line {error.lineno}, "
-        raise ValueError(f"{row}column {error.colno}: not JSON: {error.msg}") from error
+        raise ValueError(f"{row}column {error.colno}: invalid JSON: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if isinstance(value, list | dict) and is_deep(value):
-        raise ValueError(f"nested too deeply; {DEPTH} levels are allowed")
+        raise ValueError(f"nested too deeply; the limit is {DEPTH} levels")
     return value
 
 
 def read_text(path: str) -> str:
-    """The text of a file, or of stdin for `-`."""
+    """Return the text of a file (`-` is stdin)."""
     name = name_of(path)
     if "\0" in path:
-        raise UsageError(f"{name!r}: no valid path (embedded null byte).")
+        raise UsageError(f"{name!r}: not a valid path (embedded null byte).")
     with reading(name):
         if path != "-":
             with open(path, "rb") as file:  # noqa: PTH123 - pathlib would only wrap it
                 raw = file.read(INPUT_BYTES_MAX + 1)
         elif sys.stdin is None:
-            raise UsageError("stdin is closed; there is nothing to read.")
+            raise UsageError("stdin is closed; give a file's path instead of -.")
         else:
             raw = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
         if len(raw) <= INPUT_BYTES_MAX:
             return decode(raw)
-    raise UsageError(f"{name}: larger than {INPUT_BYTES_MAX >> 20} MiB, the most that is read.")
+    raise UsageError(f"{name}: larger than the limit of {INPUT_BYTES_MAX >> 20} MiB.")
 
 
 def decode(raw: bytes) -> str:
-    """Text from UTF-8, without a byte order mark; a `ValueError` names the byte that is wrong."""
+    """Decode UTF-8 without a byte order mark; a `ValueError` names the first invalid byte."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start}: not UTF-8 ({error.reason})") from error
+        raise ValueError(f"byte {error.start} is not UTF-8 ({error.reason})") from error
 
 
 def open_regular(path: str, refusal: str) -> BinaryIO:
-    """Open a regular file; for a pipe or a device, raise a `UsageError` without waiting for it."""
+    """Open a regular file; raises `UsageError(refusal)` at once for a pipe or a device."""
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -87,7 +87,7 @@ def open_regular(path: str, refusal: str) -> BinaryIO:
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Raise what is wrong with a file, its path or its content as a `UsageError` that names it."""
+    """Turn an `OSError` or `ValueError` into a `UsageError` that begins with this name."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -96,18 +96,18 @@ def reading(name: str) -> Iterator[None]:
 
 
 def name_of(path: str) -> str:
-    """What messages call a file."""
+    """Return the name of a file in messages."""
     return "stdin" if path == "-" else path
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, in words."""
-    names = {dict: "an object", list: "an array", str: "a text", bool: "a boolean"}
+    """Return the kind of a JSON value, with its article."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     return names.get(type(value), "null" if value is None else "a number")
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
+    raise ValueError(f"{word} is not valid JSON")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -115,5 +115,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"an object contains the key {twice!r} twice")
     return found

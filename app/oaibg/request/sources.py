@@ -1,6 +1,6 @@
-"""The input of a request, from a prompt, messages, or the whole `input` field.
+"""Reads the input of a request from a prompt, messages, or the whole `input` field.
 
-Errors are `UsageError`s that name the file, the position and what to do.
+Errors are `UsageError`s that name the file or option, the position, and the remedy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Sources(Record):
-    """Where the input comes from; exactly one of the first five is given."""
+    """The options for the input; exactly one of the first five is given."""
 
     prompt: str | None = None
     prompt_file: str | None = None
@@ -27,20 +27,20 @@ class Sources(Record):
     system_prompt: str | None = None
     developer_prompt: str | None = None
     attach: tuple[str, ...] = ()
-    """Paths and patterns of files that go with the prompt."""
+    """Paths and patterns of the files to attach to the prompt."""
     others: tuple[str | None, ...] = ()
-    """The other files that are read: only one of all files can be stdin."""
+    """The other files that are read; only one of all files can be stdin."""
 
 
 class Given(Record):
-    """What was read: the request's `input`, and the files in it."""
+    """The input that was read: the request's `input` field, and the attachments in it."""
 
     input: str | list[Any]
     attachments: tuple[Attachment, ...] = ()
 
 
 def read_sources(sources: Sources) -> Given:
-    """The `input` field of the request; empty for a jobs file, whose lines have their own."""
+    """Return the `input` of the request; empty for a jobs file, whose lines have their own."""
     choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
     given = [name for name in choices if getattr(sources, name) is not None]
     flags = [f"--{name.replace('_', '-')}" for name in given or choices]
@@ -49,17 +49,17 @@ def read_sources(sources: Sources) -> Given:
         raise UsageError(f"{found} {', '.join(flags)}.")
     files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
     if files.count("-") > 1:
-        raise UsageError("stdin (-) can be read only once; name a file for the other options.")
+        raise UsageError("Only one option can read stdin (-); give the others a file's path.")
     if sources.prompt is not None or sources.prompt_file is not None:
         return _read_prompt_and_files(sources)
     if sources.system_prompt is not None or sources.developer_prompt is not None:
         raise UsageError(
-            f"--system-prompt and --developer-prompt go with a prompt; with {flags[0]} they "
-            "stand in the file."
+            f"--system-prompt and --developer-prompt can't be combined with {flags[0]}; put these "
+            "messages into that file."
         )
     if sources.attach:
         raise UsageError(
-            f"--attach goes with a prompt; with {flags[0]} the parts stand in the file."
+            f"--attach can't be combined with {flags[0]}; put the content parts into that file."
         )
     if sources.messages_json_file is not None:
         return Given(input=read_messages(sources.messages_json_file))
@@ -68,7 +68,7 @@ def read_sources(sources: Sources) -> Given:
 
 
 def read_prompt(path: str) -> str:
-    """The text of a prompt file, or of stdin for `-`."""
+    """Return the text of a prompt file (`-` is stdin)."""
     text = read_text(path)
     if not text.strip():
         raise UsageError(f"{name_of(path)}: the prompt is empty.")

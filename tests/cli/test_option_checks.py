@@ -1,0 +1,36 @@
+"""The checks of single options: which values they accept, and how they refuse others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Result
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("submit --poll-seconds abc", "'abc' is not a number of seconds above 0."),
+        ("submit --poll-seconds 0", "'0' is not a number of seconds above 0."),
+        ("monitor x --max-wait-seconds nan", "'nan' is not a number of seconds above 0."),
+        ("submit --max-output-tokens many", "'many' is not a whole number of 1 or more."),
+        ("submit --max-output-tokens 0", "'0' is not a whole number of 1 or more."),
+        ("submit --starting-after -1", "'-1' is not a whole number of 0 or more."),
+        ("submit --max-in-flight 100001", "'100001' is not a whole number from 1 to 100000."),
+        ("show --list --limit 1.5", "'1.5' is not a whole number from 1 to 2147483647."),
+        ("submit --prompt", "--prompt needs a value: --prompt TEXT."),
+        ("submit --dry-run=yes", "--dry-run takes no value."),
+    ],
+)
+def test_invalid_values(run: Callable[..., Result], line: str, message: str) -> None:
+    """The usage error for an invalid value says which values are allowed."""
+    result = run(*line.split())
+    last = result.last
+    assert (result.code, result.events, last["code"]) == (2, ["error"], "usage")
+    assert message in last["message"]
+    assert result.err == f"Error: {last['message']}\n{last['hint']}\n"

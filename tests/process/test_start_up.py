@@ -1,0 +1,75 @@
+"""Start-up: what a command imports, how few files it needs, and how it was started."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness import Command
+
+pytestmark = pytest.mark.process
+
+
+@pytest.mark.parametrize(
+    ("argv", "absent"),
+    [
+        (("--version",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("--help",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit", "--help"), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit", "--prompt", "x", "--dry-run"), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("show",), {"openai", "rich", "httpx2", "asyncio"}),
+        (("show", "--list"), {"openai", "rich", "httpx2", "asyncio"}),
+        (("monitor", "resp_1", "--max-wait-seconds", "1"), {"rich", "oaibg.sandbox"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_unused_libraries_are_not_imported(
+    command: Command, argv: tuple[str, ...], absent: set[str]
+) -> None:
+    """A command does not import libraries that it does not use, so that it starts fast."""
+    command.run("submit", "--prompt", "x", "--poll-seconds", "0.1")
+    program = (
+        "import os, sys; from oaibg.entry import entry; end = os._exit\n"
+        "def report(code):\n"
+        "    print(*sys.modules, file=sys.stderr, flush=True); end(code)\n"
+        "os._exit = report; sys.argv = ['oaibg', *sys.argv[1:]]; entry()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv],
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    loaded = set(done.stderr.split())
+    assert "oaibg.cli.app" in loaded
+    assert not absent & loaded
+
+
+def test_few_open_files_are_enough(command: Command) -> None:
+    """A run needs at most 24 file descriptors."""
+    result = command.run(
+        *("submit", "--prompt", "x", "--poll-seconds", "0.05"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24)),
+    )
+    assert result.code == 0
+
+
+def test_next_of_the_module(command: Command) -> None:
+    """The `next` of `python -m oaibg` runs unchanged."""
+    result = command.run("submit", "--prompt", "x", "--detach")
+    done = subprocess.run(
+        result.last["next"] + ["--poll-seconds", "0.05"],
+        env=command.environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0
