@@ -50,7 +50,7 @@ def test_many_jobs_share_few_connections(
     before = connections(sandbox)
     ids = new_jobs(sandbox, 250)
     end = start("monitor", *ids, "--poll-seconds", "1")
-    wait_until(lambda: len(sandbox.requests) > 300)
+    wait_until(lambda: {one.response_id for one in sandbox.requests if one.status} == set(ids))
     assert connections(sandbox) - before <= CONNECTIONS[1] < len(ids)
     finish(sandbox)
     assert checked(end()).last["counts"] == {"completed": 250}
