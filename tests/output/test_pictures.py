@@ -1,9 +1,10 @@
-"""The pictures of human mode in the README are up to date."""
+"""The pictures of human mode in the README and the guide are up to date."""
 
 from __future__ import annotations
 
 import pytest
 
+from places import GUIDE, README
 from screenshots import FOLDER, NAMES, comparable, described, pictures
 
 pytestmark = pytest.mark.process
@@ -19,7 +20,7 @@ def test_pictures_show_the_current_output() -> None:
         assert comparable(text) == comparable(kept), name
 
 
-def test_readme_shows_the_pictures() -> None:
-    """The README shows every picture."""
-    readme = (FOLDER.parent / "README.md").read_text()
-    assert [name for name in NAMES if f"(examples/{name}.svg)" not in readme] == []
+def test_every_picture_is_shown() -> None:
+    """The README or a page of the guide shows each picture."""
+    pages = "".join(path.read_text() for path in (README, *GUIDE.glob("*.md")))
+    assert [name for name in NAMES if f"/{name}.svg)" not in pages] == []
