@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint type test cover soak bench screenshots check install-skill clean
+.PHONY: help install demo lint type test test-fast cover soak bench screenshots check install-skill clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,13 +21,16 @@ lint: $(READY) ## Check style and formatting
 type: $(READY) ## Check types, strictly
 	$(BIN)/mypy
 
-test: $(READY) ## Run the tests
+test: $(READY) ## Run the tests (3 minutes on two cores)
 	$(BIN)/pytest -n 3
 
-cover: $(READY) ## Run the tests with branch coverage, which takes half as long again
+test-fast: $(READY) ## Run the tests that start no processes (half a minute on two cores)
+	$(BIN)/pytest -n 2 -m "not process and not slow and not soak"
+
+cover: $(READY) ## Run the tests with branch coverage (half as long again)
 	$(BIN)/pytest -n 3 --cov --cov-report=term:skip-covered
 
-soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten minutes under faults
+soak: $(READY) ## Run the long tests: every kill and I/O fault, and ten minutes of random faults
 	$(BIN)/pytest -n 3 -m soak
 
 bench: $(READY) ## Measure one job and many against bare SDK scripts, and draw examples/growth.svg

@@ -1,4 +1,4 @@
-"""Where the repository's own files are."""
+"""Paths of the repository's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SKILL = EXAMPLES / "skill" / "openai-background-mode"
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the first table under a heading of the README."""
+    """Return the cells of the first table under a heading of the README."""
     section = re.split(rf"\n##+ {heading}\n", README.read_text(), maxsplit=1)[1]
     rows = re.search(r"(?m)(^\|.*\n)+", section)
     assert rows

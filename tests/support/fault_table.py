@@ -1,0 +1,131 @@
+"""The fault table: each fault, and what happens then. The guide prints it, and tests prove it.
+
+A test names the row that it proves with the `row` marker. A whole run fails if a row has no test
+that passed.
+"""
+
+from __future__ import annotations
+
+ROWS: dict[str, str] = {
+    # Create
+    "`kill -9` before the create is sent": "A rerun with the same job key submits the job.",
+    "`kill -9` after the create is sent, before its reply is stored": (
+        "A rerun with the same job key ends with exit 6 (`outcome_unknown`) and sends nothing."
+    ),
+    "`kill -9` after the response ID is stored": (
+        "A rerun with the same job key continues with the same job. One create in all."
+    ),
+    "Create: connection refused, or the DNS lookup fails": (
+        "Retries for a minute, then ends with exit 7 (`not_created`)."
+    ),
+    "Create: reset, timeout, 408, 500, 502, 504, or a reply without a valid ID": (
+        "Sends no second create. Exit 6, and the local state keeps the job as unknown."
+    ),
+    "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
+        "Waits, then retries. One job is created."
+    ),
+    "Create: 429 because the quota or a spend limit is exhausted": (
+        "Exit 1 at once, with the API's code and a hint."
+    ),
+    "Create: 400, or 404 `model_not_found`": "Exit 1, with the API's message and the field.",
+    "401, 403, or no API key": (
+        "Exit 8. Nothing is retried, except that a monitor needs the same refusal twice in a row."
+    ),
+    "Several processes submit the same job key at once": (
+        "One create is sent. All processes follow the same job."
+    ),
+    "A job key is used again for a different request": "Exit 2. Nothing is sent.",
+    # Poll
+    "Poll: any number of 4xx, 5xx, resets, truncated replies or HTML pages in a row": (
+        "Emits a `poll_error` for each, and keeps polling to `final`."
+    ),
+    "Poll: `Retry-After` in seconds, as a date, missing, malformed or huge": (
+        "Waits that long, but at most ten minutes at a time and not past the wait limit."
+    ),
+    "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
+    "404 for a job with a local copy of its result": (
+        "Returns the local copy, and reports its source."
+    ),
+    "Poll: a request hangs": (
+        "The request has its own timeout, well within the wait limit. Then the next poll follows."
+    ),
+    "No successful reply in the first 60 s of a monitor or a rerun": (
+        "Exit 7 with `next`, so a blocked network does not hang the command."
+    ),
+    # Stream
+    "Stream: cut, reset or truncated": (
+        "Resumes after the last event. No text is lost, and none is repeated."
+    ),
+    "Stream: connections that bring no event": (
+        "Retrieves the job after each. After three, emits `stream_lost` and polls to `final`."
+    ),
+    "Stream: silent for a while, or until the job ends": (
+        "Polls after each interval while it listens. Emits `stream_lost` if the job ends first."
+    ),
+    "Stream: the server ignores `stream` and returns plain JSON": (
+        "Emits `stream_unavailable`, uses the reply, and polls to `final`."
+    ),
+    "Stream: refused on create or later": (
+        "Emits `stream_unavailable`, and polls to `final`. One job is created."
+    ),
+    "Stream: events repeated or missing": (
+        "Drops repeated events and requests missing ones again. If they stay missing, emits "
+        "`stream_gap` and retrieves the whole result."
+    ),
+    "Stream: malformed events, `error`, `keepalive` or unknown events": (
+        "Skips them. If they end the stream, retrieves the job."
+    ),
+    "Stream: the create's stream fails before its first event": (
+        "Sends no second create. Exit 6, and the local state keeps the job as unknown."
+    ),
+    # The end of a job
+    "The job ends as failed, incomplete, cancelled or expired": (
+        "Exit 4, with the reason in `final`. Partial output is saved."
+    ),
+    "The job completes without output text": "Emits `output_text_missing`. Exit 0.",
+    "The wait limit is reached": (
+        "Exit 3 with `next`, within a second of the limit. The job keeps running."
+    ),
+    # Signals
+    "SIGHUP, SIGINT or SIGTERM while the command sleeps, polls or saves": (
+        "Emits `interrupted` and exits with 129, 130 or 143 within a second. The job keeps running."
+    ),
+    "A signal while the create is in flight": (
+        "Waits up to 5 s for the reply, then stores and reports its ID. "
+        "Without a reply, the outcome is unknown."
+    ),
+    "A signal with `--cancel-on-interrupt`": "Cancels the job and confirms that within 5 s.",
+    # The local machine
+    "stdout is closed early (`| head -1`)": (
+        "Exits with 141 and no message. The local state keeps the response ID; if it can't, stderr "
+        "prints the ID."
+    ),
+    "stdout is full (`/dev/full`)": (
+        "Exits with 9 and no message. The local state keeps what was submitted."
+    ),
+    "The disk is full, or the output directory is unwritable or missing": (
+        "Exit 9. `next` saves the result later."
+    ),
+    "The local state is read-only, corrupt, or from a newer version": (
+        "Emits a warning and continues; a corrupt file is kept under another name. With a job "
+        "key, or if the state is from a newer version, nothing is sent."
+    ),
+    "Several processes use the same local state at once": "All succeed. No job is lost.",
+    # Input
+    "Malicious response IDs (`../x`, line breaks, 100 KB)": "Exit 2. Nothing is sent.",
+    "Malicious text (escape sequences, bidi, Rich markup, lone surrogates)": (
+        "Harmless with `--human`, escaped in JSON lines, unchanged in saved files."
+    ),
+    "An output text of 100 MB": "Succeeds. Memory use is a small multiple of the text's size.",
+    # Batches
+    "Batch: `kill -9` around its create": (
+        "The same command continues with the batch, or creates it if there is none. One batch."
+    ),
+    "Batch: the reply to its create is lost": (
+        "Finds the batch in the API's list by its metadata. One batch; exit 6 if it is not listed."
+    ),
+    "Batch: it expires": (
+        "Exit 4. Finished jobs keep their results, and the end of every job is reported."
+    ),
+}
+"""From a fault to what happens. Both are Markdown; `|` is not escaped."""
