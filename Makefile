@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint type test cover soak bench guide guide-check screenshots check install-skill clean
+.PHONY: help install demo lint type test test-fast cover soak bench guide guide-check screenshots check install-skill clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,13 +21,16 @@ lint: $(READY) ## Check style and formatting
 type: $(READY) ## Check types, strictly
 	$(BIN)/mypy
 
-test: $(READY) ## Run the tests
+test: $(READY) ## Run the tests (3 minutes on two cores)
 	$(BIN)/pytest -n 3
 
-cover: $(READY) ## Run the tests with branch coverage, which takes half as long again
+test-fast: $(READY) ## Run the tests that start no processes (half a minute on two cores)
+	$(BIN)/pytest -n 2 -m "not process and not slow and not soak"
+
+cover: $(READY) ## Run the tests with branch coverage (half as long again)
 	$(BIN)/pytest -n 3 --cov --cov-report=term:skip-covered
 
-soak: $(READY) ## Prove the same for longer: 500 kills, every I/O fault, ten minutes under faults
+soak: $(READY) ## Run the long tests: every kill and I/O fault, and ten minutes of random faults
 	$(BIN)/pytest -n 3 -m soak
 
 bench: $(READY) ## Measure against bare SDK scripts; update the performance page and examples/growth.svg
@@ -39,7 +42,7 @@ guide: $(READY) ## Write the tables of the README, the guide and the skill from 
 guide-check: $(READY) ## Check that these tables are up to date
 	@PYTHONPATH=tests/support $(BIN)/python tests/tools/guide.py --check
 
-screenshots: $(READY) ## Draw the pictures of human mode anew, from real runs on the sandbox
+screenshots: $(READY) ## Draw the pictures of human mode again, from real runs against the sandbox
 	PYTHONPATH=tests/support $(BIN)/python tests/tools/screenshots.py
 
 check: lint type guide-check test ## Everything that must pass before a commit

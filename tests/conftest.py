@@ -1,4 +1,4 @@
-"""Fixtures: a sandbox, and the command run against it."""
+"""The fixtures of all tests: a sandbox, and ways to run the command against it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from typer.main import get_command
 
+import processes
+from fault_table import ROWS
 from forkserver import ForkServer
 from harness import OPENED, Command, Result, environment
-from ledger import COUNTS, PASSED, report
+from ledger import COUNTS, PASSED, report, tally, unproved
 from oaibg.cli.main import main
 from oaibg.sandbox import Sandbox
 from pages import make_clone
@@ -22,16 +27,38 @@ pytest_plugins = ["runs"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
     from openai import OpenAI
+
+
+GUARD = processes.Guard()
+MEMORY = Path("/dev/shm")
+"""A file system in memory, on Linux."""
+
+build_command = cache(get_command)
+
+
+def pytest_configure() -> None:
+    """Keep temporary files in memory if there is room: there, SQLite's syncs take no time."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Add the `process` marker, and check the `row` markers, before tests are deselected."""
+    processes.mark(items)
+    for item in items:
+        for marker in item.iter_markers("row"):
+            if marker.args[0] not in ROWS:
+                raise pytest.UsageError(f"{item.nodeid}: not a row: {marker.args[0]}")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note what has passed, for what counts only then."""
+    """Note whether the test passed; its fixtures count what it proved only if it did."""
     report = yield
     if report.when == "call":
         item.stash[PASSED] = report.passed
@@ -40,29 +67,69 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what a worker has counted to the one that prints."""
+    """Pass a worker's counts to the main process, which fails the run if a row is not proved."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["counts"] = dict(COUNTS)
+    elif is_whole(session.config) and session.exitstatus == pytest.ExitCode.OK and unproved():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Return whether a run leaves out no test that `make test` runs."""
+    options = config.option
+    left_out = options.keyword or options.deselect or options.collectonly
+    return config.args == config.getini("testpaths") and (
+        options.markexpr == "not soak" and not left_out and not getattr(options, "lf", False)
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take it over."""
+    """Add a worker's counts to those of the main process."""
     COUNTS.update(getattr(node, "workeroutput", {}).get("counts", {}))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was counted."""
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what was counted, and which rows of the fault table a whole run left unproved."""
     if COUNTS:
-        terminalreporter.section("nothing lost, nothing paid twice")
+        terminalreporter.section("no job lost, no job paid twice")
         for line in report():
             terminalreporter.write_line(line)
+    for fault in unproved() if is_whole(config) else []:
+        terminalreporter.write_line(f"NOT PROVED: {fault}", red=True)
+
+
+@pytest.fixture(autouse=True)
+def _guard_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process without the `process` marker."""
+    if request.node.get_closest_marker("process") is not None:
+        yield
+        return
+    GUARD.arm()
+    yield
+    GUARD.disarm()
+
+
+@pytest.fixture(autouse=True)
+def _count_row(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Count a row of the fault table as proved if its test passed, and count its requests."""
+    marker = request.node.get_closest_marker("row")
+    if marker is None:
+        yield
+        return
+    sandbox: Sandbox = request.getfixturevalue("sandbox")
+    yield
+    if request.node.stash.get(PASSED, False):
+        COUNTS[f"row {marker.args[0]}"] += 1
+        tally(sandbox)
 
 
 @pytest.fixture(autouse=True)
 def _close_stores() -> Iterator[None]:
-    """Close what `fake_context` opened."""
+    """Close the stores that `fake_context` opened."""
     yield
     while OPENED:
         OPENED.pop().close()
@@ -70,14 +137,14 @@ def _close_stores() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Sandbox]:
-    """One sandbox for the session; its jobs take 60 ms unless they say otherwise."""
+    """The session's sandbox; a job takes 60 ms unless its request says otherwise."""
     with Sandbox.running(seconds=0.06) as running:
         yield running
 
 
 @pytest.fixture
 def sandbox(server: Sandbox) -> Iterator[Sandbox]:
-    """The sandbox, with nothing in it."""
+    """The sandbox, empty."""
     server.clear()
     yield server
     server.clear()
@@ -85,7 +152,7 @@ def sandbox(server: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def client(server: Sandbox) -> Iterator[httpx2.Client]:
-    """One connection pool for the session: to make one costs 40 ms."""
+    """The session's HTTP client: to create one takes 40 ms."""
     with httpx2.Client(base_url=server.base_url, timeout=5, trust_env=False) as client:
         yield client
 
@@ -99,7 +166,7 @@ def http(sandbox: Sandbox, client: httpx2.Client) -> httpx2.Client:
 
 @pytest.fixture(scope="session")
 def strict(server: Sandbox) -> Iterator[OpenAI]:
-    """One SDK client for the session: strict about types, without retries."""
+    """The session's SDK client: it checks the types of replies, and does not retry."""
     from openai import OpenAI
 
     with OpenAI(
@@ -121,7 +188,7 @@ def sdk(sandbox: Sandbox, strict: OpenAI) -> OpenAI:
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """The folder of the state; nothing is in it yet."""
+    """The directory of the local state; it does not exist yet."""
     return tmp_path / "state"
 
 
@@ -138,6 +205,9 @@ def run(
             monkeypatch.delenv(name)
     for name, value in environment(sandbox.base_url, state).items():
         monkeypatch.setenv(name, value)
+
+    # Typer takes longer to build the command than most tests take; it is the same every time.
+    monkeypatch.setattr("oaibg.cli.main.get_command", build_command)
 
     def run_it(*argv: str) -> Result:
         capfd.readouterr()
@@ -156,7 +226,7 @@ def started(run: Callable[..., Result]) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """One fork server for the session."""
+    """The session's fork server."""
     server = ForkServer(tmp_path_factory.mktemp("forks"))
     yield server
     server.close()
@@ -164,7 +234,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 
 @pytest.fixture
 def command(sandbox: Sandbox, state: Path, forks: ForkServer) -> Iterator[Command]:
-    """Run the command as a process, against the sandbox."""
+    """Run the command in processes of its own, against the sandbox."""
     command = Command(environment(sandbox.base_url, state), forks)
     yield command
     command.stop()
@@ -172,7 +242,7 @@ def command(sandbox: Sandbox, state: Path, forks: ForkServer) -> Iterator[Comman
 
 @pytest.fixture
 def instant_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real clock whose waits take a hundredth of their time at most, and count in full."""
+    """Make waits take at most a hundredth of their time, while the clock counts them in full."""
     from asyncio import sleep
 
     from oaibg.base import clock
@@ -196,19 +266,18 @@ def instant_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unprivileged(command: Command, tmp_path: Path) -> Callable[..., Result]:
-    """Run the command as nobody: root may write everywhere."""
+    """Run the command as an unprivileged user, because root may write everywhere."""
     if os.geteuid() != 0:
         return command.run
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        pytest.skip("root without setpriv can't drop its rights")
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == os.geteuid() and "pytest" in str(folder):
-            folder.chmod(0o755)
-    tmp_path.chmod(0o755)
+        pytest.skip("root needs setpriv to drop its privileges")
+    folders = [folder for folder in (tmp_path, *tmp_path.parents) if "pytest" in str(folder)]
 
     def run_it(*argv: str) -> Result:
-        done = subprocess.Popen(
+        for folder in folders:  # pytest closes them again when another session starts
+            folder.chmod(0o755)
+        process = subprocess.Popen(
             [
                 *(setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"),
                 *(sys.executable, "-m", "oaibg", *argv),
@@ -217,11 +286,11 @@ def unprivileged(command: Command, tmp_path: Path) -> Callable[..., Result]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        return command.end(done)
+        return command.end(process)
 
     probe = run_it("--version")
     if probe.code:
-        pytest.skip("this Python is not readable by other users")
+        pytest.skip("other users can't read this Python")
     return run_it
 
 

@@ -1,4 +1,4 @@
-"""The architecture: what each folder may import, and which code may change an object's state."""
+"""The architecture: what each folder may import, and which code may change an object."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ BELOW = {
     "base": set(),
     "sandbox": set(),
 }
-"""What each folder may import; a folder may not be imported by those that stand below it."""
+"""From a folder to the folders that it may import."""
 
-ALONE = {
+OWNERS = {
     "openai": "api",
     "httpx2": "api",
     "rich": "output/human",
@@ -43,13 +43,13 @@ ALONE = {
     "uvicorn": "sandbox",
     "python_multipart": "sandbox",
 }
-"""Libraries, and the only folder that may import each."""
+"""From a library to the only folder that may import it."""
 
 LINES_MAX = 330
 
 
 def modules() -> dict[str, Path]:
-    """The package's modules by their dotted names."""
+    """Return the package's modules by their dotted names."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = [*path.relative_to(ROOT.parent).with_suffix("").parts]
@@ -63,15 +63,15 @@ PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"
 
 @cache
 def tree(name: str) -> ast.Module:
-    """A module, parsed."""
+    """Return a parsed module."""
     return ast.parse(MODULES[name].read_text())
 
 
 @cache
 def imported(name: str) -> frozenset[str]:
-    """What a module imports, wherever it does: in functions and under TYPE_CHECKING, too.
+    """Return the modules that a module imports, including in functions and under TYPE_CHECKING.
 
-    Of `from package import module` that is the module; of `from module import name` the module.
+    Both `from package import module` and `from module import name` count as the module.
     """
     package = name if name in PACKAGES else name.rpartition(".")[0]
     found = set()
@@ -88,12 +88,12 @@ def imported(name: str) -> frozenset[str]:
 
 
 def folder(name: str) -> str:
-    """The folder of a module; for the package itself, the package."""
+    """Return the folder of a module, or the package's name for the package itself."""
     return name.split(".")[1] if "." in name else name
 
 
 def arrows() -> Iterator[tuple[str, str]]:
-    """The imports within the package, but for its version."""
+    """Yield the imports within the package, except those of its version."""
     for name in MODULES:
         for other in imported(name):
             if other in MODULES and other not in (name, "oaibg"):
@@ -101,7 +101,7 @@ def arrows() -> Iterator[tuple[str, str]]:
 
 
 def test_no_folder_imports_one_above_it() -> None:
-    """Entry → cli → {process, many} → engine → {api, request, state} → contract → base."""
+    """A folder imports only folders below it, as listed in BELOW."""
     wrong = [
         f"{name} imports {other}"
         for name, other in arrows()
@@ -113,7 +113,7 @@ def test_no_folder_imports_one_above_it() -> None:
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    """There are no import cycles, not even through imports for types only."""
+    """There are no import cycles, even with the imports that are only for types."""
     left: dict[str, set[str]] = {name: set() for name in MODULES}
     for name, other in arrows():
         left[name].add(other)
@@ -122,20 +122,20 @@ def test_no_module_imports_itself_through_others() -> None:
     assert left == {}
 
 
-@pytest.mark.parametrize(("library", "home"), ALONE.items())
+@pytest.mark.parametrize(("library", "home"), OWNERS.items())
 def test_a_library_has_one_user(library: str, home: str) -> None:
-    """The SDK, Rich, Typer and SQLite are each imported in one folder."""
+    """Each library in OWNERS is imported in one folder only."""
     users = {
         name for name in MODULES if any(other.split(".")[0] == library for other in imported(name))
     }
     assert users
-    strangers = {name for name in users if not MODULES[name].is_relative_to(ROOT / home)}
-    assert strangers == set()
+    others = {name for name in users if not MODULES[name].is_relative_to(ROOT / home)}
+    assert others == set()
 
 
 @pytest.mark.parametrize("place", ["engine", "many"])
-def test_nobody_changes_the_state_of_another_object(place: str) -> None:
-    """Only an object's own methods assign to its attributes and their contents."""
+def test_only_methods_change_an_object(place: str) -> None:
+    """In these folders, only an object's own methods assign to its attributes."""
     wrong = [
         f"{name}:{target.lineno}: {ast.unparse(target)}"
         for name in MODULES
@@ -148,7 +148,7 @@ def test_nobody_changes_the_state_of_another_object(place: str) -> None:
 
 
 def assigned(module: ast.Module) -> Iterator[ast.expr]:
-    """What a module assigns to or deletes; of `a.b[c]` that is `a.b`."""
+    """Yield what a module assigns to or deletes; for `a.b[c]` that is `a.b`."""
     for node in ast.walk(module):
         if isinstance(node, ast.Assign | ast.Delete):
             targets = list(node.targets)
@@ -169,8 +169,8 @@ def assigned(module: ast.Module) -> Iterator[ast.expr]:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_small_and_says_what_it_owns(name: str) -> None:
-    """A module has at most LINES_MAX lines, and a docstring at the top."""
+def test_a_module_is_small_and_has_a_docstring(name: str) -> None:
+    """A module has at most LINES_MAX lines, and a docstring."""
     lines = MODULES[name].read_text().count("\n")
     assert lines <= LINES_MAX
     assert ast.get_docstring(tree(name))

@@ -1,4 +1,4 @@
-"""Minutes of real processes under faults, signals and kills: nothing is lost or made twice."""
+"""Minutes of processes under random faults, signals and kills: no job is lost or created twice."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-GOES_ON = {3, 5, 7, 8, 129, 130, 143, -signal.SIGKILL}
-"""After these the same command may run again; single refusals may come twice in a row."""
+CONTINUES = {3, 5, 7, 8, 129, 130, 143, -signal.SIGKILL}
+"""Exit codes after which the same command is run again; a fault may occur twice in a row."""
 ENDS = {"completed": 0, **dict.fromkeys(("failed", "incomplete", "cancelled", "expired"), 4)}
 
 
 @dataclass
 class Soak:
-    """What the workers share."""
+    """The state that the workers share."""
 
     command: Command
     sandbox: Sandbox
     folder: Path
     until: float
     delivered: dict[str, str] = field(default_factory=dict)
-    """From a key to the id that its `final` was told of."""
+    """From a job key to the response ID in its `final`."""
     unknown: set[str] = field(default_factory=set)
 
     def work(self, number: int) -> None:
-        """Submit one job after the other, each until its end was told."""
+        """Submit one job after the other, and follow each until its end is reported."""
         rng = random.Random()
         while time.monotonic() < self.until:
             key = f"{number}-{rng.getrandbits(40)}"
@@ -51,7 +51,7 @@ class Soak:
                 pass
 
     def attempt(self, key: str, rng: random.Random, *, calm: bool = False) -> Result:
-        """Run the key's submit, or its monitor, and mostly break it off somewhere."""
+        """Run a job key's submit or monitor, and usually end it early with a signal."""
         job = random.Random(key)
         wait = ["--poll-seconds", "0.2", "--output-text-file", str(self.folder / f"{key}.md")]
         if rng.random() < 0.3 and not calm:
@@ -67,12 +67,12 @@ class Soak:
         if rng.random() < 0.6 and time.monotonic() < self.until and not calm:
             time.sleep(rng.uniform(0, 8))
             process.send_signal(rng.choice(SIGNALS))
-        # After a dozen failed polls in a row there is more than a minute between two of them.
+        # After a dozen failed polls in a row, more than a minute passes before the next.
         result = self.command.end(process, 900)
         return Result(result.code, first + result.out, result.err)
 
     def is_over(self, key: str, result: Result) -> bool:
-        """Check a run, and whether it is the key's last."""
+        """Check a run; return whether it is the job key's last."""
         killed = result.code == -signal.SIGKILL
         count("kills", killed)
         lines = list(map(json.loads, result.out.split(b"\n")[:-1])) if killed else result.lines
@@ -82,11 +82,11 @@ class Soak:
             assert self.attempt(key, random.Random(), calm=True).code == 6
             self.unknown.add(key)
         else:
-            assert result.code in GOES_ON, result
+            assert result.code in CONTINUES, result
         return ended or result.code == 6
 
     def deliver(self, key: str, final: dict[str, Any]) -> None:
-        """A job's end is as its submit asked for, and so is its file."""
+        """Check that a job's end and its output file match its request."""
         job = self.sandbox.jobs[final["response_id"]]
         assert (job.request["metadata"]["key"], job.outcome) == (key, final["status"])
         assert final["exit_code"] == ENDS[job.outcome]
@@ -95,19 +95,19 @@ class Soak:
         self.delivered[key] = job.id
 
     def disturb(self) -> None:
-        """Let polls fail in every way, all the time."""
+        """Make polls fail in every way, all the time."""
         rng, scripted = random.Random(), 0
         while time.monotonic() < self.until:
             polls = [one for one in list(self.sandbox.requests) if one.method == "GET"]
-            struck = sum(one.fault is not None for one in polls)
-            if scripted - struck < 5:  # more that wait for a poll would be one long outage
+            used = sum(one.fault is not None for one in polls)
+            if scripted - used < 5:  # more pending faults would be one long outage
                 self.sandbox.script(poll_fault(rng))
                 scripted += 1
             time.sleep(rng.uniform(0, 0.4))
 
 
 def poll_fault(rng: random.Random) -> Fault:
-    """A fault of any kind that a poll can meet."""
+    """Return a random fault that can affect a poll."""
     kind = rng.choice([kind for kind in KINDS if kind not in STREAM_KINDS])
     wait = {"retry-after": rng.choice(["0", "1", "2", "soon", "Tue, 14 Nov 2000 22:30:50 GMT"])}
     hang = {"seconds": rng.choice([0.1, 1, 3, None])}
@@ -123,7 +123,7 @@ def poll_fault(rng: random.Random) -> Fault:
 
 
 def create_fault(rng: random.Random) -> Fault:
-    """A fault that creates nothing or only delays; now and then one that leaves it open."""
+    """Return a random fault of a create: mostly a refusal or a delay, sometimes a lost reply."""
     if rng.random() < 0.2:
         kind = rng.choice(["reset_before", "reset_after", "html", "status"])
         return Fault(on="create", kind=kind)
@@ -134,9 +134,8 @@ def create_fault(rng: random.Random) -> Fault:
 
 
 @pytest.mark.soak
-@pytest.mark.process
 def test_soak(command: Command, sandbox: Sandbox, state: Path, tmp_path: Path) -> None:
-    """Every job that was created is known, told to its end, and the only one of its key."""
+    """Every created job is known, is followed to its end, and is the only one of its job key."""
     soak = Soak(command, sandbox, tmp_path, time.monotonic() + SECONDS)
     with ThreadPoolExecutor(7) as pool:
         working = [pool.submit(soak.work, number) for number in range(6)]

@@ -1,9 +1,9 @@
-"""A server that forks the command with everything imported: a process in 20 ms instead of a second.
+"""A server that forks the command with everything imported: a process takes 20 ms, not a second.
 
-The processes are real: signals, kill -9, pipes and exit codes are the kernel's. What they skip is
-Python's start and the imports. `python tests/support/forkserver.py SOCKET` is the server;
-`ForkServer` starts it and is its client. If there is a C compiler, `iofault.c` is preloaded into
-it, with which a process can be killed, or failed, at the Nth step that leaves a trace.
+The processes are real: signals, kill -9, pipes and exit codes are the kernel's. They only skip
+Python's start and the imports. `python tests/support/forkserver.py SOCKET` runs the server;
+`ForkServer` starts it and is its client. With a C compiler, `iofault.c` is preloaded into the
+server. It can kill a process, or make a call fail, at the Nth step that has an effect outside.
 """
 
 from __future__ import annotations
@@ -30,59 +30,62 @@ from typing import IO, Any, NoReturn
 _HERE = Path(__file__).parent
 _APP = _HERE.parents[1] / "app"
 
+FORK = "tests.fork"
+"""The audit event of a start: the fork itself happens in the server's process."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IoFault:
-    """What `iofault.c` does to one process; its modes are described there."""
+    """A fault that `iofault.c` injects into one process; that file describes the modes."""
 
     mode: str
     below: str
-    """The folder whose files count."""
+    """The directory whose files are affected."""
     at: int = 0
     count: int = 1
     error: int = 0
-    """The `errno` of the steps that fail."""
+    """The `errno` of the failing steps."""
     log: str | None = None
-    """A file for a line a step."""
+    """A file that gets one line per step."""
 
 
 class Forked:
-    """A forked process: what `subprocess.Popen` offers, as far as the tests use it."""
+    """A forked process, with the part of `subprocess.Popen` that the tests use."""
 
     def __init__(self, link: socket.socket, out: IO[bytes] | None, err: IO[bytes] | None) -> None:
         self.stdout, self.stderr = out, err
         self.returncode: int | None = None
         self._link = link
-        self.pid = self._number(30)
+        self.pid = self._number(120)
 
     def poll(self) -> int | None:
-        """The return code, or None while it runs."""
+        """Return the return code, or None while the process runs."""
         if self.returncode is None and select.select([self._link], [], [], 0)[0]:
-            self.wait(5)
+            self.wait(60)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; gives the return code, negative for a signal."""
+        """Wait for the end; return the return code, negative for a signal."""
         if self.returncode is None:
             self.returncode = self._number(timeout)
             self._link.close()
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill -9."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, timeout: float = 60) -> tuple[bytes | None, bytes | None]:
-        """Read both pipes to their ends, and wait for the process's."""
+        """Read both pipes to their ends, and wait for the end of the process."""
         read: dict[str, bytes] = {}
 
         def drain(name: str, pipe: IO[bytes]) -> None:
-            with contextlib.suppress(ValueError):  # a test has closed it
+            with contextlib.suppress(ValueError):  # the test closed it
                 read[name] = pipe.read()
                 pipe.close()
 
@@ -109,7 +112,7 @@ class Forked:
             while not line.endswith(b"\n"):
                 piece = self._link.recv(1)
                 if not piece:
-                    raise RuntimeError("the fork server is gone")
+                    raise RuntimeError("the fork server has ended")
                 line += piece
         except TimeoutError as error:
             raise subprocess.TimeoutExpired("oaibg", timeout or 0) from error
@@ -117,12 +120,12 @@ class Forked:
 
 
 class ForkServer:
-    """The client; one server for each process that runs tests."""
+    """The client of a fork server; each process that runs tests has one server."""
 
     def __init__(self, folder: Path) -> None:
         self._path = str(folder / "s")
         self.injects = _compile(folder / "iofault.so")
-        """Whether processes can be given an `IoFault`."""
+        """Whether an `IoFault` can be injected into processes."""
         environment = {**os.environ, "PYTHONPATH": str(_APP)}
         environment.pop("OPENAI_LOG", None)
         if self.injects:
@@ -147,6 +150,7 @@ class ForkServer:
     ) -> Forked:
         """Fork `oaibg ARGV`; stdin is the null device."""
         assert fault is None or self.injects
+        sys.audit(FORK)
         ours: list[IO[bytes] | None] = []
         theirs: list[int] = [os.open(os.devnull, os.O_RDWR)]
         for stream in (stdout, stderr):
@@ -159,8 +163,8 @@ class ForkServer:
                 theirs.append(os.dup(stream if isinstance(stream, int) else stream.fileno()))
         link = socket.socket(socket.AF_UNIX)
         link.connect(self._path)
-        asked = {"argv": argv, "environment": environment, "fault": fault and vars(fault)}
-        data = json.dumps(asked).encode()
+        order = {"argv": argv, "environment": environment, "fault": fault and vars(fault)}
+        data = json.dumps(order).encode()
         link.sendall(b"%10d" % len(data) + data)
         socket.send_fds(link, [b"."], theirs)
         for descriptor in theirs:
@@ -168,19 +172,21 @@ class ForkServer:
         return Forked(link, *ours)
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
-        self._server.wait(10)
+        self._server.wait(60)
         self._server.stdout.close()
 
 
 def _compile(library: Path) -> bool:
-    """Compile the I/O layer; False where that is impossible (no C compiler, or no Linux)."""
+    """Compile `iofault.c`; return False without Linux or a C compiler."""
     compiler = which("cc")
     if compiler is None or not sys.platform.startswith("linux"):
-        assert not os.environ.get("CI"), "CI needs Linux and a C compiler: the proofs run there"
+        assert not os.environ.get("CI"), (
+            "CI needs Linux and a C compiler, or tests would be skipped"
+        )
         return False
     source = str(_HERE / "iofault.c")
     subprocess.run(
@@ -238,13 +244,13 @@ def _serve(path: str) -> NoReturn:
         if listener in ready:
             link, _ = listener.accept()
             length = int(link.recv(10, socket.MSG_WAITALL))
-            asked = json.loads(link.recv(length, socket.MSG_WAITALL))
+            order = json.loads(link.recv(length, socket.MSG_WAITALL))
             _, descriptors, _, _ = socket.recv_fds(link, 1, 3)
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 others = [listener, woken, waker, link, *links.values()]
-                _become(asked, descriptors, others)
+                _become(order, descriptors, others)
             for descriptor in descriptors:
                 os.close(descriptor)
             link.sendall(b"%d\n" % pid)
@@ -260,8 +266,8 @@ def _reap(links: dict[int, socket.socket]) -> None:
             link.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
-def _become(asked: dict[str, Any], descriptors: list[int], others: list[socket.socket]) -> NoReturn:
-    """Be the process that was asked for."""
+def _become(order: dict[str, Any], descriptors: list[int], others: list[socket.socket]) -> NoReturn:
+    """Run the command in this forked process."""
     try:
         for other in others:
             other.close()
@@ -272,14 +278,14 @@ def _become(asked: dict[str, Any], descriptors: list[int], others: list[socket.s
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.clear()
-        os.environ.update(asked["environment"])
+        os.environ.update(order["environment"])
         time.tzset()
         random.seed()
         from oaibg.entry import entry
 
-        sys.argv = [str(_APP / "oaibg" / "__main__.py"), *asked["argv"]]
-        if asked["fault"]:
-            _arm(**asked["fault"])
+        sys.argv = [str(_APP / "oaibg" / "__main__.py"), *order["argv"]]
+        if order["fault"]:
+            _arm(**order["fault"])
         entry()
     finally:
         os._exit(70)

@@ -1,4 +1,4 @@
-"""How the tests run the tool: in this process, as a process, or on a clock of their own."""
+"""Ways to run the command: in this process, as a process, or on a fake clock."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 BASE_URL = "http://api.test/v1"
 
 Running = subprocess.Popen[bytes] | Forked
-"""A process that was started."""
+"""A process that a test started."""
 
 OPENED: list[Store] = []
-"""Stores that were opened for a test, and are closed after it."""
+"""Stores that a test opened; a fixture closes them after the test."""
 
 
 @dataclass
 class Result:
-    """What a run of the command left behind."""
+    """The exit code and the output of one run of the command."""
 
     code: int
     out: bytes
@@ -62,7 +62,7 @@ class Result:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Every stdout line, parsed; the stream rules of the contract are checked on the way."""
+        """The parsed lines of stdout. Checks that only the last has an exit code: the process's."""
         lines = parsed(self.out)
         ends = [line for line in lines if line.get("exit_code") is not None]
         assert ends == lines[-1:], "exactly one line has an exit code, and it is the last"
@@ -71,27 +71,27 @@ class Result:
 
     @property
     def events(self) -> list[str]:
-        """The lines' event names, in order."""
+        """The event names of the lines, in order."""
         return [line["event"] for line in self.lines]
 
     @property
     def last(self) -> dict[str, Any]:
-        """The line that ended the run."""
+        """The last line, which has the exit code."""
         return self.lines[-1]
 
     @property
     def id(self) -> str:
-        """The response's id."""
+        """The response ID of the last line."""
         return str(self.last["response_id"])
 
     @property
     def story(self) -> list[dict[str, Any]]:
-        """The lines without what differs from run to run."""
+        """The lines without the values that differ from run to run."""
         return [stable(line) for line in self.lines]
 
 
 def parsed(out: bytes) -> list[dict[str, Any]]:
-    """Stdout as its JSON lines: ASCII, compact, and each with the common keys."""
+    """Parse stdout. Checks that each line is compact ASCII JSON with the common keys."""
     assert out.endswith(b"\n")
     assert out.isascii()
     lines = [json.loads(line) for line in out.splitlines()]
@@ -104,7 +104,7 @@ def parsed(out: bytes) -> list[dict[str, Any]]:
 
 
 def stable(line: dict[str, Any]) -> dict[str, Any]:
-    """A line with its times, ids and hashes replaced by their kinds."""
+    """Return a line with its times, request IDs and hashes replaced by `…`."""
     kinds: dict[str, object] = {
         "elapsed_seconds": float,
         "request_id": "req_",
@@ -128,7 +128,7 @@ def stable(line: dict[str, Any]) -> dict[str, Any]:
 
 
 class Command:
-    """Runs the command in a process of its own."""
+    """Runs the command in processes of its own."""
 
     def __init__(self, environment: dict[str, str], forks: ForkServer) -> None:
         self.environment = environment
@@ -136,10 +136,9 @@ class Command:
         self._started: list[Running] = []
 
     def start(self, *argv: str, fault: IoFault | None = None, **options: Any) -> Running:
-        """Start `oaibg ARGV`; stdout and stderr are pipes unless `options` say otherwise.
+        """Start `oaibg ARGV`; stdout and stderr are pipes unless `options` change them.
 
-        It is forked where that makes no difference: with `fresh`, or with an option that only a
-        new process can have, Python starts anew.
+        The fork server starts the process, unless `fresh` or an option requires a new Python.
         """
         environment = self.environment | options.pop("env", {})
         process: Running
@@ -160,26 +159,44 @@ class Command:
         return process
 
     def run(self, *argv: str, **options: Any) -> Result:
-        """Run `oaibg ARGV` to its end."""
+        """Run `oaibg ARGV` and wait for its end."""
         return self.end(self.start(*argv, **options))
 
     @staticmethod
     def end(process: Running, seconds: float = 60) -> Result:
-        """Wait for a process's end, and give what it left."""
+        """Wait for the end of a process; return its exit code and output."""
         out, err = process.communicate(timeout=seconds)
         assert process.returncode is not None
         return Result(process.returncode, out or b"", (err or b"").decode())
 
+    def slack(self) -> float:
+        """Return seconds to add to a time limit: 20 times the shortest run, so load counts."""
+        began = time.monotonic()
+        self.run("--version")
+        return 20 * (time.monotonic() - began)
+
     def stop(self) -> None:
-        """Kill what still runs."""
+        """Kill the processes that still run."""
         for process in self._started:
             if process.poll() is None:
                 process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
+
+
+def some_of_each_kind(steps: list[str], nth: int) -> list[int]:
+    """Return the numbers, from 1, of every nth step of each kind in a log of `iofault.c`.
+
+    Steps are of one kind if they do the same to a file with the same suffix.
+    """
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for number, step in enumerate(steps, 1):
+        action, name = step.split(" ", 1)
+        kinds.setdefault((action, Path(name).suffix), []).append(number)
+    return sorted(number for numbers in kinds.values() for number in numbers[::nth])
 
 
 def full_pipe() -> tuple[int, int]:
-    """A pipe that nobody reads, and that takes nothing more."""
+    """Return the ends of a pipe that is full and that nobody reads."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
@@ -190,13 +207,13 @@ def full_pipe() -> tuple[int, int]:
 
 
 def default_signals() -> None:
-    """Undo what the tests were started with: under nohup or in the background some are ignored."""
+    """Reset the signals: under nohup or in the background, the tests start with some ignored."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
 def await_line(process: Running, event: str) -> tuple[dict[str, Any], bytes]:
-    """Read stdout up to the first line of an event; gives the line, and all that was read."""
+    """Read stdout up to the first line of an event; return the line, and all bytes read."""
     assert process.stdout is not None
     read = b""
     for line in process.stdout:
@@ -208,50 +225,50 @@ def await_line(process: Running, event: str) -> tuple[dict[str, Any], bytes]:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait for something that another thread or process brings about."""
+    """Wait until a condition holds that another thread or process brings about."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came about"
+        assert time.monotonic() < end, f"still not true after {seconds} s"
         time.sleep(0.005)
 
 
 class FakeClock:
-    """Time that passes only when someone sleeps; `pace` times as fast as it is slept."""
+    """A clock whose time passes only in its `sleep`, and `pace` times as fast."""
 
     def __init__(self, pace: float = 1) -> None:
         self.time = 1000.0
         self.pace = pace
 
     def now(self) -> float:
-        """Unix time: as the monotonic one, from some day on."""
+        """Return the Unix time."""
         return 1_700_000_000 + self.time
 
     def monotonic(self) -> float:
-        """Seconds slept so far, and some."""
+        """Return 1000, plus the seconds slept so far."""
         return self.time
 
     def random(self) -> float:
-        """The middle: no jitter."""
+        """Return the middle, which means no jitter."""
         return 0.5
 
     async def sleep(self, seconds: float) -> None:
-        """Pass time at once."""
+        """Advance the time without waiting."""
         self.block(seconds)
         await asyncio.sleep(0)
 
     def block(self, seconds: float) -> None:
-        """Pass time at once, on no event loop."""
+        """Advance the time without waiting and without an event loop."""
         assert seconds >= 0
         self.time += seconds * self.pace
 
 
 Step = dict[str, Any] | CallFailed | float
-"""What a call brings: a payload, a failure, or seconds that it hangs (until its timeout)."""
+"""The result of a call: a payload, a failure, or seconds that it hangs (until its timeout)."""
 
 
 @dataclass
 class FakeClient(Calls):
-    """Answers from a script on a fake clock; the last step of a call is repeated."""
+    """Calls that follow a script on a fake clock; the last step of each list is repeated."""
 
     clock: FakeClock
     creates: list[Step] = field(default_factory=list)
@@ -273,14 +290,14 @@ class FakeClient(Calls):
     async def create_stream(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
     ) -> tuple[Payload, Stream | None]:
-        """POST, answered without a stream."""
+        """POST; the reply is not a stream."""
         assert body["stream"] is True
         return await self.create(body, on_sending, timeout=timeout), None
 
     async def stream(
         self, response_id: str, starting_after: int | None, timeout: float
     ) -> Stream | Payload:
-        """GET, answered without a stream."""
+        """GET; the reply is not a stream."""
         assert starting_after is None or starting_after >= 0
         return await self.retrieve(response_id, timeout)
 
@@ -318,7 +335,7 @@ class FakeClient(Calls):
         raise NotImplementedError
 
     def times(self, name: str) -> list[float]:
-        """When the calls of a name were made, in seconds from the start."""
+        """Return when the calls of a name began, in seconds from the start."""
         return [round(at, 3) for call, at in self.calls if call == name]
 
     def _next(self, name: str, steps: list[Step]) -> Step:
@@ -343,7 +360,7 @@ def fake_context(
     wait: Wait | None = None,
     output: Output | None = None,
 ) -> Context:
-    """A context on the client's clock, with a store of this process alone by default."""
+    """Return a context on the client's clock; by default its store is in memory."""
 
     async def connect() -> FakeClient:
         return client
@@ -369,13 +386,13 @@ def fake_context(
 
 
 def keep(store: Store, base_url: str, response_id: str, raw: bytes) -> None:
-    """Keep a result: its row, then its file."""
+    """Store a local copy: its row, then its file."""
     store.note_result(base_url, response_id)
     store.save_result(base_url, response_id, raw)
 
 
 async def _nowhere(event: Event) -> None:
-    raise AssertionError(f"nobody takes {event}")
+    raise AssertionError(f"not expected: {event}")
 
 
 Steps = Callable[[Context], Coroutine[Any, Any, Event]]
@@ -383,7 +400,7 @@ Steps = Callable[[Context], Coroutine[Any, Any, Event]]
 
 
 def collect(steps: Steps, context: Context) -> list[Event]:
-    """All events of a command, the last one included."""
+    """Return all events of a command, including the last."""
 
     async def drain() -> list[Event]:
         events: list[Event] = []
@@ -398,7 +415,7 @@ def collect(steps: Steps, context: Context) -> list[Event]:
 
 
 def job_of(context: Context, response_id: str | None = None, *, submitting: bool = False) -> Job:
-    """A job as the command line makes it."""
+    """Return a job as the command line creates it."""
     wait = context.wait
     return Job(
         response_id,
@@ -409,29 +426,29 @@ def job_of(context: Context, response_id: str | None = None, *, submitting: bool
 
 
 def submit(submission: Submission, context: Context, job: Job | None = None) -> list[Event]:
-    """The events of a submit."""
+    """Return the events of a submit."""
     own = job or job_of(context, submitting=True)
     return collect(lambda context: commands.submit(submission, own, context), context)
 
 
 def monitor(context: Context, response_id: str = "resp_1") -> list[Event]:
-    """The events of a monitor."""
+    """Return the events of a monitor."""
     target = Target(response_id=response_id)
     return collect(lambda context: follow_steps(target, context), context)
 
 
 async def follow_steps(target: Target, context: Context) -> Event:
-    """A monitor as a command of the engine."""
+    """Run the engine's monitor."""
     return await commands.monitor(target, job_of(context, target.response_id), context)
 
 
 async def cancel_steps(target: Target, context: Context) -> Event:
-    """A cancel as a command of the engine."""
+    """Run the engine's cancel."""
     return await commands.cancel(target, job_of(context, target.response_id), context)
 
 
 async def show_steps(target: Target, context: Context) -> Event:
-    """A show as the command line does it: from the state if that answers, else from the API."""
+    """Run a show like the command line does: from the local state if it can, else from the API."""
     job = job_of(context, target.response_id)
     try:
         events, is_whole = show_local(target, job, context)
@@ -445,30 +462,30 @@ async def show_steps(target: Target, context: Context) -> Event:
 
 
 def names(events: Iterable[Event]) -> list[str]:
-    """The events' names."""
+    """Return the names of the events."""
     return [event.event for event in events]
 
 
 def response(status: str, **more: Any) -> dict[str, Any]:
-    """A response object as a server might send it."""
+    """Return a response object as a server might send it."""
     return {"id": "resp_1", "status": status, "model": "gpt-5.2", "usage": None, **more}
 
 
 def with_text(text: str, status: str = "completed", **more: Any) -> dict[str, Any]:
-    """A response object with one output text."""
+    """Return a response object with one output text."""
     part = {"type": "output_text", "text": text, "annotations": []}
     message = {"type": "message", "role": "assistant", "content": [part]}
     return response(status, output=[message], **more)
 
 
 def failed(status: int, code: str | None = None, **more: Any) -> CallFailed:
-    """A call that the API answered with an error in its envelope."""
+    """Return a failed call: the API replied with an error in its envelope."""
     more = {"envelope": True, "request_id": "req_e", **more}
     return CallFailed(code or f"http_{status}", f"HTTP {status}", http_status=status, **more)
 
 
 def environment(base_url: str, state: Path) -> dict[str, str]:
-    """The environment of a run against a server on loopback, and nothing of ours beside it."""
+    """Return the environment of a run against a local server, without this user's settings."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -485,7 +502,7 @@ def environment(base_url: str, state: Path) -> dict[str, str]:
 
 @cache
 def _few_certificates() -> dict[str, str]:
-    """A file with one certificate: to read a system's hundreds takes longer than a whole run."""
+    """Point to a file with one certificate: reading all of the system's is slower than a run."""
     system = ssl.get_default_verify_paths().cafile
     if system is None:
         return {}
@@ -493,5 +510,5 @@ def _few_certificates() -> dict[str, str]:
     with tempfile.NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
         file.write(first + end)
     atexit.register(os.unlink, file.name)
-    Path(file.name).chmod(0o644)  # also for the runs of an unprivileged user
+    Path(file.name).chmod(0o644)  # an unprivileged user reads it, too
     return {"SSL_CERT_FILE": file.name} if end else {}

@@ -1,16 +1,16 @@
-/* A layer between a process and libc that kills or fails it at the Nth step that leaves a trace.
+/* A layer between a process and libc: it kills the process, or makes a call fail, at the Nth step.
 
-Preloaded into the fork server of the tests; it does nothing until `iofault_arm` is called.
+It is preloaded into the fork server of the tests, and does nothing until `iofault_arm` is called.
 
-A step is a call that changes a file below one folder (open with O_CREAT, write, fsync, truncate,
-rename, unlink, mkdir, chmod), and for `count` and `kill` also a write to stdout and a send or
-receive on an Internet socket; where the folder is `-`, it is a write to stdout alone. Steps are
-counted from 1, and numbered before they are made:
+A step is a call that changes a file below one directory (open with O_CREAT, write, fsync,
+truncate, rename, unlink, mkdir, chmod). For `count` and `kill`, a write to stdout and a send or
+receive on an Internet socket are steps, too. If the directory is `-`, only writes to stdout are
+steps. Steps are counted from 1, before they happen:
 
-  count  nothing happens; with a log, it has a line a step
-  kill   at step N the process gets SIGKILL instead
-  fail   from step N on, for `count` steps, the call fails with `error`
-  short  as fail, but a write at step N writes half of what it should first
+  count  nothing is changed; the log gets one line per step
+  kill   the process gets SIGKILL before step N
+  fail   from step N on, `count` steps fail with `error`
+  short  like fail, but a write at step N first writes half of its bytes
 */
 
 #define _GNU_SOURCE
@@ -53,7 +53,7 @@ static void note(const char *name, const char *what) {
     syscall(SYS_write, log_descriptor, line, (size_t)length);
 }
 
-/* Take a step: 0 to go on, 1 to fail, 2 to write half. */
+/* Count a step. Returns 0 if the call goes through, 1 if it fails, 2 if it writes half. */
 static int taken(const char *name, const char *what) {
     long number = atomic_fetch_add(&step, 1) + 1;
     note(name, what);

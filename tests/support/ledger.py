@@ -1,4 +1,4 @@
-"""What a run of the tests has proved, by the servers' own logs; printed at its end."""
+"""What a run of the tests proved, counted from the sandbox's log; printed at the run's end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fault_table import ROWS
 from oaibg.request.body import canonical_json
 from oaibg.state.database import FILE
 
@@ -19,21 +20,21 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 PASSED = pytest.StashKey[bool]()
-"""Whether a test's own part has passed."""
+"""Whether a test's call passed; its fixtures are torn down later."""
 
 COUNTS: Counter[str] = Counter()
-"""What was counted so far in this process."""
+"""The counts of this process. A key is a title, or `row` and a row of the fault table."""
 
 TITLES = {
-    "faults": "faults that struck requests, scripted in the servers",
+    "faults": "scripted faults applied to requests",
     "io_faults": "writes and syncs that failed",
-    "kills": "kill -9 survived",
-    "fuzzed": "inputs and scripts fuzzed",
-    "requests": "requests that the servers logged",
+    "kills": "processes killed with kill -9",
+    "fuzzed": "generated inputs and fault scripts",
+    "requests": "requests logged by the sandbox",
     "creates": "jobs created",
-    "unknown": "of them told as of unknown outcome",
-    "lost": "ids lost",
-    "duplicates": "duplicates",
+    "unknown": "jobs reported with an unknown outcome",
+    "lost": "response IDs lost",
+    "duplicates": "jobs created twice",
 }
 
 
@@ -44,20 +45,24 @@ def count(title: str, number: int = 1) -> None:
 
 
 def report() -> list[str]:
-    """The counts, a line each."""
-    rows = sum(name.startswith("row ") for name in COUNTS)
-    lines = [(rows, "rows of the fault table proved")]
+    """Return the counts, one per line."""
+    lines = [(len(ROWS) - len(unproved()), f"of {len(ROWS)} rows of the fault table proved")]
     lines += [(COUNTS[name], title) for name, title in TITLES.items()]
     return [f"{number:>7,}  {title}" for number, title in lines]
 
 
+def unproved() -> list[str]:
+    """Return the rows of the fault table for which no test passed."""
+    return [fault for fault in ROWS if not COUNTS[f"row {fault}"]]
+
+
 def audit(sandbox: Sandbox, *states: Path, decided: int = 0) -> None:
-    """Compare what a server created with what the states know of it.
+    """Check that no job was created twice, and that the local states know every job.
 
     Args:
-        sandbox: its log is the truth about requests.
-        states: the folders of all states that its jobs were submitted from.
-        decided: how many jobs were submitted again by decision (`--resubmit-unknown`).
+        sandbox: the server of all jobs; its log shows what was created.
+        states: the directories of all local states that jobs were submitted from.
+        decided: the number of jobs that were submitted again with `--resubmit-unknown`.
     """
     created = [post for post in sandbox.posts if post.response_id is not None]
     duplicates = len(created) - len({post.raw_body for post in created}) - decided
@@ -77,24 +82,24 @@ def audit(sandbox: Sandbox, *states: Path, decided: int = 0) -> None:
     count("unknown", len(missing) - len(lost))
     count("lost", len(lost))
     count("duplicates", duplicates)
-    assert not duplicates, f"{len(created)} jobs, {duplicates} of them twice"
-    assert not lost, f"nothing is known of {lost}"
+    assert not duplicates, f"{len(created)} jobs, {duplicates} of them created twice"
+    assert not lost, f"no local state knows {lost}"
 
 
 def tally(sandbox: Sandbox) -> None:
-    """Count a server's requests, once before it forgets them."""
+    """Count the sandbox's requests and faults. Call it once before the sandbox is cleared."""
     requests = list(sandbox.requests)
     count("requests", len(requests))
     count("faults", sum(request.fault is not None for request in requests))
 
 
 def rows_of(state: Path) -> list[tuple[str, str | None]]:
-    """The step and id of each job in a state."""
+    """Return the step and the response ID of each job in a local state."""
     return [(step, identifier) for step, identifier, _ in _rows(state)]
 
 
 def _rows(state: Path) -> list[tuple[str, str | None, str | None]]:
-    """With the request's hash; read from a copy, as recovery stays the tool's to do."""
+    # A copy is read: opening the file itself would roll back what a killed process left.
     if not (state / FILE).exists():
         return []
     with tempfile.TemporaryDirectory() as folder:

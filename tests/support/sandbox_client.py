@@ -1,4 +1,4 @@
-"""Requests to the sandbox as a bare HTTP client makes them, and what it answers."""
+"""Requests to the sandbox from a plain HTTP client, and its replies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if typing.TYPE_CHECKING:
     import httpx2
 
 LONG = 60.0
-"""Seconds of a job that is not meant to end within a test."""
+"""Seconds of a job that must not end within a test."""
 
 
 def request(**changes: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def request(**changes: Any) -> dict[str, Any]:
 
 
 def create(http: httpx2.Client, **changes: Any) -> dict[str, Any]:
-    """Create a job and return the API's answer."""
+    """Create a job and return the response."""
     answer = http.post("/responses", json=request(**changes))
     assert answer.status_code == 200, answer.text
     return typing.cast("dict[str, Any]", answer.json())
@@ -41,7 +41,7 @@ def end(http: httpx2.Client, response_id: str) -> dict[str, Any]:
 
 
 def events(text: str) -> list[dict[str, Any]]:
-    """Parse a whole event stream, and check its framing."""
+    """Parse a complete event stream, and check its framing."""
     parsed = []
     for block in text.split("\n\n")[:-1]:
         name, data = block.split("\n")
@@ -52,7 +52,7 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 def refused(answer: httpx2.Response) -> dict[str, Any]:
-    """Return the error of an answer, whose envelope must be complete."""
+    """Return the error of a reply; its envelope must be complete."""
     body = answer.json()
     assert set(body) == {"error"}
     assert set(body["error"]) == {"message", "type", "param", "code"}

@@ -1,4 +1,4 @@
-"""The JSON Schema of the lines, by event, and a check of a run's lines against it."""
+"""The JSON Schema of each event, and a check of a run's lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMAS = {
 
 
 def checked(result: Result) -> Result:
-    """The result, where each line is as the contract says of a run over several jobs."""
+    """Return the result of a run over several jobs, after checking each line against the schema."""
     lines = result.lines
     assert lines[-1]["event"] == "summary"
     for line in lines:

@@ -1,4 +1,4 @@
-"""A terminal of a given size, in which a test runs the command and reads the screen."""
+"""A terminal of a given size: a test runs the command in it and reads the screen."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class Terminal:
     """Runs `oaibg ARGV` in a terminal of its own.
 
     Args:
-        argv: what follows the program's name.
-        environment: the process's; `TERM` is added where it is not there.
-        columns: of the terminal.
-        rows: likewise.
-        stdout: where stdout goes instead.
-        folder: where the command runs.
-        exported: more of the environment; the size that the tests were started with is left out.
+        argv: the arguments after the program's name.
+        environment: the process's environment; `TERM` is added if it is missing, and the size of
+            the tests' own terminal is removed.
+        columns: the terminal's width.
+        rows: the terminal's height.
+        stdout: a descriptor to use as stdout instead of the terminal.
+        folder: the working directory.
+        exported: more of the environment, which may set a size.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Terminal:
     ) -> None:
         self.columns = columns
         self.written = b""
-        """All that the terminal got."""
+        """All bytes that the terminal received."""
         self._screen = _Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -62,7 +63,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,
-            preexec_fn=default_signals,  # noqa: PLW1509 - as for all processes of the tests
+            preexec_fn=default_signals,  # noqa: PLW1509 - the child only resets signals
             start_new_session=True,
         )
         os.close(theirs)
@@ -70,7 +71,7 @@ class Terminal:
         self._reader.start()
 
     def __enter__(self) -> Self:
-        """Use it in a `with` block, after which nothing runs."""
+        """Return the terminal; the process ends with the `with` block."""
         return self
 
     def __exit__(
@@ -79,16 +80,16 @@ class Terminal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Kill what still runs."""
+        """Kill the process if it still runs."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
-        self._reader.join(10)
+        self.process.wait(60)
+        self._reader.join(60)
         os.close(self._ours)
 
     @property
     def lines(self) -> list[str]:
-        """The screen's rows, without what is empty at their ends."""
+        """The screen's rows, without trailing spaces and empty rows."""
         with self._lock:
             rows = [row.rstrip() for row in self._screen.display]
         while rows and not rows[-1]:
@@ -97,13 +98,13 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """The screen as one text, in which what the edge had broken is whole again."""
+        """The screen as one text; lines that were wrapped at the edge are joined."""
         rows = self.lines
         return "".join(row if len(row) == self.columns else f"{row}\n" for row in rows)
 
     @property
     def cells(self) -> list[list[pyte.screens.Char]]:
-        """The screen's characters with their colours, for as many rows as are used."""
+        """The characters of the used rows, with their colours."""
         rows = len(self.lines)
         with self._lock:
             return [
@@ -112,14 +113,14 @@ class Terminal:
             ]
 
     def wait_for(self, condition: Callable[[str], object], seconds: float = 120) -> str:
-        """Wait until the screen's text is as it is asked for; gives it."""
+        """Wait until a condition holds for the screen's text; return the text."""
         wait_until(lambda: condition(self.text), seconds)
         return self.text
 
     def end(self, seconds: float = 120) -> int:
-        """Wait for the command's end, and for all that it wrote; gives its exit code."""
+        """Wait for the command's end and the rest of its output; return the exit code."""
         code = self.process.wait(seconds)
-        self._reader.join(10)
+        self._reader.join(60)
         return code
 
     def _read(self) -> None:
@@ -127,7 +128,7 @@ class Terminal:
             try:
                 data = os.read(self._ours, 65536)
             except OSError:
-                return  # nobody has the other side any more
+                return  # no process has the other end open
             if not data:
                 return
             with self._lock:
@@ -136,10 +137,10 @@ class Terminal:
 
 
 class _Screen(pyte.Screen):
-    """One that keeps faint text apart: as blinking, which nothing here does."""
+    """A screen that shows faint text as blinking, which the command never uses."""
 
     def select_graphic_rendition(self, *attrs: int) -> None:
-        """Set colours and type; 38 and 48 take numbers of their own after them."""
+        """Set colours and styles; the numbers after 38 and 48 are colours."""
         if not {38, 48} & set(attrs):
             attrs = tuple(5 if attr == 2 else attr for attr in attrs)
         super().select_graphic_rendition(*attrs)
