@@ -6,6 +6,7 @@ marked, so an unmarked test that starts a process fails.
 
 from __future__ import annotations
 
+import platform
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Guard:
     def __init__(self) -> None:
         self._armed = False
         self._attempts: list[str] = []
+        platform.processor()  # Python starts `uname` for this, once; the SDK needs it
         sys.addaudithook(self._hook)
 
     def arm(self) -> None:

@@ -121,6 +121,7 @@ class Terminal:
         """Wait for the command's end and the rest of its output; return the exit code."""
         code = self.process.wait(seconds)
         self._reader.join(60)
+        assert not self._reader.is_alive()
         return code
 
     def _read(self) -> None:
