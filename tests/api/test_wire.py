@@ -363,6 +363,7 @@ ANSWERS = st.builds(
 # --- tests ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @slow(max_examples=80)
 @given(answer=ANSWERS, name=st.sampled_from(["retrieve", "cancel"]))
 @example(answer=ODD_CHARSET, name="retrieve")
@@ -375,6 +376,7 @@ def test_any_answer_to_a_read(wire: Wire, answer: Answer, name: str) -> None:
         assert isinstance(result, CallFailed) or name == "cancel"
 
 
+@pytest.mark.slow
 @slow(max_examples=80)
 @given(answer=ANSWERS)
 @example(answer=ODD_CHARSET)
@@ -495,6 +497,7 @@ PLACES: dict[str, Callable[[str], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @slow(max_examples=80)
 @given(
     place=st.sampled_from(sorted(PLACES)),

@@ -74,6 +74,7 @@ def test_monitor_by_job_key(run: Callable[..., Result], started: Callable[..., s
     assert (unknown.code, unknown.events) == (5, ["error"])
 
 
+@pytest.mark.slow
 def test_interrupted_monitor_is_taken_up_by_next(
     run: Callable[..., Result], started: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -151,6 +151,7 @@ def test_progress_alone(run: Callable[..., Result], sandbox: Sandbox) -> None:
     assert len(sandbox.requests) == 1
 
 
+@pytest.mark.slow
 def test_deltas_are_put_together(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """The first comes at once, then some three lines a second, with the last one's number."""
     result = run(*STREAM_TEXT, "--metadata", "sandbox_seconds=1.8", "--poll-seconds", "1.2")
@@ -346,6 +347,7 @@ def test_what_an_end_tells(sandbox: Sandbox, kind: str) -> None:
     assert (failure and failure.code) == ("connection_error" if kind == "truncate" else None)
 
 
+@pytest.mark.slow
 def test_connections_that_bring_nothing(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
 ) -> None:
@@ -805,6 +807,7 @@ def test_interrupted_again_and_again(command: Command, sandbox: Sandbox) -> None
     assert_whole(sandbox, *results)
 
 
+@pytest.mark.slow
 def test_wait_that_ends_in_the_middle(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """Exit 3, exact to a second, and `next` goes on without loss or repeat."""
     setting = ("--metadata", "sandbox_seconds=1.5", "--max-wait-seconds", "0.5")

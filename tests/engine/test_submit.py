@@ -446,6 +446,7 @@ def test_an_option_as_a_value(run: Callable[..., Result]) -> None:
     assert (result.code, result.events) == (2, ["error"])
 
 
+@pytest.mark.slow
 def test_proxy_that_refuses_the_tunnel(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

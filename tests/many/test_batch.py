@@ -333,6 +333,7 @@ def test_people_can_read_it(run: Callable[..., Result], files: Files) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.slow
 def test_it_goes_in_pieces(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """Hundreds of jobs, and results of megabytes, of which a part came before it all did."""
     big = {"metadata": {"sandbox_bytes": "5000000"}}
@@ -366,6 +367,7 @@ def refused(result: Result, sandbox: Sandbox, *words: str) -> None:
         assert word in f"{result.last['message']} {result.last['hint']}"
 
 
+@pytest.mark.slow
 def test_too_many_jobs(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """50,000 and one."""
     body = '"method":"POST","url":"/v1/responses","body":{"input":"x"}}\n'
@@ -374,6 +376,7 @@ def test_too_many_jobs(run: Callable[..., Result], sandbox: Sandbox, files: File
     assert not files.results.exists()
 
 
+@pytest.mark.slow
 def test_too_many_bytes(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """What counts is what would be uploaded: with the settings filled in."""
     files.write(*(line(str(number)) for number in range(1000)))
@@ -498,6 +501,7 @@ def test_detached_and_gone_on_with(
     assert (again.events, again.last["counts"]) == (["summary"], {"completed": 2})
 
 
+@pytest.mark.slow
 def test_the_wait_budget(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """3 with `next`, which has the same budget; the batch goes on."""
     files.write(line("a", **SLOW), line("b"))
@@ -569,6 +573,7 @@ def test_a_signal_before_there_is_a_batch(
     assert len(sandbox.batches) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["file_create", "batch_create", "file_content"])
 def test_the_wait_budget_bounds_all_calls(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, on: str

@@ -411,6 +411,7 @@ def test_max_in_flight(
     assert most_alive(sandbox.posts, 0.15) == bound
 
 
+@pytest.mark.slow
 def test_fifty_in_flight(many: Callable[..., Result], sandbox: Sandbox, work: Work) -> None:
     """Where nothing else is said."""
     work.jobs(60, **LONG)
@@ -421,6 +422,7 @@ def test_fifty_in_flight(many: Callable[..., Result], sandbox: Sandbox, work: Wo
 # The same command again
 
 
+@pytest.mark.slow
 def test_finished_jobs_are_skipped_and_running_ones_followed(
     many: Callable[..., Result], sandbox: Sandbox, work: Work
 ) -> None:
@@ -715,6 +717,7 @@ def test_two_processes_at_once(command: Command, sandbox: Sandbox, work: Work) -
     work.check(sandbox, 10)
 
 
+@pytest.mark.slow
 def test_next_is_the_same_command_anywhere(
     many: Callable[..., Result], sandbox: Sandbox, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -778,6 +781,7 @@ def test_a_folder_above_a_link(
 # The wait, and signals
 
 
+@pytest.mark.slow
 def test_the_deadline(many: Callable[..., Result], sandbox: Sandbox, work: Work) -> None:
     """3, exact to a second; what was not sent is counted, and the next run goes on with all."""
     work.jobs(12, sandbox_seconds="1.8")
@@ -791,6 +795,7 @@ def test_the_deadline(many: Callable[..., Result], sandbox: Sandbox, work: Work)
     work.check(sandbox, 12)
 
 
+@pytest.mark.slow
 def test_the_deadline_of_a_run_that_goes_on(
     many: Callable[..., Result], sandbox: Sandbox, work: Work
 ) -> None:
@@ -894,6 +899,7 @@ def test_no_key(
     assert not sandbox.requests
 
 
+@pytest.mark.slow
 def test_429s_on_creates(many: Callable[..., Result], sandbox: Sandbox, work: Work) -> None:
     """All creates wait, none is sent twice, and each job ends."""
     work.jobs(20, sandbox_seconds="0.05")

@@ -306,6 +306,7 @@ def test_an_id_that_begins_with_a_hyphen(many: Callable[..., Result], sandbox: S
     assert many(*again(result)).last["counts"] == result.last["counts"]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_at_the_deadline(many: Callable[..., Result], sandbox: Sandbox) -> None:
     """The wait for a turn counts: more jobs than connections end in time all the same."""
     ids = jobs_of(sandbox, 30)

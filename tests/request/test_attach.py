@@ -382,6 +382,7 @@ def test_ten_gigabytes_are_not_read(
     assert ("it has 10,737,418,240 bytes" in message) == (magic != b"PK\x03\x04")
 
 
+@pytest.mark.slow
 def test_the_longest_text(attach: Callable[..., Result], folder: Path) -> None:
     """Characters count, not bytes, and the heading counts with them."""
     room = TEXT_CHARACTERS_MAX - len("File: a\n\n")
@@ -455,6 +456,7 @@ FILES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     deadline=None,
@@ -490,6 +492,7 @@ def test_whatever_the_bytes(
 SIGNS = "ab*?[]!-~./\\ é\0\n{}^"
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -111,6 +111,7 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
         sources.read_prompt("-")
 
 
+@pytest.mark.slow
 @given(value=JSON)
 def test_input_items_are_kept(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     """Whatever JSON stands in an input item is in the request's body, and in its hash."""

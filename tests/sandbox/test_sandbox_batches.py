@@ -813,6 +813,7 @@ def test_clear_forgets_files_and_batches(sandbox: Sandbox, sdk: OpenAI) -> None:
     assert sdk.batches.list().data == []
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_planned_once_and_polled_cheaply() -> None:
     """50,000 lines: a thousand looks take less than the one at the input."""
     content = jsonl(lines(50_000))
