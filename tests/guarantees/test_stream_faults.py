@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-TEXT = "ok, as told"
+TEXT = "ok, all of it"
 STREAMED = ("submit", "--prompt", "x", "--stream-text", "--metadata", f"sandbox_text={TEXT}")
 
 
