@@ -180,6 +180,7 @@ ANSWERS = st.builds(
 # --- tests ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @slow(max_examples=80)
 @given(answer=ANSWERS, name=st.sampled_from(["retrieve", "cancel"]))
 @example(answer=ODD_CHARSET, name="retrieve")
@@ -192,6 +193,7 @@ def test_any_answer_to_a_read(wire: RawServer, answer: Answer, name: str) -> Non
         assert isinstance(result, CallFailed) or name == "cancel"
 
 
+@pytest.mark.slow
 @slow(max_examples=80)
 @given(answer=ANSWERS)
 @example(answer=ODD_CHARSET)
@@ -312,6 +314,7 @@ PLACES: dict[str, Callable[[str], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @slow(max_examples=80)
 @given(
     place=st.sampled_from(sorted(PLACES)),

@@ -91,6 +91,7 @@ class Day:
         return self._failed(404)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_day_of_faults(tmp_path: Path, seed: int) -> None:
     """One job is followed for a day; every fault is reported, and none ends the run."""

@@ -168,6 +168,7 @@ def body_or_refusal(read: Callable[[str], Any], path: Path) -> dict[str, Any] | 
         return error
 
 
+@pytest.mark.slow
 @slow(max_examples=100)
 @given(messages=MESSAGES, data=st.data())
 def test_messages_are_sent_unchanged(scratch: Path, messages: Any, data: st.DataObject) -> None:
@@ -182,6 +183,7 @@ def test_messages_are_sent_unchanged(scratch: Path, messages: Any, data: st.Data
         assert holds(body["input"], raw)
 
 
+@pytest.mark.slow
 @slow(max_examples=200)
 @given(raw=ODD_FILES)
 def test_odd_input_files(scratch: Path, raw: bytes) -> None:

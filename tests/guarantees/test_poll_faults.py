@@ -191,6 +191,7 @@ def test_hanging_poll() -> None:
     assert client.times("retrieve") == [0, 10, 50, 100]
 
 
+@pytest.mark.slow
 @pytest.mark.row(HANGS)
 def test_hanging_poll_over_http(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """A poll that hangs times out well before the wait limit."""
@@ -203,6 +204,7 @@ def test_hanging_poll_over_http(run: Callable[..., Result], sandbox: Sandbox) ->
     assert result.lines[0]["elapsed_seconds"] < 8
 
 
+@pytest.mark.slow
 @pytest.mark.row(HANGS)
 @pytest.mark.parametrize("kind", ["hang_before", "drip"])
 def test_hanging_poll_within_the_wait_limit(

@@ -51,6 +51,7 @@ def test_signal(
             pass
     if during == "save":
         assert select.select([reader], [], [], 60)[0], "the command writes, and the pipe is full"
+    time.sleep(0.1)  # the process becomes idle
     sent = time.monotonic()
     process.send_signal(number)
     result = command.end(process)

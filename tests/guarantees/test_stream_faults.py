@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-TEXT = "ok, as told"
+TEXT = "ok, all of it"
 STREAMED = ("submit", "--prompt", "x", "--stream-text", "--metadata", f"sandbox_text={TEXT}")
 
 
@@ -66,6 +66,7 @@ def test_fruitless_streams(
     assert result.events.count("poll") > 5
 
 
+@pytest.mark.slow
 @pytest.mark.row("Stream: silent for a while, or until the job ends")
 @pytest.mark.parametrize(("silence", "seconds"), [(0.5, 2), (None, 0.8)])
 def test_silent_stream(

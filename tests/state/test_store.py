@@ -129,6 +129,7 @@ def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, 
     assert run("show", "--list").events == ["summary"]
 
 
+@pytest.mark.slow
 def test_state_that_is_locked_for_a_while(run: Callable[..., Result], state: Path) -> None:
     """A submit waits for another process that has locked the state."""
     run("submit", "--prompt", "x", "--detach")
