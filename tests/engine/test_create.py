@@ -151,6 +151,7 @@ def test_error_with_a_byte_order_mark(
     ]
 
 
+@pytest.mark.slow
 def test_proxy_that_refuses_the_tunnel(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ def test_stream_without_text(run: Callable[..., Result], sandbox: Sandbox) -> No
     assert len(sandbox.requests) == 1
 
 
+@pytest.mark.slow
 def test_deltas_are_combined(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """The first delta is emitted at once, later ones combined about three times a second."""
     result = run(*STREAM_TEXT, "--metadata", "sandbox_seconds=1.8", "--poll-seconds", "1.2")

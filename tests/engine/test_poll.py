@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness import FakeClient, FakeClock, Step, fake_context, monitor, names, response, with_text
 from oaibg.contract.events import Final, Poll, Timeout
 from oaibg.engine.run_options import Wait
@@ -50,6 +52,7 @@ def test_monitor_whole_run(
     assert result.code == 0
 
 
+@pytest.mark.slow
 def test_next_after_a_timeout(
     run: Callable[..., Result], started: Callable[..., str], tmp_path: Path
 ) -> None:

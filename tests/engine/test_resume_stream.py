@@ -111,6 +111,7 @@ async def _allow_sending() -> None:
     """Allow the request to be sent."""
 
 
+@pytest.mark.slow
 def test_connections_without_new_events(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
 ) -> None:
@@ -204,6 +205,7 @@ def test_interrupted_again_and_again(command: Command, sandbox: Sandbox) -> None
     assert_whole(sandbox, *results)
 
 
+@pytest.mark.slow
 def test_wait_limit_in_mid_stream(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """A wait limit in mid-stream ends in time with exit 3; `next` resumes without loss."""
     setting = ("--metadata", "sandbox_seconds=1.5", "--max-wait-seconds", "0.5")
@@ -235,6 +237,7 @@ def test_starting_after_and_a_new_job(run: Callable[..., Result], sandbox: Sandb
 ANY = ("cut", "gap", "silent", "keepalive", "error_event", "truncate", "reset_before", "html")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_any_faults(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, seed: int

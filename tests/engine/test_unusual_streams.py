@@ -97,6 +97,7 @@ class _Alive(BaseHTTPRequestHandler):
         """Keep stderr empty."""
 
 
+@pytest.mark.slow
 def test_keepalives_count_as_silence(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_no_text(run: Callable[..., Result], tmp_path: Path) -> None:
     assert (result.code, text.exists()) == (0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.row("The wait limit is reached")
 def test_wait_limit(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """The wait limit ends the run with a timeout; the job keeps running."""

@@ -112,6 +112,7 @@ def test_retry_after(
     assert (result.code, result.events) == (0, ["poll", "poll_error", "poll", "final"])
 
 
+@pytest.mark.slow
 @pytest.mark.row(RETRY_AFTER)
 def test_retry_after_within_the_wait_limit(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """A long `Retry-After` does not delay the wait limit."""

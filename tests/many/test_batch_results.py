@@ -44,6 +44,7 @@ def test_results_are_the_bytes_of_the_server(
     assert batch.results.read_bytes() == f"{raw}\n".encode()
 
 
+@pytest.mark.slow
 def test_results_of_megabytes(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
 ) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 
+@pytest.mark.slow
 def test_a_batch_with_too_many_jobs(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
 ) -> None:
@@ -31,6 +32,7 @@ def test_a_batch_with_too_many_jobs(
     assert not batch.results.exists()
 
 
+@pytest.mark.slow
 def test_a_batch_with_too_many_bytes(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
 ) -> None:

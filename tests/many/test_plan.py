@@ -58,6 +58,7 @@ def test_changed_jobs_of_a_batch(
             sandbox.requests.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_a_run_keeps_its_mode(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, batch_first: bool

@@ -287,6 +287,7 @@ def test_a_signal_before_the_batch_exists(
     assert len(sandbox.batches) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "code"), [("file_create", 7), ("file_content", 3)])
 def test_the_wait_limit_bounds_transfers(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, on: str, code: int

@@ -92,6 +92,7 @@ def most_running(posts: list[LoggedRequest], seconds: float) -> int:
     return max(sum(0 <= post.at - other.at < seconds for other in posts) for post in posts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [1, 3])
 def test_max_in_flight(
     many: Callable[..., Result], sandbox: Sandbox, files: Files, bound: int
@@ -114,6 +115,7 @@ def test_fifty_in_flight(command: Command, sandbox: Sandbox, files: Files) -> No
     assert checked(command.end(process)).last["counts"]["not_submitted"] == 10
 
 
+@pytest.mark.slow
 def test_a_repeated_run(
     many: Callable[..., Result], sandbox: Sandbox, files: Files, instant_sleep: None
 ) -> None:

@@ -190,6 +190,7 @@ def test_exit_codes_of_mixed_runs(
     assert many("monitor", *groups[0], *groups[4], *FAST).code == 4
 
 
+@pytest.mark.slow
 def test_the_wait_limit(many: Callable[..., Result], sandbox: Sandbox, instant_sleep: None) -> None:
     """At the wait limit each running job has a `timeout`; `next` follows exactly these jobs."""
     done, bad = new_jobs(sandbox, 3, 0.01), new_jobs(sandbox, 2, 0.01, "failed")
@@ -223,6 +224,7 @@ def test_an_id_that_begins_with_a_hyphen(many: Callable[..., Result], sandbox: S
     assert many(*rerun(result.last["next"])).last["counts"] == result.last["counts"]
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_at_the_wait_limit(
     many: Callable[..., Result], sandbox: Sandbox
 ) -> None:

@@ -131,6 +131,7 @@ def test_ten_gigabytes_are_not_read(
     assert ("the file has 10,737,418,240 bytes" in message) == (magic != b"PK\x03\x04")
 
 
+@pytest.mark.slow
 def test_the_longest_text(attach: Callable[..., Result], folder: Path) -> None:
     """The limit of a text counts characters, including those of its heading."""
     room = TEXT_CHARACTERS_MAX - len("File: a\n\n")

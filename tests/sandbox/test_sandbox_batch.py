@@ -135,6 +135,7 @@ def test_clear_removes_files_and_batches(sandbox: Sandbox, sdk: OpenAI) -> None:
     assert sdk.batches.list().data == []
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_planned_once_and_polled_cheaply() -> None:
     """For 50,000 lines, a thousand batch objects take less time than one reading of the input."""
     content = jsonl(lines(50_000))

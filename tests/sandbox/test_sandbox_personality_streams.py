@@ -71,6 +71,7 @@ def test_a_server_can_cut_every_stream(sandbox: Sandbox, http: httpx2.Client) ->
     assert numbers(seen) == list(range(len(seen)))
 
 
+@pytest.mark.slow
 def test_a_server_can_go_mute_after_a_cancel(sandbox: Sandbox, http: httpx2.Client) -> None:
     """Every reader gets the events before the cancel; the stream then stays open."""
     sandbox.become(Personality(stream="mute"))
