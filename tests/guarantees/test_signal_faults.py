@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
 import signal
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +19,6 @@ from harness import await_line, parsed, wait_until
 from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness import Command
     from oaibg.sandbox import Sandbox
 
@@ -51,7 +52,6 @@ def test_signal(
             pass
     if during == "save":
         assert select.select([reader], [], [], 60)[0], "the command writes, and the pipe is full"
-    time.sleep(0.1)  # the process becomes idle
     sent = time.monotonic()
     process.send_signal(number)
     result = command.end(process)
@@ -67,6 +67,27 @@ def test_signal(
     }
     assert last["next"][-1] == identifier
     assert [one.path for one in sandbox.requests if one.method == "POST"] == ["/v1/responses"]
+    os.close(reader)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs tgkill and /proc")
+def test_signal_that_another_thread_receives(
+    command: Command, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A signal ends the wait at once even if it doesn't interrupt the main thread."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    large = ("--metadata", "sandbox_bytes=500000")
+    identifier = command.run("submit", "--prompt", "x", "--detach", *large).id
+    process = command.start("monitor", identifier, *FAST, "--output-text-file", str(pipe))
+    assert select.select([reader], [], [], 60)[0], "a thread writes, and the pipe is full"
+    others = [int(one.name) for one in Path(f"/proc/{process.pid}/task").iterdir()]
+    others.remove(process.pid)
+    sent = time.monotonic()
+    assert ctypes.CDLL(None).tgkill(process.pid, others[0], signal.SIGTERM) == 0
+    assert command.end(process).code == 143
+    assert time.monotonic() - sent < 1 + command.slack()
     os.close(reader)
 
 

@@ -17,6 +17,7 @@ from oaibg.output.stdout import Stdout, prose
 from oaibg.process.early_signals import handle_signals
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
     from types import FrameType
 
@@ -131,6 +132,8 @@ class Process:
                 loop.call_soon_threadsafe(task.cancel)
 
             self._wake = wake
+            if self.owned:
+                _wake_on_signals(loop)
             if self.stdout.give_up is not None:
                 wake()
             try:
@@ -180,6 +183,21 @@ class Process:
         with suppress(BaseException):
             self.write(self._command.interrupted(signum))
         os._exit(128 + signum)
+
+
+def _wake_on_signals(loop: AbstractEventLoop) -> None:
+    """Wake the loop for every signal, until the process ends.
+
+    Python runs a signal handler between two bytecodes. Without this, a signal that arrives just
+    before the loop waits is handled only when the wait is over.
+    """
+    import socket
+
+    reader, writer = socket.socketpair()
+    reader.setblocking(False)
+    writer.setblocking(False)
+    loop.add_reader(reader, reader.recv, 64)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
 
 def allow_connections() -> None:
