@@ -77,7 +77,7 @@ def test_stdout_that_becomes_full(command: Command, sandbox: Sandbox, state: Pat
     assert rows_of(state) == [("submitted", next(iter(sandbox.jobs)))]
 
 
-@pytest.mark.row("The disk is full, or the output directory is unwritable or missing")
+@pytest.mark.row("The disk fills up, or the output directory becomes unwritable, during the wait")
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EACCES, None])
 def test_lost_output_folder(
     command: Command, sandbox: Sandbox, tmp_path: Path, error: int | None

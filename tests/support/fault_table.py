@@ -103,8 +103,8 @@ ROWS: dict[str, str] = {
     "stdout is full (`/dev/full`)": (
         "Exits with 9 and no message. The local state keeps what was submitted."
     ),
-    "The disk is full, or the output directory is unwritable or missing": (
-        "Exit 9. `next` saves the result later."
+    "The disk fills up, or the output directory becomes unwritable, during the wait": (
+        "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
     "The local state is read-only, corrupt, or from a newer version": (
         "Emits a warning and continues; a corrupt file is kept under another name. With a job "

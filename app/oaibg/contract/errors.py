@@ -49,7 +49,7 @@ class ExitCode(IntEnum):
     STILL_RUNNING = (
         3,
         "the wait limit was reached; the job keeps running",
-        "Run `next` to keep waiting.",
+        "Run `next` to keep waiting. If `status` is null, no poll succeeded: read `poll_error`.",
     )
     UNSUCCESSFUL = (
         4,
@@ -74,21 +74,21 @@ class ExitCode(IntEnum):
     AUTH = 8, "the API key is missing or was refused", "Fix `OPENAI_API_KEY`."
     LOCAL_IO = (
         9,
-        "the job completed, but a file or stdout could not be written",
-        "Free some space or create the directory, then run `next`.",
+        "the job completed, but a file could not be written; or stdout is full",
+        "Fix the cause and run `next`, or without a last line the same command with its job key.",
     )
     SIGHUP = (
         129,
-        "ended by SIGHUP; the job keeps running",
+        "ended by SIGHUP; a submitted job keeps running",
         "Run `next`. If it is null: `outcome` `unknown` means 6; else run the same command again.",
     )
-    SIGINT = 130, "ended by SIGINT (Ctrl-C); the job keeps running", "See 129."
+    SIGINT = 130, "ended by SIGINT (Ctrl-C); a submitted job keeps running", "See 129."
     STDOUT_CLOSED = (
         141,
-        "the reader of stdout closed it",
-        "Run the same command again with its job key.",
+        "the reader of stdout closed it; a submitted job keeps running",
+        "Run the same command again with its job key. Without a key, see `oaibg show --list`.",
     )
-    SIGTERM = 143, "ended by SIGTERM; the job keeps running", "See 129."
+    SIGTERM = 143, "ended by SIGTERM; a submitted job keeps running", "See 129."
 
 
 class OaibgError(Exception):
