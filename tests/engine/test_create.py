@@ -209,7 +209,7 @@ def test_each_attempt_opens_a_connection(
 
 
 def test_busy_create_is_retried_for_ten_minutes() -> None:
-    """A create is retried for ten minutes if the API is busy; Retry-After is honoured."""
+    """A create is retried for ten minutes if the API is busy; Retry-After is honored."""
     events, client, _ = submitted([failed(429, retry_after="200"), response("queued")])
     assert client.times("create") == [0, 200]
     assert isinstance(events[0], SubmitError)

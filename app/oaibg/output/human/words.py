@@ -80,7 +80,7 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def status_text(status: str | None, unknown: str = "not known yet") -> Text:
-    """Return a status in its colour."""
+    """Return a status in its color."""
     return plain(status_words(status, unknown), _STATUS_STYLES.get(str(status), ""))
 
 
