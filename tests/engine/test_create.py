@@ -230,7 +230,7 @@ def test_wait_limit_reports_the_last_attempt() -> None:
     events, _, _ = submitted([failed(429)], wait=Wait(max_wait_seconds=10.0))
     error = last_error(events)
     assert (error.code, error.exit_code) == ("wait_spent", 7)
-    assert error.message.endswith(" Last attempt: HTTP 429")
+    assert error.message.endswith(" Last attempt: HTTP 429.")
     assert error.hint is not None
     assert "busy" in error.hint
 

@@ -53,7 +53,7 @@ def describe(event: events.Event) -> tuple[str, str]:
             words = f"{event.response_id}: {status_words(event.status)} after {elapsed}"
             return f"{words}: {why}" if why else words, GOOD if event.ok else BAD
         case events.Timeout():
-            words = f"Reached the wait limit; still {status_words(event.status, 'running')}."
+            words = f"The wait limit was reached; still {status_words(event.status, 'running')}."
             return words, CAUTION
         case events.Interrupted():
             return f"Interrupted by {event.signal}; {_fate(event)}.", CAUTION
