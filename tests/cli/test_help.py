@@ -140,8 +140,8 @@ def test_help_on_a_terminal_is_plain(command: Command) -> None:
     """A terminal gets the same plain text, without control codes, even with FORCE_COLOR."""
     plain = command.run("submit", "--help").out
     leader, follower = pty.openpty()
-    colour = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80"}
-    process = command.start("submit", "--help", stdout=follower, env=colour)
+    color = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80"}
+    process = command.start("submit", "--help", stdout=follower, env=color)
     os.close(follower)
     read = b""
     try:

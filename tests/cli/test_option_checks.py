@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("submit --poll-seconds abc", "'abc' is not a number of seconds above 0."),
-        ("submit --poll-seconds 0", "'0' is not a number of seconds above 0."),
-        ("monitor x --max-wait-seconds nan", "'nan' is not a number of seconds above 0."),
+        ("submit --poll-seconds abc", "'abc' is not a positive number of seconds."),
+        ("submit --poll-seconds 0", "'0' is not a positive number of seconds."),
+        ("monitor x --max-wait-seconds nan", "'nan' is not a positive number of seconds."),
         ("submit --max-output-tokens many", "'many' is not a whole number of 1 or more."),
         ("submit --max-output-tokens 0", "'0' is not a whole number of 1 or more."),
         ("submit --starting-after -1", "'-1' is not a whole number of 0 or more."),

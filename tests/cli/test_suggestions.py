@@ -62,14 +62,14 @@ def hint_for(run: Callable[..., Result], *argv: str) -> str:
         ("--verison", "Did you mean --version?"),
         ("submit --json", "--output-json-file saves"),
         ("show --follow", "--stream emits an event per step"),
-        ("submit --background", "--detach ends without waiting"),
+        ("submit --background", "--detach submits it without waiting"),
         ("submit --store", "--body-json-file"),
         ("submit --temperature 1", "--body-json-file"),
         ("submit --top-p=1", "--body-json-file"),
         ("submit --api-key x", "OPENAI_API_KEY"),
         ("--base-url x submit", "OPENAI_BASE_URL"),
-        ("monitor --response-id resp_1", "The ID is an argument: oaibg monitor RESPONSE_ID."),
-        ("show --id resp_1", "The ID is an argument: oaibg show RESPONSE_ID."),
+        ("monitor --response-id resp_1", "The ID is an argument: `oaibg monitor RESPONSE_ID`."),
+        ("show --id resp_1", "The ID is an argument: `oaibg show RESPONSE_ID`."),
         ("monitor --prompt x", "--prompt is an option of `oaibg submit`."),
         ("submit --list", "--list is an option of `oaibg show`."),
         (
@@ -77,22 +77,22 @@ def hint_for(run: Callable[..., Result], *argv: str) -> str:
             "--max-wait-seconds is an option of `oaibg submit` and `oaibg monitor`.",
         ),
         ("submit --event-schema", "--event-schema is an option of `oaibg`."),
-        ("--job-key x submit", "Put it after the command: oaibg submit --job-key."),
-        ("--job-key x show", "Put it after the command: oaibg show --job-key."),
-        ("--timeout 5 monitor x", "Put it after the command: oaibg monitor --max-wait-seconds."),
-        ("--prompt x", "Put it after the command: oaibg submit --prompt."),
+        ("--job-key x submit", "Put it after the command: `oaibg submit --job-key`."),
+        ("--job-key x show", "Put it after the command: `oaibg show --job-key`."),
+        ("--timeout 5 monitor x", "Put it after the command: `oaibg monitor --max-wait-seconds`."),
+        ("--prompt x", "Put it after the command: `oaibg submit --prompt`."),
     ],
 )
 def test_wrong_option(run: Callable[..., Result], line: str, meant: str) -> None:
     """The hint for an unknown option names the right option, or what to do instead."""
     hint = hint_for(run, *line.split())
     assert meant in hint
-    assert hint.endswith(" --help'.")
+    assert hint.endswith(" --help`.")
 
 
 def test_option_without_a_similar_one(run: Callable[..., Result]) -> None:
     """If no option is similar, the hint only names the help."""
-    assert hint_for(run, "show", "--frobnicate") == "Try 'oaibg show --help'."
+    assert hint_for(run, "show", "--frobnicate") == "Try `oaibg show --help`."
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_wrong_value(run: Callable[..., Result], line: str, meant: str) -> None:
         ("submti sumbit", "Did you mean `oaibg submit`?"),
         ("lst", "Did you mean `oaibg show --list`?"),
         ("resp_123", "Use `oaibg monitor resp_123` to follow it"),
-        ("batch_123", "or `oaibg show batch_123` to show it once."),
+        ("batch_123", "or `oaibg show batch_123` to see it now."),
     ],
 )
 def test_wrong_command(run: Callable[..., Result], words: str, meant: str) -> None:

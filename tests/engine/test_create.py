@@ -210,7 +210,7 @@ def test_each_attempt_opens_a_connection(
 
 
 def test_busy_create_is_retried_for_ten_minutes() -> None:
-    """A create is retried for ten minutes if the API is busy; Retry-After is honoured."""
+    """A create is retried for ten minutes if the API is busy; Retry-After is honored."""
     events, client, _ = submitted([failed(429, retry_after="200"), response("queued")])
     assert client.times("create") == [0, 200]
     assert isinstance(events[0], SubmitError)
@@ -231,7 +231,7 @@ def test_wait_limit_reports_the_last_attempt() -> None:
     events, _, _ = submitted([failed(429)], wait=Wait(max_wait_seconds=10.0))
     error = last_error(events)
     assert (error.code, error.exit_code) == ("wait_spent", 7)
-    assert error.message.endswith(" Last attempt: HTTP 429")
+    assert error.message.endswith(" Last attempt: HTTP 429.")
     assert error.hint is not None
     assert "busy" in error.hint
 

@@ -50,7 +50,7 @@ def test_broken_stream(run: Callable[..., Result], sandbox: Sandbox, faults: lis
     assert len(sandbox.posts) == 1
 
 
-@pytest.mark.row("Stream: connections that bring no event")
+@pytest.mark.row("Stream: connections without events")
 @pytest.mark.parametrize("kind", ["cut", "reset_before", "html"])
 def test_fruitless_streams(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, kind: str

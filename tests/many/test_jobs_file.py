@@ -63,9 +63,9 @@ def without(key: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (as_bytes(GOOD, b"{nonsense\n"), "line 2: column 2: invalid JSON"),
+        (as_bytes(GOOD, b"{nonsense\n"), "line 2: invalid JSON at column 2"),
         (as_bytes(GOOD, b'{"a": NaN}\n'), "line 2: NaN is not valid JSON"),
-        (as_bytes(b"\n\n", [1]), "line 3: expected an object, found an array"),
+        (as_bytes(b"\n\n", [1]), "line 3: expected a JSON object, found an array"),
         (as_bytes(without("custom_id")), "line 1: custom_id is missing"),
         (as_bytes(without("method")), "line 1: method is missing"),
         (as_bytes(without("url")), "line 1: url is missing"),
@@ -94,7 +94,7 @@ def without(key: str) -> dict[str, Any]:
         (b"", "contains no jobs"),
         (b"\n \r\n\n", "contains no jobs"),
         (b"\xef\xbb\xbf\n", "contains no jobs"),
-        (as_bytes(GOOD)[:-20], "line 1: column"),
+        (as_bytes(GOOD)[:-20], "line 1: invalid JSON at column"),
     ],
 )  # fmt: skip
 def test_a_bad_jobs_file(

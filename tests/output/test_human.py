@@ -179,7 +179,7 @@ def test_narrow_windows(terminal: Callable[..., Terminal], sandbox: Sandbox, col
 
 
 def test_no_color(terminal: Callable[..., Terminal]) -> None:
-    """`NO_COLOR` removes colours, but not bold type."""
+    """`NO_COLOR` removes colors, but not bold type."""
     with terminal(*SUBMIT, "0.05", NO_COLOR="1") as screen:
         assert screen.end() == 0
         assert not re.search(rb"\x1b\[(\d+;)*(3[0-8]|4[0-8]|9\d)[;m]", screen.written)

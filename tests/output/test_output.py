@@ -98,7 +98,7 @@ def test_human_list_and_show(run: Callable[..., Result]) -> None:
 def test_pipes(
     run: Callable[..., Result], setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a pipe, each event is a line, without a live display, even with forced colours."""
+    """In a pipe, each event is a line, without a live display, even with forced colors."""
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
     result = run(*SUBMIT)

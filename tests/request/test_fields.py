@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     ("text", "message"),
     [
         ("", "the file is empty."),
-        ("[1", "line 1, column 3: invalid JSON: Expecting ',' delimiter."),
-        ('[\n {"role": user}]', "line 2, column 11: invalid JSON: Expecting value."),
+        ("[1", "invalid JSON at line 1, column 3: Expecting ',' delimiter."),
+        ('[\n {"role": user}]', "invalid JSON at line 2, column 11: Expecting value."),
         ("[NaN]", "NaN is not valid JSON."),
         ("[-Infinity]", "-Infinity is not valid JSON."),
         ('[{"role": "user", "role": "user"}]', "an object contains the key 'role' twice."),
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         ),
         (
             '[{"role": "user", "content": [{"type": "input_text", "text": ""}, {"text": "x"}]}]',
-            "messages[0].content[1]: no `type`; a text is ",
+            "messages[0].content[1]: `type` is missing; a text is ",
         ),
         (
             '[{"type": "function_call_output", "output": "x"}]',

@@ -104,7 +104,7 @@ def test_metadata_makes_a_batch_fail_at_a_limit(sdk: OpenAI) -> None:
             {"output_expires_after": {"anchor": "created_at", "seconds": 1}},
             "output_expires_after.seconds",
         ),
-        ({"colour": "red"}, "colour"),
+        ({"color": "red"}, "color"),
     ],
 )
 def test_an_invalid_batch_is_refused_with_the_parameter(

@@ -87,7 +87,7 @@ def test_valid_parts_are_accepted(http: httpx2.Client, part: Any) -> None:
     [
         ({"model": None}, "model", "missing_required_parameter"),
         ({"input": None}, "input", "missing_required_parameter"),
-        ({"colour": "red"}, "colour", "unknown_parameter"),
+        ({"color": "red"}, "color", "unknown_parameter"),
         ({"input": 5}, "input", "invalid_type"),
         ({"background": "yes"}, "background", "invalid_type"),
         ({"max_output_tokens": True}, "max_output_tokens", "invalid_type"),

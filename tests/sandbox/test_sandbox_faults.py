@@ -297,7 +297,7 @@ def test_faults_apply_in_order_and_as_often_as_scripted(
         ([1], "fault 1: expected a JSON object"),
         ([{}], "fault 1: kind is required"),
         ([{"kind": "delay"}, {"kind": "odd"}], "fault 2: kind must be one of"),
-        ([{"kind": "delay", "colour": 1}], "fault 1: unknown field 'colour'"),
+        ([{"kind": "delay", "color": 1}], "fault 1: unknown field 'color'"),
         ([{"kind": "delay", "on": "poll"}], "fault 1: on must be one of"),
         ([{"kind": "delay", "times": -1}], "fault 1: times must be a whole number"),
         ([{"kind": "delay", "skip": True}], "fault 1: skip must be a whole number"),

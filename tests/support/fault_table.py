@@ -13,13 +13,13 @@ ROWS: dict[str, str] = {
         "A rerun with the same job key ends with exit 6 (`outcome_unknown`) and sends nothing."
     ),
     "`kill -9` after the response ID is stored": (
-        "A rerun with the same job key continues with the same job. One create in all."
+        "A rerun with the same job key continues with the same job. Only one create is sent."
     ),
     "Create: connection refused, or the DNS lookup fails": (
         "Retries for a minute, then ends with exit 7 (`not_created`)."
     ),
     "Create: reset, timeout, 408, 500, 502, 504, or a reply without a valid ID": (
-        "Sends no second create. Exit 6, and the local state keeps the job as unknown."
+        "Sends no second create. Exit 6; the local state keeps the job as one of unknown outcome."
     ),
     "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
         "Waits, then retries. One job is created."
@@ -29,7 +29,7 @@ ROWS: dict[str, str] = {
     ),
     "Create: 400, or 404 `model_not_found`": "Exit 1, with the API's message and the field.",
     "401, 403, or no API key": (
-        "Exit 8. Nothing is retried, except that a monitor needs the same refusal twice in a row."
+        "Exit 8, without a retry. A monitor ends only after the second refusal in a row."
     ),
     "Several processes submit the same job key at once": (
         "One create is sent. All processes follow the same job."
@@ -40,14 +40,14 @@ ROWS: dict[str, str] = {
         "Emits a `poll_error` for each, and keeps polling to `final`."
     ),
     "Poll: `Retry-After` in seconds, as a date, missing, malformed or huge": (
-        "Waits that long, but at most ten minutes at a time and not past the wait limit."
+        "Waits for that time, but at most ten minutes and not past the wait limit."
     ),
     "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."
     ),
     "Poll: a request hangs": (
-        "The request has its own timeout, well within the wait limit. Then the next poll follows."
+        "The request times out well before the wait limit, and polling continues."
     ),
     "No successful reply in the first 60 s of a monitor or a rerun": (
         "Exit 7 with `next`, so a blocked network does not hang the command."
@@ -56,7 +56,7 @@ ROWS: dict[str, str] = {
     "Stream: cut, reset or truncated": (
         "Resumes after the last event. No text is lost, and none is repeated."
     ),
-    "Stream: connections that bring no event": (
+    "Stream: connections without events": (
         "Retrieves the job after each. After three, emits `stream_lost` and polls to `final`."
     ),
     "Stream: silent for a while, or until the job ends": (
@@ -76,7 +76,7 @@ ROWS: dict[str, str] = {
         "Skips them. If they end the stream, retrieves the job."
     ),
     "Stream: the create's stream fails before its first event": (
-        "Sends no second create. Exit 6, and the local state keeps the job as unknown."
+        "Sends no second create. Exit 6; the local state keeps the job as one of unknown outcome."
     ),
     # The end of a job
     "The job ends as failed, incomplete, cancelled or expired": (
@@ -119,10 +119,10 @@ ROWS: dict[str, str] = {
     "An output text of 100 MB": "Succeeds. Memory use is a small multiple of the text's size.",
     # Batches
     "Batch: `kill -9` around its create": (
-        "The same command continues with the batch, or creates it if there is none. One batch."
+        "The same command continues with the batch, or creates it. Only one batch is created."
     ),
     "Batch: the reply to its create is lost": (
-        "Finds the batch in the API's list by its metadata. One batch; exit 6 if it is not listed."
+        "Finds the batch in the API's list by its metadata. Exit 6 if it is not listed."
     ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."

@@ -104,7 +104,7 @@ class Terminal:
 
     @property
     def cells(self) -> list[list[pyte.screens.Char]]:
-        """The characters of the used rows, with their colours."""
+        """The characters of the used rows, with their colors."""
         rows = len(self.lines)
         with self._lock:
             return [
@@ -141,7 +141,7 @@ class _Screen(pyte.Screen):
     """A screen that shows faint text as blinking, which the command never uses."""
 
     def select_graphic_rendition(self, *attrs: int) -> None:
-        """Set colours and styles; the numbers after 38 and 48 are colours."""
+        """Set colors and styles; the numbers after 38 and 48 are colors."""
         if not {38, 48} & set(attrs):
             attrs = tuple(5 if attr == 2 else attr for attr in attrs)
         super().select_graphic_rendition(*attrs)

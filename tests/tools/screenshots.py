@@ -202,7 +202,7 @@ def _row(cells: list[pyte.screens.Char]) -> Text:
 
 
 def _color(name: str) -> str | None:
-    """Return Rich's name for a colour of the terminal."""
+    """Return Rich's name for a color of the terminal."""
     if name == "default":
         return None
     if re.fullmatch(r"[0-9a-f]{6}", name):

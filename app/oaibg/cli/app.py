@@ -131,7 +131,7 @@ def cancel(context: typer.Context, options: o.CancelOptions) -> int:
 
 @_command
 def show(context: typer.Context, options: o.ShowOptions) -> int:
-    """Show a job's status and result once, or list all jobs."""
+    """Show a job's status and result, or list all jobs."""
     from oaibg.cli.show import run
 
     return run(context, options)

@@ -11,14 +11,14 @@ from oaibg.contract.errors import AuthRefused, UsageError
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 VARIABLES = {
-    "OPENAI_API_KEY": "The API key. Needed for every request; a local server accepts any value.",
+    "OPENAI_API_KEY": "The API key, needed for every request. Local servers accept any value.",
     "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`.",
     "OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, OPENAI_LOG": "As in the OpenAI SDK.",
     "HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE": "As in the OpenAI SDK.",
     "OAIBG_MODEL": "The default of `--model`.",
     "OAIBG_STATE_DIR": "The directory of the local state. Default: `~/.config/oaibg`, on macOS "
     "`~/Library/Application Support/oaibg`.",
-    "OAIBG_KEEP_DAYS": "How many days results are kept there. Default: 30; 0 keeps none.",
+    "OAIBG_KEEP_DAYS": "How many days the local state keeps results. Default: 30; 0 keeps none.",
     "NO_COLOR": "Turns off colors in `--human`.",
 }
 """What each variable does, in Markdown."""
@@ -35,7 +35,7 @@ def base_url() -> str:
     if not valid:
         raise UsageError(
             f"OPENAI_BASE_URL is not a valid URL: {url.rpartition('@')[2][:200]!r}.",
-            hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset it to use OpenAI's API.",
+            hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset the variable for OpenAI's API.",
         )
     return url.rstrip("/")
 
@@ -53,7 +53,7 @@ def api_key() -> str:
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key:
         problem, code = "OPENAI_API_KEY is not set.", "no_api_key"
-        hint = "Run: export OPENAI_API_KEY=sk-… (a local server accepts any value)."
+        hint = "Run: export OPENAI_API_KEY=sk-… (local servers accept any value)."
     elif not (key.isascii() and key.isprintable()):
         problem, code = (
             "OPENAI_API_KEY contains characters that an HTTP header can't carry.",
@@ -82,6 +82,6 @@ def keep_days() -> float:
     if not 0 <= days < math.inf:
         raise UsageError(
             f"OAIBG_KEEP_DAYS is not a number of days: {text!r}.",
-            hint="Use 30, or 0 to keep no results.",
+            hint="Use a number such as 30, or 0 to keep no results.",
         )
     return days

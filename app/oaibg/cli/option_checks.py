@@ -23,7 +23,7 @@ def seconds(value: str | float) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise BadParameter(f"{value!r} is not a number of seconds above 0.")
+        raise BadParameter(f"{value!r} is not a positive number of seconds.")
     return number
 
 
@@ -49,7 +49,7 @@ def not_empty(value: str | None) -> str | None:
 def job_key(value: str | None) -> str | None:
     """Return a valid job key."""
     if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
-        raise BadParameter("a job key consists of 1 to 512 printable characters.")
+        raise BadParameter("a job key must have 1 to 512 printable characters.")
     return value
 
 
@@ -113,7 +113,7 @@ def output_path(value: str | None) -> str | None:
     if value is None:
         return None
     if value in ("", "-"):
-        raise BadParameter("give a file's path; `oaibg show` prints to stdout.")
+        raise BadParameter("give the path of a file; `oaibg show` prints a result to stdout.")
     try:
         path = os.path.abspath(value)  # noqa: PTH100
     except OSError as error:
@@ -122,7 +122,7 @@ def output_path(value: str | None) -> str | None:
     if os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is a directory.")
     if not os.path.isdir(folder):  # noqa: PTH112
-        raise BadParameter(f"the directory {folder} does not exist.")
+        raise BadParameter(f"the directory {folder} does not exist; create it first.")
     if is_same_file(path, 1):
         raise BadParameter(f"{path} is this command's stdout; give another file.")
     return path

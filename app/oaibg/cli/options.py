@@ -84,7 +84,7 @@ class SubmitOptions(Record):
     prompt_file: str | None = _input("PATH", "Read the prompt from a file; - is stdin.")
     system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")
     developer_prompt: str | None = _input("TEXT", "Put a developer message before the prompt.")
-    attach: list[str] | None = _input("PATH", "Add a text, image or PDF; repeatable.")
+    attach: list[str] | None = _input("PATH", "Attach a text file, image or PDF; repeatable.")
     messages_json_file: str | None = _input("PATH", "JSON array of messages; - is stdin.")
     input_json_file: str | None = _input("PATH", "The whole `input` field as JSON; - is stdin.")
     model: str = _request(
@@ -101,7 +101,7 @@ class SubmitOptions(Record):
         "N", "Limit reasoning and output tokens.", parser=check.whole_number
     )
     completion_window: Window | None = _request(
-        "WINDOW", "Pay less: soonest, 2h, 8h; 24h needs --jobs-file."
+        "WINDOW", "Give the API more time, for a lower price."
     )
     previous_response_id: str | None = _request(
         "ID", "Continue this response.", callback=check.not_empty
@@ -110,20 +110,20 @@ class SubmitOptions(Record):
     json_schema_file: str | None = _request(
         "PATH", "JSON Schema of the answer (structured output)."
     )
-    metadata: list[str] | None = _request("KEY=VALUE", "Metadata of the job; up to 16 times.")
+    metadata: list[str] | None = _request("KEY=VALUE", "Metadata; repeatable up to 16 times.")
     body_json_file: str | None = _request("PATH", "JSON object to merge over the request, last.")
     dry_run: bool = _safety("--dry-run", "Print the request and its hash; send nothing.")
     job_key: str | None = _safety(
         "KEY", "A rerun with this key continues the same job.", callback=check.job_key
     )
     resubmit_unknown: bool = _safety(
-        "--resubmit-unknown", "Submit again after exit 6; this may pay twice."
+        "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )
     jobs_file: str | None = _many(
         "PATH", "Jobs as JSON Lines in the Batch API's format.", callback=check.input_path
     )
     results_file: str | None = _many(
-        "PATH", "Results as JSON Lines in its output format.", callback=check.output_path
+        "PATH", "Results as JSON Lines in the Batch API's format.", callback=check.output_path
     )
     max_in_flight: int | None = _many(
         "N",
@@ -210,7 +210,7 @@ def output_of(options: Record, **more: Any) -> Output:
     output = part_of(options, Output, **more)
     json_file, text_file = output.output_json_file, output.output_text_file
     if json_file is not None and text_file is not None and check.is_same_file(json_file, text_file):
-        raise UsageError("--output-json-file and --output-text-file name the same file.")
+        raise UsageError("--output-json-file and --output-text-file can't name the same file.")
     return output
 
 
@@ -218,6 +218,6 @@ def check_id_or_key(response_ids: list[str], job_key: str | None) -> None:
     """Raise `UsageError` unless there is either an ID or a job key."""
     if bool(response_ids) == (job_key is not None):
         raise UsageError(
-            "Give either a RESPONSE_ID or --job-key KEY.",
+            "Give either RESPONSE_ID or --job-key KEY, not both.",
             hint="`oaibg show --list` lists the jobs submitted from this machine.",
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from oaibg.request.jobs_file import JobsFile
 
 _MAX_IN_FLIGHT = 50
-_NO_STREAM = "--stream can't be combined with a completion window (--completion-window)."
+_NO_STREAM = "--stream can't be combined with a completion window: the API can't stream such jobs."
 
 
 def run(context: typer.Context, options: SubmitOptions) -> int:
@@ -55,7 +55,8 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
     batch = options.completion_window == "24h"
     if options.results_file is not None or options.max_in_flight is not None or batch:
         raise UsageError(
-            "--results-file, --max-in-flight and --completion-window 24h need --jobs-file."
+            "--results-file, --max-in-flight and --completion-window 24h need --jobs-file.",
+            hint="For a single job, use --output-text-file, or --completion-window 2h or 8h.",
         )
     request = build_request(given.input, settings)
     if session.wait.stream and "background_options" in request.body:
@@ -127,7 +128,7 @@ def _settings(options: SubmitOptions) -> Settings:
 def _check_file_options(options: SubmitOptions, session: Session) -> None:
     """Raise `UsageError` if an option can't be combined with a jobs file."""
     if options.results_file is None and not options.dry_run:
-        raise UsageError("--jobs-file needs --results-file PATH, the file for its results.")
+        raise UsageError("--jobs-file needs --results-file PATH, the file for the results.")
     if options.output_json_file or options.output_text_file:
         raise UsageError(
             "--output-json-file and --output-text-file can only be used with one job; with "
@@ -136,7 +137,10 @@ def _check_file_options(options: SubmitOptions, session: Session) -> None:
     if options.starting_after is not None:
         raise UsageError("--starting-after can only be used with one job.")
     if options.detach and options.completion_window != "24h":
-        raise UsageError("--detach with --jobs-file needs --completion-window 24h.")
+        raise UsageError(
+            "--detach with --jobs-file needs --completion-window 24h.",
+            hint="Use --max-wait-seconds instead, and resume the run with the same command.",
+        )
     if session.wait.stream and options.completion_window is not None:
         raise UsageError(_NO_STREAM)
 

@@ -57,7 +57,7 @@ OPTIONS = {
     "-o --out --output --output-file --save": "--output-text-file --output-json-file",
     "--json": "stdout always has JSON lines; --output-json-file saves the API's object.",
     "--follow --watch": "submit and monitor follow a job; --stream emits an event per step.",
-    "--background": "Every job runs in background mode; --detach ends without waiting.",
+    "--background": "Every job runs in background mode; --detach submits it without waiting.",
     "--api-key": "Set the environment variable OPENAI_API_KEY instead.",
     "--base-url --api-base --url": "Set the environment variable OPENAI_BASE_URL instead.",
     "--conversation --include --max-tool-calls --parallel-tool-calls --prompt-cache-key "
@@ -105,13 +105,13 @@ def _wrong_use(option: str, command: Any) -> UsageError:
 def _no_such_command(word: str, program: Any) -> UsageError:
     if word.startswith(("resp_", "batch_")) and is_response_id(word):
         kind = "batch" if word.startswith("batch_") else "response"
-        meant = f"Use `oaibg monitor {word}` to follow it, or `oaibg show {word}` to show it once."
+        meant = f"Use `oaibg monitor {word}` to follow it, or `oaibg show {word}` to see it now."
         return _error(f"That is a {kind} ID, not a command.", program, meant)
     meanings = {one: meant for words, meant in COMMANDS.items() for one in words.split()}
     meanings |= {name: name for name in program.commands}
     meant = meanings.get(_nearest(word, meanings), "")
     if not meant:
-        return _error("No such command.", program, "Use `oaibg submit --prompt` for a prompt.")
+        return _error("No such command.", program, "For a prompt: `oaibg submit --prompt TEXT`.")
     return _error(f"No such command: {word}.", program, _did_you_mean(f"`oaibg {meant}`"))
 
 
@@ -123,9 +123,9 @@ def _too_many_arguments(command: Any, argv: list[str], extra: str) -> UsageError
     if any(word.partition("=")[0] == "--attach" for word in argv):
         meant = "Quote the pattern of --attach, so that the shell does not expand it."
     elif os.path.isfile(extra):  # noqa: PTH113 - may be a prompt
-        meant = "Use --prompt-file for a file with a prompt."
+        meant = "To read the prompt from a file, use --prompt-file PATH."
     else:
-        meant = "Use --prompt for a prompt, and quote it."
+        meant = "Put the prompt after --prompt, in quotes."
     return _error(f"{command.name} accepts only options, no arguments.", command, meant)
 
 
@@ -138,7 +138,7 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
     own = _offers(command)
     found = [one for one in wanted if one in own]
     if found[:1] == [_ID]:
-        return f"The ID is an argument: {_path(command)} {_ID}."
+        return f"The ID is an argument: `{_path(command)} {_ID}`."
     if found:
         return _did_you_mean(" or ".join(found))
     commands = list(program.commands.values())
@@ -146,7 +146,7 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
         named = [one for one in commands if one.name in argv]
         if places := _places(wanted, named or commands):
             one, place = places[0]
-            return f"Put it after the command: {_path(place)} {one}."
+            return f"Put it after the command: `{_path(place)} {one}`."
     elif places := _places(wanted, [*commands, program]):
         here = [f"`{_path(place)}`" for one, place in places if one == places[0][0]]
         return f"{places[0][0]} is an option of {' and '.join(here)}."
@@ -184,4 +184,4 @@ def _did_you_mean(meant: str) -> str:
 
 
 def _error(message: str, command: Any, meant: str = "") -> UsageError:
-    return UsageError(message, hint=f"{meant} Try '{_path(command)} --help'.".strip())
+    return UsageError(message, hint=f"{meant} Try `{_path(command)} --help`.".strip())

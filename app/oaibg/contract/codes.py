@@ -8,21 +8,21 @@ from __future__ import annotations
 from oaibg.contract.errors import ExitCode
 
 WARNINGS = {
-    "state_unwritable": "The local state can't be written, so only the lines have the response ID.",
-    "state_corrupt": "The file of the local state was damaged. It was renamed and replaced.",
+    "state_unwritable": "The local state can't be written, so the response ID is only on stdout.",
+    "state_corrupt": "The database of the local state was damaged. It was renamed and replaced.",
     "state_newer": "A newer version of oaibg wrote the local state.",
     "state_busy": "Another process is writing the local state.",
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
-    "text_replaced": "The answer has text that UTF-8 can't encode; the text file has U+FFFD there.",
-    "job_key_ended": "The job of this job key ended earlier; its stored result follows.",
+    "text_replaced": "The answer has text that UTF-8 can't encode. The file has U+FFFD instead.",
+    "job_key_ended": "The job with this key had already ended; its stored result follows.",
     "local_copy": "The API no longer has the response; the result is the local copy.",
     "other_base_url": "The response ID was submitted to another base URL.",
     "unknown_status": "The API returned a status that oaibg does not know. Polling continues.",
-    "cancel_refused": "The server refuses to cancel the job; the message is the server's.",
-    "strange_results": "The batch's results contain lines that don't belong to the run.",
-    "no_room": "There is no disk space to download the batch's results.",
+    "cancel_refused": "The server refused to cancel the job. The message is the server's.",
+    "strange_results": "Lines of the batch's results that don't belong to the run are ignored.",
+    "no_room": "The directory for temporary files has no room for the batch's results.",
     "stream_unavailable": "The server does not stream this job. It is polled instead.",
-    "stream_lost": "The stream delivers nothing new. The job is polled instead.",
+    "stream_lost": "The stream broke off or delivers nothing new. The job is polled instead.",
     "stream_gap": "The server left out stream events. The saved result is complete.",
 }
 """The `code` of a `warning` event, and what it means."""
@@ -31,26 +31,26 @@ ERRORS = {
     "usage": (ExitCode.USAGE, "An option, its value or an input file is invalid."),
     "job_key_reused": (ExitCode.USAGE, "The job key belongs to another request."),
     "jobs_file_changed": (ExitCode.ERROR, "The jobs file changed while it was in use."),
-    "state_unwritable": (ExitCode.USAGE, "The local state is needed and can't be written."),
-    "state_corrupt": (ExitCode.USAGE, "The local state is needed and is damaged."),
+    "state_unwritable": (ExitCode.USAGE, "The command needs a writable local state."),
+    "state_corrupt": (ExitCode.USAGE, "The command needs the local state, which is damaged."),
     "state_newer": (ExitCode.USAGE, "A newer version of oaibg wrote the local state."),
     "state_busy": (ExitCode.UNAVAILABLE, "Another process is writing the local state."),
     "no_api_key": (ExitCode.AUTH, "`OPENAI_API_KEY` is not set."),
-    "invalid_api_key": (ExitCode.AUTH, "The API key can't be valid, or the API refused it."),
+    "invalid_api_key": (ExitCode.AUTH, "The key has invalid characters, or the API refused it."),
     "auth": (ExitCode.AUTH, "The API refused the request's credentials."),
-    "client": (ExitCode.AUTH, "The OpenAI SDK refused its settings."),
+    "client": (ExitCode.AUTH, "The OpenAI SDK rejected its configuration."),
     "not_found": (ExitCode.NOT_FOUND, "There is no such response and no local copy."),
     "outcome_unknown": (ExitCode.OUTCOME_UNKNOWN, "The API may have accepted the request."),
     "unavailable": (ExitCode.UNAVAILABLE, "The network or the API is unavailable."),
     "wait_spent": (ExitCode.UNAVAILABLE, "The wait limit was reached before a job was created."),
-    "job_key_busy": (ExitCode.UNAVAILABLE, "Another process is submitting this job key."),
-    "api_error": (ExitCode.ERROR, "The API refused the request without a code of its own."),
+    "job_key_busy": (ExitCode.UNAVAILABLE, "Another process uses this job key or results file."),
+    "api_error": (ExitCode.ERROR, "The API refused the request and gave no error code."),
     "internal": (ExitCode.ERROR, "oaibg has a bug. Please report the message."),
 }
 """The `code` of an `error` event if it isn't the API's own: the exit code and the meaning."""
 
 FAILURES = {
-    "connect_error": "The connection could not be opened: refused, no DNS entry, TLS failure.",
+    "connect_error": "The connection was refused, or the DNS lookup or the TLS handshake failed.",
     "connect_timeout": "The connection could not be opened in time.",
     "connection_error": "The connection broke after the request was sent.",
     "timeout": "The reply did not arrive in time.",
@@ -62,12 +62,12 @@ FAILURES = {
 """The `code` of a failed call if the API gave none, and what it means."""
 
 COUNTS = {
-    "completed": "The job completed. Other statuses of the API count under their own names.",
+    "completed": "The job completed. The API's other statuses are keys of their own.",
     "refused": "The API refused the request.",
     "not_submitted": "The request was not sent; the same command submits it.",
     "outcome_unknown": "The API may have accepted the request.",
     "not_found": "There is no such response.",
-    "unknown": "The status could not be read.",
+    "unknown": "The job's status could not be retrieved.",
     "missing": "The batch has no result for the job.",
     "valid": "With `--dry-run`: the line is a valid request.",
 }

@@ -43,7 +43,7 @@ class ExitCode(IntEnum):
     )
     USAGE = (
         2,
-        "invalid options, input files or local state; nothing was sent",
+        "an option, an input file or the local state is invalid; nothing was sent",
         "Fix what `message` names. `job_key_reused`: the key already belongs to another request.",
     )
     STILL_RUNNING = (
@@ -53,23 +53,23 @@ class ExitCode(IntEnum):
     )
     UNSUCCESSFUL = (
         4,
-        "the job ended without success, or had ended before a cancel",
+        "the job ended without success, or ended before it could be cancelled",
         "Read `status` and `error`. A new attempt needs a new job key and is paid for again.",
     )
     NOT_FOUND = (
         5,
-        "no such response at the API, and no local copy",
+        "the API has no such response, and there is no local copy",
         "Check the ID and `OPENAI_BASE_URL`. The API keeps results for a limited time.",
     )
     OUTCOME_UNKNOWN = (
         6,
         "the request may have been accepted; do not submit it again",
-        "Ask the person who pays whether to use `--resubmit-unknown`, which may pay twice.",
+        "Ask the person who pays whether to use `--resubmit-unknown`: the job may be billed twice.",
     )
     UNAVAILABLE = (
         7,
         "the network or the API is unavailable, or the job key is in use",
-        "Run `next`, or the same command if `next` is null, after a minute. It never pays twice.",
+        "After a minute, run `next`, or the same command if `next` is null. You won't pay twice.",
     )
     AUTH = 8, "the API key is missing or was refused", "Fix `OPENAI_API_KEY`."
     LOCAL_IO = (
@@ -80,12 +80,12 @@ class ExitCode(IntEnum):
     SIGHUP = (
         129,
         "ended by SIGHUP; a submitted job keeps running",
-        "Run `next`. If it is null: `outcome` `unknown` means 6; else run the same command again.",
+        "Run `next`. If it is null and `outcome` is `unknown`, see 6; else rerun the command.",
     )
     SIGINT = 130, "ended by SIGINT (Ctrl-C); a submitted job keeps running", "See 129."
     STDOUT_CLOSED = (
         141,
-        "the reader of stdout closed it; a submitted job keeps running",
+        "the program that reads stdout closed it; a submitted job keeps running",
         "Run the same command again with its job key. Without a key, see `oaibg show --list`.",
     )
     SIGTERM = 143, "ended by SIGTERM; a submitted job keeps running", "See 129."

@@ -75,9 +75,9 @@ class SubmitError(Event, name="submit_error", by="submit"):
 
 
 class Submitted(Event, name="submitted", by="submit"):
-    """The API returned a response ID, and the local state has it.
+    """The job has a response ID, and the local state has stored it.
 
-    `reattached` is true if the job key already had this job.
+    `reattached` is true if an earlier run with the same job key submitted the job.
     """
 
     status: str | None
@@ -107,7 +107,7 @@ class PollError(Event, name="poll_error", by="submit, monitor"):
 class Progress(Event, name="progress", by="`--stream`"):
     """The job reached another status, output item or step of a tool call.
 
-    `type` is the API's name of the stream event.
+    `type` is the type of the API's stream event.
     """
 
     type: str
@@ -116,9 +116,9 @@ class Progress(Event, name="progress", by="`--stream`"):
 
 
 class OutputTextDelta(Event, name="output_text_delta", by="`--stream-text`"):
-    """More of the answer's text, about three lines a second at most.
+    """The next part of the answer's text, emitted at most about three times a second.
 
-    `sequence_number` is that of the last delta included.
+    `sequence_number` is that of the last stream event in this part.
     """
 
     delta: str
@@ -157,7 +157,7 @@ class WroteText(Event, name="wrote_text", by="`--output-text-file`"):
 
 
 class Warning(Event, name="warning", by="any command"):  # noqa: A001 - the event's name; the built-in is not used here
-    """Something went wrong that does not end the process."""
+    """Something went wrong, but the process continues."""
 
     code: str
     message: str
@@ -235,7 +235,7 @@ class CancelResult(Event, name="cancel_result", by="cancel"):
 class Response(Event, name="response", by="show"):
     """The response object, from the API or the local copy.
 
-    `response` is null if a file or `--output-text` receives it.
+    `response` is null with `--output-text`, and if a file is written.
     """
 
     status: str | None
@@ -246,7 +246,7 @@ class Response(Event, name="response", by="show"):
 
 
 class ListedJob(Event, name="job", by="`show --list`"):
-    """A job in the local state, of any base URL.
+    """A job in the local state, submitted to any base URL.
 
     Its status is `outcome_unknown` if the reply to its request was lost.
     """

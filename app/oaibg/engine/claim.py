@@ -57,8 +57,8 @@ async def claim(job_key: str, context: Context) -> AsyncIterator[Row | None]:
                 store.unlock(lock)
         if clock.monotonic() >= context.deadline:
             raise Unavailable(
-                f"Another process is still submitting the job key {job_key!r}. This process sent "
-                "nothing; run the same command again.",
+                f"Another process is still submitting a job with the key {job_key!r}. This process "
+                "sent nothing; run the same command again.",
                 code="job_key_busy",
                 outcome="not_created",
             )
@@ -79,7 +79,7 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
         if lost is not None:
             raise _unknown(
                 submission,
-                "may have been submitted before: the state was damaged and is now in "
+                "may have been submitted before: the local state was damaged and renamed to "
                 f"{lost}. To make all keys usable again, remove that file.",
             )
         return None
@@ -99,9 +99,9 @@ def _unknown(submission: Submission, what: str) -> OutcomeUnknown:
     if submission.custom_id is not None:
         subject = f"The job {submission.custom_id!r}"
     else:
-        subject = f"The job key {str(submission.job_key).partition(chr(10))[0]!r}"
+        subject = f"The job with the key {str(submission.job_key).partition(chr(10))[0]!r}"
     return OutcomeUnknown(
         f"{subject} {what} The job may be running and may be billed.",
-        hint="To submit it again, and perhaps pay twice, add --resubmit-unknown.",
+        hint="To submit it again, add --resubmit-unknown. You may then pay twice.",
         outcome="unknown",
     )

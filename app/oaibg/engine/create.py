@@ -32,7 +32,7 @@ _CANCEL_GRACE = 0.5
 _BUSY_PATIENCE = 600.0
 """Seconds for which a submit is retried while the API replies that it is too busy."""
 
-_LOOKS_SENT = " No job was created, but the state could not record that, so the key may look used."
+_LOOKS_SENT = " No job was created, but a rerun may end with exit 6: the state couldn't be updated."
 
 
 class Created(NamedTuple):
@@ -190,7 +190,7 @@ class _Creation:
 
     def _wait_limit_reached(self) -> Unavailable:
         failure = self._patience.last
-        last = f" Last attempt: {failure.message}" if failure else ""
+        last = f" Last attempt: {failure.message.rstrip('.')}." if failure else ""
         return Unavailable(
             f"The wait limit was reached before a job was created.{last}",
             code="wait_spent",
@@ -263,5 +263,5 @@ class _Creation:
 async def stop_streaming(job: Job, context: Context, reason: str) -> None:
     """Stop streaming the job, so that it is only polled, and emit a warning with the reason."""
     job.stop_streaming()
-    message = f"The job can't be streamed ({reason}); its status comes from polls."
+    message = f"The job can't be streamed ({reason}); it is polled instead."
     await context.emit(report.warning(job, "stream_unavailable", message))

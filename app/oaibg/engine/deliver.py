@@ -35,7 +35,7 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
     path = output.output_text_file
     if path is not None and text:
         if has_surrogates(text):
-            message = "The text has lone surrogates; the text file has U+FFFD in their place."
+            message = "The text contains lone surrogates; the file has U+FFFD in their place."
             await context.emit(report.warning(job, "text_replaced", message))
         written &= await _write(path, utf8(text), WroteText, job, context)
     for event in text_events(payload, job, context):

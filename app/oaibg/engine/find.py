@@ -68,8 +68,8 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     if other is None:
         return []
     message = (
-        f"This job was submitted to {other.base_url}, but requests now go to {base_url}. "
-        "Set OPENAI_BASE_URL to the first of these."
+        f"This job was submitted to {other.base_url}, but this command sends requests to "
+        f"{base_url}. Set OPENAI_BASE_URL to the first URL."
     )
     return [report.warning(job, "other_base_url", message)]
 
@@ -105,7 +105,7 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
         return row
     lock = store.lock(base_url, lock_key(job_key))
     if lock is None:
-        message = f"Another process is submitting the job key {job_key!r}. Try again in a moment."
+        message = f"Another process is submitting a job with the key {job_key!r}."
         raise KeyBusyError("job_key_busy", message)
     store.unlock(lock)
     return store.by_key(base_url, job_key)
@@ -115,13 +115,13 @@ def _id_of(row: Row | None, target: Target, base_url: str) -> str:
     if row is None or row.step == "intent":
         what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
         raise NotFound(
-            f"The local state has {what} at {base_url}.",
-            hint="`oaibg show --list` lists the jobs that it has.",
+            f"The local state has {what} for {base_url}.",
+            hint="`oaibg show --list` lists its jobs, for all base URLs.",
         )
     if row.response_id is None:
         raise OutcomeUnknown(
-            "A request was sent, but its reply was never stored. The job may be running and may "
-            "be billed.",
+            "The request was sent, but no reply was stored. The job may be running and may be "
+            "billed.",
             hint=RESUBMIT_HINT,
         )
     return row.response_id

@@ -161,7 +161,7 @@ class Listener:
             self._stream = opened
         event = await self._stream.next()
         if event is None:
-            raise CallFailed("stream_ended", "it ended too early")
+            raise CallFailed("stream_ended", "the stream ended too early")
         return event
 
     async def _receive(self) -> None:
@@ -200,7 +200,7 @@ class Listener:
     async def _give_up(self, code: str, reason: str) -> None:
         self._usable, self._must_poll = False, True
         what = "job can't be streamed" if code == "stream_unavailable" else "job's stream was lost"
-        message = f"The {what} ({reason.rstrip('.')}); its status comes from polls."
+        message = f"The {what} ({reason.rstrip('.')}); it is polled instead."
         await self._warn(code, message)
 
     async def _warn(self, code: str, message: str) -> None:
@@ -211,7 +211,7 @@ class Listener:
         kind, number = event.type, event.number
         if kind == "error":
             # Its number is not noted: a resumed stream may use it for another event.
-            await self._reconnect(CallFailed("stream_ended", "it ended with an error"))
+            await self._reconnect(CallFailed("stream_ended", "the stream ended with an error"))
             self._must_poll = True
             return
         if number is not None and number <= self._last:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import OaibgError, Unavailable, UsageError
 from oaibg.engine import report
+from oaibg.engine.verdicts import BUSY_HINT
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateBusyError, StateError
 
@@ -84,8 +85,9 @@ def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]
 
 def state_error(error: StateError) -> OaibgError:
     """The error of a command that can't continue without the local state."""
-    kind = Unavailable if isinstance(error, StateBusyError) else UsageError
-    return kind(error.message, code=error.code, hint=_STATE_ADVICE.get(error.code))
+    busy = isinstance(error, StateBusyError)
+    hint = BUSY_HINT if busy else _STATE_ADVICE.get(error.code)
+    return (Unavailable if busy else UsageError)(error.message, code=error.code, hint=hint)
 
 
 def local_copy(job: Job, context: Context) -> Payload | None:
@@ -115,7 +117,7 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
 
 
 _STATE_ADVICE = {
-    "state_busy": "Try again in a moment.",
+    "state_busy": "IDs and results may be missing from it.",
     "state_corrupt": "IDs and results that it stored may be missing.",
     "state_newer": "Upgrade oaibg, or set OAIBG_STATE_DIR to another directory.",
     "state_unwritable": "Set OAIBG_STATE_DIR to a writable directory; IDs and results are "

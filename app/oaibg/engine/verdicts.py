@@ -123,9 +123,11 @@ def create_error(failure: CallFailed) -> OaibgError:
 
 
 RESUBMIT_HINT = (
-    "Submitting again may pay twice. To do so anyway, run the submit command with --job-key and "
-    "--resubmit-unknown."
+    "If you submit it again, you may pay twice. To do so anyway, run the submit command with "
+    "--job-key and --resubmit-unknown."
 )
+
+BUSY_HINT = "Wait until the other process has finished, and run the same command again."
 
 UNREACHABLE_HINT = (
     "Check OPENAI_BASE_URL, the proxy variables, and whether outbound HTTPS to the API's host is "
@@ -175,5 +177,7 @@ def _refusal_hint(failure: CallFailed) -> str | None:
     if is_wrong_address(failure) or (failure.http_status in (404, 405) and not failure.envelope):
         return "Check that OPENAI_BASE_URL names a Responses API. It usually ends in /v1."
     if failure.http_status is not None and 300 <= failure.http_status < 400:
-        return "The server redirects requests. Set OPENAI_BASE_URL to the address it redirects to."
+        return "The server redirects requests. Set OPENAI_BASE_URL to the new address."
+    if failure.http_status in (400, 422):
+        return "To see the request, run the same command with --dry-run."
     return None

@@ -91,7 +91,7 @@ class BatchResults:
                         await self._add(lines, job, context)
         except OSError as error:
             self._unfetched = True
-            await context.emit(report.not_written(job, "A temporary file", error))
+            await context.emit(report.not_written(job, "a temporary file", error))
             await context.emit(report.warning(job, "no_room", TMPDIR_HINT))
         if ignored:
             message = f"Ignored invalid, duplicate or unknown lines of the batch: {ignored:,}."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.persist import state_error
+from oaibg.engine.verdicts import BUSY_HINT
 from oaibg.state.commits import patiently
 from oaibg.state.store import line_key
 
@@ -48,6 +49,7 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
         raise Unavailable(
             f"Another process is running the jobs of {plan.key!r}.",
             code="job_key_busy",
+            hint=BUSY_HINT,
             outcome="not_created",
         )
     try:
@@ -82,7 +84,7 @@ def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
         named = ", ".join(changed[:5])
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise UsageError(
-            f"{file.path}: these requests differ from the ones that were submitted: {named}{more}.",
+            f"{file.path}: these requests differ from those that were submitted: {named}{more}.",
             code="job_key_reused",
             hint="Give a changed request a new custom_id, or start another run with --job-key KEY "
             "and another --results-file. Options that fill in the bodies also change requests.",

@@ -20,6 +20,7 @@ from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import ExitCode, Unavailable, UsageError
 from oaibg.engine.persist import in_thread
+from oaibg.engine.verdicts import BUSY_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,6 +72,7 @@ class ResultsFile:
             raise Unavailable(
                 f"Another process is writing to {path}.",
                 code="job_key_busy",
+                hint=BUSY_HINT,
                 outcome="not_created",
             ) from error
         except OSError as error:
@@ -165,9 +167,9 @@ class ResultsFile:
                 if line is None or not ours:
                     raise UsageError(
                         f"{self.path}: line {number} is not a result of this run. It belongs to "
-                        "another jobs file or --job-key, or its job was changed or removed. The "
-                        "results file was left unchanged.",
-                        hint="Use another --results-file, or move this file.",
+                        "another jobs file or job key, or its job was changed or removed. The file "
+                        "is unchanged.",
+                        hint="Use another --results-file, or rename this file.",
                     )
                 size += len(raw)
                 self.statuses[line.custom_id] = line.status

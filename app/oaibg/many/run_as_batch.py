@@ -74,8 +74,8 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         with ResultsFile(plan.results_path, ids) as results:
             if results.statuses and (row is None or row.response_id is None):
                 raise UsageError(
-                    f"{results.path}: these are not results of this run, which has no batch yet.",
-                    hint="Use another --results-file, or move this file.",
+                    f"{results.path}: the file contains results, but this run has no batch yet.",
+                    hint="Use another --results-file, or rename this file.",
                 )
             batch = BatchResults(results)
             if not results.missing:

@@ -45,7 +45,7 @@ _MAGIC = (
 _LIMITS = {_PDF: PDF_BYTES_MAX, _TEXT: 4 * TEXT_CHARACTERS_MAX}
 """Maximum size of one file by type, in bytes; a character has up to four bytes."""
 _CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
-"""Bytes that text can't contain. Bell to carriage return and escape (colours) are allowed."""
+"""Bytes that text can't contain. Bell to carriage return and escape (colors) are allowed."""
 
 
 class Attachment(Record):

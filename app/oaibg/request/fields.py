@@ -10,6 +10,7 @@ from oaibg.request.json_files import json_in, kind_of, name_of, reading
 ROLES = ("system", "developer", "user", "assistant")
 
 _EXAMPLE = '[{"role": "user", "content": "Hello"}]'
+_OBJECT = 'expected a JSON object such as {"service_tier": "flex"}'
 _T = TypeVar("_T")
 
 
@@ -29,7 +30,9 @@ def read_messages(path: str) -> list[Any]:
         for number, part in enumerate(parts):
             with reading(f"{place}.content[{number}]"):
                 if not isinstance(_checked(dict, part).get("type"), str):
-                    raise ValueError('no `type`; a text is {"type": "input_text", "text": …}')
+                    raise ValueError(
+                        '`type` is missing; a text is {"type": "input_text", "text": …}'
+                    )
     return messages
 
 
@@ -61,7 +64,7 @@ def read_json_schema(path: str) -> dict[str, Any]:
 
     A bare schema takes its name from its title, and is strict.
     """
-    value = read_object(path, "expected a JSON Schema")
+    value = read_object(path, "expected a JSON Schema, which is an object")
     if isinstance(value.get("schema"), dict):
         if not isinstance(value.get("name"), str):
             message = 'add a `name` next to `schema`, such as "name": "answer"'
@@ -73,7 +76,7 @@ def read_json_schema(path: str) -> dict[str, Any]:
     return {"type": "json_schema", "name": name, "schema": value, "strict": True}
 
 
-def read_object(path: str, expected: str = "expected an object") -> dict[str, Any]:
+def read_object(path: str, expected: str = _OBJECT) -> dict[str, Any]:
     """Return the JSON object in a file."""
     with json_in(path) as value:
         return _checked(dict, value, expected)
@@ -87,7 +90,7 @@ def parse_metadata(pairs: list[str]) -> dict[str, str]:
         if not equals or not key:
             raise UsageError(f"--metadata {pair!r}: expected KEY=VALUE.")
         if key in metadata:
-            raise UsageError(f"--metadata {key!r}: the key is given twice.")
+            raise UsageError(f"--metadata {key!r}: the key occurs twice.")
         if len(key) > 64 or len(value) > 512:
             most = "a key can have at most 64 characters, a value at most 512"
             raise UsageError(f"--metadata {key[:80]!r}: {most}.")

@@ -25,6 +25,10 @@ BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
 
 _KEYS = ("custom_id", "method", "url", "body")
 _ID_LENGTH = 512
+_HINT = (
+    'A jobs file has one JSON object per line, such as {"custom_id": "1", "method": "POST", '
+    f'"url": "{URL}", "body": {{"input": "Hello"}}}}'
+)
 _REPORTED = 5
 """Maximum number of invalid lines that an error names."""
 
@@ -48,7 +52,7 @@ class JobsFile:
 
     def __init__(self, path: str, settings: Settings, *, background: bool = True) -> None:
         self.path, self._settings, self._background = path, settings, background
-        pipe = f"{path}: a jobs file is read more than once; it must be a regular file."
+        pipe = f"{path}: a jobs file is read more than once, so it must be a regular file."
         with json_files.reading(path):
             self._file = json_files.open_regular(path, pipe)
         self.bytes = 0
@@ -126,9 +130,9 @@ class JobsFile:
             yield Line(number, custom_id, request.sha256, model, offset, len(raw))
         if bad:
             more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
-            raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.")
+            raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=_HINT)
         if not first:
-            raise UsageError(f"{self.path}: the file contains no jobs.")
+            raise UsageError(f"{self.path}: the file contains no jobs.", hint=_HINT)
 
 
 def _batch_line(custom_id: str, request: Request) -> bytes:
@@ -139,7 +143,7 @@ def _parsed(raw: bytes) -> tuple[str, dict[str, Any]]:
     """Return the custom_id and the body of a line; a `ValueError` says why it is invalid."""
     line = json_files.parse_json(json_files.decode(raw), one_line=True)
     if not isinstance(line, dict):
-        raise ValueError(f"expected an object, found {kind_of(line)}")
+        raise ValueError(f"expected a JSON object, found {kind_of(line)}")
     for key in _KEYS:
         if key not in line:
             raise ValueError(f"{key} is missing")

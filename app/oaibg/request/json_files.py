@@ -42,7 +42,7 @@ def parse_json(text: str, *, one_line: bool = False) -> Any:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         row = "" if one_line else f"line {error.lineno}, "
-        raise ValueError(f"{row}column {error.colno}: invalid JSON: {error.msg}") from error
+        raise ValueError(f"invalid JSON at {row}column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if isinstance(value, list | dict) and is_deep(value):
@@ -73,7 +73,9 @@ def decode(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start} is not UTF-8 ({error.reason})") from error
+        raise ValueError(
+            f"byte {error.start} is not UTF-8 ({error.reason}); convert the file to UTF-8"
+        ) from error
 
 
 def open_regular(path: str, refusal: str) -> BinaryIO:

@@ -45,8 +45,8 @@ def read_sources(sources: Sources) -> Given:
     given = [name for name in choices if getattr(sources, name) is not None]
     flags = [f"--{name.replace('_', '-')}" for name in given or choices]
     if len(given) != 1:
-        found = "Give only one of" if given else "No input; give one of"
-        raise UsageError(f"{found} {', '.join(flags)}.")
+        found = "Give only one of" if given else "There is no input; give one of"
+        raise UsageError(f"{found} {', '.join(flags[:-1])} and {flags[-1]}.")
     files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
     if files.count("-") > 1:
         raise UsageError("Only one option can read stdin (-); give the others a file's path.")

@@ -66,12 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser = argparse.ArgumentParser(
         prog="python -m oaibg.sandbox",
-        description="Run a local server with the Responses API. Prints two lines to export in a\n"
-        "shell, then one line per request on stderr.",
+        description="Run a local server with the Responses API. It prints the two exports that a\n"
+        "shell needs to use it, and then one line per request on stderr.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n\n".join(sections),
     )
-    parser.add_argument("--port", type=_port, default=0, help="default: any free port")
+    parser.add_argument("--port", type=_port, default=0, help="port (default: any free port)")
     parser.add_argument("--seconds", type=_seconds, default=5.0, help="job duration (default: 5)")
     example = 'JSON array of faults, such as [{"kind": "reset_after"}]'
     parser.add_argument("--faults", type=_faults, default=[], metavar="FILE.json", help=example)
@@ -79,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--personality", choices=PERSONALITIES, default="openai", metavar="NAME", help=server
     )
-    parser.add_argument("--quiet", action="store_true", help="don't print a line per request")
-    parser.add_argument("--no-log", action="store_true", help="keep GET /sandbox/requests empty")
+    parser.add_argument("--quiet", action="store_true", help="don't print the requests")
+    parser.add_argument("--no-log", action="store_true", help="don't keep a log of requests")
     return parser
 
 

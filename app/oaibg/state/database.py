@@ -69,7 +69,7 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
         return _opened(path)
     except sqlite3.Error as error:
         if _is_corrupt(error) and (aside := _put_aside(path)) is not None:
-            message = f"Can't read the local state in {path} ({error}); renamed it to {aside}."
+            message = f"The local state in {path} is damaged ({error}). It was renamed to {aside}."
             raise StateError("state_corrupt", message) from error
         raise
 
@@ -120,7 +120,7 @@ def translated() -> Iterator[None]:
         message = f"The local state can't store this value ({type(error).__name__})."
         raise StateError("state_unwritable", message) from error
     except OSError as error:
-        message = f"The local state can't be used: {error.strerror}: {error.filename}."
+        message = f"The local state can't be used: {error.filename}: {error.strerror}."
         raise StateError("state_unwritable", message) from error
 
 

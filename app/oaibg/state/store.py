@@ -237,7 +237,7 @@ class Store:
     def _note(self, number: int, changes: str, *values: str | None) -> None:
         """Change a job's row; raises `StateError` if the row no longer exists."""
         if not self._update(changes, "id = ?", *values, number):
-            raise StateError("state_unwritable", "The job's row in the local state is gone.")
+            raise StateError("state_unwritable", "The job is no longer in the local state.")
 
     def _give_key_back(self, number: int, over: Row | None) -> None:
         """Restore the job key of `over`, which `sending` moved to this job."""

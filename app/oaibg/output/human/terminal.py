@@ -32,7 +32,7 @@ class Screen(Console):
 
     def __init__(self, descriptor: int, file: Stderr | None = None) -> None:
         self.is_tty = os.isatty(descriptor)
-        """Whether the descriptor is a terminal; settings for colours don't change this."""
+        """Whether the descriptor is a terminal; settings for colors don't change this."""
         super().__init__(
             file=cast("IO[str] | None", file),
             highlight=False,

@@ -53,7 +53,7 @@ def describe(event: events.Event) -> tuple[str, str]:
             words = f"{event.response_id}: {status_words(event.status)} after {elapsed}"
             return f"{words}: {why}" if why else words, GOOD if event.ok else BAD
         case events.Timeout():
-            words = f"Reached the wait limit; still {status_words(event.status, 'running')}."
+            words = f"The wait limit was reached; still {status_words(event.status, 'running')}."
             return words, CAUTION
         case events.Interrupted():
             return f"Interrupted by {event.signal}; {_fate(event)}.", CAUTION
@@ -80,7 +80,7 @@ def plain(text: str, style: str = "") -> Text:
 
 
 def status_text(status: str | None, unknown: str = "not known yet") -> Text:
-    """Return a status in its colour."""
+    """Return a status in its color."""
     return plain(status_words(status, unknown), _STATUS_STYLES.get(str(status), ""))
 
 

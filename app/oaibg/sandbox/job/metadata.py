@@ -19,7 +19,7 @@ ENTRIES: Mapping[str, str] = {
     "sandbox_seconds": 'the duration of the job or batch in seconds, such as "0.5"; for a line of '
     "a batch, counted from the create of the batch",
     "sandbox_outcome": f"how the job ends: {', '.join(_OUTCOMES[:-1])} or stuck (never); "
-    "for a batch, only failed (at the limit of enqueued tokens)",
+    "for a batch, only failed is allowed (at the limit of enqueued tokens)",
     "sandbox_text": "the output text",
     "sandbox_bytes": "the size of the output text in bytes, in place of `sandbox_text`",
     "sandbox_empty": 'any value except "false": the job has no output text',
