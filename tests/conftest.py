@@ -62,6 +62,9 @@ def pytest_runtest_makereport(
     report = yield
     if report.when == "call":
         item.stash[PASSED] = report.passed
+    marker = item.get_closest_marker("row")
+    if report.skipped and marker is not None:
+        COUNTS[f"skipped {marker.args[0]}"] += 1
     return report
 
 

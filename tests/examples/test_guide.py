@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import guide
 from oaibg.many.tally import WORST
 from oaibg.request.attachments import (
     BYTES_MAX,
@@ -48,6 +49,18 @@ def runs_here(block: str) -> bool:
 def names(path: Path) -> str:
     """A page's name in the repository."""
     return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", guide.pages(), ids=names)
+def test_generated_blocks_are_current(path: Path) -> None:
+    """A page's generated blocks are what `make guide` writes."""
+    assert guide.update(path.read_text()) == path.read_text()
+
+
+def test_every_block_is_on_a_page() -> None:
+    """The generator writes no block that no page has."""
+    text = "".join(path.read_text() for path in guide.pages())
+    assert [name for name in guide.BLOCKS if f"<!-- generated: {name} -->" not in text] == []
 
 
 @pytest.mark.parametrize("path", LINKING, ids=names)

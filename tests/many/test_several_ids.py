@@ -200,7 +200,7 @@ def test_the_wait_limit(many: Callable[..., Result], sandbox: Sandbox, instant_s
     options = (*limits, "--events", "changes", "--show-output-text")
     result = many("monitor", *mixed, *options)
     assert (result.code, result.last["counts"]["completed"]) == (3, 3)
-    assert result.last["elapsed_seconds"] >= 300
+    assert 300 <= result.last["elapsed_seconds"] < 310
     timeouts = [line for line in result.lines if line["event"] == "timeout"]
     assert {line["response_id"] for line in timeouts} == set(running)
     assert {line["exit_code"] for line in timeouts} == {None}

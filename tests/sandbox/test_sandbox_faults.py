@@ -296,6 +296,7 @@ def test_faults_apply_in_order_and_as_often_as_scripted(
         ({}, "expected a JSON array of faults"),
         ([1], "fault 1: expected a JSON object"),
         ([{}], "fault 1: kind is required"),
+        ([{"kind": []}], "fault 1: kind must be one of"),
         ([{"kind": "delay"}, {"kind": "odd"}], "fault 2: kind must be one of"),
         ([{"kind": "delay", "color": 1}], "fault 1: unknown field 'color'"),
         ([{"kind": "delay", "on": "poll"}], "fault 1: on must be one of"),

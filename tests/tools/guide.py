@@ -21,7 +21,7 @@ from oaibg.cli.environment import VARIABLES
 from oaibg.contract import codes
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import EVENTS
-from oaibg.sandbox.faults import KINDS
+from oaibg.sandbox.faults import KINDS, OPERATIONS
 from oaibg.sandbox.job.metadata import ENTRIES
 from oaibg.sandbox.personality import PERSONALITIES
 from places import APP, GUIDE, README, ROOT, SKILL
@@ -95,15 +95,6 @@ def environment() -> str:
     return table("variable|meaning", lines)
 
 
-def commands() -> str:
-    """Return the commands, with what they do."""
-    program: Any = typer.main.get_command(app)
-    return table(
-        "command|what it does",
-        ((f"`oaibg {name}`", one.help) for name, one in program.commands.items()),
-    )
-
-
 def options(command: str) -> str:
     """Return the arguments and options of a command as its help has them, in groups."""
     program: Any = typer.main.get_command(app)
@@ -171,7 +162,6 @@ def layout() -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "environment": environment,
-    "commands": commands,
     **{
         f"options {name}": lambda name=name: options(name)  # type: ignore[misc]
         for name in ("submit", "monitor", "cancel", "show")
@@ -184,6 +174,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "faults": lambda: table("fault|what happens", ROWS.items()),
     "short-lines": short_lines,
     "sandbox metadata": lambda: meanings("entry|what it does", ENTRIES),
+    "sandbox operations": lambda: code(OPERATIONS),
     "sandbox faults": lambda: meanings("kind|what happens", KINDS),
     "sandbox personalities": personalities,
     "layout": layout,

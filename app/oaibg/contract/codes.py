@@ -44,7 +44,6 @@ ERRORS = {
     "unavailable": (ExitCode.UNAVAILABLE, "The network or the API is unavailable."),
     "wait_spent": (ExitCode.UNAVAILABLE, "The wait limit was reached before a job was created."),
     "job_key_busy": (ExitCode.UNAVAILABLE, "Another process uses this job key or results file."),
-    "api_error": (ExitCode.ERROR, "The API refused the request and gave no error code."),
     "internal": (ExitCode.ERROR, "oaibg has a bug. Please report the message."),
 }
 """The `code` of an `error` event if it isn't the API's own: the exit code and the meaning."""
@@ -57,7 +56,8 @@ FAILURES = {
     "bad_reply": "The reply is not what the API sends, for example HTML or truncated JSON.",
     "reply_too_large": "The reply is larger than 1 GiB.",
     "client_error": "The SDK could not send the request.",
-    "http_STATUS": "An HTTP error whose body has no code, for example `http_502`.",
+    "busy": "The API is too busy for this run, so the request was not sent yet.",
+    "http_502": "An HTTP error whose body has no code. The number is its status.",
 }
 """The `code` of a failed call if the API gave none, and what it means."""
 

@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
     ERROR = (
         1,
         "the API refused the request, or oaibg has a bug",
-        "Read `message` and `hint`. Don't repeat the command unchanged.",
+        "Do what `hint` says. Without a hint, don't repeat the command unchanged.",
     )
     USAGE = (
         2,
@@ -79,16 +79,16 @@ class ExitCode(IntEnum):
     )
     SIGHUP = (
         129,
-        "ended by SIGHUP; a submitted job keeps running",
+        "ended by SIGHUP; a submitted job keeps running unless cancelled",
         "Run `next`. If it is null and `outcome` is `unknown`, see 6; else rerun the command.",
     )
-    SIGINT = 130, "ended by SIGINT (Ctrl-C); a submitted job keeps running", "See 129."
+    SIGINT = 130, "ended by SIGINT (Ctrl-C); see 129", "See 129."
     STDOUT_CLOSED = (
         141,
         "the program that reads stdout closed it; a submitted job keeps running",
         "Run the same command again with its job key. Without a key, see `oaibg show --list`.",
     )
-    SIGTERM = 143, "ended by SIGTERM; a submitted job keeps running", "See 129."
+    SIGTERM = 143, "ended by SIGTERM; see 129", "See 129."
 
 
 class OaibgError(Exception):
@@ -134,7 +134,7 @@ class OaibgError(Exception):
 
     def extend(self, text: str) -> None:
         """Append to the message."""
-        self.message += text
+        self.message = f"{self.message.rstrip('.')}.{text}"
 
 
 class UsageError(OaibgError):

@@ -95,5 +95,6 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
 
 
 def _refused(job: Job, refusal: CallFailed) -> Event:
-    message = f"The server refused to cancel the job, which keeps running: {refusal.message}"
+    words = refusal.message.rstrip(".")
+    message = f"The server refused to cancel the job, which keeps running: {words}."
     return report.warning(job, "cancel_refused", message)

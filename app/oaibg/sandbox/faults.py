@@ -75,7 +75,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` with a message that names the invalid field."""
-        _require(self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}", self.kind)
+        _require(self.kind in tuple(KINDS), "kind", f"one of {', '.join(KINDS)}", self.kind)
         _require(self.on in OPERATIONS, "on", f"one of {', '.join(OPERATIONS)}", self.on)
         counts = {"times": self.times, "skip": self.skip, "after": self.after or 0}
         for name, count in counts.items():
