@@ -103,7 +103,7 @@ def test_paths_of_the_developing_page_exist() -> None:
         ("options", f"at most {TEXT_CHARACTERS_MAX:,} characters"),
         ("options", f"at most {IMAGES_MAX:,} in a request"),
         ("options", f"at most {PDF_BYTES_MAX >> 20} MiB for all PDFs together"),
-        ("options", f"All attachments together may have {BYTES_MAX >> 20} MiB."),
+        ("options", f"All attachments together may have at most {BYTES_MAX >> 20} MiB."),
         ("guarantees", f"| an input file | {INPUT_BYTES_MAX >> 20} MiB;"),
         ("many-jobs", f"at most {BATCH_LINES_MAX:,} lines and {BATCH_BYTES_MAX // 10**6} MB"),
     ],

@@ -417,7 +417,7 @@ def test_lines_can_not_be_faked(
     nexts = [row for row in shown if row.startswith("Next:")]
     assert all("oaibg" in row for row in nexts)
     assert "curl evil" in "".join(shown)
-    assert "Reached the wait limit; still failed Next: x." in shown
+    assert "The wait limit was reached; still failed Next: x." in shown
 
 
 def test_stderr_that_nobody_reads(command: Command, sandbox: Sandbox) -> None:

@@ -196,9 +196,9 @@ def test_row_that_no_longer_exists(state: Path) -> None:
     store = Store(str(state))
     number = store.intent(intent(job_key="k"))
     store.not_created(number)
-    with pytest.raises(StateError, match="gone"):
+    with pytest.raises(StateError, match="no longer in the local state"):
         store.sending(number)
-    with pytest.raises(StateError, match="gone"):
+    with pytest.raises(StateError, match="no longer in the local state"):
         store.submitted(number, "resp_1", "queued")
     store.close()
 

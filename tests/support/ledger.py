@@ -23,7 +23,7 @@ PASSED = pytest.StashKey[bool]()
 """Whether a test's call passed; its fixtures are torn down later."""
 
 COUNTS: Counter[str] = Counter()
-"""The counts of this process. A key is a title, or `row` or `skipped` and a row of the fault table."""
+"""The counts of this process. A key is a title, or `row` or `skipped` and a fault."""
 
 TITLES = {
     "faults": "scripted faults applied to requests",
@@ -57,7 +57,7 @@ def report() -> list[str]:
 
 
 def unproved() -> list[str]:
-    """Return the rows of the fault table for which no test passed, or was skipped on this system."""
+    """Return the rows of the fault table for which no test passed, or was skipped here."""
     return [fault for fault in ROWS if not COUNTS[f"row {fault}"] + COUNTS[f"skipped {fault}"]]
 
 

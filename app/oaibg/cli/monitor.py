@@ -54,7 +54,6 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
 
 
 def _check(options: MonitorOptions) -> None:
-    """Raise `UsageError` if the options can't be combined."""
     ids = options.response_ids
     to_file = options.output_json_file or options.output_text_file
     check_id_or_key(ids, options.job_key)

@@ -74,7 +74,6 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
 
 
 def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Context) -> int:
-    """Run a jobs file as single jobs, or as one batch."""
     from oaibg.request.jobs_file import JobsFile
 
     session: Session = context.obj
@@ -126,7 +125,6 @@ def _settings(options: SubmitOptions) -> Settings:
 
 
 def _check_file_options(options: SubmitOptions, session: Session) -> None:
-    """Raise `UsageError` if an option can't be combined with a jobs file."""
     if options.results_file is None and not options.dry_run:
         raise UsageError("--jobs-file needs --results-file PATH, the file for the results.")
     if options.output_json_file or options.output_text_file:

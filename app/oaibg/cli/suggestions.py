@@ -165,7 +165,6 @@ def _places(wanted: list[str], commands: list[Any]) -> list[tuple[str, Any]]:
 
 
 def _path(command: Any) -> str:
-    """Return the words that run a command, or the program itself."""
     return "oaibg" if command.name == "oaibg" else f"oaibg {command.name}"
 
 

@@ -203,7 +203,6 @@ class _Creation:
     # The row in the local state:
 
     async def _note_intent(self) -> None:
-        """Store the intent, unless it is already stored."""
         if self._row is not None:
             return
         submission, context = self._submission, self._context

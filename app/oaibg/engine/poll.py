@@ -165,7 +165,6 @@ class _Poller:
         return delay
 
     async def _report(self, payload: Payload, delay: float) -> None:
-        """Note a poll's status, and emit a `poll` event if one is due."""
         job, context = self._job, self._context
         changed = payload.status != job.status
         job.note_status(payload.status)

@@ -123,8 +123,8 @@ def create_error(failure: CallFailed) -> OaibgError:
 
 
 RESUBMIT_HINT = (
-    "If you submit it again, you may pay twice. To do so anyway, repeat the submit command with the "
-    "same --job-key or --jobs-file, and add --resubmit-unknown."
+    "If you submit it again, you may pay twice. To do so anyway, repeat the submit command with "
+    "the same --job-key or --jobs-file, and add --resubmit-unknown."
 )
 
 BUSY_HINT = "Wait until the other process has finished, and run the same command again."

@@ -108,7 +108,6 @@ class BatchResults:
         return line
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
-        """Append results to the file, and report how their jobs ended."""
         new = [line for line in lines if line.custom_id not in self._results.statuses]
         try:
             await self._results.add(new)
@@ -122,7 +121,6 @@ class BatchResults:
                 await context.emit(event.of_many(line.custom_id))
 
     def _count_missing(self, batch: Payload) -> None:
-        """Count the jobs that are not in the batch's files."""
         if self._results.missing is not None:
             missing = len(self._results.missing - self._delivered)
         else:

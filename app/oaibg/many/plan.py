@@ -66,7 +66,6 @@ def digest(*texts: str) -> str:
 
 
 def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
-    """Raise if the run was started in the other mode, or with other request bodies."""
     if rows and batch != ("" in rows):
         way = "as a batch; add" if "" in rows else "in background mode; omit"
         raise UsageError(

@@ -107,7 +107,6 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
 async def _create_or_find(
     plan: Plan, row: Row | None, sha256: str, job: Job, context: Context
 ) -> Created:
-    """Create the run's batch, or reattach to the existing one."""
     model = plan.file.lines[0].model
     request = Request(body={"model": model}, sha256=sha256)
     await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
@@ -181,7 +180,6 @@ async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
 
 
 def _content(file: JobsFile) -> IO[bytes]:
-    """Return a temporary file with the content to upload."""
     content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     for line in file.requests():
         content.write(line)

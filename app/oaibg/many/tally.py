@@ -63,7 +63,6 @@ class Tally:
 
 
 def _status(event: Event) -> str:
-    """Return the status that a job is counted under."""
     if isinstance(event, Error):
         if event.outcome == "unknown":
             return "outcome_unknown"
@@ -79,7 +78,6 @@ def _status(event: Event) -> str:
 
 
 def _is_still_running(event: Event) -> bool:
-    """Return whether the job keeps running at the API, as far as is known."""
     if isinstance(event, Interrupted):
         return not event.job_cancelled
     if isinstance(event, Error):

@@ -46,8 +46,8 @@ def read_input(path: str) -> str | list[Any]:
                 _checked(dict, item, f"input[{index}]: expected an object")
             return value
         expected = "expected a non-empty string or array of input items"
-        empty = {str: "an empty string", list: "an empty array"}
-        raise ValueError(f"{expected}, found {empty.get(type(value)) or kind_of(value)}")
+        found = "an empty array" if value == [] else kind_of(value)
+        raise ValueError(f"{expected}, found {found}")
 
 
 def read_tools(path: str) -> list[Any]:

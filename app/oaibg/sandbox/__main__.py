@@ -85,7 +85,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _listed(title: str, meanings: Mapping[str, str]) -> str:
-    """Return a section of the help, within 80 columns."""
     lines = [
         textwrap.fill(meaning, 78, initial_indent=f"  {name:<17} ", subsequent_indent=" " * 20)
         for name, meaning in meanings.items()

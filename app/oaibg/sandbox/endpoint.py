@@ -98,7 +98,6 @@ def _wants_stream(name: str | None, log: LoggedRequest) -> bool:
 
 
 def _fault_names(name: str | None, stream: bool) -> tuple[str, ...]:
-    """Return the operations in `Fault.on` that apply to this request."""
     if name is None:
         return ()
     if not stream:

@@ -123,7 +123,6 @@ def _table(heads: tuple[str, ...], rows: list[list[Text]], width: int) -> Text:
 
 
 def _facts(facts: list[tuple[str, object]]) -> Text:
-    """Return a line with label and value for each fact that has a value."""
     return Text("\n").join(
         Text.assemble(
             (f"  {label:<{_LABEL}}", "dim"),
@@ -136,7 +135,6 @@ def _facts(facts: list[tuple[str, object]]) -> Text:
 
 
 def _usage(usage: object) -> list[tuple[str, object]]:
-    """Return the token counts, including cached and reasoning tokens."""
     rows = []
     for kind, part in (("input", "cached"), ("output", "reasoning"), ("total", "")):
         count = _number(usage, f"{kind}_tokens")
@@ -154,13 +152,11 @@ def _number(data: object, *path: str) -> int | None:
 
 
 def _pairs(value: object) -> str:
-    """Return an object's keys and values on one line."""
     items = value.items() if isinstance(value, dict) else ()
     return ", ".join(f"{key}={inner}" for key, inner in items)
 
 
 def _shortened(value: Any) -> Any:
-    """Return a JSON value with the data of files cut."""
     if isinstance(value, dict):
         return {key: _shortened(inner) for key, inner in value.items()}
     if isinstance(value, list):

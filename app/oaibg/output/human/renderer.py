@@ -159,7 +159,6 @@ class Human:
         self._print(*describe(event))
 
     def _print_response(self, event: events.Response) -> None:
-        """Print the details of a job, and its output text below them."""
         answer, self._answer = self._answer, None
         page = self._rendered(response_page(event))
         self._write(page if answer is None else f"{page}\n{self._answer_text(answer.text)}")
@@ -182,7 +181,6 @@ class Human:
             self._print("")
 
     def _answer_text(self, text: str) -> str:
-        """Return the answer, rendered if stdout is a terminal."""
         text = text.replace("\r\n", "\n")
         if self._page.is_tty and not self._page.is_dumb_terminal and is_markdown(text):
             return self._rendered(Answer(text))
@@ -204,12 +202,10 @@ class Human:
         self._progress.print(line, soft_wrap=soft_wrap or has_long)
 
     def _stop(self) -> None:
-        """Clear the live display."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
 
 
 def _has_succeeded(event: Event) -> bool:
-    """Whether the event reports a completed job or a successful cancel."""
     return bool(getattr(event, "ok", False) or getattr(event, "cancelled", False))

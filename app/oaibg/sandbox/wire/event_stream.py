@@ -160,5 +160,4 @@ def _placeholder(status: str) -> dict[str, Any]:
 
 
 def _version(job: Job) -> tuple[object, ...]:
-    """Return the fields on which a job's events depend."""
     return job.created, job.seconds, job.outcome, job.text, job.cancelled
