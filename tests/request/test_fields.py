@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         ),
         (
             '[{"role": "user", "content": [{"type": "input_text", "text": ""}, {"text": "x"}]}]',
-            "messages[0].content[1]: `type` is missing; a text is ",
+            "messages[0].content[1]: `type` is missing; a text part is ",
         ),
         (
             '[{"type": "function_call_output", "output": "x"}]',

@@ -218,6 +218,6 @@ def check_id_or_key(response_ids: list[str], job_key: str | None) -> None:
     """Raise `UsageError` unless there is either an ID or a job key."""
     if bool(response_ids) == (job_key is not None):
         raise UsageError(
-            "Give either RESPONSE_ID or --job-key KEY, not both.",
+            "Give exactly one of RESPONSE_ID and --job-key KEY.",
             hint="`oaibg show --list` lists the jobs submitted from this machine.",
         )

@@ -31,7 +31,7 @@ def read_messages(path: str) -> list[Any]:
             with reading(f"{place}.content[{number}]"):
                 if not isinstance(_checked(dict, part).get("type"), str):
                     raise ValueError(
-                        '`type` is missing; a text is {"type": "input_text", "text": …}'
+                        '`type` is missing; a text part is {"type": "input_text", "text": …}'
                     )
     return messages
 
