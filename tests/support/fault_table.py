@@ -19,7 +19,7 @@ ROWS: dict[str, str] = {
         "Retries for a minute, then ends with exit 7 (`not_created`)."
     ),
     "Create: reset, timeout, 408, 500, 502, 504, or a reply without a valid ID": (
-        "Sends no second create. Exit 6; the local state keeps the job as one of unknown outcome."
+        "Sends no second create. Exit 6; the local state records the job's outcome as unknown."
     ),
     "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
         "Waits, then retries. One job is created."
@@ -76,7 +76,7 @@ ROWS: dict[str, str] = {
         "Skips them. If they end the stream, retrieves the job."
     ),
     "Stream: the create's stream fails before its first event": (
-        "Sends no second create. Exit 6; the local state keeps the job as one of unknown outcome."
+        "Sends no second create. Exit 6; the local state records the job's outcome as unknown."
     ),
     # The end of a job
     "The job ends as failed, incomplete, cancelled or expired": (

@@ -75,7 +75,7 @@ class ExitCode(IntEnum):
     LOCAL_IO = (
         9,
         "the job completed, but a file could not be written; or stdout is full",
-        "Fix the cause and run `next`, or without a last line the same command with its job key.",
+        "Fix the cause and run `next`. Without a last line, rerun the command with its job key.",
     )
     SIGHUP = (
         129,
