@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any
 
 import typer.main
 
-import oaibg
 from blocks import replace_block
 from fault_table import ROWS
 from oaibg.cli.app import app
@@ -38,14 +38,20 @@ MEASURED = ("performance start", "performance many")
 
 def main() -> int:
     """Run the command; return its exit code."""
-    stale = [path for path in pages() if update(path.read_text()) != path.read_text()]
-    for path in stale:
-        if "--check" in sys.argv:
+    checks = "--check" in sys.argv
+    code = 0
+    for path in pages():
+        old = path.read_text()
+        new = update(old)
+        if new == old:
+            continue
+        if checks:
             print(f"{path.relative_to(ROOT)} is stale. Run `make guide`.", file=sys.stderr)
+            code = 1
         else:
-            path.write_text(update(path.read_text()))
+            path.write_text(new)
             print(f"Wrote {path.relative_to(ROOT)}")
-    return 1 if stale and "--check" in sys.argv else 0
+    return code
 
 
 def pages() -> list[Path]:
@@ -99,17 +105,16 @@ def options(command: str) -> str:
     """Return the arguments and options of a command as its help has them, in groups."""
     program: Any = typer.main.get_command(app)
     parameters = program.commands[command].params
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for one in parameters:
+    groups = list(dict.fromkeys(one.rich_help_panel for one in parameters))
+    lines = []
+    last = ""
+    for one in sorted(parameters, key=lambda one: groups.index(one.rich_help_panel)):
         is_flag = getattr(one, "is_flag", False)
         name = one.opts[0] if one.param_type_name == "option" else ""
         spelled = name if is_flag else f"{name} {one.metavar}".strip()
-        groups.setdefault(one.rich_help_panel, []).append((f"`{spelled}`", one.help))
-    lines = [
-        (group if first else "", *row)
-        for group, found in groups.items()
-        for first, row in zip((True, *[False] * len(found)), found, strict=False)
-    ]
+        group = "" if one.rich_help_panel == last else one.rich_help_panel
+        lines.append((group, f"`{spelled}`", one.help))
+        last = one.rich_help_panel
     return table("group|option|meaning", lines)
 
 
@@ -152,9 +157,7 @@ def layout() -> str:
     names = ("entry.py", *(f"{name}/" for name in folders))
     lines = []
     for name in names:
-        module = __import__(
-            f"{oaibg.__name__}.{name.removesuffix('.py').rstrip('/')}", fromlist=["x"]
-        )
+        module = import_module(f"oaibg.{name.removesuffix('.py').rstrip('/')}")
         lines.append((f"`{name}`", (getdoc(module) or "").partition("\n\n")[0]))
     return table("folder|what it owns", lines)
 

@@ -46,7 +46,9 @@ def read_input(path: str) -> str | list[Any]:
                 _checked(dict, item, f"input[{index}]: expected an object")
             return value
         expected = "expected a non-empty string or array of input items"
-        found = "an empty array" if value == [] else kind_of(value)
+        found = kind_of(value)
+        if isinstance(value, str | list):  # one that is not empty was returned above
+            found = f"an empty {found.split()[-1]}"
         raise ValueError(f"{expected}, found {found}")
 
 
