@@ -52,8 +52,8 @@ def test_unsuccessful_end(
     assert json.loads(out.read_bytes())["status"] == outcome
     assert text.exists() == (outcome == "incomplete")
     assert not text.exists() or len(text.read_bytes()) == final["output_text_bytes"] > 0
-    command = final["next"]
-    again = run(*command[command.index("show") :])
+    assert final["next"] is None
+    again = run("show", str(result.id))
     assert (again.code, again.last["status"]) == (4, outcome)
 
 
@@ -73,14 +73,17 @@ def test_partial_output(
 
 @pytest.mark.row("The job completes without output text")
 def test_no_text(run: Callable[..., Result], tmp_path: Path) -> None:
-    """A job that completes without output text writes no text file."""
+    """A job that completes without the requested text gives exit 10, and leaves the file."""
     text = tmp_path / "o.md"
+    text.write_text("an older answer")
     result = run(
         *("submit", "--prompt", "x", "--metadata", "sandbox_empty=1", *FAST),
         *("--output-text-file", str(text)),
     )
     assert result.events[-2:] == ["output_text_missing", "final"]
-    assert (result.code, text.exists()) == (0, False)
+    assert (result.lines[-2]["reason"], result.lines[-2]["path"]) == ("empty", str(text))
+    assert (result.code, result.last["ok"], result.last["next"]) == (10, False, None)
+    assert text.read_text() == "an older answer"
 
 
 @pytest.mark.slow

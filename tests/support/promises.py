@@ -225,15 +225,15 @@ def check_end(played: Played, response_id: str) -> None:
     if isinstance(last, Timeout | Detached):
         following = "monitor"
     elif isinstance(last, Final):
-        following = "show" if code else None
+        following = "show" if code == 9 else None
     elif isinstance(last, Response):
         following = None if last.status in TERMINAL else "monitor"
     elif isinstance(last, CancelResult):
-        following = {0: None, 4: "show"}.get(code or 0, "monitor")
+        following = None if code in (0, 4) else "monitor"
         assert last.cancelled == (last.status == "cancelled") == (code == 0)
     elif isinstance(last, Interrupted):
-        known = last.response_id is not None
-        following = ("show" if last.job_cancelled else "monitor") if known else None
+        runs = last.response_id is not None and not last.job_cancelled
+        following = "monitor" if runs else None
     elif isinstance(last, Error):
         stays = last.outcome == "created" or (played.run.command == "monitor" and code in (7, 8))
         following = "monitor" if stays else None

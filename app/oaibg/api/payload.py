@@ -7,7 +7,8 @@ import re
 from functools import cached_property
 from typing import Any, Self
 
-from oaibg.base.json_text import objects, read_json
+from oaibg.api.answer import Answer
+from oaibg.base.json_text import objects, read_json, value_at
 from oaibg.base.text import utf8
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
@@ -42,7 +43,17 @@ class Payload:
         if not isinstance(data, dict):
             raise ValueError(f"a JSON {type(data).__name__}, not an object")  # noqa: TRY004
         self.raw = raw
-        self.data: dict[str, Any] = data
+        self._read(data, request_id)
+
+    @classmethod
+    def of(cls, data: dict[str, Any], request_id: str | None = None) -> Self:
+        """Return the payload of an object that is already parsed; `raw` is its JSON."""
+        payload = cls.__new__(cls)
+        payload._read(data, request_id)  # noqa: SLF001 - its own class
+        return payload
+
+    def _read(self, data: dict[str, Any], request_id: str | None) -> None:
+        self.data = data
         self.request_id = request_id
         sent = data.get("id")
         self.id = str(sent) if type(sent) is int else _text(sent) or None
@@ -51,11 +62,12 @@ class Payload:
         """As the server spells it. The status and the model are None if they are not strings."""
         self.ended = self.status in TERMINAL
         self.model = _text(data.get("model"), _NAME_LENGTH)
+        self.service_tier = _text(data.get("service_tier"), _NAME_LENGTH)
 
-    @classmethod
-    def of(cls, data: dict[str, Any], request_id: str | None = None) -> Self:
-        """Return the payload of an object that is already parsed; `raw` is its JSON."""
-        return cls(json.dumps(data).encode(), request_id)
+    @cached_property
+    def raw(self) -> bytes:
+        """The body as received."""
+        return json.dumps(self.data).encode()
 
     @property
     def succeeded(self) -> bool:
@@ -68,6 +80,14 @@ class Payload:
         """Whether the job has ended and its output is present."""
         return self.ended and isinstance(self.data.get("output"), list)
 
+    @property
+    def seconds(self) -> float | None:
+        """The seconds from the job's creation to its completion; None if the API sent no times."""
+        created, completed = self.data.get("created_at"), self.data.get("completed_at")
+        if isinstance(created, int | float) and isinstance(completed, int | float):
+            return round(max(completed - created, 0.0), 3)
+        return None
+
     def object(self, key: str) -> dict[str, Any] | None:
         """Return the object at `key`, or None. An `error` may also be a string."""
         value = self.data.get(key)
@@ -79,15 +99,19 @@ class Payload:
         return value if isinstance(value, dict) else None
 
     @cached_property
+    def answer(self) -> Answer:
+        """What the output contains."""
+        return Answer(self.data.get("output"))
+
+    @property
     def text(self) -> str:
-        """The joined `output_text` parts of all messages, like the SDK's `output_text`."""
-        return "".join(
-            part["text"]
-            for item in objects(self.data.get("output"))
-            if item.get("type") == "message"
-            for part in objects(item.get("content"))
-            if part.get("type") == "output_text" and isinstance(part.get("text"), str)
-        )
+        """The answer's text."""
+        return self.answer.text
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether the request asked for structured output, which is a text."""
+        return value_at(self.data, "text", "format", "type") in ("json_schema", "json_object")
 
 
 def _text(value: object, length: int | None = None) -> str | None:

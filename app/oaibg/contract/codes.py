@@ -63,6 +63,8 @@ FAILURES = {
 
 COUNTS = {
     "completed": "The job completed. The API's other statuses are keys of their own.",
+    "needs_action": "The job completed with exit 10: it waits for tool results or an approval, the "
+    "model refused, or there is no text.",
     "refused": "The API refused the request.",
     "not_submitted": "The request was not sent; the same command submits it.",
     "outcome_unknown": "The API may have accepted the request.",

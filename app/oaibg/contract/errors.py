@@ -77,6 +77,11 @@ class ExitCode(IntEnum):
         "the job completed, but a file could not be written; or stdout is full",
         "Fix the cause and run `next`. Without a last line, rerun the command with its job key.",
     )
+    NEEDS_ACTION = (
+        10,
+        "the job completed, but waits for results, was refused, or has no text",
+        "Send the results of `calls` with `--continue`, or report `refusal`. Don't repeat the job.",
+    )
     SIGHUP = (
         129,
         "ended by SIGHUP; a submitted job keeps running unless cancelled",

@@ -7,51 +7,11 @@ null. The docstrings of the classes describe the events in the JSON Schema and i
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
-from oaibg.base.record import Record
+from oaibg.contract.event import EVENTS, AttachedFile, Call, CallError, Event, V, exit_code_of
 
-V = 1
-
-EVENTS: dict[str, type[Event]] = {}
-
-
-class Event(Record):
-    """One line on stdout. Its writer adds `ts` and `v`."""
-
-    event: ClassVar[str]
-    by: ClassVar[str]
-    """The commands or options that emit the event, in Markdown."""
-    of: ClassVar[str | None] = None
-    """The job's `custom_id`, which is a common key in a run over several jobs."""
-    response_id: str | None
-
-    def __init_subclass__(cls, *, name: str, by: str) -> None:
-        super().__init_subclass__()
-        cls.event, cls.by = name, by
-        EVENTS[name] = cls
-
-    def of_many(self, custom_id: str | None) -> Self:
-        """Return the event of one job in a run over several: with its name, without exit code."""
-        event = self.but() if exit_code_of(self) is None else self.but(exit_code=None)
-        event.__dict__["of"] = custom_id
-        return event
-
-    def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:
-        """Return the line's object, written at `ts`: common keys first, then the event's own."""
-        common = {"ts": ts, "v": V, "event": self.event, "response_id": self.response_id}
-        if several:
-            common["custom_id"] = self.of
-        return common | self.values()
-
-
-class CallError(Record):
-    """The `error` inside `submit_error` and `poll_error`."""
-
-    code: str
-    message: str
-    http_status: int | None
-    request_id: str | None
+__all__ = ["EVENTS", "AttachedFile", "Call", "CallError", "Event", "V", "exit_code_of"]
 
 
 class SubmitStart(Event, name="submit_start", by="submit"):
@@ -135,9 +95,14 @@ class OutputText(Event, name="output_text", by="`--show-output-text`"):
 class OutputTextMissing(
     Event, name="output_text_missing", by="`--show-output-text`, `--output-text-file`"
 ):
-    """The text was requested, and the response has none."""
+    """The text was requested, and the response has none.
+
+    `path` is the text file, which was not written.
+    """
 
     status: str | None
+    reason: Literal["tool_calls", "refusal", "not_text", "empty"]
+    path: str | None
 
 
 class WroteJson(Event, name="wrote_json", by="`--output-json-file`"):
@@ -164,7 +129,12 @@ class Warning(Event, name="warning", by="any command"):  # noqa: A001 - the even
 
 
 class Final(Event, name="final", by="submit, monitor"):
-    """The job reached a terminal status. No other event reports this."""
+    """The job reached a terminal status. No other event reports this.
+
+    `ok` is true if the job completed with an answer. `output_types` has the number of output items
+    by type, `calls` has the items that wait for tool results or an approval, and `job_seconds` is
+    the time from the job's creation to its completion, as the API reports it.
+    """
 
     status: str
     ok: bool
@@ -174,6 +144,11 @@ class Final(Event, name="final", by="submit, monitor"):
     error: dict[str, Any] | None
     incomplete_details: dict[str, Any] | None
     output_text_bytes: int
+    output_types: dict[str, int]
+    refusal: str | None
+    calls: list[Call]
+    service_tier: str | None
+    job_seconds: float | None
     exit_code: int | None
     next: list[str] | None
 
@@ -241,6 +216,14 @@ class Response(Event, name="response", by="show"):
     status: str | None
     source: Literal["api", "local"]
     response: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    error: dict[str, Any] | None
+    incomplete_details: dict[str, Any] | None
+    output_text_bytes: int
+    output_types: dict[str, int]
+    refusal: str | None
+    calls: list[Call]
+    job_seconds: float | None
     exit_code: int | None
     next: list[str] | None
 
@@ -269,14 +252,6 @@ class Summary(Event, name="summary", by="several jobs, `show --list`"):
     next: list[str] | None
 
 
-class AttachedFile(Record):
-    """A file in the request of a dry run: its part's `type`, and the file's size in bytes."""
-
-    path: str
-    type: str
-    bytes: int
-
-
 class DryRun(Event, name="dry_run", by="`submit --dry-run`"):
     """The request that a submit would send.
 
@@ -290,8 +265,3 @@ class DryRun(Event, name="dry_run", by="`submit --dry-run`"):
     attachments: list[AttachedFile]
     request_sha256: str
     exit_code: Literal[0] | None
-
-
-def exit_code_of(event: Event) -> int | None:
-    """Return the exit code that the event ends the process with; None if it continues."""
-    return getattr(event, "exit_code", None)

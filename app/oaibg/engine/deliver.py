@@ -46,8 +46,8 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
 def text_events(payload: Payload, job: Job, context: Context) -> list[Event]:
     """The event with the result's text, or `output_text_missing`, if the text was requested."""
     output = context.output
-    if not payload.text and (output.shows_text or output.output_text_file is not None):
-        return [report.output_text_missing(job, payload)]
+    if not payload.text and (output.shows_text or output.needs_text):
+        return [report.output_text_missing(job, payload, output.output_text_file)]
     return [report.output_text(job, payload.text)] if output.shows_text else []
 
 

@@ -10,12 +10,13 @@ from oaibg.contract import events
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Any, Literal
 
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import CallFailed, OaibgError, Outcome
     from oaibg.engine.context import Context, NextCommand
     from oaibg.engine.job import Job
+    from oaibg.engine.run_options import Output
     from oaibg.request.body import Request
     from oaibg.state.store import Row
 
@@ -98,9 +99,14 @@ def output_text(job: Job, text: str) -> events.OutputText:
     return events.OutputText(response_id=job.response_id, text=text, bytes=len(utf8(text)))
 
 
-def output_text_missing(job: Job, payload: Payload) -> events.OutputTextMissing:
-    """The response has no text."""
-    return events.OutputTextMissing(response_id=job.response_id, status=payload.status)
+def output_text_missing(
+    job: Job, payload: Payload, path: str | None = None
+) -> events.OutputTextMissing:
+    """The response has no text; `path` is the file for it, which stays as it was."""
+    reason = payload.answer.missing or "empty"
+    return events.OutputTextMissing(
+        response_id=job.response_id, status=payload.status, reason=reason, path=path
+    )
 
 
 def wrote(
@@ -125,26 +131,31 @@ def not_written(job: Job, path: str, error: OSError) -> events.Warning:
 
 def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
     """The job has ended; `written` is whether all files could be written."""
-    code = end_code(payload, written=written)
+    code = end_code(payload, context.output, written=written)
     return events.Final(
         response_id=job.response_id,
         status=str(payload.status),
-        ok=payload.succeeded,
+        ok=code in (ExitCode.OK, ExitCode.LOCAL_IO),
         elapsed_seconds=context.elapsed(),
         model=payload.model,
-        usage=payload.object("usage"),
-        error=payload.object("error"),
-        incomplete_details=payload.object("incomplete_details"),
-        output_text_bytes=len(utf8(payload.text)),
+        service_tier=payload.service_tier,
         exit_code=code,
-        next=None if code == ExitCode.OK else context.next_command.show(str(job.response_id)),
+        next=_save_again(code, job, context),
+        **_result(payload),
     )
 
 
-def end_code(payload: Payload, *, written: bool) -> ExitCode:
-    """The exit code of a job that has ended; `written` is whether all files could be written."""
+def end_code(payload: Payload, output: Output | None = None, *, written: bool = True) -> ExitCode:
+    """The exit code of a job that has ended, and whose output goes there.
+
+    `written` is whether all files could be written.
+    """
     if not payload.succeeded:
         return ExitCode.UNSUCCESSFUL
+    missing = payload.answer.missing
+    needs_text = payload.needs_text or (output is not None and output.needs_text)
+    if missing in ("tool_calls", "refusal") or (missing is not None and needs_text):
+        return ExitCode.NEEDS_ACTION
     return ExitCode.OK if written else ExitCode.LOCAL_IO
 
 
@@ -152,14 +163,17 @@ def response(
     job: Job, payload: Payload, source: Literal["api", "local"], context: Context, *, written: bool
 ) -> events.Response:
     """The result of one retrieve; it has the payload unless the user requested another output."""
-    ended = payload.ended
+    output, next_command, code = context.output, context.next_command, ExitCode.STILL_RUNNING
+    if payload.ended:
+        code = end_code(payload, output, written=written)
     return events.Response(
         response_id=job.response_id,
         status=payload.status,
         source=source,
-        response=None if context.output.is_asked_for else payload.data,
-        exit_code=end_code(payload, written=written) if ended else ExitCode.STILL_RUNNING,
-        next=None if ended else _resume(job, context.next_command),
+        response=None if output.is_asked_for else payload.data,
+        exit_code=code,
+        next=_save_again(code, job, context) if payload.ended else _resume(job, next_command),
+        **_result(payload),
     )
 
 
@@ -186,17 +200,13 @@ def detached(job: Job, context: Context) -> events.Detached:
 
 def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelResult:
     """The result of a cancel."""
-    following = None
-    if code in (ExitCode.STILL_RUNNING, ExitCode.ERROR):
-        following = _resume(job, context.next_command)
-    elif code == ExitCode.UNSUCCESSFUL:
-        following = context.next_command.show(str(job.response_id))
+    is_running = code in (ExitCode.STILL_RUNNING, ExitCode.ERROR)
     return events.CancelResult(
         response_id=job.response_id,
         status=job.status,
         cancelled=code == ExitCode.OK,
         exit_code=code,
-        next=following,
+        next=_resume(job, context.next_command) if is_running else None,
     )
 
 
@@ -204,9 +214,7 @@ def interrupted(
     job: Job, next_command: NextCommand, signum: int, *, cancelled: bool = False
 ) -> events.Interrupted:
     """A signal ended the run; `cancelled` is whether it also cancelled the job."""
-    following = _resume(job, next_command)
-    if cancelled and not (job.is_run and next_command.rerun()):
-        following = next_command.show(str(job.response_id))
+    has_ended = cancelled and not (job.is_run and next_command.rerun())
     return events.Interrupted(
         response_id=job.response_id,
         signal=signal.Signals(signum).name,
@@ -214,7 +222,7 @@ def interrupted(
         job_cancelled=cancelled,
         outcome=job.outcome,
         exit_code=128 + signum,
-        next=following,
+        next=None if has_ended else _resume(job, next_command),
     )
 
 
@@ -258,6 +266,32 @@ def _after(
         return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
     still_running = failed.resumable or outcome == "created"
     return _resume(job, next_command) if still_running else None
+
+
+def _result(payload: Payload) -> dict[str, Any]:
+    """The fields that `final` and `response` have in common."""
+    answer = payload.answer
+    calls = answer.calls if payload.succeeded else []
+    return {
+        "usage": payload.object("usage"),
+        "error": payload.object("error"),
+        "incomplete_details": payload.object("incomplete_details"),
+        "output_text_bytes": len(utf8(answer.text)),
+        "output_types": answer.types,
+        "refusal": answer.refusal,
+        "calls": [
+            events.Call(type=one.type, id=one.id, name=one.name).with_details(one.details)
+            for one in calls
+        ],
+        "job_seconds": payload.seconds,
+    }
+
+
+def _save_again(code: ExitCode, job: Job, context: Context) -> list[str] | None:
+    """The argv that writes the files of an ended job again, if one could not be written."""
+    if code != ExitCode.LOCAL_IO:
+        return None
+    return context.next_command.show(str(job.response_id))
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:

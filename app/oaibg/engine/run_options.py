@@ -38,6 +38,11 @@ class Output(Record):
         return bool(self.output_json_file or self.output_text_file or self.show_output_text)
 
     @property
+    def needs_text(self) -> bool:
+        """Whether the user asked for a text; `human` is not a request for one."""
+        return self.show_output_text or self.output_text_file is not None
+
+    @property
     def shows_text(self) -> bool:
         """Whether to emit the text: it was requested, or a person reads it and no file takes it."""
         return self.show_output_text or (self.human and self.output_text_file is None)

@@ -19,8 +19,10 @@ from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import ExitCode, Unavailable, UsageError
+from oaibg.engine import report
 from oaibg.engine.persist import in_thread
 from oaibg.engine.verdicts import BUSY_HINT
+from oaibg.many.tally import NEEDS_ACTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +39,7 @@ class ResultLine(NamedTuple):
     id: object
     custom_id: str
     status: str
-    """The terminal status of the job; `REFUSED` if the API refused it."""
+    """The terminal status of the job, `NEEDS_ACTION`, or `REFUSED` if the API refused it."""
     raw: bytes
 
 
@@ -120,7 +122,7 @@ class ResultsFile:
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that ended; raises like `add`."""
         response = {"status_code": 200, "request_id": payload.request_id, "body": payload.data}
-        await self._add_response(custom_id, str(payload.status), response)
+        await self._add_response(custom_id, status_of(payload), response)
 
     async def add_refusal(self, custom_id: str, refusal: OaibgError) -> None:
         """Append the error of a request that the API refused; raises like `add`."""
@@ -186,17 +188,23 @@ def read_line(raw: bytes) -> ResultLine | None:
         if response is None:
             status = str(error["code"]).removeprefix("batch_")
         else:
-            status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
+            body = response["body"]
+            status = status_of(Payload.of(body)) if response["status_code"] < 300 else REFUSED
         return ResultLine(line.get("id"), custom_id, str(status), raw)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
+def status_of(payload: Payload) -> str:
+    """Return the status under which a run counts a job that has ended."""
+    needs_action = report.end_code(payload) == ExitCode.NEEDS_ACTION
+    return NEEDS_ACTION if needs_action else str(payload.status)
+
+
 def code_of(status: str) -> ExitCode:
     """Return the exit code of a job from the status of its result."""
-    if status == REFUSED:
-        return ExitCode.ERROR
-    return ExitCode.OK if status == "completed" else ExitCode.UNSUCCESSFUL
+    codes = {"completed": ExitCode.OK, NEEDS_ACTION: ExitCode.NEEDS_ACTION, REFUSED: ExitCode.ERROR}
+    return codes.get(status, ExitCode.UNSUCCESSFUL)
 
 
 def _is_cut_off(raw: bytes) -> bool:

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
 
-WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 0)
+WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 10, 0)
 """The exit codes of single jobs, worst first. A run exits with its worst code, except that a
 signal outranks them all. A job has 2 if the state can no longer store it."""
+
+
+NEEDS_ACTION = "needs_action"
+"""The count of the completed jobs that exit with 10."""
 
 
 class Tally:
@@ -73,6 +77,8 @@ def _status(event: Event) -> str:
         return "unknown"
     if isinstance(event, Interrupted) and event.response_id is None:
         return "outcome_unknown" if event.outcome == "unknown" else "not_submitted"
+    if exit_code_of(event) == ExitCode.NEEDS_ACTION:
+        return NEEDS_ACTION
     status: str | None = getattr(event, "status", None)
     return status or "unknown"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from oaibg.base.json_text import json_line
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract import events
+from oaibg.output.actions import NO_TEXT, actions
 from oaibg.output.stdout import Stdout, prose
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ class RawText:
                     prose("Warning: The text contains lone surrogates, printed as U+FFFD.")
                 self._stdout.write(utf8(event.text))
             case events.OutputTextMissing():
-                prose(f"The response has no output text; its status is {event.status}.")
+                prose(f"{NO_TEXT[event.reason]} Its status is {event.status}.")
             case events.Response() if event.exit_code:
                 prose(f"The status of {event.response_id} is {event.status}.")
+                for action in actions(event):
+                    prose(f"{action[0].upper()}{action[1:]}.")
             case events.Warning():
                 prose(f"Warning: {event.message}")
             case events.Error():

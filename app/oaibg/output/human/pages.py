@@ -13,6 +13,7 @@ from rich.text import Text
 from oaibg.base.json_text import value_at
 from oaibg.base.text import inert
 from oaibg.contract import events
+from oaibg.output.actions import actions
 from oaibg.output.human.words import (
     STRONG,
     Ended,
@@ -42,7 +43,7 @@ def response_page(event: events.Response) -> Text:
     data = event.response or {}
     facts = [
         ("Status", status_text(event.status)),
-        ("Reason", reason(data.get("error"), data.get("incomplete_details"))),
+        ("Reason", reason(event.error, event.incomplete_details) or "; ".join(actions(event))),
         ("Model", data.get("model")),
         ("Created", local_time(data.get("created_at"))),
         ("Ended", local_time(data.get("completed_at"))),
@@ -52,7 +53,7 @@ def response_page(event: events.Response) -> Text:
         ("Metadata", _pairs(data.get("metadata"))),
         ("Requests", _pairs(data.get("request_counts"))),
         ("Source", "local copy" if event.source == "local" else None),
-        *_usage(data.get("usage")),
+        *_usage(event.usage),
     ]
     return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
 

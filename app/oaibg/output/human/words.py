@@ -10,6 +10,7 @@ from rich.text import Text
 
 from oaibg.base.text import one_line
 from oaibg.contract import events
+from oaibg.output.actions import NO_TEXT, actions
 
 GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
 
@@ -20,6 +21,7 @@ _STATUS_STYLES = {
     "in_progress": "cyan",
     "queued": "blue",
     "completed": "green",
+    "needs_action": "yellow",
     **dict.fromkeys(("failed", "cancelled", "expired", "incomplete"), "red"),
 }
 
@@ -44,14 +46,15 @@ def describe(event: events.Event) -> tuple[str, str]:
         case events.WroteJson() | events.WroteText():
             return f"Wrote {event.path} ({size(event.bytes)})", ""
         case events.OutputTextMissing():
-            return "The response has no output text.", CAUTION
+            return NO_TEXT[event.reason], CAUTION
         case events.Warning():
             return f"Warning: {event.message}", CAUTION
         case events.Final():
             elapsed = duration(event.elapsed_seconds)
-            why = reason(event.error, event.incomplete_details)
+            why = reason(event.error, event.incomplete_details) or "; ".join(actions(event))
             words = f"{event.response_id}: {status_words(event.status)} after {elapsed}"
-            return f"{words}: {why}" if why else words, GOOD if event.ok else BAD
+            bad = CAUTION if needs_action(event) else BAD
+            return f"{words}: {why}" if why else words, GOOD if event.ok else bad
         case events.Timeout():
             words = f"The wait limit was reached; still {status_words(event.status, 'running')}."
             return words, CAUTION
@@ -91,7 +94,14 @@ def job_name(event: events.Event) -> str | None:
 
 def end_status(event: Ended) -> str | None:
     """Return the status that a job ended with, or the code of the error that ended it."""
+    if isinstance(event, events.Final) and needs_action(event):
+        return "needs_action"
     return event.code if isinstance(event, events.Error) else event.status
+
+
+def needs_action(event: events.Final) -> bool:
+    """Whether a completed job waits for tool results or an approval, or the model refused."""
+    return event.status == "completed" and bool(event.calls or event.refusal is not None)
 
 
 def status_words(status: str | None, unknown: str = "not known yet") -> str:
