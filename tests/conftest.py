@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from openai import OpenAI
 
+    from raw_server import RawServer
+
 
 GUARD = processes.Guard()
 MEMORY = Path("/dev/shm")
@@ -219,6 +221,17 @@ def run(
         return Result(code, out.encode(), err)
 
     return run_it
+
+
+@pytest.fixture
+def raw(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
+    """A server that sends any bytes; `run` uses it instead of the sandbox."""
+    from raw_server import RawServer
+
+    server = RawServer()
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    yield server
+    server.close()
 
 
 @pytest.fixture

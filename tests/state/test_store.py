@@ -29,7 +29,7 @@ from oaibg.state.database import FILE, StateBusyError, StateError
 from oaibg.state.store import DAY, Intent, Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from harness import Result
@@ -157,10 +157,12 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
             other.execute("BEGIN IMMEDIATE")
             return payload
 
-        async def retrieve(self, response_id: str, timeout: float) -> Payload:
+        async def retrieve(
+            self, response_id: str, timeout: float, include: Sequence[str] = ()
+        ) -> Payload:
             if other.in_transaction:
                 other.execute("ROLLBACK")
-            return await super().retrieve(response_id, timeout)
+            return await super().retrieve(response_id, timeout, include)
 
     client = Locking(FakeClock(pace=30), creates=[response("queued")], retrieves=[with_text("ok")])
     request = Request(body={"background": True}, sha256="0" * 64)

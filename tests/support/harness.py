@@ -36,7 +36,7 @@ from oaibg.process.early_signals import SIGNALS
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Iterable, Sequence
 
     from forkserver import ForkServer, IoFault
     from oaibg.api.calls import Stream
@@ -276,6 +276,7 @@ class FakeClient(Calls):
     cancels: list[Step] = field(default_factory=list)
     calls: list[tuple[str, float]] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
+    includes: list[tuple[str, ...]] = field(default_factory=list)
 
     async def create(
         self, body: dict[str, Any], on_sending: Callable[[], Awaitable[None]], *, timeout: float
@@ -295,15 +296,22 @@ class FakeClient(Calls):
         return await self.create(body, on_sending, timeout=timeout), None
 
     async def stream(
-        self, response_id: str, starting_after: int | None, timeout: float
+        self,
+        response_id: str,
+        starting_after: int | None,
+        timeout: float,
+        include: Sequence[str] = (),
     ) -> Stream | Payload:
         """GET; the reply is not a stream."""
         assert starting_after is None or starting_after >= 0
-        return await self.retrieve(response_id, timeout)
+        return await self.retrieve(response_id, timeout, include)
 
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+    async def retrieve(
+        self, response_id: str, timeout: float, include: Sequence[str] = ()
+    ) -> Payload:
         """GET."""
         assert response_id
+        self.includes.append(tuple(include))
         return await self._answer(self._next("retrieve", self.retrieves), timeout)
 
     async def cancel(self, response_id: str, timeout: float) -> Payload:

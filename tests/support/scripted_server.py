@@ -17,7 +17,7 @@ from oaibg.contract.errors import CallFailed
 from strategies import is_plain_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 
 FOREVER = 1e9
@@ -97,9 +97,12 @@ class Server(FakeClient):
             call.payload = payload
             return payload
 
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+    async def retrieve(
+        self, response_id: str, timeout: float, include: Sequence[str] = ()
+    ) -> Payload:
         """Return a payload with a status."""
         assert is_plain_id(response_id)
+        self.includes.append(tuple(include))
         with self._call("retrieve") as call:
             payload = _read(await self._bring(call, timeout))
             if payload is None or payload.status is None:

@@ -17,6 +17,8 @@ from oaibg.request.body import Request
 from oaibg.state.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
     from oaibg.engine.run_options import Events
@@ -52,12 +54,14 @@ def rows() -> list[Row]:
 class _HourLong(FakeClient):
     """A job that is queued for a minute, and completes after an hour."""
 
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+    async def retrieve(
+        self, response_id: str, timeout: float, include: Sequence[str] = ()
+    ) -> Payload:
         elapsed = self.clock.time - 1000.0
         status = "queued" if elapsed < 60 else "in_progress"
         done = with_text("The answer.", id=_RESPONSE_ID, usage=_USAGE)
         self.retrieves = [response(status, id=_RESPONSE_ID) if elapsed < _HOUR else done]
-        return await super().retrieve(response_id, timeout)
+        return await super().retrieve(response_id, timeout, include)
 
 
 def _row(name: str, events: Events, slice_seconds: float | None = None) -> Row:

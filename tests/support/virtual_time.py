@@ -30,7 +30,7 @@ from oaibg.state.store import Store
 from runs import as_bytes, line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from oaibg.api.calls import Calls
@@ -129,7 +129,9 @@ class Server:
         self.created[identifier] = self.clock.monotonic()
         return self._payload(identifier)
 
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+    async def retrieve(
+        self, response_id: str, timeout: float, _include: Sequence[str] = ()
+    ) -> Payload:
         """Retrieve a job."""
         failure = self.judge(self, "retrieve")
         await self._answer("retrieve", response_id, failure, timeout)

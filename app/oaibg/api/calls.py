@@ -1,7 +1,7 @@
 """The API calls that the rest of the program makes, as protocols that don't need the SDK.
 
 Every call raises `CallFailed` if it gets no usable reply. `timeout` is in seconds and covers the
-whole call.
+whole call. `include` names additional data that the API returns on request.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from oaibg.api.payload import Payload
     from oaibg.api.stream import StreamEvent
@@ -45,11 +45,17 @@ class Calls(Protocol):
         The stream is None if the server ignores `stream`.
         """
 
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
-        """Retrieve a response or a batch."""
+    async def retrieve(
+        self, response_id: str, timeout: float, include: Sequence[str] = ()
+    ) -> Payload:
+        """Retrieve a response or a batch; `include` is ignored for a batch."""
 
     async def stream(
-        self, response_id: str, starting_after: int | None, timeout: float
+        self,
+        response_id: str,
+        starting_after: int | None,
+        timeout: float,
+        include: Sequence[str] = (),
     ) -> Stream | Payload:
         """Stream a response's events after this `sequence_number`; None streams all of them.
 

@@ -30,6 +30,8 @@ from oaibg.api.transport import CONNECT_TIMEOUT, PIECE_BYTES, Transport, own_cod
 from oaibg.base.json_text import objects
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oaibg.api.calls import Hook
     from oaibg.api.stream import EventStream
     from oaibg.api.transport import Use
@@ -88,25 +90,38 @@ class Client(Calls):
                     return created, stream
             raise reply_failed(reply, "the stream ended before it sent the response ID")
 
-    async def retrieve(self, response_id: str, timeout: float) -> Payload:
+    async def retrieve(
+        self, response_id: str, timeout: float, include: Sequence[str] = ()
+    ) -> Payload:
         """GET /responses/{id} or /batches/{id}."""
         async with self._transport.exchange("reading", timeout) as sdk:
-            resource = sdk.batches if is_batch_id(response_id) else sdk.responses
-            reply = await resource.with_raw_response.retrieve(response_id, extra_headers=_OMITTED)
+            resource: Any = sdk.batches if is_batch_id(response_id) else sdk.responses
+            options = {} if is_batch_id(response_id) else _included(include)
+            reply = await resource.with_raw_response.retrieve(
+                response_id, extra_headers=_OMITTED, **options
+            )
             payload = _payload(reply.http_response)
             if payload.status is None:
                 raise reply_failed(reply.http_response, "the reply has no status")
             return payload
 
     async def stream(
-        self, response_id: str, starting_after: int | None, timeout: float
+        self,
+        response_id: str,
+        starting_after: int | None,
+        timeout: float,
+        include: Sequence[str] = (),
     ) -> EventStream | Payload:
         """GET /responses/{id}?stream=true."""
         after = openai.omit if starting_after is None else starting_after
         exchange = self._transport.exchange("listening", timeout)
         async with AsyncExitStack() as opening, exchange as sdk:
             call = sdk.responses.with_streaming_response.retrieve(
-                response_id, stream=True, starting_after=after, extra_headers=_UNCOMPRESSED
+                response_id,
+                stream=True,
+                starting_after=after,
+                extra_headers=_UNCOMPRESSED,
+                **_included(include),
             )
             reply = (await opening.enter_async_context(call)).http_response
             if (stream := self._stream("listening", reply)) is not None:
@@ -195,6 +210,10 @@ class Client(Calls):
         from oaibg.api.stream import EventStream
 
         return EventStream(reply, lambda: self._transport.exchange(use, None))
+
+
+def _included(include: Sequence[str]) -> dict[str, Any]:
+    return {"include": list(include)} if include else {}
 
 
 def _payload(reply: httpx2.Response) -> Payload:

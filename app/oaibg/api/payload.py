@@ -88,6 +88,15 @@ class Payload:
             return round(max(completed - created, 0.0), 3)
         return None
 
+    def is_emptier_than(self, other: Payload) -> bool:
+        """Whether it has fewer output items than the other payload, or less text in its messages.
+
+        A refusal counts as text.
+        """
+        items, text = _extent(self)
+        more_items, more_text = _extent(other)
+        return items < more_items or text < more_text
+
     def object(self, key: str) -> dict[str, Any] | None:
         """Return the object at `key`, or None. An `error` may also be a string."""
         value = self.data.get(key)
@@ -112,6 +121,15 @@ class Payload:
     def needs_text(self) -> bool:
         """Whether the request asked for structured output, which is a text."""
         return value_at(self.data, "text", "format", "type") in ("json_schema", "json_object")
+
+
+def _extent(payload: Payload) -> tuple[int, int]:
+    """The number of output items, and of characters in all messages."""
+    items = objects(payload.data.get("output"))
+    messages = [item for item in items if item.get("type") == "message"]
+    parts = [part for message in messages for part in objects(message.get("content"))]
+    texts = [part.get(key) for part in parts for key in ("text", "refusal")]
+    return len(items), sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _text(value: object, length: int | None = None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import CallFailed, ExitCode
@@ -68,18 +69,23 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     """
     api, clock = await context.connect(), context.clock
     deadline = clock.monotonic() + _QUICK_SECONDS
-    call: Callable[[str, float], Awaitable[Payload | None]] = api.cancel
+    response_id = str(job.response_id)
+
+    def retrieve(seconds: float) -> Awaitable[Payload]:
+        return api.retrieve(response_id, seconds, job.include)
+
+    call: Callable[[float], Awaitable[Payload | None]] = partial(api.cancel, response_id)
     latest: Payload | None = None
     refusal: CallFailed | None = None
     while True:
         try:
             remaining = deadline - clock.monotonic()
-            reply = await call(str(job.response_id), min(_QUICK_TIMEOUT, remaining))
-            latest, call = reply or latest, api.retrieve
+            reply = await call(min(_QUICK_TIMEOUT, remaining))
+            latest, call = reply or latest, retrieve
         except CallFailed as failure:
             if not is_transient(failure):
                 # As above: the job may have already ended.
-                call, refusal = api.retrieve, failure
+                call, refusal = retrieve, failure
         if latest is not None and (latest.ended or refusal is not None):
             break
         if clock.monotonic() + _QUICK_INTERVAL >= deadline:

@@ -34,7 +34,9 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
     api = await context.connect()
     response_id = str(job.response_id)
     try:
-        payload = await with_retries(lambda s: api.retrieve(response_id, s), context.clock)
+        payload = await with_retries(
+            lambda seconds: api.retrieve(response_id, seconds, job.include), context.clock
+        )
     except (CallFailed, Unavailable) as failure:
         local = await readable_copy(job, context)
         if local is not None:
@@ -60,7 +62,7 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
         seconds = min(_RECHECK_TIMEOUT, max(remaining, MIN_RETRIEVE_SECONDS))
         with suppress(CallFailed, OaibgError):
             api = await context.connect()
-            payload = await api.retrieve(str(job.response_id), seconds)
+            payload = await api.retrieve(str(job.response_id), seconds, job.include)
             context.note_answer(job)
             job.note_status(payload.status)
             return payload, "api"

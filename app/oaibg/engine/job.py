@@ -20,6 +20,7 @@ class Job:
         is_run: bool = False,
         streams: bool = False,
         last_number: int | None = None,
+        include: tuple[str, ...] = (),
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
@@ -35,6 +36,8 @@ class Job:
         """Whether to stream the job: it was requested, and the server has not refused it."""
         self.last_number = last_number
         """The sequence_number of the last event that was fully reported, or `--starting-after`."""
+        self.include = include
+        """The `include` values to send with every retrieve."""
         self.unstored_row: int | None = None
         """The row in the local state that still lacks the ID."""
         self.is_kept = not submitting
@@ -43,6 +46,10 @@ class Job:
     def identify(self, response_id: str, status: str | None = None) -> None:
         """Note the job's ID, and its last known status."""
         self.response_id, self.status = response_id, status
+
+    def note_include(self, include: tuple[str, ...]) -> None:
+        """Note the `include` values to send with every retrieve."""
+        self.include = include
 
     def note_status(self, status: str | None) -> None:
         """Note the status from the API or from a local copy."""

@@ -154,8 +154,10 @@ class Listener:
 
     async def _read(self) -> StreamEvent | Payload:
         if self._stream is None:
-            after = None if self._last < 0 else self._last
-            opened = await self._api.stream(str(self._job.response_id), after, REQUEST_TIMEOUT)
+            job, after = self._job, None if self._last < 0 else self._last
+            opened = await self._api.stream(
+                str(job.response_id), after, REQUEST_TIMEOUT, job.include
+            )
             if isinstance(opened, Payload):
                 return opened
             self._stream = opened

@@ -122,7 +122,9 @@ class _Poller:
             try:
                 least = MIN_RETRIEVE_SECONDS if self._attempt == 1 else 0.0
                 timeout = patience.timeout(max(patience.remaining(), least))
-                payload = reply or await self._api.retrieve(str(job.response_id), timeout)
+                payload = reply or await self._api.retrieve(
+                    str(job.response_id), timeout, job.include
+                )
             except CallFailed as failure:
                 patience.failed(failure)
                 if patience.is_refused:

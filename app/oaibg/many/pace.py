@@ -69,14 +69,14 @@ class Paced:
     def _admitted(self, call: Call[T]) -> Call[T]:
         """Return a read that waits for room and for its turn."""
 
-        async def read(response_id: str, timeout: float) -> T:
+        async def read(response_id: str, timeout: float, *options: Any) -> T:
             left = self._countdown(timeout)
             await self._gate.enter(timeout)
             try:
                 await self._reading.turn(left())
                 began = self._clock.monotonic()
                 with self._reading.learning():
-                    payload = await call(response_id, left())
+                    payload = await call(response_id, left(), *options)
                 self._gate.took(self._clock.monotonic() - began)
                 return payload
             finally:
