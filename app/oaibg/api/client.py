@@ -101,8 +101,8 @@ class Client(Calls):
                 response_id, extra_headers=_OMITTED, **options
             )
             payload = _payload(reply.http_response)
-            if payload.status is None:
-                raise reply_failed(reply.http_response, "the reply has no status")
+            if payload.status is None and not payload.answer.types:
+                raise reply_failed(reply.http_response, "the reply has neither a status nor output")
             return payload
 
     async def stream(

@@ -15,9 +15,11 @@ WARNINGS = {
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
     "text_replaced": "The answer has text that UTF-8 can't encode. The file has U+FFFD instead.",
     "job_key_ended": "The job with this key had already ended; its stored result follows.",
-    "local_copy": "The API no longer has the response; the result is the local copy.",
+    "local_copy": "The API no longer has the response, or not all of it; the result is the local "
+    "copy.",
     "other_base_url": "The response ID was submitted to another base URL.",
-    "unknown_status": "The API returned a status that oaibg does not know. Polling continues.",
+    "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
+    "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "strange_results": "Lines of the batch's results that don't belong to the run are ignored.",
     "no_room": "The directory for temporary files has no room for the batch's results.",

@@ -104,10 +104,11 @@ async def await_end(
 
 async def finish(end: End, job: Job, context: Context) -> Event:
     """Store the result, deliver it as requested, and return the `final` event."""
+    payload = end.payload
     if not end.is_local:
-        await remember_payload(end.payload, job, context)
-    written = await deliver(end.payload, job, context)
-    return report.final(job, end.payload, context, written=written)
+        payload = await remember_payload(payload, job, context)
+    written = await deliver(payload, job, context)
+    return report.final(job, payload, context, written=written)
 
 
 async def _submit(submission: Submission, job: Job, context: Context) -> Event:
@@ -144,9 +145,10 @@ async def _show(job: Job, context: Context) -> Event:
     payload, source = await fetch_ended(job, context)
     if payload is None:
         payload, source = await fetch(job, context)
-    job.note_status(payload.status)
     if source == "api":
-        await remember_payload(payload, job, context)
+        retrieved, payload = payload, await remember_payload(payload, job, context)
+        source = "api" if payload is retrieved else "local"
+    job.note_status(payload.status)
     written = await deliver(payload, job, context)
     return report.response(job, payload, source, context, written=written)
 

@@ -50,9 +50,21 @@ async def remember_id(job: Job, context: Context) -> None:
         job.note_stored(durably=store.is_durable)
 
 
-async def remember_payload(payload: Payload, job: Job, context: Context) -> None:
-    """Store a job's status, and its result if it has ended."""
+async def remember_payload(payload: Payload, job: Job, context: Context) -> Payload:
+    """Store a job's status, and its result if it has ended; return the result to deliver.
+
+    That is the local copy if it has output that the payload lacks; the copy is not replaced then.
+    """
     await remember_id(job, context)
+    if payload.ended and (fuller := await _fuller_copy(payload, job, context)) is not None:
+        message = "The API's result lacks output that it had before; its local copy follows."
+        await context.emit(report.warning(job, "local_copy", message))
+        return fuller
+    await _store(payload, job, context)
+    return payload
+
+
+async def _store(payload: Payload, job: Job, context: Context) -> None:
     store, base_url, response_id = context.store, context.base_url, str(job.response_id)
 
     def write() -> None:
@@ -88,6 +100,17 @@ def state_error(error: StateError) -> OaibgError:
     busy = isinstance(error, StateBusyError)
     hint = BUSY_HINT if busy else _STATE_ADVICE.get(error.code)
     return (Unavailable if busy else UsageError)(error.message, code=error.code, hint=hint)
+
+
+async def _fuller_copy(payload: Payload, job: Job, context: Context) -> Payload | None:
+    """The local copy if the payload is emptier; a cancelled job may still change."""
+    try:
+        local = await patiently(lambda: local_copy(job, context), context.clock)
+    except StateError:
+        return None
+    if local is None or local.status == "cancelled" or not payload.is_emptier_than(local):
+        return None
+    return local
 
 
 def local_copy(job: Job, context: Context) -> Payload | None:

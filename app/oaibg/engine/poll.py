@@ -90,7 +90,8 @@ class _Poller:
         self._attempt = 0
         self._line_at, self._line_status = -math.inf, ""
         """When the last `poll` event was emitted, and with which status."""
-        self._warned = False
+        self._warned: bool | None = None
+        """Whether the last warning of an unknown status said that there is output."""
         # Counted from the start of the process, except for a job that had to wait for its turn.
         clock = context.clock
         since = max(context.started, clock.monotonic() - _START_MAX)
@@ -176,10 +177,22 @@ class _Poller:
             following = None if payload.ended else delay
             event = report.poll(job, context, attempt=self._attempt, next_poll=following)
             await context.emit(event)
-        if not payload.ended and payload.status not in RUNNING and not self._warned:
-            self._warned = True
-            message = f"The status {payload.status!r} is unknown; the job counts as running."
-            await context.emit(report.warning(job, "unknown_status", message))
+        if not payload.ended and payload.status not in RUNNING:
+            await self._warn_of_status(payload)
+
+    async def _warn_of_status(self, payload: Payload) -> None:
+        """Warn once of an unknown status, and once more when there is output."""
+        has_output = bool(payload.answer.types)
+        if self._warned == has_output or self._warned:
+            return
+        self._warned = has_output
+        job, status = self._job, payload.status
+        what = "no status" if status is None else f"the unknown status {status!r}"
+        message = f"The response has {what}; the job counts as running."
+        if has_output:
+            command = f"oaibg show {job.response_id} --output-text"
+            message += f" Its output is already there: `{command}` prints it."
+        await self._context.emit(report.warning(job, "unknown_status", message))
 
     def _is_due(self, payload: Payload) -> bool:
         now = self._context.clock.monotonic()
