@@ -56,7 +56,7 @@ def hint_for(run: Callable[..., Result], *argv: str) -> str:
         ("submit --input x", "Did you mean --prompt-file or --input-json-file?"),
         ("submit --window 2h", "Did you mean --completion-window?"),
         ("submit --no-wait", "Did you mean --detach?"),
-        ("submit --id resp_1", "Did you mean --previous-response-id?"),
+        ("submit --id resp_1", "Did you mean --continue?"),
         ("-h", "Did you mean --help?"),
         ("submit -h", "Did you mean --help?"),
         ("--verison", "Did you mean --version?"),

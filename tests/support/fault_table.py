@@ -43,6 +43,9 @@ ROWS: dict[str, str] = {
         "Waits for that time, but at most ten minutes and not past the wait limit."
     ),
     "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
+    "Retrieve: the result has less output than before": (
+        "Delivers the local copy, which is not replaced, and emits a `local_copy` warning."
+    ),
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."
     ),

@@ -96,9 +96,11 @@ def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> l
     words = [*program(), name]
     for record in options:
         for field, value in record.values().items():
-            if value != getattr(type(record), field):
-                flag = f"--{field.replace('_', '-')}"
-                words += [flag] if value is True else [flag, _word(value)]
+            if value == getattr(type(record), field):
+                continue
+            flag = f"--{field.replace('_', '-')}"
+            for one in value if isinstance(value, tuple) else [value]:
+                words += [flag] if one is True else [flag, _word(one)]
     # An ID can begin with a hyphen, and would be parsed as an option.
     guard = ["--"] if any(one.startswith("-") for one in response_ids) else []
     return [*words, *guard, *response_ids]

@@ -46,6 +46,11 @@ def not_empty(value: str | None) -> str | None:
     return value
 
 
+def each_not_empty(values: list[str] | None) -> list[str] | None:
+    """Return texts that are not blank."""
+    return [str(not_empty(value)) for value in values or []] or None
+
+
 def job_key(value: str | None) -> str | None:
     """Return a valid job key."""
     if value is not None and not (0 < len(value) <= 512 and value.isprintable()):

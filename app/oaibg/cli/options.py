@@ -25,15 +25,17 @@ Verbosity = Literal["low", "medium", "high", "omit"]
 Window = Literal["soonest", "2h", "8h", "24h"]
 
 
-def _option(group: str, usage: str, text: str, default: Any = None, **more: Any) -> Any:
+def _option(
+    group: str, usage: str, text: str, default: Any = None, *names: str, **more: Any
+) -> Any:
     """Return one option as the help shows it; its text must fit on one line of 80 columns.
 
     `usage` is the name of the value. For an option without a value it is the option itself, because
-    Typer would add a --no- form to it.
+    Typer would add a --no- form to it. `names` replace the option's name.
     """
     if usage.startswith("--"):
         return typer.Option(False, usage, help=text, rich_help_panel=group)
-    return typer.Option(default, metavar=usage, help=text, rich_help_panel=group, **more)
+    return typer.Option(default, *names, metavar=usage, help=text, rich_help_panel=group, **more)
 
 
 def _id(usage: str, text: str, check_id: Callable[..., Any]) -> Any:
@@ -71,6 +73,9 @@ _STARTING_AFTER = _waiting(
     "Resume the stream after this sequence_number.",
     parser=partial(check.whole_number, least=0),
 )
+_INCLUDE = _output(
+    "VALUE", "Request this additional data; repeatable.", callback=check.each_not_empty
+)
 _SHOW_OUTPUT_TEXT = _output("--show-output-text", "Emit the answer as an output_text event.")
 _OUTPUT_JSON_FILE = _output("PATH", "Save the API's response object.", callback=check.output_path)
 _OUTPUT_TEXT_FILE = _output("PATH", "Save the answer's text.", callback=check.output_path)
@@ -103,12 +108,22 @@ class SubmitOptions(Record):
     completion_window: Window | None = _request(
         "WINDOW", "Give the API more time, for a lower price."
     )
+    continue_: str | None = _request(
+        "ID|KEY",
+        "Continue the response with this ID or job key.",
+        None,
+        "--continue",
+        callback=check.not_empty,
+    )
     previous_response_id: str | None = _request(
-        "ID", "Continue this response.", callback=check.not_empty
+        "ID", "As --continue, without any check.", callback=check.not_empty
     )
     tools_json_file: str | None = _request("PATH", "JSON array of tools. Default: none.")
     json_schema_file: str | None = _request(
         "PATH", "JSON Schema of the answer (structured output)."
+    )
+    include: list[str] | None = _request(
+        "VALUE", "Request this additional data; repeatable.", callback=check.each_not_empty
     )
     metadata: list[str] | None = _request("KEY=VALUE", "Metadata; repeatable up to 16 times.")
     body_json_file: str | None = _request("PATH", "JSON object to merge over the request, last.")
@@ -159,6 +174,7 @@ class MonitorOptions(Record):
     show_output_text: bool = _SHOW_OUTPUT_TEXT
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
+    include: list[str] | None = _INCLUDE
     results_file: str | None = _output(
         "PATH", "Save the results of one batch.", callback=check.output_path
     )
@@ -183,6 +199,7 @@ class ShowOptions(Record):
     output_text: bool = _output("--output-text", "Print only the answer's text, unchanged.")
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
+    include: list[str] | None = _INCLUDE
     list_: bool = _which("--list", "List the jobs submitted from this machine.")
     limit: int | None = _which(
         "N",
@@ -207,7 +224,8 @@ def wait_of(options: SubmitOptions | MonitorOptions, events: Events = "all") -> 
 
 def output_of(options: Record, **more: Any) -> Output:
     """Return where the answer goes; raises `UsageError` if two options name one file."""
-    output = part_of(options, Output, **more)
+    include = tuple(options.values().get("include") or ())
+    output = part_of(options, Output, include=include, **more)
     json_file, text_file = output.output_json_file, output.output_text_file
     if json_file is not None and text_file is not None and check.is_same_file(json_file, text_file):
         raise UsageError("--output-json-file and --output-text-file can't name the same file.")

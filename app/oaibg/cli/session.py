@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.state.database import StateError
+    from oaibg.state.store import Store
 
 
 class Session:
@@ -105,12 +107,11 @@ class Session:
         from oaibg.base.clock import RealClock
         from oaibg.engine.context import Context, Shared
         from oaibg.state.commits import Commits
-        from oaibg.state.store import open_store
 
         base_url = environment.base_url()
         clock, process = RealClock(), self.process
         self._connection = _Connection(base_url, clock, rate)
-        store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
+        store, problem = self.open_store()
         return Context(
             emit=process.emit,
             connect=self._connection.open,
@@ -127,6 +128,12 @@ class Session:
             shared=Shared(),
             commits=Commits(store, clock) if rate is not None else None,
         )
+
+    def open_store(self) -> tuple[Store, StateError | None]:
+        """Open the local state; returns it with its problem, if any."""
+        from oaibg.state.store import open_store
+
+        return open_store(environment.state_folder(), keep_days=environment.keep_days())
 
 
 class _Connection:

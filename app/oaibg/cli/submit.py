@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from oaibg.cli.session import Session
     from oaibg.contract.events import DryRun, Event
+    from oaibg.engine.previous import Previous
     from oaibg.request.attachments import Attachment
     from oaibg.request.jobs_file import JobsFile
 
@@ -43,15 +44,22 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     given = read_sources(
         part_of(options, Sources, attach=tuple(options.attach or ()), others=files)
     )
-    settings = _settings(options)
+    previous = _previous(options, session)
+    settings = _settings(options, previous)
     if options.resubmit_unknown and options.job_key is None and not many:
         raise UsageError("--resubmit-unknown needs --job-key or --jobs-file.")
     if many:
         return _jobs_file(options, settings, context)
-    return _one_job(options, given, settings, session)
+    return _one_job(options, given, settings, previous, session)
 
 
-def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: Session) -> int:
+def _one_job(
+    options: SubmitOptions,
+    given: Given,
+    settings: Settings,
+    previous: Previous | None,
+    session: Session,
+) -> int:
     batch = options.completion_window == "24h"
     if options.results_file is not None or options.max_in_flight is not None or batch:
         raise UsageError(
@@ -59,6 +67,8 @@ def _one_job(options: SubmitOptions, given: Given, settings: Settings, session: 
             hint="For a single job, use --output-text-file, or --completion-window 2h or 8h.",
         )
     request = build_request(given.input, settings)
+    if previous is not None:
+        previous.check_results(request.body.get("input"))
     if session.wait.stream and "background_options" in request.body:
         raise UsageError(_NO_STREAM)
     if options.dry_run:
@@ -109,7 +119,25 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     return session.run(lambda context: submit_file(plan, own, context), rate=rate)
 
 
-def _settings(options: SubmitOptions) -> Settings:
+def _previous(options: SubmitOptions, session: Session) -> Previous | None:
+    """Return the response that --continue names."""
+    if options.continue_ is None:
+        return None
+    if options.previous_response_id is not None:
+        raise UsageError("--continue and --previous-response-id can't be combined.")
+
+    from contextlib import closing
+
+    from oaibg.base.clock import RealClock
+    from oaibg.engine.previous import find_previous
+
+    base_url = environment.without_credentials(environment.base_url())
+    store, problem = session.open_store()
+    with closing(store):
+        return find_previous(options.continue_, store, problem, base_url, RealClock())
+
+
+def _settings(options: SubmitOptions, previous: Previous | None) -> Settings:
     """Return the fields of the request other than its input; reads the files they come from."""
     window = options.completion_window
     tools, schema, body = options.tools_json_file, options.json_schema_file, options.body_json_file
@@ -117,6 +145,7 @@ def _settings(options: SubmitOptions) -> Settings:
         options,
         Settings,
         completion_window=None if window == "24h" else window,
+        previous_response_id=previous.response_id if previous else options.previous_response_id,
         tools=fields.read_tools(tools) if tools else None,
         text_format=fields.read_json_schema(schema) if schema else None,
         metadata=fields.parse_metadata(list(options.metadata or [])),

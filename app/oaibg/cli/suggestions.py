@@ -50,7 +50,7 @@ OPTIONS = {
     "--parallel --concurrency --workers": "--max-in-flight",
     "-n": "--dry-run --limit",
     "--key --name --idempotency-key": "--job-key",
-    "--id --response-id --job-id": f"{_ID} --previous-response-id",
+    "--id --response-id --job-id": f"{_ID} --continue",
     "--wait --timeout --max-wait --deadline": "--max-wait-seconds",
     "--interval --poll --poll-interval": "--poll-seconds",
     "--no-wait --no-follow --async": "--detach",
@@ -60,7 +60,7 @@ OPTIONS = {
     "--background": "Every job runs in background mode; --detach submits it without waiting.",
     "--api-key": "Set the environment variable OPENAI_API_KEY instead.",
     "--base-url --api-base --url": "Set the environment variable OPENAI_BASE_URL instead.",
-    "--conversation --include --max-tool-calls --parallel-tool-calls --prompt-cache-key "
+    "--conversation --max-tool-calls --parallel-tool-calls --prompt-cache-key "
     "--safety-identifier --seed --service-tier --store --temperature --tool-choice --top-logprobs "
     "--top-p --truncation --user": "Use `oaibg submit --body-json-file PATH` to set this field.",
 }

@@ -52,6 +52,7 @@ async def create_once(submission: Submission, job: Job, context: Context) -> Cre
     Raises `OaibgError` if nothing was created or the outcome is unknown; `job.outcome` says which.
     """
     if submission.job_key is None:
+        job.note_include(submission.request.include)
         return await _Creation(submission, None, job, context).run()
     async with claim(submission.job_key, context) as row:
         return await create_locked(submission, row, job, context)
@@ -61,6 +62,7 @@ async def create_locked(
     submission: Submission, row: Row | None, job: Job, context: Context
 ) -> Created:
     """As `create_once`, for a caller that holds a lock for the key and has read the key's row."""
+    job.note_include(submission.request.include)
     row = job_of_key(row, submission, context.store)
     if row is None or row.response_id is None:
         return await _Creation(submission, row, job, context).run()
@@ -213,6 +215,7 @@ class _Creation:
             custom_id=submission.custom_id,
             model=submission.model,
             completion_window=submission.completion_window,
+            include="\n".join(submission.request.include) or None,
         )
         self._row = await self._write(lambda: context.store.intent(intent))
 

@@ -55,6 +55,8 @@ def find_blocking(target: Target, job: Job, context: Context) -> list[Event]:
 def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     """Read the local state once; raise `StateBusyError` if a retry may succeed."""
     store, base_url, response_id = context.store, context.base_url, target.response_id
+    if context.output.include:
+        job.note_include(context.output.include)
     if response_id is not None:
         job.identify(response_id)
     if context.state_problem is not None:
@@ -62,8 +64,10 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     if response_id is None:
         row = _row(target, context)
         job.identify(_id_of(row, target, base_url), row.status if row is not None else None)
+        _note_include(row, job)
         return []
     known = store.by_id(base_url, response_id)
+    _note_include(known, job)
     other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
         return []
@@ -79,6 +83,11 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
     if target.response_id is None:
         raise error
     return state_warnings(error, job, context)
+
+
+def _note_include(row: Row | None, job: Job) -> None:
+    if row is not None and not job.include:
+        job.note_include(row.included)
 
 
 def _row(target: Target, context: Context) -> Row | None:

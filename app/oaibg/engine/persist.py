@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
+    from oaibg.state.store import Row, Store
 
 T = TypeVar("T")
 
@@ -116,7 +117,12 @@ async def _fuller_copy(payload: Payload, job: Job, context: Context) -> Payload 
 def local_copy(job: Job, context: Context) -> Payload | None:
     """The stored result of a job; None if there is none. Raises `StateError`."""
     row = context.store.by_id(context.base_url, str(job.response_id))
-    raw = context.store.result(row) if row is not None else None
+    return None if row is None else copy_of(row, context.store)
+
+
+def copy_of(row: Row, store: Store) -> Payload | None:
+    """The stored result of a row; None if there is none. Raises `StateError`."""
+    raw = store.result(row)
     try:
         payload = Payload(raw) if raw is not None else None
     except ValueError:

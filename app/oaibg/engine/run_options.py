@@ -29,6 +29,8 @@ class Output(Record):
     show_output_text: bool = False
     output_json_file: str | None = None
     output_text_file: str | None = None
+    include: tuple[str, ...] = ()
+    """The additional data to request with every retrieve, if it is not that of the request."""
     human: bool = False
     """Whether a person reads the answer; never set for several jobs."""
 

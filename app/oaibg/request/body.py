@@ -35,6 +35,7 @@ class Settings(Record):
     tools: list[Any] | None = None
     text_format: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
+    include: list[str] | None = None
     body: dict[str, Any] | None = None
 
 
@@ -50,6 +51,14 @@ class Request(Record):
     def sent_body(self, *, stream: bool) -> dict[str, Any]:
         """Return the body that is sent."""
         return {**self.body, "stream": True} if stream else self.body
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """The values of `include`, which retrieves have to send, too."""
+        values = self.body.get("include")
+        return (
+            tuple(one for one in values if isinstance(one, str)) if isinstance(values, list) else ()
+        )
 
     def text_of(self, *path: str) -> str | None:
         """Return the string at a path of keys in the body, or None."""
@@ -128,6 +137,7 @@ def _request(body: dict[str, Any], settings: Settings, background: bool = True) 
         "previous_response_id": settings.previous_response_id,
         "tools": settings.tools,
         "metadata": settings.metadata or None,
+        "include": settings.include,
     }
     fill = {key: value for key, value in fields.items() if value is not None}
     patch = settings.body or {}

@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from oaibg.state.rows import SCHEMA
+from oaibg.state.rows import ADDED, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +137,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             _create(db)
         else:
             _check(db, path)
+            _add_columns(db)
     except BaseException:
         db.close()
         raise
@@ -148,8 +149,19 @@ def _create(db: sqlite3.Connection) -> None:
     if _version(db) < VERSION:  # otherwise another process created it first
         for statement in SCHEMA.split(";"):
             db.execute(statement)
+        _add_columns(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
+
+
+def _add_columns(db: sqlite3.Connection) -> None:
+    """Add the columns that an older version did not create."""
+    missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
+    if missing:
+        with transaction(db):
+            for name in missing:
+                with suppress(sqlite3.OperationalError):  # another process added it
+                    db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")
 
 
 def _version(db: sqlite3.Connection) -> int:

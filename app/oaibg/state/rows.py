@@ -28,6 +28,10 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
+ADDED = {"include": "TEXT"}
+"""The columns that later versions added, and their types. Older versions ignore them."""
+
+
 class Intent(Record):
     """The part of a row that is written before a job is submitted."""
 
@@ -37,6 +41,8 @@ class Intent(Record):
     custom_id: str | None = None
     model: str | None = None
     completion_window: str | None = None
+    include: str | None = None
+    """The values of the request's `include`, a line each."""
 
 
 class Row(Intent):
@@ -50,6 +56,11 @@ class Row(Intent):
     created_at: float
     updated_at: float
     superseded: int
+
+    @property
+    def included(self) -> tuple[str, ...]:
+        """The values of the request's `include`, which every retrieve sends again."""
+        return tuple(self.include.split("\n")) if self.include else ()
 
 
 def line_key(run_key: str, custom_id: str) -> str:

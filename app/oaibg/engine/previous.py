@@ -1,0 +1,131 @@
+"""Finds the response that a submit continues, and checks the tool results that are sent to it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oaibg.contract.errors import UsageError
+from oaibg.engine.persist import copy_of, state_error
+from oaibg.state.commits import patiently_blocking
+from oaibg.state.database import StateError
+
+if TYPE_CHECKING:
+    from oaibg.api.answer import Call
+    from oaibg.base.clock import Clock
+    from oaibg.state.store import Row, Store
+
+_APPROVAL = "mcp_approval_response"
+
+
+class Previous(NamedTuple):
+    """The response that a submit continues."""
+
+    response_id: str
+    calls: list[Call] | None
+    """The calls that wait; None if the local state does not have the response's result."""
+
+    def check_results(self, given: object) -> None:
+        """Check that an `input` has a result for each call that waits, and no other results.
+
+        Raises `UsageError`, which lists the calls that wait.
+        """
+        if self.calls is None:
+            return
+        items = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+        waiting = {call.id: call for call in self.calls}
+        own = {item.get("call_id") for item in items if _is_call(item)}
+        sent: set[str] = set()
+        for index, item in enumerate(given if isinstance(given, list) else []):
+            key = _key_of_result(item)
+            if key is None:
+                continue
+            number = item.get(key)
+            if number not in waiting.keys() | own:
+                what = f"has no {key}" if number is None else f"has the {key} {number!r}"
+                raise self._refused(f"input[{index}] {what}, which is not waiting")
+            needed = "approve" if key != "call_id" else "output"
+            if needed not in item:
+                raise self._refused(f"input[{index}] has no `{needed}`")
+            sent.add(str(number))
+        if missing := [one for one in waiting if one not in sent]:
+            raise self._refused(f"the input has no result for {', '.join(missing)}")
+
+    def _refused(self, problem: str) -> UsageError:
+        calls = self.calls or []
+        listed = ", ".join(f"{one.id} ({one.name or one.type})" for one in calls) or "nothing"
+        hint = "Send a new prompt, without tool results."
+        if calls:
+            example = json.dumps([_example(one) for one in calls])
+            hint = f"Give --input-json-file a file such as {example}."
+        message = f"{problem}. These calls of {self.response_id} are waiting: {listed}."
+        return UsageError(message[0].upper() + message[1:], hint=hint)
+
+
+def find_previous(
+    name: str, store: Store, problem: StateError | None, base_url: str, clock: Clock
+) -> Previous:
+    """Find a response by its ID or job key; raises `UsageError` if it can't be continued.
+
+    An ID of the API that the local state does not know is accepted, because it may come from
+    another machine.
+    """
+    is_api_id = name.startswith("resp_")
+    try:
+        if problem is not None and problem.code != "state_corrupt":
+            raise problem
+        row = patiently_blocking(lambda: _row(name, store, base_url), clock)
+    except StateError as error:
+        if is_api_id:
+            return Previous(name, None)
+        raise state_error(error) from error
+    if row is None:
+        if is_api_id:
+            return Previous(name, None)
+        raise UsageError(
+            f"The local state has no job with the ID or key {name!r} for {base_url}.",
+            hint="`oaibg show --list` lists its jobs. For an ID of another machine, use "
+            "--previous-response-id.",
+        )
+    if row.response_id is None:
+        raise UsageError(
+            f"The job with the key {name!r} has no response ID, so it can't be continued.",
+            hint=f"To see its state, run `oaibg show --job-key {name}`.",
+        )
+    payload = copy_of(row, store)
+    return Previous(row.response_id, None if payload is None else payload.answer.calls)
+
+
+def _row(name: str, store: Store, base_url: str) -> Row | None:
+    row = store.by_id(base_url, name) or store.by_key(base_url, name)
+    other = store.at_other_base_url(base_url, name) if row is None else None
+    if other is not None:
+        raise UsageError(
+            f"The response {name} was submitted to {other.base_url}, but this command sends "
+            f"requests to {base_url}.",
+            hint="Set OPENAI_BASE_URL to the first URL.",
+        )
+    if row is None and (jobs := store.of_run(base_url, name)):
+        raise UsageError(
+            f"The job key {name!r} belongs to a run of {len(jobs):,} jobs.",
+            hint="Give the response ID of one job; `oaibg show --list` lists them.",
+        )
+    return row
+
+
+def _is_call(item: dict[str, Any]) -> bool:
+    return str(item.get("type")).endswith("_call")
+
+
+def _key_of_result(item: object) -> str | None:
+    """Return the key with the ID of the call that the item answers; None if it answers none."""
+    kind = str(item.get("type")) if isinstance(item, dict) else ""
+    if kind == _APPROVAL:
+        return "approval_request_id"
+    return "call_id" if kind.endswith("_call_output") else None
+
+
+def _example(call: Call) -> dict[str, Any]:
+    if call.type == "mcp_approval_request":
+        return {"type": _APPROVAL, "approval_request_id": call.id, "approve": True}
+    return {"type": f"{call.type}_output", "call_id": call.id, "output": "…"}
