@@ -16,6 +16,7 @@ from agent_shell import FAST, LONG, MONITOR, RUN, SCRIPTS, agent_shell, call
 from oaibg.cli.app import app
 from oaibg.contract.errors import ExitCode
 from oaibg.sandbox import Fault
+from outputs import bring, completed, message, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -297,3 +298,17 @@ def test_state_stays_in_a_writable_directory(shell: Shell, sandbox: Sandbox) -> 
     (database,) = home.rglob("state.sqlite3")
     assert not list(home.rglob(".probe-*"))
     shell.states.append(database.parent)
+
+
+@pytest.mark.parametrize("outcome", ["empty", "refusal"])
+def test_a_completed_job_without_text(shell: Shell, sandbox: Sandbox, outcome: str) -> None:
+    """With only the scripts' old options, a completed job gives 0; with newer ones, 10."""
+    bring(sandbox, completed(refusal() if outcome == "refusal" else message()))
+    old = shell.run(RUN, "--prompt", "x", "--show-output-text", *FAST)
+    assert (old.code, json.loads(old.out.splitlines()[-1])["exit_code"]) == (0, 10)
+    identifier = json.loads(old.out.splitlines()[-1])["response_id"]
+    followed = shell.run(MONITOR, "--response-id", identifier, "--show-output-text")
+    assert followed.code == 0
+    text = ("--output-text-file", "answer.md")
+    assert shell.run(RUN, "--prompt", "x", *text, *FAST).code == 10
+    assert shell.run(MONITOR, f"--response-id={identifier}", *text).code == 10

@@ -6,8 +6,13 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MISSING = """\
 `oaibg` is not on PATH. Install it from a clone of its repository with one of
@@ -16,6 +21,35 @@ MISSING = """\
     pipx install .
 
 and make sure that the directory they name (usually ~/.local/bin) is on PATH."""
+
+NEEDS_ACTION = 10
+"""The exit code of `oaibg` for a job that completed without the requested answer."""
+
+ORIGINAL = {
+    "--developer-prompt",
+    "--input-json-file",
+    "--job-key",
+    "--max-wait-seconds",
+    "--messages-json-file",
+    "--model",
+    "--output-json-file",
+    "--poll-seconds",
+    "--prompt",
+    "--prompt-file",
+    "--reasoning-effort",
+    "--response-id",
+    "--show-output-text",
+    "--system-prompt",
+    "--verbosity",
+}
+"""The options that the scripts have always had, and the job key, which they now add."""
+
+
+def run(command: str, names: Iterable[str], *argv: str) -> None:
+    """Run `oaibg COMMAND ARGV`; `names` are the names of the options in it."""
+    if ORIGINAL.issuperset(names):
+        follow(command, *argv)
+    become(command, *argv)
 
 
 def prepare() -> None:
@@ -36,6 +70,27 @@ def become(*argv: str) -> None:
     """Replace this process by `oaibg ARGV`, which then owns stdout, signals and exit code."""
     sys.stderr.flush()
     os.execvp("oaibg", ["oaibg", *argv])
+
+
+def follow(*argv: str) -> None:
+    """Run `oaibg ARGV`, and end with its exit code, except that 10 becomes 0.
+
+    With the options that the scripts have always had, each completed job is a success.
+    """
+    sys.stderr.flush()
+    child = subprocess.Popen(["oaibg", *argv])
+
+    def pass_on(number: int, _frame: object) -> None:
+        # Usually the whole process group gets the signal. A second one would end the command at
+        # once, so the command gets it only if it still runs after a second.
+        signal.signal(signal.SIGALRM, lambda *_: child.send_signal(number))
+        signal.alarm(1)
+
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    code = child.wait()
+    sys.exit(0 if code == NEEDS_ACTION else code if code >= 0 else 128 - code)
 
 
 def say(text: str) -> None:

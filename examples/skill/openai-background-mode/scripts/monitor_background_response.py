@@ -7,7 +7,8 @@ Waiting:  --poll-seconds SECONDS, --max-wait-seconds SECONDS
 Output:   --show-output-text, --output-text-file PATH, --output-json-file PATH
 
 All other options of `oaibg monitor` work as well: they are passed on unchanged. Lines, signals and
-exit codes are those of oaibg (see SKILL.md); 127 means that oaibg is not installed.
+exit codes are those of oaibg (see SKILL.md), but with only the options above, a job that completed
+without a text gives 0, not 10. 127 means that oaibg is not installed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 sys.dont_write_bytecode = True  # leave the skill's folder unchanged
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from launcher import become, prepare  # noqa: E402 - it is in the folder of this file
+from launcher import prepare, run  # noqa: E402 - it is in the folder of this file
 
 
 def main(argv: list[str]) -> None:
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> None:
     if "--help" in argv or "-h" in argv:
         print(__doc__)
         return
-    ids, rest = [], []
+    ids, rest, names = [], [], []
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
@@ -34,9 +35,10 @@ def main(argv: list[str]) -> None:
             ids.append(value if equals else next(words, ""))
         else:
             rest.append(word)
+            names += [name] if name.startswith("--") else []
     prepare()
     guard = [] if "--" in rest else ["--"]  # an ID may begin with a hyphen
-    become("monitor", *rest, *guard, *ids)
+    run("monitor", names, *rest, *guard, *ids)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ Job key:  --job-key KEY. Default: a key derived from the request, so that the sa
           request, use a new KEY. With --jobs-file, KEY is required.
 
 All other options of `oaibg submit` work as well: they are passed on unchanged. Lines, signals and
-exit codes are those of oaibg (see SKILL.md); 127 means that oaibg is not installed.
+exit codes are those of oaibg (see SKILL.md), but with none of --attach, --output-text-file and
+these other options, a job that completed without a text gives 0, not 10. 127 means that oaibg is
+not installed.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from contextlib import suppress
 sys.dont_write_bytecode = True  # leave the skill's folder unchanged
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from launcher import become, prepare, say  # noqa: E402 - it is in the folder of this file
+from launcher import prepare, run, say  # noqa: E402 - it is in the folder of this file
 
 FLAGS = {
     "--cancel-on-interrupt",
@@ -65,7 +67,7 @@ def main(argv: list[str]) -> None:
         argv = ["--job-key", derive_key(argv, stdin), *argv]
         if stdin is not None:
             put_back(stdin)
-    become("submit", *argv)
+    run("submit", names, *argv)
 
 
 def options(argv: list[str]) -> list[tuple[str, str]]:
