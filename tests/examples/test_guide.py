@@ -37,6 +37,8 @@ NOT_RUN = {
     ".venv/bin/pytest": "the tests themselves",
     'export PATH="$PWD/.venv/bin:$PATH"\npython -m oaibg.sandbox': "runs until it is interrupted",
     "export OPENAI_BASE_URL=": "servers that are not here",
+    "cat > weather.json": "test_answers_page runs it",
+    'echo \'[{"type": "mcp"': "test_answers_page runs it",
 }
 """What the blocks begin with that are not run here, and why."""
 
