@@ -1,4 +1,4 @@
-"""The outcomes of a sandbox job that complete: their output, and its stream events."""
+"""The outcomes of a sandbox job that complete: their output."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import base64
 import json
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response
 
 from oaibg.sandbox.job.metadata import OUTCOMES, STATUSES
 from sandbox_batches import end as end_batch
@@ -51,24 +51,6 @@ def test_every_outcome_completes_and_parses_strictly(http: httpx2.Client, outcom
     assert [item.type for item in parsed.output] == ITEMS.get(outcome, ["reasoning", "message"])
     ids = [item["id"] for item in job["output"]]
     assert len(set(ids)) == len(ids)
-
-
-@pytest.mark.parametrize("outcome", COMPLETING)
-def test_every_outcome_streams_its_items(sdk: OpenAI, outcome: str) -> None:
-    """Each event has an SDK type and the next number, and the items equal those of the output."""
-    kinds = get_args(get_args(ResponseStreamEvent)[0])
-    metadata = {"sandbox_outcome": outcome, "sandbox_tools": "1"}
-    sent = list(
-        sdk.responses.create(model="m", input="Hi", background=True, stream=True, metadata=metadata)
-    )
-    assert {type(event) for event in sent} <= set(kinds)
-    assert [event.sequence_number for event in sent] == list(range(len(sent)))
-    last = sent[-1]
-    assert last.type == "response.completed"
-    done = [event.item for event in sent if event.type == "response.output_item.done"]
-    assert done == last.response.output
-    added = [event.item.id for event in sent if event.type == "response.output_item.added"]
-    assert added == [item.id for item in last.response.output]
 
 
 def test_every_outcome_is_the_same_in_a_batch(sdk: OpenAI) -> None:

@@ -36,10 +36,22 @@ KINDS: Mapping[str, str] = {
     "into a stream after `after` events (default: 0)",
     "error_event": "ends a stream with an `error` event after `after` events (default: 0); "
     "the job keeps running",
+    "no_deltas": "sends a stream without `response.output_text.delta` events: the text only comes "
+    "as a whole",
+    "empty_end": "sends an empty `output` in the last event of a stream, as some gateways do",
 }
 """The kinds of faults and what each does. A request takes effect when, for example, its job is
 created or cancelled."""
-STREAM_KINDS = ("cut", "plain", "silent", "gap", "keepalive", "error_event")
+STREAM_KINDS = (
+    "cut",
+    "plain",
+    "silent",
+    "gap",
+    "keepalive",
+    "error_event",
+    "no_deltas",
+    "empty_end",
+)
 
 _FRAMING = ("content-length", "transfer-encoding", "connection")
 

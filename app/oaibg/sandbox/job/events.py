@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from oaibg.sandbox.job.item_events import item_events, new_event
 from oaibg.sandbox.job.outcomes import View, output_items
@@ -16,15 +16,21 @@ if TYPE_CHECKING:
     from oaibg.sandbox.job.job import Job
 
 
+Timeline: TypeAlias = "list[tuple[float, Event]]"
+"""Events in order, each with its time in unix seconds."""
+
+
 def timeline(
     job: Job,
     show: Callable[[str], dict[str, Any]] | None = None,
     include: Collection[str] = (),
-) -> list[tuple[float, Event]]:
-    """Return all stream events of a job in order, each with its time in unix seconds.
+    *,
+    deltas: bool = True,
+) -> Timeline:
+    """Return all stream events of a job.
 
     `show` replaces `response_object`: it returns the response of an event for a status. `include`
-    is that of the request.
+    is that of the request. Without `deltas`, the text arrives as a whole.
 
     `sequence_number` starts at 0. The events of a cancelled job end at the cancel with a
     `response.failed`, because the API has no event for a cancel.
@@ -35,6 +41,8 @@ def timeline(
         steps = [step for step in steps if step[0] <= job.cancelled]
         failed = new_event("response.failed", response=show("cancelled"))
         steps.append((job.cancelled, failed))
+    if not deltas:
+        steps = [step for step in steps if step[1]["type"] != "response.output_text.delta"]
     for number, (_, event) in enumerate(steps):
         event["sequence_number"] = number
     return steps
@@ -42,7 +50,7 @@ def timeline(
 
 def _undisturbed(
     job: Job, show: Callable[[str], dict[str, Any]], include: Collection[str]
-) -> list[tuple[float, Event]]:
+) -> Timeline:
     """Return the events and times of the job as if it were never cancelled."""
     first = "queued" if job.background else "in_progress"
     steps = [(job.created, new_event("response.created", response=show(first)))]

@@ -42,7 +42,7 @@ def search(job: Job, place: int, include: Collection[str]) -> Item:
 
 
 def message(job: Job, status: str, part: Mapping[str, Any], phase: str | None = None) -> Item:
-    """Return a message with one content part; `phase` tells a commentary from a final answer."""
+    """Return a message with one content part; `phase` is `commentary` or `final_answer`."""
     return {
         "id": item_id("msg", job.id if phase != "commentary" else f"{job.id} commentary"),
         "type": "message",

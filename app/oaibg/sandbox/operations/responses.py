@@ -32,10 +32,11 @@ def create(call: Call) -> Answer:
     state.keep_container(job)
     call.log.response_id = job.id
     include = included_by(request)
+    show = partial(state.show, include=include)
     if call.streams:
-        return EventStream(job, state.show, state.personality.stream, include)
+        return EventStream(job, show, state.personality.stream, include)
     if not job.background:
-        return ReplyAtEnd(job, partial(state.show, include=include))
+        return ReplyAtEnd(job, show)
     return json_reply(response_object(job, "queued", state.personality, include))
 
 
@@ -44,8 +45,9 @@ def retrieve(call: Call) -> Answer:
     job = _job(call)
     state = call.state
     include = included_in_query(call.scope["query_string"])
+    show = partial(state.show, include=include)
     if not call.streams:
-        return json_reply(state.show(job, job.status(time.time()), include))
+        return json_reply(show(job, job.status(time.time())))
     _check_stream(call)
     if not job.streamable:
         message = "This response cannot be streamed because it was not created with stream=true."
@@ -54,7 +56,7 @@ def retrieve(call: Call) -> Answer:
         message = "This response can no longer be streamed because it is too old."
         raise ApiError(400, message, param="stream")
     starting_after = whole_number(call.log.query, "starting_after", -1)
-    return EventStream(job, state.show, state.personality.stream, include, starting_after)
+    return EventStream(job, show, state.personality.stream, include, starting_after)
 
 
 def cancel(call: Call) -> Reply:

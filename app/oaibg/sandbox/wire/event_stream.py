@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from oaibg.sandbox.encoding import to_sse
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from oaibg.sandbox.faults import Fault
+    from oaibg.sandbox.job.events import Timeline
     from oaibg.sandbox.job.item_events import Event
     from oaibg.sandbox.job.job import Job
     from oaibg.sandbox.wire.writer import Writer
@@ -37,8 +39,8 @@ class EventStream:
     """The events of a job, from the start or after a `sequence_number`."""
 
     job: Job
-    show: Callable[[Job, str, Collection[str]], dict[str, Any]]
-    """Returns the response of an event for a status and the `include` of the request."""
+    show: Callable[[Job, str], dict[str, Any]]
+    """Returns the response of an event for a status."""
     manner: str
     """`Personality.stream`."""
     include: Collection[str] = ()
@@ -50,7 +52,9 @@ class EventStream:
         """Send each event at its time."""
         await writer.start_stream()
         with Watch(self.job) as watch:
-            cursor = Cursor(self.job, self.manner, self.include, self.starting_after)
+            deltas = writer.fault is None or writer.fault.kind != "no_deltas"
+            plan = partial(timeline, self.job, _placeholder, self.include, deltas=deltas)
+            cursor = Cursor(self.job, self.manner, self.starting_after, plan)
             if not await _Sending(writer, watch, cursor, self.show).send_all():
                 return
         await writer.finish()
@@ -60,10 +64,10 @@ class Cursor:
     """The position of a stream in the events of a job."""
 
     def __init__(
-        self, job: Job, manner: str, include: Collection[str], starting_after: int
+        self, job: Job, manner: str, starting_after: int, plan: Callable[[], Timeline]
     ) -> None:
         self.job = job
-        self.include = include
+        self._plan = plan
         resumed = manner == "gaps" and starting_after >= 0
         self.next = starting_after + 1
         """The `sequence_number` of the next event."""
@@ -76,13 +80,13 @@ class Cursor:
         self.sent = 0
         self.leaves_out_next = False
         self._version = _version(job)
-        self._timeline = timeline(job, _placeholder, include)
+        self._timeline = plan()
 
     def due_in(self, now: float) -> float | None:
         """Return the seconds until the next event may be due; None at the end of the stream."""
         job = self.job
         if self._version != (version := _version(job)):
-            self._timeline, self._version = timeline(job, _placeholder, self.include), version
+            self._timeline, self._version = self._plan(), version
         if self._mute and job.cancelled is not None and self.next >= len(self._timeline) - 1:
             return math.inf
         if self.next < len(self._timeline):
@@ -106,7 +110,7 @@ class _Sending:
     writer: Writer
     watch: Watch
     cursor: Cursor
-    show: Callable[[Job, str, Collection[str]], dict[str, Any]]
+    show: Callable[[Job, str], dict[str, Any]]
 
     async def send_all(self) -> bool:
         """Send the events and apply a stream fault."""
@@ -133,6 +137,8 @@ class _Sending:
             case "gap":
                 self.cursor.leaves_out_next = True
                 return await self._send()
+            case "no_deltas" | "empty_end":
+                return await self._send()
         return True
 
     async def _send(self, until: int | None = None) -> bool:
@@ -155,8 +161,10 @@ class _Sending:
     def _whole(self, event: Event) -> Event:
         if "response" not in event:
             return event
-        cursor = self.cursor
-        response = self.show(cursor.job, event["response"]["status"], cursor.include)
+        response = self.show(self.cursor.job, event["response"]["status"])
+        fault = self.writer.fault
+        if fault and fault.kind == "empty_end" and event["type"] in _LAST_EVENTS:
+            response["output"] = []
         return {**event, "response": response}
 
 
