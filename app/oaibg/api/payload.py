@@ -7,7 +7,7 @@ import re
 from functools import cached_property
 from typing import Any, Self
 
-from oaibg.base.json_text import objects, read_json
+from oaibg.base.json_text import is_altered, objects, read_json
 from oaibg.base.text import utf8
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
@@ -56,6 +56,11 @@ class Payload:
     def of(cls, data: dict[str, Any], request_id: str | None = None) -> Self:
         """Return the payload of an object that is already parsed; `raw` is its JSON."""
         return cls(json.dumps(data).encode(), request_id)
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether `raw` has bytes that are not text, so that `data` has U+FFFD instead."""
+        return is_altered(self.raw)
 
     @property
     def succeeded(self) -> bool:
