@@ -30,7 +30,7 @@ def block(words: str) -> str:
 
 
 def test_the_tool_loop(clone: Path, slow: Sandbox) -> None:
-    """The loop runs the function that the model calls, sends its result, and ends with an answer."""
+    """The loop runs the called function, sends its result, and ends with an answer."""
     loop = block("get_weather")
     assert loop.count("\n") <= 15
     assert [code for code, _ in exit_codes(loop, clone)] == [10, 0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import AsyncExitStack
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 # The import creates about 100,000 objects that are never freed. The garbage collector would find
 # nothing during the import, and `freeze` keeps these objects out of all later collections. The
@@ -24,17 +24,22 @@ finally:
     gc.freeze()
 
 from oaibg.api.calls import Calls
+from oaibg.api.decompress import PIECE_BYTES
 from oaibg.api.failures import plain, reply_failed
 from oaibg.api.payload import Payload, is_batch_id, is_response_id
-from oaibg.api.transport import CONNECT_TIMEOUT, PIECE_BYTES, Transport, own_code
+from oaibg.api.salvage import Arrived, events_response, is_events
+from oaibg.api.stream import EventStream, has_events_type
+from oaibg.api.transport import CONNECT_TIMEOUT, Transport, own_code
 from oaibg.base.json_text import objects
+from oaibg.contract.errors import CallFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from oaibg.api.calls import Hook
-    from oaibg.api.stream import EventStream
     from oaibg.api.transport import Use
+
+T = TypeVar("T")
 
 _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
 """For files of up to hundreds of megabytes: seconds in which no byte is sent or received."""
@@ -63,47 +68,60 @@ class Client(Calls):
 
     async def create(self, body: dict[str, Any], on_sending: Hook, *, timeout: float) -> Payload:
         """POST /responses."""
-        async with self._transport.exchange("creating", timeout, on_sending) as sdk:
+
+        async def post(sdk: openai.AsyncOpenAI) -> tuple[Payload, None]:
             # `extra_body`, because the SDK transforms its own parameters.
             reply = await sdk.responses.with_raw_response.create(extra_body=body)
-            return self._created(reply.http_response)
+            return self._created(reply.http_response), None
+
+        return (await self._create(post, on_sending, timeout))[0]
 
     async def create_stream(
         self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, EventStream | None]:
         """POST /responses with `stream`."""
-        exchange = self._transport.exchange("creating", timeout, on_sending)
-        async with AsyncExitStack() as opening, exchange as sdk:
+
+        async def post(sdk: openai.AsyncOpenAI) -> tuple[Payload, EventStream | None]:
             call = sdk.responses.with_streaming_response.create(
                 extra_body=body, extra_headers=_UNCOMPRESSED
             )
-            reply = (await opening.enter_async_context(call)).http_response
-            stream = self._stream("creating", reply)
-            if stream is None:
-                await reply.aread()
-                return self._created(reply), None
-            while (event := await stream.next()) is not None:
-                if event.payload is not None and event.payload.id is not None:
-                    created = self._created(reply, event.payload)
-                    stream.give_back(event)
-                    opening.pop_all()
-                    return created, stream
+            async with AsyncExitStack() as opening:
+                reply = (await opening.enter_async_context(call)).http_response
+                if not await is_events(reply):
+                    await reply.aread()
+                    return self._created(reply), None
+                stream = self._stream("creating", reply)
+                while (event := await stream.next()) is not None:
+                    if event.payload is not None and event.payload.id is not None:
+                        created = self._created(reply, event.payload)
+                        stream.give_back(event)
+                        opening.pop_all()
+                        return created, stream
             raise reply_failed(reply, "the stream ended before it sent the response ID")
+
+        return await self._create(post, on_sending, timeout)
 
     async def retrieve(
         self, response_id: str, timeout: float, include: Sequence[str] = ()
     ) -> Payload:
         """GET /responses/{id} or /batches/{id}."""
-        async with self._transport.exchange("reading", timeout) as sdk:
-            resource: Any = sdk.batches if is_batch_id(response_id) else sdk.responses
-            options = {} if is_batch_id(response_id) else _included(include)
-            reply = await resource.with_raw_response.retrieve(
-                response_id, extra_headers=_OMITTED, **options
-            )
-            payload = _payload(reply.http_response)
-            if payload.status is None and not payload.answer.types:
-                raise reply_failed(reply.http_response, "the reply has neither a status nor output")
-            return payload
+        arrived = Arrived(creating=False)
+        try:
+            async with self._transport.exchange("reading", timeout, arrived=arrived) as sdk:
+                resource: Any = sdk.batches if is_batch_id(response_id) else sdk.responses
+                options = {} if is_batch_id(response_id) else _included(include)
+                reply = await resource.with_raw_response.retrieve(
+                    response_id, extra_headers=_OMITTED, **options
+                )
+                payload = _payload(reply.http_response)
+                if payload.status is None and not payload.answer.types:
+                    message = "the reply has neither a status nor output"
+                    raise reply_failed(reply.http_response, message)
+                return payload
+        except CallFailed:
+            if (found := arrived.response()) is None:
+                raise
+            return found
 
     async def stream(
         self,
@@ -124,9 +142,10 @@ class Client(Calls):
                 **_included(include),
             )
             reply = (await opening.enter_async_context(call)).http_response
-            if (stream := self._stream("listening", reply)) is not None:
+            # The first event may come late, so a body of the right type is not awaited here.
+            if has_events_type(reply) or await is_events(reply):
                 opening.pop_all()
-                return stream
+                return self._stream("listening", reply)
             await reply.aread()
             payload = _payload(reply)
             if payload.status is None:
@@ -159,14 +178,17 @@ class Client(Calls):
         self, file_id: str, metadata: dict[str, str], on_sending: Hook, *, timeout: float
     ) -> Payload:
         """POST /batches."""
-        async with self._transport.exchange("creating", timeout, on_sending) as sdk:
+
+        async def post(sdk: openai.AsyncOpenAI) -> tuple[Payload, None]:
             reply = await sdk.batches.with_raw_response.create(
                 completion_window="24h",
                 endpoint="/v1/responses",
                 input_file_id=file_id,
                 metadata=metadata,
             )
-            return self._created(reply.http_response)
+            return self._created(reply.http_response), None
+
+        return (await self._create(post, on_sending, timeout))[0]
 
     async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
         """GET /batches."""
@@ -191,24 +213,38 @@ class Client(Calls):
         """Close the connections."""
         await self._transport.close()
 
+    async def _create(
+        self,
+        post: Callable[[openai.AsyncOpenAI], Awaitable[tuple[Payload, T]]],
+        on_sending: Hook,
+        timeout: float,
+    ) -> tuple[Payload, T | None]:
+        """Send one POST; a response whose ID has arrived counts, whatever happens to the rest."""
+        arrived = Arrived(creating=True)
+        exchange = self._transport.exchange("creating", timeout, on_sending, arrived=arrived)
+        try:
+            async with exchange as sdk:
+                return await post(sdk)
+        except CallFailed:
+            if (payload := arrived.response()) is None:
+                raise
+            return self._masked(payload), None
+
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """Return the response that a create returned; raises `CallFailed` without a usable ID."""
         payload = payload or _payload(reply)
         if payload.id is None or not is_response_id(payload.id):
             what = "no ID" if payload.id is None else f"the unusable ID {payload.id!a}"
             raise reply_failed(reply, f"the reply has {what}")
-        request_id = reply.headers.get("x-request-id")
+        payload.request_id = reply.headers.get("x-request-id")
+        return self._masked(payload)
+
+    def _masked(self, payload: Payload) -> Payload:
+        request_id = payload.request_id
         payload.request_id = request_id and self._transport.secrets.masked(request_id)
         return payload
 
-    def _stream(self, use: Use, reply: httpx2.Response) -> EventStream | None:
-        """Return the stream of a reply, or None if the server ignores `stream`."""
-        kind = reply.headers.get("content-type", "")
-        if kind.partition(";")[0].strip().lower() != "text/event-stream":
-            return None
-
-        from oaibg.api.stream import EventStream
-
+    def _stream(self, use: Use, reply: httpx2.Response) -> EventStream:
         return EventStream(reply, lambda: self._transport.exchange(use, None))
 
 
@@ -217,7 +253,10 @@ def _included(include: Sequence[str]) -> dict[str, Any]:
 
 
 def _payload(reply: httpx2.Response) -> Payload:
+    request_id = reply.headers.get("x-request-id")
     try:
-        return Payload(reply.content, reply.headers.get("x-request-id"))
+        return Payload(reply.content, request_id)
     except ValueError as error:
+        if (payload := events_response(reply.content)) is not None:
+            return payload
         raise reply_failed(reply, f"the reply is not the API's JSON ({plain(error)})") from error

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from oaibg.api.answer import Answer
-from oaibg.base.json_text import objects, read_json, value_at
+from oaibg.base.json_text import is_altered, objects, read_json, value_at
 from oaibg.base.text import utf8
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
@@ -68,6 +68,11 @@ class Payload:
     def raw(self) -> bytes:
         """The body as received."""
         return json.dumps(self.data).encode()
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether `raw` has bytes that are not text, so that `data` has U+FFFD instead."""
+        return is_altered(self.raw)
 
     @property
     def succeeded(self) -> bool:

@@ -10,12 +10,15 @@ _MIN_LENGTH = 12
 """A key or a part of a header's value is a secret from this length on, in characters: the keys of
 local servers are words such as `any`."""
 
+_QUERY_LENGTH = 8
+"""A value in the base URL's query is a secret from this length on."""
+
 _MAX_SHOWN = 1000
 """Maximum number of characters of a masked text."""
 
 
 class Secrets:
-    """The secrets of one client: API key, private header values and credentials in URLs."""
+    """The secrets of one client: API key, private header values, and credentials in URLs."""
 
     def __init__(self, api_key: str) -> None:
         self._secrets = _credentials()
@@ -49,13 +52,20 @@ def mask_credentials(text: str) -> str:
 
 
 def _credentials() -> set[str]:
-    """Return the credentials in the base URL and the proxy URLs, in every form that is sent."""
+    """Return the credentials in the base URL and the proxy URLs, in every form that is sent.
+
+    The values in the base URL's query count as well, except a version, which isn't private.
+    """
     from base64 import b64encode
-    from urllib.parse import unquote
+    from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
     from urllib.request import getproxies_environment
 
+    base_url = os.environ.get("OPENAI_BASE_URL", "")
     found = []
-    for url in (os.environ.get("OPENAI_BASE_URL", ""), *getproxies_environment().values()):
+    for name, value in parse_qsl(urlsplit(base_url).query):
+        if name != "api-version" and len(value) >= _QUERY_LENGTH:
+            found += [value, quote_plus(value)]
+    for url in (base_url, *getproxies_environment().values()):
         user = url.rpartition("://")[2].partition("/")[0].rpartition("@")[0]
         plain = unquote(user)
         found += [user, user.partition(":")[2], plain, plain.partition(":")[2]]

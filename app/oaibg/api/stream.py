@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from oaibg.api.payload import Payload
+from oaibg.base.text import has_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
 _CLOSE_SECONDS = 0.5
+
+_TYPE = "text/event-stream"
+_ESCAPE = "surrogateescape"
+_ENCODING = "latin-1"
+"""Keeps every byte, so that a response is stored as the server sent it, even if not in UTF-8."""
 
 
 class EventStream:
@@ -29,6 +35,8 @@ class EventStream:
     def __init__(
         self, reply: httpx2.Response, exchange: Callable[[], AbstractAsyncContextManager[object]]
     ) -> None:
+        reply.headers["content-type"] = _TYPE  # a server may have sent another one, or none
+        reply.encoding = _ENCODING
         # No size limit: the last event contains the whole output.
         self._events = aiter(httpx2.EventSource(reply, max_event_size=None))
         self._reply, self._exchange = reply, exchange
@@ -41,7 +49,7 @@ class EventStream:
             return event
         async with self._exchange():
             sent = await anext(self._events, None)
-            return None if sent is None else StreamEvent(sent.event, sent.data)
+            return None if sent is None else _event(sent)
 
     def give_back(self, event: StreamEvent) -> None:
         """Make `next` return this event again."""
@@ -57,11 +65,14 @@ class EventStream:
 class StreamEvent:
     """One event. Invalid data never raise; values that can't be read are None.
 
-    `name` is the type if a server's data have none. `text`, the data, may have 100 MB.
+    `name` is the type if a server's data have none. `text`, the data, may have 100 MB; bytes that
+    are not UTF-8 are lone surrogates in it (`surrogateescape`).
     """
 
     def __init__(self, name: str, text: str) -> None:
-        self._members, self._response = _members(text)
+        self._members, self._response = members(text)
+        if has_surrogates(text):
+            self._members = members(text.encode("utf-8", _ESCAPE).decode("utf-8", "replace"))[0]
         kind, number = self.get("type"), self.get("sequence_number")
         self.type: str = kind if isinstance(kind, str) else name
         self.number: int | None = number if type(number) is int and number >= 0 else None
@@ -70,7 +81,7 @@ class StreamEvent:
     def payload(self) -> Payload | None:
         """The event's `response` with its bytes as sent; None if it has none."""
         try:
-            return Payload(self._response.encode("utf-8", "replace"))
+            return Payload(self._response.encode("utf-8", _ESCAPE))
         except ValueError:
             return None
 
@@ -79,13 +90,37 @@ class StreamEvent:
         return self._members.get(key)
 
 
+def has_events_type(reply: httpx2.Response) -> bool:
+    """Whether the server says that the body is a stream of events."""
+    kind: str = reply.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == _TYPE
+
+
+def events_of(raw: bytes) -> Iterator[StreamEvent]:
+    """Yield the events in a body; the last one may lack the empty line that ends it."""
+    reply = httpx2.Response(
+        200,
+        headers={"content-type": _TYPE},
+        content=raw + b"\n\n",
+        request=httpx2.Request("GET", "http://localhost"),  # `EventSource` requires one
+    )
+    reply.encoding = _ENCODING
+    for sent in httpx2.EventSource(reply, max_event_size=None):
+        yield _event(sent)
+
+
+def _event(sent: httpx2.ServerSentEvent) -> StreamEvent:
+    data = sent.data.encode(_ENCODING).decode("utf-8", _ESCAPE)
+    return StreamEvent(sent.event, data)
+
+
 _KEY = re.compile(r'(?:\A\s*\{|(?!\A)\s*,)\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:\s*')
 _decode = json.JSONDecoder().raw_decode
 
 
-def _members(text: str) -> tuple[dict[str, Any], str]:
+def members(text: str) -> tuple[dict[str, Any], str]:
     """Return an object's members up to the first syntax error, and the text of `response`."""
-    members: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     response, end = "", 0
     with suppress(ValueError, RecursionError):
         while key := _KEY.match(text, end):
@@ -94,5 +129,5 @@ def _members(text: str) -> tuple[dict[str, Any], str]:
             if name == "response":
                 response = text[key.end() : end]
             else:
-                members[name] = value
-    return members, response
+                found[name] = value
+    return found, response

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-import zlib
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.request import getproxies
 
 import httpx2
 import openai
 
 from oaibg.api.connections import Body, Connections
+from oaibg.api.decompress import decompressed
 from oaibg.api.failures import call_failed, plain
+from oaibg.api.proxies import proxy_for
+from oaibg.api.redirects import Redirects
 from oaibg.api.secrets import Secrets, mask_credentials
 from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from oaibg.api.calls import Hook
+    from oaibg.api.salvage import Arrived
 
 REPLY_BYTES_MAX = 1 << 30
 """Maximum size of a reply that is read into memory, in decompressed bytes."""
 
 CONNECT_TIMEOUT = 10.0
-PIECE_BYTES = 1 << 20
 
 Use = Literal["creating", "reading", "listening"]
 """Each use has its own client: requests that must not be sent twice, most other calls, and streams,
@@ -43,6 +45,12 @@ _ENVIRONMENT_HINT = (
     "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
     "and the proxy variables."
 )
+_CERTIFICATES = {
+    "SSL_CERT_FILE": "file of certificates in PEM format",
+    "SSL_CERT_DIR": "directory of certificates",
+}
+"""The variables that name certificates, in the order in which they are used."""
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?|")
 _PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainless-")
@@ -59,22 +67,30 @@ class Transport:
 
     @asynccontextmanager
     async def exchange(
-        self, use: Use, timeout: float | None, on_sending: Hook | None = None, bounded: bool = True
+        self,
+        use: Use,
+        timeout: float | None,
+        on_sending: Hook | None = None,
+        *,
+        bounded: bool = True,
+        arrived: Arrived | None = None,
     ) -> AsyncIterator[openai.AsyncOpenAI]:
         """The context of one call or of one read of a stream; provides the client to use.
 
         It takes at most `timeout` seconds and turns all exceptions except those of `own_code` into
-        `CallFailed`. `on_sending` is as in `Calls`; `bounded` limits the reply's size.
+        `CallFailed`. `on_sending` is as in `Calls`; `bounded` limits the reply's size; `arrived`
+        keeps the reply's head.
 
         Raises:
             AuthRefused: the SDK refuses the key.
             UsageError: the environment variables don't allow any request.
         """
         sdk = self._clients.get(use) or self._sdk(use)
-        exchange = _Exchange(on_sending, bounded=bounded)
+        timer = asyncio.timeout(timeout)
+        exchange = _Exchange(timer, on_sending, bounded=bounded, arrived=arrived)
         token = _exchange.set(exchange)
         try:
-            async with asyncio.timeout(timeout):
+            async with timer:
                 yield sdk
         except Exception as error:  # noqa: BLE001 - `call_failed` explains why
             if exchange.own_error is not None:
@@ -92,32 +108,26 @@ class Transport:
     def _sdk(self, use: Use) -> openai.AsyncOpenAI:
         timeouts = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
         limits = httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS[use])
-        proxied = any(address for name, address in getproxies().items() if name != "no")
-
-        def connect() -> httpx2.AsyncHTTPTransport:
-            return httpx2.AsyncHTTPTransport(verify=self._tls, limits=limits)
-
+        base = httpx2.URL(self._base_url)
         try:
             client = httpx2.AsyncClient(
-                verify=self._tls,
                 timeout=timeouts,
-                limits=limits,
-                # Only httpx2's own pool supports proxies.
-                transport=None if proxied else Connections(connect),
+                transport=Redirects(self._transport_to(base, limits)),
                 headers={"accept-encoding": "gzip"},
                 follow_redirects=False,  # never send the key to a different server
                 event_hooks={"request": [_before_request], "response": [_begin_reply]},
             )
             sdk = openai.AsyncOpenAI(
                 api_key=self._api_key,
-                base_url=self._base_url,
+                base_url=base.copy_with(query=None),
+                default_query=dict(base.params),
                 timeout=timeouts,
                 max_retries=0,  # oaibg has its own retry policy
                 http_client=client,
             )
         except openai.OpenAIError as error:
             raise AuthRefused(str(error), code="client", outcome="not_created") from error
-        except (ImportError, OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
+        except (OSError, ValueError, TypeError, httpx2.InvalidURL) as error:
             # These include UnicodeError and ssl.SSLError.
             message = f"{mask_credentials(plain(error))} ({type(error).__name__})"
             raise _unusable(message) from error
@@ -125,9 +135,38 @@ class Transport:
         self._clients[use] = sdk
         return sdk
 
+    def _transport_to(self, base: httpx2.URL, limits: httpx2.Limits) -> httpx2.AsyncBaseTransport:
+        """Return the transport for the base URL: a proxy only if it applies to this host."""
+        tls, proxy = self._tls, proxy_for(base)
+        if proxy is None:
+            return Connections(lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits))
+        try:
+            # Only httpx2's own pool supports proxies.
+            return httpx2.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy.url)
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            problem, hint = mask_credentials(plain(error)), "Use"
+            if isinstance(error, ImportError):
+                problem = "support for SOCKS is not installed"
+                hint = 'Run: pip install "httpx2[socks]". Or use'
+            raise UsageError(
+                f"The proxy in {proxy.variable} can't be used: {problem}.",
+                hint=f"{hint} an HTTP proxy, or add the API's host to NO_PROXY.",
+                outcome="not_created",
+            ) from error
+
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return httpx2.create_ssl_context()  # reading the certificates takes about 50 ms
+        try:
+            return httpx2.create_ssl_context()  # reading the certificates takes about 50 ms
+        except OSError as error:  # ssl.SSLError is one
+            name = next((one for one in _CERTIFICATES if os.environ.get(one)), None)
+            if name is None:
+                raise
+            raise UsageError(
+                f"{name} can't be used: {os.environ[name]} ({plain(error)}).",
+                hint=f"Set {name} to a readable {_CERTIFICATES[name]}, or unset it.",
+                outcome="not_created",
+            ) from error
 
     def _check_headers(self, headers: dict[str, str | openai.Omit]) -> None:
         """Reject headers that can't be sent, and mask the values of those that may be private."""
@@ -151,8 +190,16 @@ def own_code() -> Iterator[None]:
 class _Exchange:
     """How far one call has got."""
 
-    def __init__(self, on_sending: Hook | None, *, bounded: bool) -> None:
-        self.on_sending, self.bounded = on_sending, bounded
+    def __init__(
+        self,
+        timer: asyncio.Timeout,
+        on_sending: Hook | None,
+        *,
+        bounded: bool,
+        arrived: Arrived | None,
+    ) -> None:
+        self.timer, self.on_sending, self.bounded = timer, on_sending, bounded
+        self.arrived = arrived
         self.sent = on_sending is None
         """Whether the request may have reached the server; only relevant for a create."""
         self.begun = False
@@ -189,20 +236,26 @@ async def _before_request(request: httpx2.Request) -> None:
 
 
 async def _begin_reply(reply: httpx2.Response) -> None:
-    """Note that a reply's head has arrived, and limit the size of its body."""
+    """Note that a reply's head has arrived, decompress its body and limit the size."""
     exchange = _exchange.get()
     exchange.begun = True
+    arrived = exchange.arrived
+    if arrived is not None and not arrived.concerns(reply):
+        arrived = None
     length = reply.headers.get("content-length", "")
     known = length.isdecimal() and len(length) < 20 and int(length) <= REPLY_BYTES_MAX
-    if known and "content-encoding" not in reply.headers:
+    if known and "content-encoding" not in reply.headers and arrived is None:
         return
     if isinstance(reply.stream, httpx2.AsyncByteStream):
         encodings = reply.headers.pop("content-encoding", "").lower().replace(",", " ").split()
         pieces = aiter(reply.stream)
         for encoding in reversed(encodings):
             if encoding != "identity":
-                pieces = _decompressed(pieces, encoding)
-        reply.stream = Body(_bounded(pieces, exchange), reply.stream.aclose)
+                pieces = decompressed(pieces, encoding)
+        pieces = _bounded(pieces, exchange)
+        if arrived is not None:
+            pieces = arrived.noted(pieces, exchange.timer)
+        reply.stream = Body(pieces, reply.stream.aclose)
 
 
 async def _bounded(pieces: AsyncIterator[bytes], exchange: _Exchange) -> AsyncIterator[bytes]:
@@ -213,17 +266,3 @@ async def _bounded(pieces: AsyncIterator[bytes], exchange: _Exchange) -> AsyncIt
         if exchange.bounded and size > REPLY_BYTES_MAX:
             raise CallFailed("reply_too_large", f"the reply exceeds {REPLY_BYTES_MAX:,} bytes")
         yield piece
-
-
-async def _decompressed(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Decompress a body in small pieces: a few compressed bytes may expand to very many."""
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        message = f"the reply has the unsupported content encoding {encoding!a}"
-        raise CallFailed("bad_reply", message)
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    async for packed in pieces:
-        rest = packed
-        while rest:
-            yield inflate.decompress(rest, PIECE_BYTES)
-            rest = inflate.unconsumed_tail
-    yield inflate.flush()

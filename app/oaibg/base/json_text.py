@@ -13,18 +13,24 @@ DEPTH = 200
 
 
 def read_json(raw: bytes) -> Any:
-    """Parse a server's JSON in UTF-8, UTF-16 or UTF-32.
+    """Parse a server's JSON in UTF-8, UTF-16 or UTF-32; invalid bytes become U+FFFD.
 
     Numbers that JSON or Python can't represent become None: NaN, Infinity, 1e999, and integers of
     thousands of digits. Raises `ValueError` for invalid JSON, or nesting deeper than `DEPTH`.
     """
+    text = _decoded(raw)[0]
     try:
-        value = json.loads(raw, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
         if not (isinstance(value, list | dict) and is_deep(value)):
             return value
     except RecursionError:
         pass
     raise ValueError(f"nested deeper than {DEPTH} levels")
+
+
+def is_altered(raw: bytes) -> bool:
+    """Whether `read_json` replaces bytes that are invalid in the encoding of the JSON."""
+    return _decoded(raw)[1]
 
 
 def is_deep(value: Any) -> bool:
@@ -55,6 +61,14 @@ def json_line(value: dict[str, Any]) -> bytes:
     """Return a compact line of ASCII JSON."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, default=Record.values)
     return text.encode() + b"\n"
+
+
+def _decoded(raw: bytes) -> tuple[str, bool]:
+    encoding = json.detect_encoding(raw)
+    try:
+        return raw.decode(encoding, "surrogatepass"), False
+    except UnicodeDecodeError:
+        return raw.decode(encoding, "replace"), True
 
 
 def _float(digits: str) -> float | None:

@@ -25,19 +25,27 @@ VARIABLES = {
 
 
 def base_url() -> str:
-    """Return `OPENAI_BASE_URL` without a trailing slash. Empty counts as unset."""
+    """Return `OPENAI_BASE_URL` without a slash at the end of its path. Empty counts as unset.
+
+    A query such as `?api-version=preview` is kept; it is for every request.
+    """
     url = os.environ.get("OPENAI_BASE_URL", "").strip() or DEFAULT_BASE_URL
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        valid = valid and not parts.fragment
     except ValueError:
         valid = False
     if not valid:
         raise UsageError(
-            f"OPENAI_BASE_URL is not a valid URL: {url.rpartition('@')[2][:200]!r}.",
+            f"OPENAI_BASE_URL is not a valid URL: {_shown(url)!r}.",
             hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset the variable for OpenAI's API.",
         )
-    return url.rstrip("/")
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/")))
+
+
+def _shown(url: str) -> str:
+    return url.rpartition("@")[2].partition("?")[0][:200]
 
 
 def without_credentials(url: str) -> str:

@@ -1,0 +1,130 @@
+"""Finds the response in a reply that is not the API's JSON: an unrequested stream, or a part.
+
+A job that was paid for must not be lost because the create's reply broke off, never ended, or came
+as server-sent events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from oaibg.api.connections import Body
+from oaibg.api.payload import Payload, is_response_id
+from oaibg.api.stream import events_of, members
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_HEAD_BYTES = 1 << 18
+"""The first bytes of a reply, in which a response is looked for if the rest is lost."""
+
+_SETTLE_SECONDS = 3.0
+"""Seconds that the rest of a reply may take once a response's ID has arrived."""
+
+_EVENTS = re.compile(rb"\s*(?:data|event|id|retry)?:")
+_ENOUGH = 10
+"""Bytes that suffice to recognize events."""
+
+_OBJECT = re.compile(r'(?:\A|^data:|"(?:response|data)"\s*:)\s*(?=\{)', re.MULTILINE)
+"""What stands before a response: the start of the body or of an event, or the key of a wrapper."""
+
+
+class Arrived:
+    """The head of a reply, kept in case the rest does not arrive.
+
+    A part of the API's JSON only counts if the reply is a create's.
+    """
+
+    def __init__(self, *, creating: bool) -> None:
+        self._creating = creating
+        self._raw = bytearray()
+        self._request_id: str | None = None
+
+    def concerns(self, reply: httpx2.Response) -> bool:
+        """Whether to keep the head of this reply."""
+        self._request_id = reply.headers.get("x-request-id")
+        is_json = "json" in reply.headers.get("content-type", "")
+        return reply.is_success and (self._creating or not is_json)
+
+    def response(self) -> Payload | None:
+        """Return the response whose ID has arrived."""
+        raw = bytes(self._raw)
+        found = events_response(raw) or (_partial(raw) if self._creating else None)
+        if found is not None:
+            found.request_id = self._request_id
+        return found
+
+    async def noted(
+        self, pieces: AsyncIterator[bytes], timer: asyncio.Timeout
+    ) -> AsyncIterator[bytes]:
+        """Yield a body; when a response's ID has arrived, shorten the call's timeout."""
+        found = False
+        async for piece in pieces:
+            if len(self._raw) < _HEAD_BYTES:
+                self._raw += piece
+                if not found and self.response() is not None:
+                    found = True
+                    soon = asyncio.get_running_loop().time() + _SETTLE_SECONDS
+                    timer.reschedule(min(soon, timer.when() or soon))
+            yield piece
+
+
+async def is_events(reply: httpx2.Response) -> bool:
+    """Whether a body is a stream of events, whatever its type; it can still be read in full."""
+    body, head = reply.stream, b""
+    assert isinstance(body, httpx2.AsyncByteStream)  # noqa: S101 - for the type checker
+    pieces = aiter(body)
+    async for piece in pieces:
+        head += piece
+        if len(head.lstrip()) >= _ENOUGH or _EVENTS.match(head):
+            break
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield head
+        async for piece in pieces:
+            yield piece
+
+    reply.stream = Body(whole(), body.aclose)
+    return _EVENTS.match(head) is not None
+
+
+def events_response(raw: bytes) -> Payload | None:
+    """Return the fullest response in a body of events; None for any other body.
+
+    It is the one that has ended, or else the last one. A response without its output is no end.
+    """
+    found: Payload | None = None
+    for event in events_of(raw) if _EVENTS.match(raw) else ():
+        payload = event.payload
+        if payload is None or not _is_usable(payload.id) or (found is not None and found.ended):
+            continue
+        if payload.is_whole or not payload.ended:
+            found = payload
+    return found
+
+
+def _partial(raw: bytes) -> Payload | None:
+    """Return a response that is complete, or the ID of one that is cut off or wrapped."""
+    with suppress(ValueError):
+        payload = Payload(raw)
+        if _is_usable(payload.id):
+            return payload
+    text = raw.decode("utf-8", "replace")
+    for start in _OBJECT.finditer(text):
+        first = members(text[start.end() :])[0]
+        identifier = first.get("id")
+        if _is_usable(identifier) and (
+            first.get("object") in ("response", "batch")
+            or str(identifier).startswith(("resp_", "batch_"))
+        ):
+            return Payload.of({"id": identifier})
+    return None
+
+
+def _is_usable(identifier: object) -> bool:
+    return isinstance(identifier, str) and is_response_id(identifier)
