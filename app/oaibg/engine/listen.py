@@ -70,7 +70,7 @@ class Listener:
         self._must_poll = False
         """Whether the job has to be polled now."""
         self._heard, self._heard_at = 0, -math.inf
-        """The bytes of the current connection, and when they were last found to have grown."""
+        """The bytes of the current connection, and when some were last found to have arrived."""
         self._ended: Payload | None = None
         self._end: Payload | None = None
         """The response in the stream's last event, even if it lacks parts."""
@@ -174,7 +174,7 @@ class Listener:
             opened = await self._api.stream(str(self._job.response_id), after, REQUEST_TIMEOUT)
             if isinstance(opened, Payload):
                 return opened
-            self._stream = opened
+            self._stream, self._heard_at = opened, self._context.clock.monotonic()
         event = await self._stream.next()
         if event is None:
             raise CallFailed("stream_ended", "the stream ended too early")

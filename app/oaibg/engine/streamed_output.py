@@ -69,8 +69,8 @@ class StreamedOutput:
 
         Raises `ValueError` if it is nested too deeply.
         """
-        merged = dict(enumerate(objects(payload.data.get("output")))) | self._by_place()
-        output = [merged[index] for index in sorted(merged)]
+        found = self._by_place()
+        output = [found[index] for index in sorted(found)]
         # Parsed twice, because JSON can't represent some numbers of a stream.
         clean = Payload.of(payload.data | {"output": output}).data
         return Payload.of(clean, payload.request_id)
