@@ -50,7 +50,7 @@ KEYS = {
     "submitted": "status request_id reattached",
     "poll": "attempt status elapsed_seconds next_poll_seconds",
     "poll_error": "attempt elapsed_seconds consecutive error retry_in_seconds",
-    "progress": "type item_type sequence_number",
+    "progress": "type item_type sequence_number text",
     "output_text_delta": "delta sequence_number",
     "output_text": "text bytes",
     "output_text_missing": "status reason path",

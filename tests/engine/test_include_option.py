@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox.server import Sandbox
 
 SOURCES = "web_search_call.action.sources"
-SUBMIT = ("submit", "--prompt", "x", "--job-key", "k")
+SUBMIT = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=600")
 
 
 def included(sandbox: Sandbox) -> list[str | None]:

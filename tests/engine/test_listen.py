@@ -196,7 +196,8 @@ def test_human_has_the_text_once(run: Callable[..., Result]) -> None:
     """With --human, progress goes to stderr, and stdout has only the answer."""
     result = run(*STREAM_TEXT, "--human")
     assert result.out.decode() == f"{TEXT}\n"
-    assert "output item added (message)" in result.err
+    steps = ["queued", "in progress", "thinking", "writing the answer"]
+    assert [line for line in result.err.splitlines() if line in steps] == steps
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+from harness import response
 from oaibg.sandbox import Fault
 from oaibg.sandbox.job.events import timeline
 
@@ -73,3 +75,70 @@ def sse_fault(body: str, kind: str = "raw", **more: Any) -> Fault:
     """A fault that replies to a stream request with this event stream."""
     headers = {"content-type": "text/event-stream"}
     return Fault(on="stream", kind=kind, body=body, headers=headers, **more)
+
+
+def steps(result: Result) -> list[tuple[str, str | None, str | None]]:
+    """The `progress` events of a run: type without `response.`, item type and text."""
+    return [
+        (line["type"].removeprefix("response."), line["item_type"], line["text"])
+        for line in result.lines
+        if line["event"] == "progress"
+    ]
+
+
+def sse(*events: dict[str, Any], first: int = 0) -> str:
+    """These events as an event stream, numbered from `first` on."""
+    numbered = ({"sequence_number": number, **event} for number, event in enumerate(events, first))
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in numbered)
+
+
+def event(kind: str, index: int | None = 0, **more: Any) -> dict[str, Any]:
+    """A stream event; with an `index`, it is about that output item."""
+    place = {} if index is None else {"output_index": index, "item_id": f"item_{index}"}
+    return {"type": f"response.{kind}", **place, **more}
+
+
+def item_done(index: int, kind: str, **more: Any) -> dict[str, Any]:
+    """The event that brings a finished output item."""
+    item = {"id": f"item_{index}", "type": kind, "status": "completed", **more}
+    return event("output_item.done", index, item=item)
+
+
+def message(text: str, index: int = 0) -> dict[str, Any]:
+    """The event that brings a finished message."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return item_done(index, "message", role="assistant", content=[part])
+
+
+def delta(text: str, index: int | None = 0, **more: Any) -> dict[str, Any]:
+    """The event that brings a piece of text."""
+    return event("output_text.delta", index, content_index=0, delta=text, **more)
+
+
+def text_done(text: str, index: int | None = 0, **more: Any) -> dict[str, Any]:
+    """The event that brings the whole text of a part."""
+    return event("output_text.done", index, content_index=0, text=text, **more)
+
+
+def created() -> dict[str, Any]:
+    """The event that brings the response ID."""
+    return event("created", None, response=response("queued", output=[]))
+
+
+def completed(status: str = "completed", **more: Any) -> dict[str, Any]:
+    """The event that ends a job; `more` are the keys of its response."""
+    return event(status, None, response=response(status, **more))
+
+
+def script_stream(
+    sandbox: Sandbox, *events: dict[str, Any], retrieved: dict[str, Any] | None = None
+) -> None:
+    """Make the sandbox reply to a streamed create with these events, after the one with the ID.
+
+    All retrieves get `retrieved`.
+    """
+    headers = {"content-type": "text/event-stream"}
+    body = sse(created(), *events)
+    sandbox.script(Fault(on="create", kind="raw", body=body, headers=headers))
+    if retrieved is not None:
+        sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(retrieved), times=0))

@@ -218,9 +218,14 @@ def monitor(server: Server, jobs: int, poll: float, wait: float | None) -> Summa
     """Follow jobs that the server has; return the summary."""
     options = Wait(poll_seconds=poll, max_wait_seconds=wait, events="changes")
     ids = [f"resp_{number}" for number in range(jobs)]
-    return _run(
-        server, jobs / poll, lambda context: several_ids.monitor(Job(), ids, context), options
-    )[1]
+    return _summary(
+        _run(server, jobs / poll, lambda context: several_ids.monitor(Job(), ids, context), options)
+    )
+
+
+def run_one(server: Server, steps: Steps, wait: Wait) -> list[Event]:
+    """Return all events of a command about one job."""
+    return _run(server, 1e9, steps, wait)
 
 
 def submit(
@@ -255,7 +260,8 @@ def submit(
         return await submit_file(plan, own, context)
 
     try:
-        return _run(server, in_flight / 10, steps, options, store)
+        events = _run(server, in_flight / 10, steps, options, store)
+        return events, _summary(events)
     finally:
         file.close()
 
@@ -266,8 +272,8 @@ def _run(
     steps: Steps,
     wait: Wait,
     store: Store | None = None,
-) -> tuple[list[Event], Summary]:
-    """Return the events of a run over many jobs, and its summary."""
+) -> list[Event]:
+    """Return the events of a run."""
 
     async def drain() -> list[Event]:
         paced = Paced(cast("Calls", server), server.clock, rate)
@@ -300,6 +306,10 @@ def _run(
     known = store or Store(None)
     OPENED.append(known)
     events: list[Event] = play(drain)
+    return events
+
+
+def _summary(events: list[Event]) -> Summary:
     summary = events[-1]
     assert isinstance(summary, Summary)
-    return events, summary
+    return summary

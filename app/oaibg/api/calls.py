@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Stream(Protocol):
     """A job's stream events as they arrive; implemented by `oaibg.api.stream.EventStream`."""
 
+    heard: int
+    """The number of bytes that have arrived; comments between the events count as well."""
+
     async def next(self) -> StreamEvent | None:
         """Return the next event, or None at the end; raises `CallFailed` if the stream breaks."""
 

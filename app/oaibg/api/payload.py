@@ -31,6 +31,16 @@ def is_response_id(text: str) -> bool:
     return _RESPONSE_ID.fullmatch(text) is not None and text.strip(".") != ""
 
 
+def is_emptier(output: object, other: object) -> bool:
+    """Whether an `output` has fewer items than another one, or less text in its messages.
+
+    A refusal counts as text.
+    """
+    items, text = _extent(output)
+    more_items, more_text = _extent(other)
+    return items < more_items or text < more_text
+
+
 class Payload:
     """A response or batch object of the API.
 
@@ -94,13 +104,8 @@ class Payload:
         return None
 
     def is_emptier_than(self, other: Payload) -> bool:
-        """Whether it has fewer output items than the other payload, or less text in its messages.
-
-        A refusal counts as text.
-        """
-        items, text = _extent(self)
-        more_items, more_text = _extent(other)
-        return items < more_items or text < more_text
+        """Whether its output is emptier, see `is_emptier`."""
+        return is_emptier(self.data.get("output"), other.data.get("output"))
 
     def object(self, key: str) -> dict[str, Any] | None:
         """Return the object at `key`, or None. An `error` may also be a string."""
@@ -128,9 +133,9 @@ class Payload:
         return value_at(self.data, "text", "format", "type") in ("json_schema", "json_object")
 
 
-def _extent(payload: Payload) -> tuple[int, int]:
+def _extent(output: object) -> tuple[int, int]:
     """The number of output items, and of characters in all messages."""
-    items = objects(payload.data.get("output"))
+    items = objects(output)
     messages = [item for item in items if item.get("type") == "message"]
     parts = [part for message in messages for part in objects(message.get("content"))]
     texts = [part.get(key) for part in parts for key in ("text", "refusal")]

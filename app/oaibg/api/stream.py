@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from oaibg.api.connections import Body
 from oaibg.api.payload import Payload
 from oaibg.base.text import has_surrogates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
 _CLOSE_SECONDS = 0.5
@@ -37,6 +38,9 @@ class EventStream:
     ) -> None:
         reply.headers["content-type"] = _TYPE  # a server may have sent another one, or none
         reply.encoding = _ENCODING
+        self.heard = 0
+        if isinstance(body := reply.stream, httpx2.AsyncByteStream):
+            reply.stream = Body(self._counted(aiter(body)), body.aclose)
         # No size limit: the last event contains the whole output.
         self._events = aiter(httpx2.EventSource(reply, max_event_size=None))
         self._reply, self._exchange = reply, exchange
@@ -50,6 +54,11 @@ class EventStream:
         async with self._exchange():
             sent = await anext(self._events, None)
             return None if sent is None else _event(sent)
+
+    async def _counted(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            self.heard += len(piece)
+            yield piece
 
     def give_back(self, event: StreamEvent) -> None:
         """Make `next` return this event again."""

@@ -25,7 +25,10 @@ WARNINGS = {
     "no_room": "The directory for temporary files has no room for the batch's results.",
     "stream_unavailable": "The server does not stream this job. It is polled instead.",
     "stream_lost": "The stream broke off or delivers nothing new. The job is polled instead.",
-    "stream_gap": "The server left out stream events. The saved result is complete.",
+    "stream_error": "The job's stream reported an error that its result lacks.",
+    "stream_gap": "The server left out stream events or text. The saved result is complete.",
+    "output_from_stream": "The server's result lacks output that it streamed. The streamed output "
+    "is used.",
 }
 """The `code` of a `warning` event, and what it means."""
 

@@ -65,14 +65,16 @@ class PollError(Event, name="poll_error", by="submit, monitor"):
 
 
 class Progress(Event, name="progress", by="`--stream`"):
-    """The job reached another status, output item or step of a tool call.
+    """The job reached another status, output item or step.
 
-    `type` is the type of the API's stream event.
+    `type` is the type of the API's stream event. `text` has at most 2,000 characters of what the
+    step is about: a reasoning summary, a search's query, the name of a tool, or a refusal.
     """
 
     type: str
     item_type: str | None
     sequence_number: int | None
+    text: str | None
 
 
 class OutputTextDelta(Event, name="output_text_delta", by="`--stream-text`"):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed
-from oaibg.engine import report
 from oaibg.engine.patience import REQUEST_TIMEOUT, Patience
 from oaibg.engine.persist import remember_payload
+from oaibg.engine.stream_report import StreamReport
 from oaibg.engine.verdicts import is_transient
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from oaibg.api.stream import StreamEvent
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-
-DELTA_INTERVAL = 0.35
-"""Minimum number of seconds between two `output_text_delta` events."""
 
 EMPTY_CONNECTIONS_MAX = 3
 """After this many connections in a row without new events, the job is only polled."""
@@ -37,14 +34,13 @@ stream has yet to be opened, and if it is open."""
 
 _CLOSE_SECONDS = 0.5
 
+_ALIVE_SECONDS = 60.0
+"""Seconds without a byte after which an open stream may be dead."""
+
 _ENDS = frozenset(
     f"response.{how}" for how in ("completed", "failed", "incomplete", "cancelled", "expired")
 )
-_STATES = frozenset({"response.queued", "response.in_progress"})
-_ITEMS = frozenset({"response.output_item.added", "response.output_item.done"})
 _OF_THE_JOB = re.compile(r"response\.[a-z_]{1,60}")
-_OF_A_CALL = re.compile(r"response\.([a-z_]{1,60}_call)\.(?!delta)[a-z_]{1,60}")
-_ITEM_TYPE_LENGTH = 100
 
 
 class Listener:
@@ -59,11 +55,7 @@ class Listener:
         self._usable = True
         self._last = -1 if job.last_number is None else job.last_number
         """The sequence_number of the last event."""
-        self._text: list[str] = []
-        self._text_number: int | None = None
-        """The deltas that are not emitted yet, and the sequence_number of the last of them."""
-        self._text_due = -math.inf
-        """When the next `output_text_delta` may be emitted."""
+        self._report = StreamReport(job, context)
         self._unnumbered = False
         """Whether events came without numbers, so that repeated ones can't be recognized."""
         self._new_events = 0
@@ -77,7 +69,11 @@ class Listener:
         """Whether events are missing permanently."""
         self._must_poll = False
         """Whether the job has to be polled now."""
+        self._heard, self._heard_at = 0, -math.inf
+        """The bytes of the current connection, and when some were last found to have arrived."""
         self._ended: Payload | None = None
+        self._end: Payload | None = None
+        """The response in the stream's last event, even if it lacks parts."""
         self.received = False
         """Whether the last `listen` received anything."""
         self.reply: Payload | None = None
@@ -105,14 +101,14 @@ class Listener:
                 await clock.sleep(min(until, self._connect_at if self._usable else until) - now)
                 continue
             before = self._new_events
-            if await self._arrives((min(until, self._text_due) if self._text else until) - now):
+            if await self._arrives(min(until, self._report.flush_at) - now):
                 await self._receive()
             else:
-                await self._flush()
+                await self._report.flush()
             if self._new_events > before:
                 silent_until = max(silent_until, clock.monotonic() + interval)
             self._note_reported()
-        await self._flush(now=True)
+        await self._report.flush(now=True)
         self._note_reported()
         return self._ended
 
@@ -128,6 +124,25 @@ class Listener:
             if self._usable and not self._must_poll:
                 await self._give_up("stream_lost", "the remaining events did not arrive")
 
+    async def completed(self, payload: Payload) -> Payload:
+        """Return the result of a job that has ended, with any output that only the stream had."""
+        if self._ended is not None and payload.is_emptier_than(self._ended):
+            return self._ended
+        return await self._report.completed(payload)
+
+    async def last_resort(self) -> Payload | None:
+        """Return the result as the stream had it, for a job that can't be retrieved any more."""
+        if self._end is None or not self._end.ended:
+            return None
+        payload = await self._report.completed(self._end)
+        return None if payload.succeeded and not payload.is_whole else payload
+
+    def is_alive(self) -> bool:
+        """Whether the stream is in use, and has received something recently; comments count."""
+        self._note_heard()
+        silence = self._context.clock.monotonic() - self._heard_at
+        return self._usable and silence <= _ALIVE_SECONDS
+
     async def close(self) -> None:
         """Close the connection."""
         reading, self._reading = self._reading, None
@@ -136,10 +151,11 @@ class Listener:
             await asyncio.wait({reading}, timeout=_CLOSE_SECONDS)
             if reading.done() and not reading.cancelled():
                 reading.exception()  # otherwise asyncio logs that it was never retrieved
+        self._note_heard()
         stream, self._stream = self._stream, None
         if stream is not None:
             await stream.close()
-        self._new_events = 0
+        self._new_events = self._heard = 0
 
     async def _arrives(self, seconds: float) -> bool:
         """Whether something arrives within `seconds`; if not, the read stays pending."""
@@ -160,7 +176,7 @@ class Listener:
             )
             if isinstance(opened, Payload):
                 return opened
-            self._stream = opened
+            self._stream, self._heard_at = opened, self._context.clock.monotonic()
         event = await self._stream.next()
         if event is None:
             raise CallFailed("stream_ended", "the stream ended too early")
@@ -203,16 +219,15 @@ class Listener:
         self._usable, self._must_poll = False, True
         what = "job can't be streamed" if code == "stream_unavailable" else "job's stream was lost"
         message = f"The {what} ({reason.rstrip('.')}); it is polled instead."
-        await self._warn(code, message)
-
-    async def _warn(self, code: str, message: str) -> None:
-        await self._flush(now=True)
-        await self._context.emit(report.warning(self._job, code, message))
+        if self._report.error:
+            message += f" The stream reported an error: {self._report.error}"
+        await self._report.warn(code, message)
 
     async def _handle(self, event: StreamEvent) -> None:
         kind, number = event.type, event.number
-        if kind == "error":
+        if kind == "error" or (event.get("error") and not kind.startswith("response.")):
             # Its number is not noted: a resumed stream may use it for another event.
+            self._report.note_error(event)
             await self._reconnect(CallFailed("stream_ended", "the stream ended with an error"))
             self._must_poll = True
             return
@@ -225,10 +240,8 @@ class Listener:
                 await self.close()
                 return
             self._has_gap = True
-            missing = f"the events from {self._last + 1} to {number - 1}"
-            message = f"The job's stream lacks {missing}; the complete result will be retrieved."
-            await self._warn("stream_gap", message)
-        if not await self._report(event, kind):
+            await self._report.note_gap(f"the events from {self._last + 1} to {number - 1}")
+        if not await self._report.take(event):
             return
         if kind.startswith("response."):
             self._new_events += 1
@@ -237,52 +250,30 @@ class Listener:
             self._last = number
         await self._note_state(event)
 
-    async def _report(self, event: StreamEvent, kind: str) -> bool:
-        """Report a stream event; return False if it is malformed and should be requested again."""
-        if kind == "response.output_text.delta":
-            delta = event.get("delta")
-            if not isinstance(delta, str):
-                return False
-            if self._context.wait.stream_text:
-                self._text.append(delta)
-                self._text_number = event.number
-            await self._flush()
-            return True
-        item_type: str | None = None
-        if kind in _ITEMS:
-            item = event.get("item")
-            value = item.get("type") if isinstance(item, dict) else None
-            item_type = value[:_ITEM_TYPE_LENGTH] if isinstance(value, str) else None
-        elif call := _OF_A_CALL.fullmatch(kind):
-            item_type = call[1]
-        elif kind not in _STATES:
-            return True
-        await self._flush(now=True)
-        await self._context.emit(report.progress(self._job, kind, item_type, event.number))
-        return True
-
     async def _note_state(self, event: StreamEvent) -> None:
         job, payload = self._job, event.payload if _OF_THE_JOB.fullmatch(event.type) else None
         if event.type in _ENDS or (payload is not None and payload.ended):
             await self.close()
-            self._usable = False
-            if payload is not None and payload.is_whole and not self._has_gap:
+            self._usable, self._end = False, payload
+            if payload is not None and payload.is_whole and not self._is_incomplete(payload):
                 self._ended = payload
                 job.note_status(payload.status)
             else:
-                self._must_poll = True  # the event lacks parts of the response
+                self._must_poll = True
+                self._report.note_error(event)
         elif payload is not None and payload.status not in (None, job.status):
             job.note_status(payload.status)
             await remember_payload(payload, job, self._context)
 
-    async def _flush(self, *, now: bool = False) -> None:
-        """Emit the text that has arrived, if the next `output_text_delta` is due."""
-        clock = self._context.clock
-        if self._text and (now or clock.monotonic() >= self._text_due):
-            delta, self._text = "".join(self._text), []
-            self._text_due = clock.monotonic() + DELTA_INTERVAL
-            await self._context.emit(report.text_delta(self._job, delta, self._text_number))
+    def _is_incomplete(self, payload: Payload) -> bool:
+        """Whether the last event lacks events before it, or output that they had."""
+        return self._has_gap or self._report.lacks_output(payload)
+
+    def _note_heard(self) -> None:
+        if self._stream is not None and self._stream.heard > self._heard:
+            self._heard, self._heard_at = self._stream.heard, self._context.clock.monotonic()
+            self._context.note_answer(self._job)
 
     def _note_reported(self) -> None:
-        if self._last >= 0 and not self._text:
+        if self._last >= 0 and not self._report.has_text:
             self._job.note_reported(self._last)

@@ -102,7 +102,7 @@ class _Poller:
         job, context, patience = self._job, self._context, self._patience
         clock = context.clock
         while True:
-            if context.shared.answered:
+            if self._is_streaming() or context.shared.answered:
                 patience.give_up_at(math.inf)
             reply: Payload | None = None
             if self._listener is None:
@@ -130,7 +130,7 @@ class _Poller:
                 patience.failed(failure)
                 if patience.is_refused:
                     raise auth_error(failure, resumable=True) from failure
-                if patience.is_gone:
+                if patience.is_gone and not self._is_streaming():
                     return await self._local_end(failure)
                 delay = await self._report_failure(failure, delay)
                 continue
@@ -142,8 +142,13 @@ class _Poller:
             if payload.ended:
                 if self._listener is not None:
                     await self._listener.read_rest(patience.deadline)
+                    payload = await self._listener.completed(payload)
                 return End(payload)
             del payload, reply  # they would only take memory until the next poll
+
+    def _is_streaming(self) -> bool:
+        """Whether the job's stream shows that the job exists, whatever its retrieves say."""
+        return self._listener is not None and self._listener.is_alive()
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
         """Emit a `poll_error`; return the seconds until the next poll."""
@@ -206,7 +211,11 @@ class _Poller:
         job = self._job
         payload = await readable_copy(job, self._context)
         if payload is None:
-            raise not_found(failure)
+            payload = await self._listener.last_resort() if self._listener is not None else None
+            if payload is None:
+                raise not_found(failure)
+            job.note_status(payload.status)
+            return End(payload)
         job.note_status(payload.status)
         message = "The API no longer has this response; its local copy follows."
         await self._context.emit(report.warning(job, "local_copy", message))

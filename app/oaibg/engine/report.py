@@ -82,10 +82,16 @@ def poll_error(
     )
 
 
-def progress(job: Job, kind: str, item_type: str | None, number: int | None) -> events.Progress:
-    """The stream reported another state, item or tool call."""
+def progress(
+    job: Job, kind: str, number: int | None, item_type: str | None, text: str | None
+) -> events.Progress:
+    """The stream reported another state, item or step."""
     return events.Progress(
-        response_id=job.response_id, type=kind, item_type=item_type, sequence_number=number
+        response_id=job.response_id,
+        type=kind,
+        item_type=item_type,
+        sequence_number=number,
+        text=text,
     )
 
 

@@ -74,7 +74,7 @@ class JobStatus:
             case events.Progress():
                 self._due = None  # a stream is not polled
                 if event.item_type is None:
-                    self._status = status_words(event.type.removeprefix("response."))
+                    self._status = progress_words(event)
                 else:
                     self._step = progress_words(event)
             case events.OutputTextDelta():

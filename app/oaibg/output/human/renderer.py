@@ -72,7 +72,8 @@ class Human:
         self._ends: list[Ended] = []
         self._ended: Counter[bool] = Counter()
         """Number of jobs that succeeded (True) and that did not (False)."""
-        self._hint = ""
+        self._hint = self._step = ""
+        """The last hint and line, which are not repeated."""
 
     def wait(self) -> None:
         """Start the live display if the terminal supports it; it is cleared when it stops."""
@@ -123,7 +124,9 @@ class Human:
             name = job_name(event) if self._several else None
             if name is not None and not (event.of is None and isinstance(event, _NAMED)):
                 words = f"{name}: {words}"
-            self._print(words, style)
+            if not (isinstance(event, events.Progress) and words == self._step):
+                self._print(words, style)
+            self._step = words
         if isinstance(event, events.Final) and not self._several:
             self._progress.print(usage_page(event), soft_wrap=True)
         hint = getattr(event, "hint", None)

@@ -26,6 +26,19 @@ _STATUS_STYLES = {
 }
 
 
+_STEPS = {
+    "code_interpreter_call": "running code",
+    "compaction": "compacting the conversation",
+    "image_generation_call": "generating an image",
+    "mcp_approval_request": "waiting for approval",
+    "reasoning": "thinking",
+    "web_search_call": "searching the web",
+}
+"""What a job does, by the type of the output item. Types that are missing are shown as they are."""
+
+_STEP_LENGTH = 100
+
+
 def describe(event: events.Event) -> tuple[str, str]:
     """Return the sentence for an event, and its style."""
     match event:
@@ -110,10 +123,25 @@ def status_words(status: str | None, unknown: str = "not known yet") -> str:
 
 
 def progress_words(event: events.Progress) -> str:
-    """Return the step that a streamed job has reached."""
-    words = event.type.removeprefix("response.").replace("_", " ").replace(".", " ")
-    names_item = event.item_type is None or "_call." in event.type
-    return words if names_item else f"{words} ({event.item_type})"
+    """Return the step that a streamed job has reached, such as `searching the web: rivers`."""
+    about = _first_line(event.text or "")
+    has_failed = event.type.endswith(".failed")
+    match event.item_type:
+        case None:
+            state = event.type.removeprefix("response.")
+            return status_words(state) if state in _STATUS_STYLES else "working"
+        case "message":
+            return f"refused: {about}" if about else "writing the answer"
+        case "mcp_list_tools":
+            server, _, error = about.partition(": ")
+            words = f"listing the tools of {server or 'a server'}"
+            about, has_failed = error, has_failed or error != ""
+        case "function_call" | "custom_tool_call" | "mcp_call":
+            words, about = f"calling {about or 'a tool'}", ""
+        case item_type:
+            words = _STEPS.get(item_type, status_words(item_type))
+    words = f"{words} failed" if has_failed else words
+    return f"{words}: {about}" if about else words
 
 
 def counted(counts: dict[Any, int]) -> str:
@@ -160,6 +188,13 @@ def local_time(moment: Any) -> str:
         then = datetime.fromisoformat(moment) if is_iso else datetime.fromtimestamp(moment, UTC)
         return then.astimezone().strftime("%Y-%m-%d %H:%M")
     return ""
+
+
+def _first_line(text: str) -> str:
+    """Return the first line of a text, cut to a readable length; `…` stands for the rest."""
+    whole = text.strip()
+    first = whole.partition("\n")[0].strip()[:_STEP_LENGTH]
+    return first if first == whole else f"{first} …"
 
 
 def _fate(event: events.Interrupted) -> str:

@@ -1,0 +1,209 @@
+"""What a stream has brought of a job's output: its finished items, and the text of each part.
+
+With it, the emitted text is complete even if a server leaves out deltas, and a result that lacks
+the output can be completed. It holds each item and text once, while its job is streamed.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from oaibg.api.payload import Payload, is_emptier
+from oaibg.base.json_text import objects
+
+if TYPE_CHECKING:
+    from oaibg.api.stream import StreamEvent
+
+_CHECKED = frozenset({"completed", "incomplete"})
+"""The statuses of a result that should have all of the streamed output."""
+
+
+class StreamedOutput:
+    """The output of one job; `from_start` is whether no earlier process has read some of it."""
+
+    def __init__(self, *, from_start: bool) -> None:
+        self._from_start = from_start
+        self._has_gap = False
+        self._items: dict[int, dict[str, Any]] = {}
+        """The finished items by their place in the output."""
+        self._parts: list[_Part] = []
+        self._begun: set[int] = set()
+        """The places of the items whose first event has been seen."""
+
+    def note_gap(self) -> None:
+        """Note that events are missing permanently."""
+        self._has_gap = True
+
+    def take(self, event: StreamEvent) -> str | None:
+        """Note an event; return the text that it adds to the text so far.
+
+        Returns None if the text so far is not the beginning of a part's whole text.
+        """
+        place = _Place.of(event)
+        part = event.get("part")
+        match event.type:
+            case "response.output_item.added" if place.output_index is not None:
+                self._begun.add(place.output_index)
+            case "response.content_part.added":
+                self._part(place, begins=True)
+            case "response.output_text.delta":
+                delta = str(event.get("delta"))
+                self._part(place).add(delta)
+                return delta
+            case "response.output_text.done":
+                return self._finish(place, event.get("text"))
+            case "response.content_part.done" if isinstance(part, dict):
+                return self._finish(place, _text_of(part))
+            case "response.output_item.done" if isinstance(item := event.get("item"), dict):
+                return self._finish_item(place.output_index, item)
+        return ""
+
+    def exceeds(self, payload: Payload) -> bool:
+        """Whether a job's result lacks output that the stream has brought."""
+        streamed = list(self._by_place().values())
+        return payload.status in _CHECKED and is_emptier(payload.data.get("output"), streamed)
+
+    def restored(self, payload: Payload) -> Payload:
+        """Return the result with the streamed output.
+
+        Raises `ValueError` if it is nested too deeply.
+        """
+        found = self._by_place()
+        output = [found[index] for index in sorted(found)]
+        # Parsed twice, because JSON can't represent some numbers of a stream.
+        clean = Payload.of(payload.data | {"output": output}).data
+        return Payload.of(clean, payload.request_id)
+
+    def _by_place(self) -> dict[int, dict[str, Any]]:
+        """The finished items, and messages with the texts of which no item has come."""
+        found: dict[int, dict[str, Any]] = {}
+        for part in self._parts:
+            if not part.is_in_item and part.is_known(has_gap=self._has_gap):
+                index = part.place.output_index
+                index = len(self._items) + len(found) if index is None else index
+                found.setdefault(index, _message(part.place.item_id))["content"].append(
+                    {"type": "output_text", "text": part.text, "annotations": []}
+                )
+        return found | self._items
+
+    def _part(self, place: _Place, *, begins: bool = False, text: str | None = None) -> _Part:
+        """The part at a place; `begins` is whether it begins now, `text` is its whole text.
+
+        Some servers change an item's ID from event to event, and others reuse its place, so that an
+        earlier part at the place may be a different one.
+        """
+        part = next((one for one in reversed(self._parts) if one.place.matches(place)), None)
+        if part is not None and text is None:
+            is_other = part.is_done or (begins and part.has_text)
+        else:
+            is_other = part is not None and part.is_done and part.differs(place, text)
+        if part is None or is_other:
+            is_whole = begins or self._from_start or place.output_index in self._begun
+            part = _Part(place, is_whole=is_whole)
+            self._parts.append(part)
+        return part
+
+    def _finish(self, place: _Place, text: object) -> str | None:
+        if not isinstance(text, str) or not text:
+            return ""
+        return self._part(place, text=text).finish(text)
+
+    def _finish_item(self, index: int | None, item: dict[str, Any]) -> str | None:
+        item_id = _string(item.get("id"))
+        added: list[str | None] = []
+        content = item.get("content") if item.get("type") == "message" else None
+        for number, entry in enumerate(objects(content)):
+            if text := _text_of(entry):
+                part = self._part(_Place(index, item_id, number), text=text)
+                added.append(part.finish(text, in_item=True))
+        index = len(self._items) if index is None else index
+        while (other := self._items.get(index)) is not None and not _is_same(item, other):
+            index += 1  # some servers reuse an item's place
+        self._items[index] = item
+        return None if None in added else "".join(filter(None, added))
+
+
+class _Place(NamedTuple):
+    """Where a part is: its item's place and ID, as far as they are known, and its own place."""
+
+    output_index: int | None
+    item_id: str | None
+    number: int
+
+    @classmethod
+    def of(cls, event: StreamEvent) -> Self:
+        """Return the place that an event names."""
+        index, number = event.get("output_index"), event.get("content_index")
+        return cls(
+            index if type(index) is int else None,
+            _string(event.get("item_id")),
+            number if type(number) is int else 0,
+        )
+
+    def matches(self, other: _Place) -> bool:
+        """Whether both may be the same part."""
+        if self.number != other.number:
+            return False
+        if None not in (self.output_index, other.output_index):
+            return self.output_index == other.output_index
+        return None in (self.item_id, other.item_id) or self.item_id == other.item_id
+
+
+class _Part:
+    """One text of a message; `is_whole` is whether its beginning has been seen."""
+
+    def __init__(self, place: _Place, *, is_whole: bool) -> None:
+        self.place = place
+        self.is_done = self.is_in_item = False
+        self._is_whole = is_whole
+        self._text: str | StringIO = StringIO()
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._text if isinstance(self._text, str) else self._text.getvalue()
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any text has come."""
+        return self.is_done or (isinstance(self._text, StringIO) and self._text.tell() > 0)
+
+    def is_known(self, *, has_gap: bool) -> bool:
+        """Whether nothing of the text so far is missing."""
+        return self.is_done or (self.has_text and self._is_whole and not has_gap)
+
+    def differs(self, place: _Place, text: str | None) -> bool:
+        """Whether a part with another text is not this one, because its item has another ID."""
+        return place.item_id != self.place.item_id and text != self.text
+
+    def add(self, delta: str) -> None:
+        """Note more of the text."""
+        if isinstance(self._text, StringIO):
+            self._text.write(delta)
+
+    def finish(self, text: str, *, in_item: bool = False) -> str | None:
+        """Note the whole text; return what the deltas lack of it, None if they contradict it."""
+        self.is_in_item = self.is_in_item or in_item
+        before, is_whole = self.text, self._is_whole
+        self._text, self.is_done, self._is_whole = text, True, True
+        if not is_whole:
+            return ""  # an earlier process may have emitted it
+        return text[len(before) :] if text.startswith(before) else None
+
+
+def _message(item_id: str | None) -> dict[str, Any]:
+    message = {"type": "message", "role": "assistant", "status": "completed", "content": []}
+    return message if item_id is None else {"id": item_id, **message}
+
+
+def _is_same(item: dict[str, Any], other: dict[str, Any]) -> bool:
+    return item == other or (item.get("id") is not None and item["id"] == other.get("id"))
+
+
+def _text_of(part: dict[str, Any]) -> str | None:
+    return _string(part.get("text")) if part.get("type") == "output_text" else None
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
