@@ -56,6 +56,7 @@ KEYS = {
     "output_text_missing": "status",
     "wrote_json": "path bytes sha256",
     "wrote_text": "path bytes sha256",
+    "wrote_artifact": "path bytes sha256 source",
     "warning": "code message",
     "final": "status ok elapsed_seconds model usage error incomplete_details output_text_bytes "
     "exit_code next",

@@ -8,6 +8,7 @@ from oaibg.base.files import save
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract.events import WroteJson, WroteText
 from oaibg.engine import report
+from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.persist import in_thread
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
             message = "The text contains lone surrogates; the file has U+FFFD in their place."
             await context.emit(report.warning(job, "text_replaced", message))
         written &= await _write(path, utf8(text), WroteText, job, context)
+    written &= await save_artifacts(payload, job, context)
     for event in text_events(payload, job, context):
         await context.emit(event)
     return written

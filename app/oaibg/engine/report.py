@@ -113,6 +113,15 @@ def wrote(
     return kind(response_id=job.response_id, path=path, bytes=len(data), sha256=sha256)
 
 
+def wrote_artifact(
+    job: Job, path: str, size: int, sha256: str, source: str | None
+) -> events.WroteArtifact:
+    """An image or a file of the job was saved."""
+    return events.WroteArtifact(
+        response_id=job.response_id, path=path, bytes=size, sha256=sha256, source=source
+    )
+
+
 def warning(job: Job, code: str, message: str) -> events.Warning:
     """Something that the user should know; the run continues."""
     return events.Warning(response_id=job.response_id, code=code, message=message)
@@ -121,6 +130,11 @@ def warning(job: Job, code: str, message: str) -> events.Warning:
 def not_written(job: Job, path: str, error: OSError) -> events.Warning:
     """A file could not be written; the run continues, and ends with exit 9 if the job completed."""
     return warning(job, "write_failed", f"Could not write {path}: {error.strerror}.")
+
+
+def not_saved(job: Job, name: str, reason: str) -> events.Warning:
+    """An image or a file of the job could not be obtained; otherwise like `not_written`."""
+    return warning(job, "write_failed", f"Could not save {name}: {reason}")
 
 
 def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
@@ -137,7 +151,7 @@ def final(job: Job, payload: Payload, context: Context, *, written: bool = True)
         incomplete_details=payload.object("incomplete_details"),
         output_text_bytes=len(utf8(payload.text)),
         exit_code=code,
-        next=None if code == ExitCode.OK else context.next_command.show(str(job.response_id)),
+        next=None if code == ExitCode.OK else _show(job, context),
     )
 
 
@@ -258,6 +272,11 @@ def _after(
         return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
     still_running = failed.resumable or outcome == "created"
     return _resume(job, next_command) if still_running else None
+
+
+def _show(job: Job, context: Context) -> list[str]:
+    """The argv that shows a job, and saves its files again."""
+    return context.next_command.show(str(job.response_id), context.folder_of(job))
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:

@@ -9,6 +9,7 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, verdicts
+from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.job import Job
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.poll import End
@@ -117,8 +118,8 @@ class BatchResults:
             for line in new:
                 self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO)
         for line in new:
-            for event in _ends(line, job, context):
-                await context.emit(event.of_many(line.custom_id))
+            if not await _report_end(line, job, _naming(line.custom_id, context)):
+                self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO, jobs=0)
 
     def _count_missing(self, batch: Payload) -> None:
         if self._results.missing is not None:
@@ -180,8 +181,21 @@ def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) ->
     return max(min(delay, patience.deadline - now), 0.0)
 
 
-def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
-    """Yield the events of a job's end; they are the same as in background mode."""
+def _naming(custom_id: str, context: Context) -> Context:
+    """Return the context of one job, whose events have its custom_id."""
+
+    async def emit(event: Event) -> None:
+        await context.emit(event.of_many(custom_id))
+
+    return context.but(emit=emit)
+
+
+async def _report_end(line: ResultLine, batch: Job, context: Context) -> bool:
+    """Emit the events of a job's end, the same as in background mode, and save its artifacts.
+
+    Returns whether all of them were saved.
+    """
+    job = Job(batch.response_id, custom_id=line.custom_id)
     data = Payload(line.raw).data
     response = data["response"] or {}
     body = response.get("body")
@@ -196,12 +210,16 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
             request_id=request_id if isinstance(request_id, str) else None,
             outcome="not_created",
         )
-        yield report.error(Job(job.response_id, submitting=True), refusal, context.next_command)
-        return
+        refused = Job(job.response_id, submitting=True)
+        await context.emit(report.error(refused, refusal, context.next_command))
+        return True
     payload = Payload.of(body or {"status": line.status, "error": data["error"]})
     if context.output.show_output_text and payload.text:
-        yield report.output_text(job, payload.text)
-    yield report.final(Job(job.response_id), payload, context)
+        await context.emit(report.output_text(job, payload.text))
+    saved = await save_artifacts(payload, job, context)
+    final = report.final(job, payload, context, written=saved)
+    await context.emit(final if saved else final.but(next=None))  # `show` does not show one line
+    return saved
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:

@@ -41,7 +41,7 @@ def describe(event: events.Event) -> tuple[str, str]:
             return f"{elapsed}  {event.error.message}; retrying in {retry}", CAUTION
         case events.Progress():
             return progress_words(event), ""
-        case events.WroteJson() | events.WroteText():
+        case events.WroteJson() | events.WroteText() | events.WroteArtifact():
             return f"Wrote {event.path} ({size(event.bytes)})", ""
         case events.OutputTextMissing():
             return "The response has no output text.", CAUTION
