@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,29 +38,26 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)  # noqa: PTH120
-    with new_file(folder) as file:
+    with new_file(folder, private=private or mode is not None) as file:
         file.write(data)
         _sync(file)
-        if not private:
-            os.fchmod(file.fileno(), stat.S_IMODE(mode) if mode else 0o666 & ~_umask())
+        if mode is not None and not private:
+            os.fchmod(file.fileno(), stat.S_IMODE(mode))
         os.replace(file.name, target)  # noqa: PTH105
     sync_folder(folder)
 
 
 @contextmanager
-def new_file(folder: str) -> Iterator[BufferedRandom]:
+def new_file(folder: str, *, private: bool = False) -> Iterator[BufferedRandom]:
     """Open a temporary file in a folder, for `settle`; at the end its temporary name is removed."""
-    import tempfile
-
-    prefix, suffix = TEMPORARY.split("*")
-    descriptor, path = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
-    try:
-        os.close(descriptor)
-        with open(path, "r+b") as file:  # noqa: PTH123
+    path = os.path.join(folder, TEMPORARY.replace("*", os.urandom(8).hex()))  # noqa: PTH118
+    mode = 0o600 if private else 0o666  # less what the umask takes away
+    with open(path, "x+b", opener=partial(os.open, mode=mode)) as file:
+        try:
             yield file
-    finally:
-        with suppress(OSError):
-            os.unlink(path)  # noqa: PTH108
+        finally:
+            with suppress(OSError):
+                os.unlink(path)  # noqa: PTH108
 
 
 def settle(file: BufferedRandom, paths: Iterable[str]) -> str:
@@ -69,7 +67,6 @@ def settle(file: BufferedRandom, paths: Iterable[str]) -> str:
     overwritten, not even by two processes at once, and symbolic links are not followed.
     """
     _sync(file)
-    os.fchmod(file.fileno(), 0o666 & ~_umask())
     for path in paths:
         try:
             _link(file.name, path)
@@ -106,12 +103,6 @@ def _is_copy(path: str, original: str) -> bool:
         return is_regular and filecmp.cmp(path, original, shallow=False)
     except OSError:
         return False
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def sync_folder(folder: str) -> None:

@@ -76,7 +76,7 @@ _SHOW_OUTPUT_TEXT = _output("--show-output-text", "Emit the answer as an output_
 _OUTPUT_JSON_FILE = _output("PATH", "Save the API's response object.", callback=check.output_path)
 _OUTPUT_TEXT_FILE = _output("PATH", "Save the answer's text.", callback=check.output_path)
 _ARTIFACTS_DIR = _output(
-    "DIR", "Save images and code interpreter files.", callback=check.output_folder
+    "DIR", "Save images and code interpreter files here.", callback=check.output_folder
 )
 _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 

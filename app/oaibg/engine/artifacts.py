@@ -6,7 +6,7 @@ are downloaded.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import errno
 import os
 import stat
@@ -79,6 +79,8 @@ async def save_artifacts(payload: Payload, job: Job, context: Context) -> bool:
     directory, saved = context.output.artifacts_dir, True
     if directory is None:
         return True
+    with suppress(OSError):  # if it is needed, `create` tries again
+        os.mkdir(directory)  # noqa: PTH102
     folder = _Folder(directory, context.folder_of(job))
     for artifact in _artifacts(payload):
         try:
@@ -156,7 +158,8 @@ def _save_image(image: _Image, folder: _Folder) -> _Saved:
     if data.startswith("data:"):
         data = data.partition(",")[2]
     try:
-        content = base64.b64decode("".join(data.split()), validate=True)
+        # Neither this nor the removal of line ends, if there are none, copies the text.
+        content = binascii.a2b_base64("".join(data.split()), strict_mode=True)
     except ValueError as error:
         raise _UnusableError("The image is not valid base64.") from error
     with new_file(folder.create()) as file:
