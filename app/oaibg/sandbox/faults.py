@@ -11,8 +11,8 @@ from typing import Any
 
 # fmt: off
 OPERATIONS = (
-    "create", "retrieve", "cancel", "stream", "file_create", "file_content", "batch_create",
-    "batch_retrieve", "batch_list", "batch_cancel", "any",
+    "create", "retrieve", "cancel", "stream", "container_content", "file_create", "file_content",
+    "batch_create", "batch_retrieve", "batch_list", "batch_cancel", "any",
 )
 # fmt: on
 KINDS: Mapping[str, str] = {
@@ -62,7 +62,7 @@ class Fault:
     skip: int = 0
     """How many matching requests pass first; later faults may affect them."""
     response_id: str | None = None
-    """Affects only requests with this ID, of a response, file or batch, in their path."""
+    """Affects only requests with this ID in their path: of a response, container, file or batch."""
     status: int | None = None
     body: object = None
     """A string is sent unchanged, anything else as JSON; None is the default of the kind. For

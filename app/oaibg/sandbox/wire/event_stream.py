@@ -13,10 +13,10 @@ from oaibg.sandbox.job.events import timeline
 from oaibg.sandbox.wire.connection import LONGEST_WAIT, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from oaibg.sandbox.faults import Fault
-    from oaibg.sandbox.job.events import Event
+    from oaibg.sandbox.job.item_events import Event
     from oaibg.sandbox.job.job import Job
     from oaibg.sandbox.wire.writer import Writer
 
@@ -37,10 +37,12 @@ class EventStream:
     """The events of a job, from the start or after a `sequence_number`."""
 
     job: Job
-    show: Callable[[Job, str], dict[str, Any]]
-    """Returns the response of an event for a status."""
+    show: Callable[[Job, str, Collection[str]], dict[str, Any]]
+    """Returns the response of an event for a status and the `include` of the request."""
     manner: str
     """`Personality.stream`."""
+    include: Collection[str] = ()
+    """That of the request."""
     starting_after: int = -1
     """The `sequence_number` after which the events start; -1 if none was given."""
 
@@ -48,7 +50,7 @@ class EventStream:
         """Send each event at its time."""
         await writer.start_stream()
         with Watch(self.job) as watch:
-            cursor = Cursor(self.job, self.manner, self.starting_after)
+            cursor = Cursor(self.job, self.manner, self.include, self.starting_after)
             if not await _Sending(writer, watch, cursor, self.show).send_all():
                 return
         await writer.finish()
@@ -57,8 +59,11 @@ class EventStream:
 class Cursor:
     """The position of a stream in the events of a job."""
 
-    def __init__(self, job: Job, manner: str, starting_after: int) -> None:
+    def __init__(
+        self, job: Job, manner: str, include: Collection[str], starting_after: int
+    ) -> None:
         self.job = job
+        self.include = include
         resumed = manner == "gaps" and starting_after >= 0
         self.next = starting_after + 1
         """The `sequence_number` of the next event."""
@@ -71,13 +76,13 @@ class Cursor:
         self.sent = 0
         self.leaves_out_next = False
         self._version = _version(job)
-        self._timeline = timeline(job, _placeholder)
+        self._timeline = timeline(job, _placeholder, include)
 
     def due_in(self, now: float) -> float | None:
         """Return the seconds until the next event may be due; None at the end of the stream."""
         job = self.job
         if self._version != (version := _version(job)):
-            self._timeline, self._version = timeline(job, _placeholder), version
+            self._timeline, self._version = timeline(job, _placeholder, self.include), version
         if self._mute and job.cancelled is not None and self.next >= len(self._timeline) - 1:
             return math.inf
         if self.next < len(self._timeline):
@@ -101,7 +106,7 @@ class _Sending:
     writer: Writer
     watch: Watch
     cursor: Cursor
-    show: Callable[[Job, str], dict[str, Any]]
+    show: Callable[[Job, str, Collection[str]], dict[str, Any]]
 
     async def send_all(self) -> bool:
         """Send the events and apply a stream fault."""
@@ -150,7 +155,8 @@ class _Sending:
     def _whole(self, event: Event) -> Event:
         if "response" not in event:
             return event
-        response = self.show(self.cursor.job, event["response"]["status"])
+        cursor = self.cursor
+        response = self.show(cursor.job, event["response"]["status"], cursor.include)
         return {**event, "response": response}
 
 
