@@ -271,9 +271,12 @@ def test_file_system_without_hard_links(saving: Saving, monkeypatch: pytest.Monk
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "link", link)
+    saving.folder.mkdir()
+    (saving.folder / "a.csv").write_bytes(b"mine")
     found = saving.run(citing("a.csv", "a.csv"), image(PNG), downloads=[b"one", b"two"])
-    assert (code(found), wrote(found)) == (0, ["a.csv", "a-2.csv", "ig_1.png"])
-    assert saving.content() == {"a.csv": b"one", "a-2.csv": b"two", "ig_1.png": PNG}
+    assert (code(found), wrote(found)) == (0, ["a-2.csv", "a-3.csv", "ig_1.png"])
+    files = {"a.csv": b"mine", "a-2.csv": b"one", "a-3.csv": b"two", "ig_1.png": PNG}
+    assert saving.content() == files
 
 
 def test_one_of_three_files_fails(saving: Saving) -> None:
@@ -302,6 +305,20 @@ def test_expired_container(saving: Saving, gone: CallFailed) -> None:
 def test_passing_failures_are_retried(saving: Saving) -> None:
     """A download is repeated after failures that may pass, and starts anew each time."""
     found = saving.run(citing("a.csv"), downloads=[RESET, failed(500), failed(429), b"whole"])
+    assert (code(found), saving.content()) == (0, {"a.csv": b"whole"})
+
+
+def test_partial_download_is_dropped(saving: Saving) -> None:
+    """What a broken download left is not part of the file."""
+    download = saving.client.download_artifact
+
+    async def break_once(*request: Any, **more: Any) -> None:
+        await download(*request, **more)
+        if len(saving.client.times("download_artifact")) == 1:
+            raise RESET
+
+    saving.client.download_artifact = break_once  # type: ignore[method-assign]
+    found = saving.run(citing("a.csv"), downloads=[b"longer than the rest", b"whole"])
     assert (code(found), saving.content()) == (0, {"a.csv": b"whole"})
 
 

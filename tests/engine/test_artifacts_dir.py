@@ -53,7 +53,7 @@ def completed(*output: object, response_id: str = "resp_1") -> Fault:
 def content(body: str = "a,b\n", **more: Any) -> Fault:
     """The reply to a request for the content of a container's file."""
     more = {"headers": {"content-type": "application/octet-stream"}} | more
-    return Fault(on="any", kind="raw", body=body, **more)
+    return Fault(on="container_content", kind="raw", body=body, **more)
 
 
 def saved(folder: Path) -> dict[str, bytes]:
@@ -64,7 +64,7 @@ def saved(folder: Path) -> dict[str, bytes]:
 
 def test_submit(run: Callable[..., Result], sandbox: Sandbox, folder: Path) -> None:
     """A submit saves the images and the files before `final`; the directory may be relative."""
-    sandbox.script(completed(IMAGE, citing("chart.csv")), content(skip=1))
+    sandbox.script(completed(IMAGE, citing("chart.csv")), content())
     result = run("submit", "--prompt", "x", "--artifacts-dir", "out", *FAST)
     assert (result.code, result.err) == (0, "")
     assert result.events[2:] == ["poll", "wrote_artifact", "wrote_artifact", "final"]
@@ -73,6 +73,34 @@ def test_submit(run: Callable[..., Result], sandbox: Sandbox, folder: Path) -> N
     assert first["path"] == str(folder / "out" / "ig_1.png")
     assert (first["bytes"], first["source"], second["source"]) == (len(PNG), "ig_1", "msg_1")
     assert sandbox.requests[-1].path == "/v1/containers/cntr_1/files/cfile_0/content"
+
+
+@pytest.mark.parametrize("watch", [(), ("--stream",)])
+def test_image_of_the_sandbox(
+    run: Callable[..., Result], tmp_path: Path, watch: tuple[str, ...]
+) -> None:
+    """The image of a real job is saved, whether the job is polled or streamed."""
+    metadata = ("--metadata", "sandbox_outcome=image")
+    result = run(
+        "submit", "--prompt", "x", *metadata, "--artifacts-dir", str(tmp_path), *watch, *FAST
+    )
+    (wrote,) = (line for line in result.lines if line["event"] == "wrote_artifact")
+    assert wrote["path"] == str(tmp_path / f"{wrote['source']}.png")
+    assert saved(tmp_path)[f"{wrote['source']}.png"].startswith(b"\x89PNG")
+
+
+def test_file_of_the_sandbox(run: Callable[..., Result], tmp_path: Path) -> None:
+    """The file that a real job wrote in its container is saved, unless the container expired."""
+    out = ("--artifacts-dir", str(tmp_path / "out"))
+    metadata = ("--metadata", "sandbox_outcome=file")
+    result = run("submit", "--prompt", "x", *metadata, *out, *FAST)
+    assert (result.code, result.events[-2:]) == (0, ["wrote_artifact", "final"])
+    assert list(saved(tmp_path / "out")) == ["chart.csv"]
+
+    expired = ("--metadata", "sandbox_container=expired")
+    result = run("submit", "--prompt", "x", *metadata, *expired, *out, *FAST)
+    assert (result.code, result.events[-2:]) == (9, ["warning", "final"])
+    assert "Containers expire 20 minutes" in result.lines[-2]["message"]
 
 
 def test_detach(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
@@ -119,7 +147,9 @@ def test_expired_container(
     """A file that is gone is a warning, the run ends with exit 9, and `next` tries it again."""
     response_id = started()
     sandbox.script(completed(IMAGE, citing("a.csv", "b.csv", "c.csv")))
-    sandbox.script(content("A"), Fault(on="any", kind="status", status=404), content("C"))
+    sandbox.script(
+        content("A"), Fault(on="container_content", kind="status", status=404), content("C")
+    )
     result = run("monitor", response_id, "--artifacts-dir", str(tmp_path / "out"))
     wrote = "wrote_artifact"
     assert result.events == ["poll", wrote, wrote, "warning", wrote, "final"]
@@ -142,11 +172,11 @@ def test_expired_container(
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(on="any", kind="status", status=500, times=2),
-        Fault(on="any", kind="status", status=404, body="gateway", times=2),
-        Fault(on="any", kind="reset_before", times=2),
-        Fault(on="any", kind="truncate", times=2),
-        Fault(on="any", kind="html", times=2),
+        Fault(on="container_content", kind="status", status=500, times=2),
+        Fault(on="container_content", kind="status", status=404, body="gateway", times=2),
+        Fault(on="container_content", kind="reset_before", times=2),
+        Fault(on="container_content", kind="truncate", times=2),
+        Fault(on="container_content", kind="html", times=2),
     ],
     ids=lambda fault: f"{fault.kind}-{fault.status}",
 )
@@ -172,7 +202,7 @@ def test_a_page_that_the_job_made(
 ) -> None:
     """An HTML file is saved if its name says that it is one."""
     sandbox.script(completed(citing("plot.html")))
-    sandbox.script(content("<html>", skip=1, headers={"content-type": "text/html"}))
+    sandbox.script(content("<html>", headers={"content-type": "text/html"}))
     result = run("submit", "--prompt", "x", "--artifacts-dir", str(tmp_path / "out"), *FAST)
     assert (result.code, saved(tmp_path / "out")) == (0, {"plot.html": b"<html>"})
 

@@ -157,3 +157,39 @@ def test_batch_whose_artifact_fails(
     assert [one["custom_id"] for one in of(result, "warning")] == ["a"]
     assert [one["next"] for one in of(result, "final")] == [None, None, None]
     assert saved(out) == ["a/ig_1.png", "b/ig_1.png"]
+
+
+MADE = [
+    line("picture", metadata={"sandbox_outcome": "image"}),
+    line("table", metadata={"sandbox_outcome": "file"}),
+    line("late", metadata={"sandbox_outcome": "file", "sandbox_container": "expired"}),
+    line("text"),
+]
+"""Jobs that make an image or a file, or none."""
+
+
+def test_real_jobs_of_a_file(many: Callable[..., Result], files: Files, tmp_path: Path) -> None:
+    """Images and files of real jobs are saved; one expired container costs only its own file."""
+    files.write(*MADE)
+    result = many(*files.argv("--artifacts-dir", str(tmp_path / "out")))
+    check_made(result, tmp_path / "out")
+
+
+def test_real_jobs_of_a_batch(
+    run: Callable[..., Result], batch: BatchFiles, tmp_path: Path
+) -> None:
+    """A batch saves the same as a run in background mode."""
+    batch.write(*MADE)
+    result = checked(run(*batch.argv("--artifacts-dir", str(tmp_path / "out"))))
+    check_made(result, tmp_path / "out")
+
+
+def check_made(result: Result, out: Path) -> None:
+    """Check what a run over `MADE` has saved and reported."""
+    picture, table = saved(out)
+    assert (picture[:8], picture[-4:], table) == ("picture/", ".png", "table/chart.csv")
+    assert sorted(one["custom_id"] for one in of(result, "wrote_artifact")) == ["picture", "table"]
+    (warning,) = of(result, "warning")
+    assert (warning["custom_id"], warning["code"]) == ("late", "write_failed")
+    assert result.last["counts"] == {"completed": 4}
+    assert result.code == 9
