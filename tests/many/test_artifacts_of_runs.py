@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from harness import wait_until
 from oaibg.sandbox import Fault
-from runs import FAST, BatchFiles, Files, age, batch_of, line, new_jobs, of, rerun
+from runs import FAST, WINDOW, BatchFiles, Files, age, batch_of, line, new_jobs, of, rerun
 from schemas import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
-
-    from harness import Result
+    from harness import Command, Result
     from oaibg.sandbox import Sandbox
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
@@ -138,6 +140,7 @@ def test_batch(
     assert (result.code, result.last["counts"]) == (0, {"completed": 2})
     (wrote,) = of(result, "wrote_artifact")
     assert (wrote["custom_id"], wrote["path"]) == ("a", str(out / "a" / "ig_1.png"))
+    assert wrote["response_id"] == batch_of(sandbox)
     ends = ["wrote_artifact", "final", "final", "final", "summary"]  # the last final is the batch's
     assert result.events[-5:] == ends
 
@@ -193,3 +196,21 @@ def check_made(result: Result, out: Path) -> None:
     assert (warning["custom_id"], warning["code"]) == ("late", "write_failed")
     assert result.last["counts"] == {"completed": 4}
     assert result.code == 9
+
+
+@pytest.mark.parametrize("mode", [(), WINDOW], ids=["background", "batch"])
+def test_signal_during_a_download(
+    command: Command, sandbox: Sandbox, files: Files, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    """A signal while a file is downloaded leaves no part of it, and `next` saves the file."""
+    files.write(line("table", metadata={"sandbox_outcome": "file"}))
+    sandbox.script(Fault(on="container_content", kind="hang_before"))
+    out = tmp_path / "out"
+    process = command.start(*files.argv("--artifacts-dir", str(out), *mode))
+    wait_until(lambda: any("/containers/" in request.path for request in sandbox.requests))
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    assert (result.code, saved(out)) == (130, [])
+    again = command.run(*rerun(result.last["next"]))
+    assert (again.code, again.last["counts"]) == (0, {"completed": 1})
+    assert saved(out) == ["table/chart.csv"]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from io import BufferedRandom
 
-    from oaibg.api.payload import Payload
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
 
@@ -74,15 +73,18 @@ class _Saved(NamedTuple):
     sha256: str
 
 
-async def save_artifacts(payload: Payload, job: Job, context: Context) -> bool:
-    """Save a job's images and files if requested, and return whether all of them were saved."""
+async def save_artifacts(output: object, job: Job, context: Context) -> bool:
+    """Save the images and files in a response's `output`, if requested.
+
+    Returns whether all of them were saved.
+    """
     directory, saved = context.output.artifacts_dir, True
     if directory is None:
         return True
     with suppress(OSError):  # if it is needed, `create` tries again
         os.mkdir(directory)  # noqa: PTH102
     folder = _Folder(directory, context.folder_of(job))
-    for artifact in _artifacts(payload):
+    for artifact in _artifacts(output):
         try:
             if isinstance(artifact, _Image):
                 done = await in_thread(_save_image, artifact, folder)
@@ -137,10 +139,10 @@ class _Folder:
         return _Saved(path, size, sha256)
 
 
-def _artifacts(payload: Payload) -> Iterator[_Image | _File]:
-    """Yield the images and the cited files of a response, each file once."""
+def _artifacts(output: object) -> Iterator[_Image | _File]:
+    """Yield the images and the cited files, each file once."""
     cited_before: set[tuple[str, str]] = set()
-    for item in objects(payload.data.get("output")):
+    for item in objects(output):
         source = _text(item.get("id"))
         if item.get("type") == "image_generation_call" and item.get("result"):
             yield _Image(source, str(item["result"]))

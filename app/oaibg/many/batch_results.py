@@ -6,6 +6,7 @@ import tempfile
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload
+from oaibg.base.json_text import value_at
 from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, verdicts
@@ -110,6 +111,10 @@ class BatchResults:
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
         new = [line for line in lines if line.custom_id not in self._results.statuses]
+        # Before the lines are written: a rerun ignores those that the file has.
+        for line in new if context.output.artifacts_dir is not None else ():
+            if not await _save_artifacts(line, job, context):
+                self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO, jobs=0)
         try:
             await self._results.add(new)
         except OSError as error:
@@ -118,8 +123,8 @@ class BatchResults:
             for line in new:
                 self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO)
         for line in new:
-            if not await _report_end(line, job, _naming(line.custom_id, context)):
-                self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO, jobs=0)
+            for event in _ends(line, job, context):
+                await context.emit(event.of_many(line.custom_id))
 
     def _count_missing(self, batch: Payload) -> None:
         if self._results.missing is not None:
@@ -181,21 +186,19 @@ def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) ->
     return max(min(delay, patience.deadline - now), 0.0)
 
 
-def _naming(custom_id: str, context: Context) -> Context:
-    """Return the context of one job, whose events have its custom_id."""
+async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> bool:
+    """Save the images and files of a job; return whether all of them were saved."""
 
     async def emit(event: Event) -> None:
-        await context.emit(event.of_many(custom_id))
+        await context.emit(event.of_many(line.custom_id))
 
-    return context.but(emit=emit)
-
-
-async def _report_end(line: ResultLine, batch: Job, context: Context) -> bool:
-    """Emit the events of a job's end, the same as in background mode, and save its artifacts.
-
-    Returns whether all of them were saved.
-    """
+    output = value_at(Payload(line.raw).data, "response", "body", "output")
     job = Job(batch.response_id, custom_id=line.custom_id)
+    return await save_artifacts(output, job, context.but(emit=emit))
+
+
+def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
+    """Yield the events of a job's end; they are the same as in background mode."""
     data = Payload(line.raw).data
     response = data["response"] or {}
     body = response.get("body")
@@ -210,16 +213,12 @@ async def _report_end(line: ResultLine, batch: Job, context: Context) -> bool:
             request_id=request_id if isinstance(request_id, str) else None,
             outcome="not_created",
         )
-        refused = Job(job.response_id, submitting=True)
-        await context.emit(report.error(refused, refusal, context.next_command))
-        return True
+        yield report.error(Job(job.response_id, submitting=True), refusal, context.next_command)
+        return
     payload = Payload.of(body or {"status": line.status, "error": data["error"]})
     if context.output.show_output_text and payload.text:
-        await context.emit(report.output_text(job, payload.text))
-    saved = await save_artifacts(payload, job, context)
-    final = report.final(job, payload, context, written=saved)
-    await context.emit(final if saved else final.but(next=None))  # `show` does not show one line
-    return saved
+        yield report.output_text(job, payload.text)
+    yield report.final(Job(job.response_id), payload, context)
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:
