@@ -16,7 +16,6 @@ from harness import (
     fake_context,
     response,
     submit,
-    with_text,
 )
 from oaibg.base.json_text import json_line
 from oaibg.cli.app import app
@@ -28,7 +27,7 @@ from oaibg.contract.schema import event_schema
 from oaibg.engine import report
 from oaibg.engine.claim import Submission
 from oaibg.engine.job import Job
-from oaibg.engine.run_options import Wait
+from oaibg.engine.run_options import Output, Wait
 from oaibg.request.body import Request
 from places import APP
 
@@ -56,6 +55,7 @@ KEYS = {
     "output_text_missing": "status reason path",
     "wrote_json": "path bytes sha256",
     "wrote_text": "path bytes sha256",
+    "wrote_artifact": "path bytes sha256 source",
     "warning": "code message",
     "final": "status ok elapsed_seconds model usage error incomplete_details output_text_bytes "
     "output_types refusal calls service_tier job_seconds exit_code next",
@@ -146,8 +146,9 @@ def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: P
         run("nonsense"),
     ]
     lines = [line for result in runs for line in result.lines]
+    image = {"type": "image_generation_call", "id": "ig_1", "result": "QUJD"}
     scripts: list[list[Step]] = [
-        [failed(500), response("odd"), with_text("x")],
+        [failed(500), response("odd"), response("completed", output=[image])],
         [response("x")],
         [failed(404)],
     ]
@@ -155,7 +156,8 @@ def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: P
         client = FakeClient(FakeClock(), creates=[failed(429), response("queued")], retrieves=steps)
         request = Request(body={"background": True}, sha256="0" * 64)
         submission = Submission(request=request, model="m")
-        context = fake_context(client, wait=Wait(max_wait_seconds=90.0))
+        output = Output(artifacts_dir=str(tmp_path / "a"))
+        context = fake_context(client, wait=Wait(max_wait_seconds=90.0), output=output)
         events = submit(submission, context)
         lines += [
             json.loads(json_line(event.to_dict("2026-01-01T00:00:00.000Z"))) for event in events

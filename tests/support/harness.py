@@ -274,6 +274,7 @@ class FakeClient(Calls):
     creates: list[Step] = field(default_factory=list)
     retrieves: list[Step] = field(default_factory=list)
     cancels: list[Step] = field(default_factory=list)
+    artifacts: list[bytes | CallFailed | float] = field(default_factory=list)
     calls: list[tuple[str, float]] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
     includes: list[tuple[str, ...]] = field(default_factory=list)
@@ -341,6 +342,28 @@ class FakeClient(Calls):
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
         """No batches here."""
         raise NotImplementedError
+
+    async def download_artifact(
+        self,
+        container_id: str,
+        file_id: str,
+        into: IO[bytes],
+        timeout: float,
+        *,
+        may_be_html: bool = False,
+    ) -> None:
+        """GET; the steps of `artifacts` are bytes, failures or seconds that it hangs."""
+        assert container_id
+        assert file_id
+        assert may_be_html in (True, False)
+        self.calls.append(("download_artifact", self.clock.time - 1000.0))
+        steps = self.artifacts
+        step = steps.pop(0) if len(steps) > 1 else steps[0]
+        if isinstance(step, bytes):
+            self.timeouts.append(timeout)
+            into.write(step)
+        else:
+            await self._answer(step, timeout)
 
     def times(self, name: str) -> list[float]:
         """Return when the calls of a name began, in seconds from the start."""

@@ -84,3 +84,17 @@ class Calls(Protocol):
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
         """Write a file's content to `into`; raises `OSError` if that fails."""
+
+    async def download_artifact(
+        self,
+        container_id: str,
+        file_id: str,
+        into: IO[bytes],
+        timeout: float,
+        *,
+        may_be_html: bool = False,
+    ) -> None:
+        """Write a file of a code interpreter container to `into`, like `download`.
+
+        Unless the file `may_be_html`, an HTML page is taken for a proxy's.
+        """

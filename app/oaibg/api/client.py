@@ -35,6 +35,7 @@ from oaibg.contract.errors import CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from oaibg.api.calls import Hook
     from oaibg.api.transport import Use
@@ -199,15 +200,25 @@ class Client(Calls):
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
         """GET /files/{id}/content."""
-        async with (
-            self._transport.exchange("reading", timeout, bounded=False) as sdk,
-            sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS) as reply,
-        ):
-            if "html" in reply.headers.get("content-type", ""):
-                raise reply_failed(reply.http_response, "the reply is an HTML page, not the file")
-            async for piece in reply.iter_bytes(PIECE_BYTES):
-                with own_code():
-                    into.write(piece)
+        async with self._transport.exchange("reading", timeout, bounded=False) as sdk:
+            call = sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS)
+            await _write(call, into)
+
+    async def download_artifact(
+        self,
+        container_id: str,
+        file_id: str,
+        into: IO[bytes],
+        timeout: float,
+        *,
+        may_be_html: bool = False,
+    ) -> None:
+        """GET /containers/{id}/files/{id}/content."""
+        async with self._transport.exchange("reading", timeout, bounded=False) as sdk:
+            call = sdk.containers.files.content.with_streaming_response.retrieve(
+                file_id, container_id=container_id, timeout=_TRANSFER_TIMEOUTS
+            )
+            await _write(call, into, may_be_html=may_be_html)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -260,3 +271,15 @@ def _payload(reply: httpx2.Response) -> Payload:
         if (payload := events_response(reply.content)) is not None:
             return payload
         raise reply_failed(reply, f"the reply is not the API's JSON ({plain(error)})") from error
+
+
+async def _write(
+    call: AbstractAsyncContextManager[Any], into: IO[bytes], *, may_be_html: bool = False
+) -> None:
+    """Make a call, and write the file in its reply."""
+    async with call as reply:
+        if "html" in reply.headers.get("content-type", "") and not may_be_html:
+            raise reply_failed(reply.http_response, "the reply is an HTML page, not the file")
+        async for piece in reply.iter_bytes(PIECE_BYTES):
+            with own_code():
+                into.write(piece)

@@ -1,10 +1,20 @@
-"""Atomic file writes: a file has its old content or its new content, never a part."""
+"""Atomic file writes: a file has its old content or its new content, never a part.
+
+`save` replaces a file. `new_file` and `settle` write one that must not replace any other.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from io import BufferedRandom
 
 TEMPORARY = ".oaibg.*.tmp"
 """The names of incomplete files. SIGKILL can leave one behind."""
@@ -26,31 +36,73 @@ def save(path: str, data: bytes, *, private: bool = False) -> None:
             file.write(data)
         return
 
-    import tempfile
-
     target = os.path.realpath(path)
     folder = os.path.dirname(target)  # noqa: PTH120
-    prefix, suffix = TEMPORARY.split("*")
-    descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-            if not private:
-                os.fchmod(descriptor, stat.S_IMODE(mode) if mode else 0o666 & ~_umask())
-        os.replace(temporary, target)  # noqa: PTH105
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108
-        raise
+    with new_file(folder, private=private or mode is not None) as file:
+        file.write(data)
+        _sync(file)
+        if mode is not None and not private:
+            os.fchmod(file.fileno(), stat.S_IMODE(mode))
+        os.replace(file.name, target)  # noqa: PTH105
     sync_folder(folder)
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+@contextmanager
+def new_file(folder: str, *, private: bool = False) -> Iterator[BufferedRandom]:
+    """Open a temporary file in a folder, for `settle`; at the end its temporary name is removed."""
+    path = os.path.join(folder, TEMPORARY.replace("*", os.urandom(8).hex()))  # noqa: PTH118
+    mode = 0o600 if private else 0o666  # less what the umask takes away
+    with open(path, "x+b", opener=partial(os.open, mode=mode)) as file:
+        try:
+            yield file
+        finally:
+            with suppress(OSError):
+                os.unlink(path)  # noqa: PTH108
+
+
+def settle(file: BufferedRandom, paths: Iterable[str]) -> str:
+    """Give a `new_file` the first of these paths in its folder that is free; return that path.
+
+    A path also counts as free if a regular file with the same content has it. Nothing is ever
+    overwritten, not even by two processes at once, and symbolic links are not followed.
+    """
+    _sync(file)
+    for path in paths:
+        try:
+            _link(file.name, path)
+        except FileExistsError:
+            if not _is_copy(path, file.name):
+                continue
+        sync_folder(os.path.dirname(path))  # noqa: PTH120
+        return path
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _sync(file: BufferedRandom) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _link(temporary: str, path: str) -> None:
+    """Give a file a second name; raises `FileExistsError` if anything has it already."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, as on some memory cards and shares
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+        os.replace(temporary, path)  # noqa: PTH105
+
+
+def _is_copy(path: str, original: str) -> bool:
+    """Whether a path names a regular file with the same content."""
+    import filecmp
+
+    try:
+        is_regular = stat.S_ISREG(os.lstat(path).st_mode)
+        return is_regular and filecmp.cmp(path, original, shallow=False)
+    except OSError:
+        return False
 
 
 def sync_folder(folder: str) -> None:

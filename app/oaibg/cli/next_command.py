@@ -45,9 +45,13 @@ class NextCommand:
         )
         return _command("monitor", [wait, self._output], response_ids)
 
-    def show(self, response_id: str) -> list[str]:
-        """Return the argv that shows a job."""
-        return _command("show", [self._output.but(show_output_text=False)], [response_id])
+    def show(self, response_id: str, folder: str = "") -> list[str]:
+        """Return the argv that shows a job; `folder` is its folder in `artifacts_dir`."""
+        output = self._output.but(show_output_text=False)
+        if output.artifacts_dir is not None and folder:
+            own = os.path.join(output.artifacts_dir, folder)  # noqa: PTH118
+            output = output.but(artifacts_dir=own)
+        return _command("show", [output], [response_id])
 
     def rerun(self) -> list[str] | None:
         """Return the argv that repeats this run; None if it can't be repeated."""

@@ -119,10 +119,7 @@ def output_path(value: str | None) -> str | None:
         return None
     if value in ("", "-"):
         raise BadParameter("give the path of a file; `oaibg show` prints a result to stdout.")
-    try:
-        path = os.path.abspath(value)  # noqa: PTH100
-    except OSError as error:
-        raise BadParameter(f"the working directory no longer exists ({error.strerror}).") from error
+    path = _absolute(value)
     folder = os.path.dirname(path)  # noqa: PTH120
     if os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is a directory.")
@@ -131,6 +128,28 @@ def output_path(value: str | None) -> str | None:
     if is_same_file(path, 1):
         raise BadParameter(f"{path} is this command's stdout; give another file.")
     return path
+
+
+def output_folder(value: str | None) -> str | None:
+    """Return the absolute path of a directory for output files; it need not exist yet."""
+    if value is None:
+        return None
+    if value in ("", "-"):
+        raise BadParameter("give the path of a directory.")
+    path = _absolute(value)
+    folder = os.path.dirname(path)  # noqa: PTH120
+    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
+        raise BadParameter(f"{path} is not a directory.")
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise BadParameter(f"the directory {folder} does not exist; create it first.")
+    return path
+
+
+def _absolute(value: str) -> str:
+    try:
+        return os.path.abspath(value)  # noqa: PTH100
+    except OSError as error:
+        raise BadParameter(f"the working directory no longer exists ({error.strerror}).") from error
 
 
 def is_same_file(one: str, other: str | int) -> bool:

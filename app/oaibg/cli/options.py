@@ -7,6 +7,7 @@ options into what the engine takes, or reject combinations that several commands
 from __future__ import annotations
 
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
@@ -79,6 +80,9 @@ _INCLUDE = _output(
 _SHOW_OUTPUT_TEXT = _output("--show-output-text", "Emit the answer as an output_text event.")
 _OUTPUT_JSON_FILE = _output("PATH", "Save the API's response object.", callback=check.output_path)
 _OUTPUT_TEXT_FILE = _output("PATH", "Save the answer's text.", callback=check.output_path)
+_ARTIFACTS_DIR = _output(
+    "DIR", "Save images and code interpreter files here.", callback=check.output_folder
+)
 _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 
 
@@ -156,6 +160,7 @@ class SubmitOptions(Record):
     show_output_text: bool = _SHOW_OUTPUT_TEXT
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
+    artifacts_dir: str | None = _ARTIFACTS_DIR
     human: bool = _HUMAN
 
 
@@ -174,6 +179,7 @@ class MonitorOptions(Record):
     show_output_text: bool = _SHOW_OUTPUT_TEXT
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
+    artifacts_dir: str | None = _ARTIFACTS_DIR
     include: list[str] | None = _INCLUDE
     results_file: str | None = _output(
         "PATH", "Save the results of one batch.", callback=check.output_path
@@ -199,6 +205,7 @@ class ShowOptions(Record):
     output_text: bool = _output("--output-text", "Print only the answer's text, unchanged.")
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
+    artifacts_dir: str | None = _ARTIFACTS_DIR
     include: list[str] | None = _INCLUDE
     list_: bool = _which("--list", "List the jobs submitted from this machine.")
     limit: int | None = _which(
@@ -226,9 +233,12 @@ def output_of(options: Record, **more: Any) -> Output:
     """Return where the answer goes; raises `UsageError` if two options name one file."""
     include = tuple(options.values().get("include") or ())
     output = part_of(options, Output, include=include, **more)
-    json_file, text_file = output.output_json_file, output.output_text_file
-    if json_file is not None and text_file is not None and check.is_same_file(json_file, text_file):
-        raise UsageError("--output-json-file and --output-text-file can't name the same file.")
+    names = ("output_json_file", "output_text_file", "artifacts_dir")
+    given = [(name, path) for name in names if (path := getattr(output, name)) is not None]
+    for (name, path), (other, other_path) in combinations(given, 2):
+        if check.is_same_file(path, other_path):
+            one, two = (f"--{field.replace('_', '-')}" for field in (name, other))
+            raise UsageError(f"{one} and {two} can't name the same file.")
     return output
 
 

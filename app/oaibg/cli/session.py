@@ -125,7 +125,7 @@ class Session:
             wait=self.wait,
             # Human output shows the answer of a single job, not those of several.
             output=self.output.but(human=False) if process.several else self.output,
-            shared=Shared(),
+            shared=Shared(several=process.several),
             commits=Commits(store, clock) if rate is not None else None,
         )
 

@@ -55,6 +55,7 @@ OPTIONS = {
     "--interval --poll --poll-interval": "--poll-seconds",
     "--no-wait --no-follow --async": "--detach",
     "-o --out --output --output-file --save": "--output-text-file --output-json-file",
+    "--artifacts --images --download": "--artifacts-dir",
     "--json": "stdout always has JSON lines; --output-json-file saves the API's object.",
     "--follow --watch": "submit and monitor follow a job; --stream emits an event per step.",
     "--background": "Every job runs in background mode; --detach submits it without waiting.",

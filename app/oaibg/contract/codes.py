@@ -13,6 +13,7 @@ WARNINGS = {
     "state_newer": "A newer version of oaibg wrote the local state.",
     "state_busy": "Another process is writing the local state.",
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
+    "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",
     "job_key_ended": "The job with this key had already ended; its stored result follows.",
     "local_copy": "The API no longer has the response, or not all of it; the result is the local "

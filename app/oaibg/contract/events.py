@@ -123,6 +123,18 @@ class WroteText(Event, name="wrote_text", by="`--output-text-file`"):
     sha256: str
 
 
+class WroteArtifact(Event, name="wrote_artifact", by="`--artifacts-dir`"):
+    """An image or a file that the job made was saved, or is there already.
+
+    `source` is the ID of the output item that contains the image or cites the file.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    source: str | None
+
+
 class Warning(Event, name="warning", by="any command"):  # noqa: A001 - the event's name; the built-in is not used here
     """Something went wrong, but the process continues."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import Internal, OaibgError
 from oaibg.engine import report
+from oaibg.engine.artifacts import EXPIRY_ADVICE
 from oaibg.engine.cancel import cancel_job, cancel_quickly
 from oaibg.engine.create import Created, create_once, stop_streaming
 from oaibg.engine.deliver import deliver
@@ -95,6 +96,8 @@ async def await_end(
             await context.emit(_already_ended(ended, job))
         return End(ended, is_local=source == "local")
     if detach:
+        if context.output.artifacts_dir is not None:
+            await context.emit(report.warning(job, "artifacts_expire", EXPIRY_ADVICE))
         return report.detached(job, context)
     now = context.clock.monotonic()
     delay = 0.0 if reattached else times.next(now, now) - now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Protocol
 
+from oaibg.base.file_names import Folders
 from oaibg.base.record import Record
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class NextCommand(Protocol):
     ) -> list[str] | None:
         """The argv that follows these jobs; None without an ID."""
 
-    def show(self, response_id: str) -> list[str]:
-        """The argv that shows a job."""
+    def show(self, response_id: str, folder: str = "") -> list[str]:
+        """The argv that shows a job; `folder` is its folder in the directory for artifacts."""
 
     def rerun(self) -> list[str] | None:
         """The argv that repeats this run; None if it can't be repeated."""
@@ -48,7 +49,9 @@ class Results(Protocol):
 class Shared:
     """State that the jobs of one process share; only its own methods change it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool = False) -> None:
+        self.folders = Folders() if several else None
+        """The jobs' folders in the directory for artifacts; None in a run over one job."""
         self.answered = False
         """Whether the API has answered any request."""
         self.abandoned = False
@@ -103,6 +106,13 @@ class Context(Record):
         """When the wait limit is reached, on the monotonic clock; infinite without a limit."""
         limit = self.wait.max_wait_seconds
         return math.inf if limit is None else self.started + limit
+
+    def folder_of(self, job: Job) -> str:
+        """The job's folder in the directory for artifacts; empty in a run over one job."""
+        folders = self.shared.folders
+        if folders is None or self.output.artifacts_dir is None:
+            return ""
+        return folders.of(str(job.custom_id or job.response_id))
 
     def note_answer(self, job: Job) -> None:
         """Note that the API has answered a request about a job."""

@@ -8,6 +8,7 @@ from oaibg.base.files import save
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract.events import WroteJson, WroteText
 from oaibg.engine import report
+from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.persist import in_thread
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
     A job that did not complete may have partial output, which is delivered as well.
     """
     results, output, written = context.results, context.output, True
-    if results is not None:
-        try:
-            await results.add_payload(str(job.custom_id), payload)
-        except OSError as error:
-            written = False
-            await context.emit(report.not_written(job, results.path, error))
     path, text = output.output_json_file, payload.text
     if path is not None:
         written &= await _write(path, payload.raw, WroteJson, job, context)
@@ -41,6 +36,13 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
         await context.emit(report.warning(job, "text_replaced", message))
     if path is not None and text:
         written &= await _write(path, utf8(text), WroteText, job, context)
+    written &= await save_artifacts(payload.data.get("output"), job, context)
+    if results is not None:  # last, because a rerun ignores jobs that have a result
+        try:
+            await results.add_payload(str(job.custom_id), payload)
+        except OSError as error:
+            written = False
+            await context.emit(report.not_written(job, results.path, error))
     for event in text_events(payload, job, context):
         await context.emit(event)
     return written

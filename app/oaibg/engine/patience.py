@@ -148,8 +148,12 @@ class Patience:
         return max(min(grown, remaining, max(remaining / 2, _LEAST_TIMEOUT)), 0.01)
 
 
-async def with_retries(call: Callable[[float], Awaitable[T]], clock: Clock) -> T:
+async def with_retries(
+    call: Callable[[float], Awaitable[T]], clock: Clock, *, deadline: float = math.inf
+) -> T:
     """Make a call that may be repeated, and retry it for about 20 s; `call` takes its timeout.
+
+    Nothing is retried after the `deadline`, and the first attempt then has only a second.
 
     Raises:
         AuthRefused: the API refused the key.
@@ -158,8 +162,9 @@ async def with_retries(call: Callable[[float], Awaitable[T]], clock: Clock) -> T
     """
     patience = Patience(clock, give_up=clock.monotonic() + RETRY_SECONDS)
     while True:
+        remaining = max(deadline - clock.monotonic(), MIN_RETRIEVE_SECONDS)
         try:
-            return await call(patience.timeout())
+            return await call(patience.timeout(remaining))
         except CallFailed as failure:
             patience.failed(failure)
             if is_auth(failure):
@@ -167,7 +172,7 @@ async def with_retries(call: Callable[[float], Awaitable[T]], clock: Clock) -> T
             if not patience.doubts_last and not is_transient(failure):
                 raise
             delay = patience.delay()
-            if patience.is_over(delay):
+            if patience.is_over(delay) or clock.monotonic() + delay >= deadline:
                 raise no_usable_reply(failure) from failure
         await clock.sleep(delay)
 

@@ -125,6 +125,15 @@ def wrote(
     return kind(response_id=job.response_id, path=path, bytes=len(data), sha256=sha256)
 
 
+def wrote_artifact(
+    job: Job, path: str, size: int, sha256: str, source: str | None
+) -> events.WroteArtifact:
+    """An image or a file of the job was saved."""
+    return events.WroteArtifact(
+        response_id=job.response_id, path=path, bytes=size, sha256=sha256, source=source
+    )
+
+
 def warning(job: Job, code: str, message: str) -> events.Warning:
     """Something that the user should know; the run continues."""
     return events.Warning(response_id=job.response_id, code=code, message=message)
@@ -133,6 +142,11 @@ def warning(job: Job, code: str, message: str) -> events.Warning:
 def not_written(job: Job, path: str, error: OSError) -> events.Warning:
     """A file could not be written; the run continues, and ends with exit 9 if the job completed."""
     return warning(job, "write_failed", f"Could not write {path}: {error.strerror}.")
+
+
+def not_saved(job: Job, name: str, reason: str) -> events.Warning:
+    """An image or a file of the job could not be obtained; otherwise like `not_written`."""
+    return warning(job, "write_failed", f"Could not save {name}: {reason}")
 
 
 def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
@@ -297,7 +311,7 @@ def _save_again(code: ExitCode, job: Job, context: Context) -> list[str] | None:
     """The argv that writes the files of an ended job again, if one could not be written."""
     if code != ExitCode.LOCAL_IO:
         return None
-    return context.next_command.show(str(job.response_id))
+    return context.next_command.show(str(job.response_id), context.folder_of(job))
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:

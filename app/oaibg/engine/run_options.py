@@ -31,13 +31,21 @@ class Output(Record):
     output_text_file: str | None = None
     include: tuple[str, ...] = ()
     """The additional data to request with every retrieve, if it is not that of the request."""
+    artifacts_dir: str | None = None
+    """The directory for images and files; in a run over several jobs, each job has a folder there.
+    """
     human: bool = False
     """Whether a person reads the answer; never set for several jobs."""
 
     @property
     def is_asked_for(self) -> bool:
         """Whether the output goes anywhere other than into the `response` event of `show`."""
-        return bool(self.output_json_file or self.output_text_file or self.show_output_text)
+        return bool(self.writes_files or self.show_output_text)
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether the output goes into files."""
+        return bool(self.output_json_file or self.output_text_file or self.artifacts_dir)
 
     @property
     def needs_text(self) -> bool:

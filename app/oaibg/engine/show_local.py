@@ -41,9 +41,7 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
         payload = patiently_blocking(lambda: local_copy(job, context), context.clock)
     except StateError:
         payload = None
-    output = context.output
-    writes = output.output_json_file is not None or output.output_text_file is not None
-    if payload is None or may_have_changed(payload) or writes:
+    if payload is None or may_have_changed(payload) or context.output.writes_files:
         return warnings, False
     job.note_status(payload.status)
     shown = report.response(job, payload, "local", context, written=True)

@@ -6,9 +6,11 @@ import tempfile
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload
+from oaibg.base.json_text import value_at
 from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, verdicts
+from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.job import Job
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.poll import End
@@ -109,6 +111,10 @@ class BatchResults:
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
         new = [line for line in lines if line.custom_id not in self._results.statuses]
+        # Before the lines are written: a rerun ignores those that the file has.
+        for line in new if context.output.artifacts_dir is not None else ():
+            if not await _save_artifacts(line, job, context):
+                self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO, jobs=0)
         try:
             await self._results.add(new)
         except OSError as error:
@@ -178,6 +184,17 @@ def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) ->
         message = f"The batch file {file_id} could not be downloaded: {failure.message}"
         raise Unavailable.of(failure, message, hint=verdicts.passing_hint(failure)) from failure
     return max(min(delay, patience.deadline - now), 0.0)
+
+
+async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> bool:
+    """Save the images and files of a job; return whether all of them were saved."""
+
+    async def emit(event: Event) -> None:
+        await context.emit(event.of_many(line.custom_id))
+
+    output = value_at(Payload(line.raw).data, "response", "body", "output")
+    job = Job(batch.response_id, custom_id=line.custom_id)
+    return await save_artifacts(output, job, context.but(emit=emit))
 
 
 def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:

@@ -56,7 +56,7 @@ def describe(event: events.Event) -> tuple[str, str]:
             return f"{elapsed}  {event.error.message}; retrying in {retry}", CAUTION
         case events.Progress():
             return progress_words(event), ""
-        case events.WroteJson() | events.WroteText():
+        case events.WroteJson() | events.WroteText() | events.WroteArtifact():
             return f"Wrote {event.path} ({size(event.bytes)})", ""
         case events.OutputTextMissing():
             return NO_TEXT[event.reason], CAUTION
