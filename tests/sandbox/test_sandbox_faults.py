@@ -228,6 +228,33 @@ def test_error_event_ends_a_stream(sandbox: Sandbox, http: httpx2.Client, sdk: O
     assert events(resume(http, job, 3).text)[0]["type"] != "error"
 
 
+def test_no_deltas_sends_the_text_as_a_whole(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """Only the deltas of the text are left out, and the numbers have no gap."""
+    whole = streamed(http)
+    job = whole[0]["response"]["id"]
+    sandbox.script(Fault(kind="no_deltas", times=2))
+    sent = events(resume(http, job).text)
+    assert numbers(sent) == list(range(len(sent)))
+    types = [one["type"] for one in whole if one["type"] != "response.output_text.delta"]
+    assert [one["type"] for one in sent] == types
+    assert len(types) < len(whole)
+    assert [one["text"] for one in sent if one["type"] == "response.output_text.done"] == [
+        whole[-1]["response"]["output"][1]["content"][0]["text"]
+    ]
+    assert events(resume(http, job, 4).text) == sent[5:]
+
+
+def test_empty_end_only_empties_the_last_event(sandbox: Sandbox, http: httpx2.Client) -> None:
+    """The last event has an empty `output`; all items are in the other events, and in a poll."""
+    whole = streamed(http)
+    job = whole[0]["response"]["id"]
+    sandbox.script(Fault(kind="empty_end"))
+    *others, last = events(resume(http, job).text)
+    assert others == whole[:-1]
+    assert last["response"] == {**whole[-1]["response"], "output": []}
+    assert end(http, job)["output"] == whole[-1]["response"]["output"]
+
+
 @pytest.mark.parametrize("kind", ["gap", "keepalive", "error_event"])
 def test_a_fault_that_is_never_reached_changes_nothing(
     sandbox: Sandbox, http: httpx2.Client, kind: str
@@ -238,7 +265,7 @@ def test_a_fault_that_is_never_reached_changes_nothing(
     assert events(resume(http, whole[0]["response"]["id"]).text) == whole
 
 
-@pytest.mark.parametrize("kind", ["gap", "keepalive", "error_event"])
+@pytest.mark.parametrize("kind", ["gap", "keepalive", "error_event", "no_deltas", "empty_end"])
 def test_stream_faults_only_apply_to_streams(
     sandbox: Sandbox, http: httpx2.Client, kind: str
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from oaibg.sandbox import PERSONALITIES, Fault, Sandbox
 from oaibg.sandbox.faults import KINDS
-from oaibg.sandbox.job.metadata import ENTRIES
+from oaibg.sandbox.job.metadata import ENTRIES, OUTCOMES
 from sandbox_client import LONG, command, create, end, request
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def test_the_command_names_the_missing_extra(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_the_help_lists_kinds_personalities_and_metadata(tmp_path: Path) -> None:
+def test_the_help_lists_kinds_personalities_metadata_and_outcomes(tmp_path: Path) -> None:
     """--help lists all names within 80 columns, and doesn't import Starlette."""
     (tmp_path / "starlette.py").write_text("raise RuntimeError")
     process = subprocess.run(
@@ -200,5 +200,5 @@ def test_the_help_lists_kinds_personalities_and_metadata(tmp_path: Path) -> None
     lines = process.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     names = [one.split()[0] for one in lines if one.startswith("  ") and one[2] not in " -"]
-    assert names == [*KINDS, *PERSONALITIES, *ENTRIES]
+    assert names == [*KINDS, *PERSONALITIES, *ENTRIES, *OUTCOMES]
     assert all(one.summary for one in PERSONALITIES.values())

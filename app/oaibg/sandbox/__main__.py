@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from oaibg.sandbox.faults import KINDS, Fault, parse_faults
-from oaibg.sandbox.job.metadata import ENTRIES
+from oaibg.sandbox.job.metadata import ENTRIES, OUTCOMES
 from oaibg.sandbox.personality import PERSONALITIES
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         _listed('fault kinds ("kind" in FILE.json; oaibg.sandbox.Fault has all fields)', KINDS),
         _listed("personalities", {name: one.summary for name, one in PERSONALITIES.items()}),
         _listed("metadata entries of a request or a batch", ENTRIES),
+        _listed("outcomes (the entry sandbox_outcome of a request)", OUTCOMES),
     )
     parser = argparse.ArgumentParser(
         prog="python -m oaibg.sandbox",

@@ -8,7 +8,7 @@ from starlette.routing import Match, Route, Router
 
 from oaibg.sandbox.endpoint import Endpoint
 from oaibg.sandbox.errors import ApiError
-from oaibg.sandbox.operations import batches, files, responses
+from oaibg.sandbox.operations import batches, containers, files, responses
 from oaibg.sandbox.operations.steering import steering_routes
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ _RESPONSES: tuple[_Row, ...] = (
     ("/v1/responses/{id}", "DELETE", responses.delete, None),
     ("/v1/responses/{id}/cancel", "POST", responses.cancel, "cancel"),
     ("/v1/responses/{id}/input_items", "GET", responses.list_input_items, None),
+    (
+        "/v1/containers/{id}/files/{file_id}/content",
+        *("GET", containers.content, "container_content"),
+    ),
 )
 _BATCHES: tuple[_Row, ...] = (
     ("/v1/files", "POST", files.create, "file_create"),

@@ -11,8 +11,8 @@ from typing import Any
 
 # fmt: off
 OPERATIONS = (
-    "create", "retrieve", "cancel", "stream", "file_create", "file_content", "batch_create",
-    "batch_retrieve", "batch_list", "batch_cancel", "any",
+    "create", "retrieve", "cancel", "stream", "container_content", "file_create", "file_content",
+    "batch_create", "batch_retrieve", "batch_list", "batch_cancel", "any",
 )
 # fmt: on
 KINDS: Mapping[str, str] = {
@@ -36,10 +36,22 @@ KINDS: Mapping[str, str] = {
     "into a stream after `after` events (default: 0)",
     "error_event": "ends a stream with an `error` event after `after` events (default: 0); "
     "the job keeps running",
+    "no_deltas": "sends a stream without `response.output_text.delta` events: the text only comes "
+    "as a whole",
+    "empty_end": "sends an empty `output` in the last event of a stream, as some gateways do",
 }
 """The kinds of faults and what each does. A request takes effect when, for example, its job is
 created or cancelled."""
-STREAM_KINDS = ("cut", "plain", "silent", "gap", "keepalive", "error_event")
+STREAM_KINDS = (
+    "cut",
+    "plain",
+    "silent",
+    "gap",
+    "keepalive",
+    "error_event",
+    "no_deltas",
+    "empty_end",
+)
 
 _FRAMING = ("content-length", "transfer-encoding", "connection")
 
@@ -62,7 +74,7 @@ class Fault:
     skip: int = 0
     """How many matching requests pass first; later faults may affect them."""
     response_id: str | None = None
-    """Affects only requests with this ID, of a response, file or batch, in their path."""
+    """Affects only requests with this ID in their path: of a response, container, file or batch."""
     status: int | None = None
     body: object = None
     """A string is sent unchanged, anything else as JSON; None is the default of the kind. For

@@ -1,4 +1,4 @@
-"""The state of the server: jobs, files, batches, logged requests, faults and personality."""
+"""The state of the server: jobs, files, batches, requests, faults and personality."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from oaibg.sandbox.batch.batch import ENDED, WINDOW, Batch
 from oaibg.sandbox.batch.result_files import result_files
 from oaibg.sandbox.faults import FaultScript
+from oaibg.sandbox.job.container import container_of
 from oaibg.sandbox.job.response_object import response_object
 from oaibg.sandbox.personality import DEFAULT, Personality
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from oaibg.sandbox.batch.files import StoredFile
+    from oaibg.sandbox.job.container import Container
     from oaibg.sandbox.job.job import Job
     from oaibg.sandbox.request_log import LoggedRequest
 
@@ -41,6 +43,7 @@ class State:
     files: dict[str, StoredFile] = field(default_factory=dict)
     """The files created so far; `all_files` adds those of batches that have ended."""
     batches: dict[str, Batch] = field(default_factory=dict)
+    containers: dict[str, Container] = field(default_factory=dict)
     requests: list[LoggedRequest] = field(default_factory=list)
     keep_requests: bool = True
     """Whether requests are logged in `requests`."""
@@ -64,9 +67,17 @@ class State:
         if job := self.find(response_id):
             self.jobs.pop(job.id, None)
 
-    def show(self, job: Job, status: str) -> dict[str, Any]:
-        """Return the response object of a job with `status`, with a new ID if IDs change."""
-        payload = response_object(job, status, self.personality)
+    def keep_container(self, job: Job) -> None:
+        """Add the container of a job, if it has one."""
+        if container := container_of(job):
+            self.containers[container.id] = container
+
+    def show(self, job: Job, status: str, include: Collection[str] = ()) -> dict[str, Any]:
+        """Return the response object of a job with `status`, with a new ID if IDs change.
+
+        `include` is that of the request.
+        """
+        payload = response_object(job, status, self.personality, include)
         if self.personality.changing_ids:
             payload["id"] = self.personality.new_id()
             self.other_ids[payload["id"]] = job.id
@@ -77,7 +88,7 @@ class State:
         now = time.time()
         for batch in list(self.batches.values()):
             if not batch.has_files and batch.status(now) in ENDED:
-                for file in result_files(batch, now):
+                for file in result_files(batch, now, self.keep_container):
                     self.files.setdefault(file.id, file)
                 batch.has_files = True
         return self.files
@@ -86,6 +97,7 @@ class State:
         """Remove all jobs, batches, files, requests and faults, and restore the start settings."""
         self.faults.clear()
         self.batches.clear()
+        self.containers.clear()
         self.files.clear()
         self.jobs.clear()
         self.other_ids.clear()

@@ -21,6 +21,7 @@ from oaibg.sandbox.job.metadata import bad_entry, seconds_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from oaibg.sandbox.job.job import Job
     from oaibg.sandbox.personality import Personality
 
 WINDOW = 86400.0
@@ -107,13 +108,13 @@ def new_batch(
     now: float,
     seconds: float,
     window: float,
-    find: Callable[[str], object],
+    find: Callable[[str], Job | None],
     personality: Personality,
 ) -> Batch:
     """Return the batch of a valid create.
 
     `source` is the content of its input file, `seconds` its duration unless its metadata sets one,
-    and `window` the seconds until it expires. `find` returns a response by its ID, or None.
+    and `window` the seconds until it expires. `find` returns a job by its ID, or None.
 
     Raises `FieldError` if a `sandbox_` entry of the metadata is invalid.
     """

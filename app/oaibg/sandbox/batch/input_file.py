@@ -27,10 +27,12 @@ _USUAL = -1.0
 """A placeholder for the end of a line whose metadata doesn't set `sandbox_seconds`."""
 
 
-def read_plan(source: bytes, starts: float, seconds: float, find: Callable[[str], object]) -> Plan:
+def read_plan(
+    source: bytes, starts: float, seconds: float, find: Callable[[str], Job | None]
+) -> Plan:
     """Read the input and plan its lines: they start at `starts` and end spread over `seconds`.
 
-    `find` returns a response by its ID, or None, to check `previous_response_id`.
+    `find` returns a job by its ID, or None, to check `previous_response_id`.
     """
     if problem := _problem_of_all(source):
         return Plan(errors=[problem])
@@ -125,7 +127,7 @@ def _check_model(body: Mapping[str, Any], model: str | None) -> str | None:
 
 
 def _plan_line(
-    request: Mapping[str, Any], start: int, stop: int, find: Callable[[str], object]
+    request: Mapping[str, Any], start: int, stop: int, find: Callable[[str], Job | None]
 ) -> Line:
     line = Line(request["custom_id"], start, stop, _own_end(request["body"].get("metadata")))
     try:
@@ -133,9 +135,9 @@ def _plan_line(
     except ApiError as error:
         line.refusal = error
         return line
-    if job.outcome == "stuck":
+    if job.last_status == "stuck":
         line.ends = math.inf
-    if job.outcome in ("completed", "incomplete"):
+    if job.last_status in ("completed", "incomplete"):
         thought = job.usage["output_tokens_details"]["reasoning_tokens"]
         line.tokens = (job.usage["input_tokens"], job.usage["output_tokens"], thought)
     return line
@@ -151,7 +153,7 @@ def _own_end(metadata: object) -> float:
         return _USUAL
 
 
-def _job_of(body: dict[str, Any], find: Callable[[str], object]) -> Job:
+def _job_of(body: dict[str, Any], find: Callable[[str], Job | None]) -> Job:
     """Return the job of a line; raise the API's error if the line is refused."""
     for key in ("background", "stream"):
         if body.get(key):

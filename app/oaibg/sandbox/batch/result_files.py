@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from oaibg.sandbox.batch.batch import Batch
     from oaibg.sandbox.batch.plan import Line
+    from oaibg.sandbox.job.job import Job
 
 _UNDONE = {
     "expired": "This request could not be executed before the completion window expired.",
@@ -26,8 +27,13 @@ _UNDONE = {
 }
 
 
-def result_files(batch: Batch, now: float) -> list[StoredFile]:
-    """Return the result files of a batch that has ended. No empty file is created."""
+def result_files(
+    batch: Batch, now: float, on_job: Callable[[Job], None] = lambda _job: None
+) -> list[StoredFile]:
+    """Return the result files of a batch that has ended. No empty file is created.
+
+    `on_job` is called for the job of each line when its result is written.
+    """
     status = batch.status(now)
     if status not in ENDED:
         return []
@@ -37,7 +43,7 @@ def result_files(batch: Batch, now: float) -> list[StoredFile]:
     others = [line for line in lines[:count] if line.refusal is not None] + lines[count:]
     files = []
     if completed:
-        write = partial(_output_line, batch)
+        write = partial(_output_line, batch, on_job)
         files.append(_file(batch, batch.output_file_id, "output", completed, write))
     if others:
         write = partial(_error_line, batch, status)
@@ -68,11 +74,14 @@ def _unordered(lines: list[Line]) -> Iterable[Line]:
     return reversed(lines) if starts == sorted(starts) else lines
 
 
-def _output_line(batch: Batch, line: Line) -> bytes:
-    started = batch.created + batch.pause
-    job = new_job(line.body(batch.source), started, 0.0, batch.personality)
+def _output_line(batch: Batch, on_job: Callable[[Job], None], line: Line) -> bytes:
+    started, body = batch.created + batch.pause, line.body(batch.source)
+    job = new_job(body, started, 0.0, batch.personality)
     job.seconds = line.ends - batch.pause
-    return _answered(batch, line, 200, response_object(job, job.outcome, batch.personality))
+    on_job(job)
+    include = body.get("include") or ()
+    shown = response_object(job, job.last_status, batch.personality, include)
+    return _answered(batch, line, 200, shown)
 
 
 def _error_line(batch: Batch, status: str, line: Line) -> bytes:

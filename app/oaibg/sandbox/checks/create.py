@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+from oaibg.sandbox.checks.include import included_by
 from oaibg.sandbox.checks.input import check_input
+from oaibg.sandbox.checks.tool_outputs import check_tool_outputs
 from oaibg.sandbox.checks.values import check_choice, check_metadata, check_object, check_type
 from oaibg.sandbox.errors import ApiError, FieldError, missing_parameter
+from oaibg.sandbox.job.outcomes import output_at
 from oaibg.sandbox.schema_sample import sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from oaibg.sandbox.job.job import Job
 
 # fmt: off
 KNOWN_PARAMETERS = frozenset({
@@ -30,6 +36,12 @@ _WINDOWS = ("soonest", "2h", "8h")
 _FORMATS = ("text", "json_object", "json_schema")
 _TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast")
 _TRUNCATIONS = ("auto", "disabled")
+
+_TOOL_KEYS: dict[object, tuple[str, ...]] = {
+    "function": ("name",),
+    "custom": ("name",),
+    "mcp": ("server_label",),
+}
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "background": (bool,),
@@ -55,10 +67,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def check_create(given: object, find: Callable[[str], object]) -> dict[str, Any]:
+def check_create(given: object, find: Callable[[str], Job | None]) -> dict[str, Any]:
     """Return the body of a create if it is valid, else raise `ApiError`.
 
-    `find` returns a response by its ID, or None, to check `previous_response_id`.
+    `find` returns a job by its ID, or None, to check `previous_response_id`.
     """
     body = check_object(given, KNOWN_PARAMETERS)
     for key, types in _TYPES.items():
@@ -68,16 +80,24 @@ def check_create(given: object, find: Callable[[str], object]) -> dict[str, Any]
     _check_window(body)
     check_metadata(body.get("metadata"))
     check_input(body)
+    included_by(body)
     _check_format(body)
     _check_tools(body)
     if body.get("model") == MISSING_MODEL:
         message = f"The requested model '{MISSING_MODEL}' does not exist."
         raise ApiError(404, message, param="model", code="model_not_found")
-    previous = body.get("previous_response_id")
-    if previous is not None and find(previous) is None:
-        message = f"Previous response with id '{previous}' not found."
-        raise FieldError(message, "previous_response_id", "previous_response_not_found")
+    _check_loop(body, find)
     return body
+
+
+def _check_loop(body: Mapping[str, Any], find: Callable[[str], Job | None]) -> None:
+    """Check the previous response, and that its open calls are answered."""
+    previous_id = body.get("previous_response_id")
+    previous = None if previous_id is None else find(previous_id)
+    if previous_id is not None and previous is None:
+        message = f"Previous response with id '{previous_id}' not found."
+        raise FieldError(message, "previous_response_id", "previous_response_not_found")
+    check_tool_outputs(body, output_at(previous, time.time()) if previous else [])
 
 
 def _check_presence(body: Mapping[str, Any]) -> None:
@@ -149,7 +169,18 @@ def _check_format(body: Mapping[str, Any]) -> None:
 def _check_tools(body: Mapping[str, Any]) -> None:
     for place, tool in enumerate(body.get("tools") or []):
         check_type(tool, f"tools[{place}]", dict, nullable=False)
-        needed = ("type", "name") if tool.get("type") == "function" else ("type",)
+        needed = ("type", *_TOOL_KEYS.get(tool.get("type"), ()))
         for key in needed:
             if not isinstance(tool.get(key), str):
                 raise missing_parameter(f"tools[{place}].{key}")
+        if tool["type"] == "function":
+            _check_parameters(tool, f"tools[{place}].parameters")
+
+
+def _check_parameters(tool: Mapping[str, Any], where: str) -> None:
+    check_type(tool.get("parameters"), where, dict)
+    try:
+        sample(tool.get("parameters"))
+    except ValueError as error:
+        message = f"Invalid schema for function '{tool['name']}': {error}"
+        raise FieldError(message, where, "invalid_function_parameters") from None

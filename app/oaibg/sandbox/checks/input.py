@@ -22,6 +22,17 @@ _SOURCES: dict[object, tuple[str, ...]] = {
     "input_image": ("image_url", "file_id"),
     "input_file": ("file_data", "file_id", "file_url"),
 }
+_ITEMS: dict[object, dict[str, tuple[type, ...]]] = {
+    "message": {"role": (str,), "content": (str, list)},
+    "function_call": {"call_id": (str,), "name": (str,), "arguments": (str,)},
+    "function_call_output": {"call_id": (str,), "output": (str, list)},
+    "custom_tool_call": {"call_id": (str,), "name": (str,), "input": (str,)},
+    "custom_tool_call_output": {"call_id": (str,), "output": (str, list)},
+    "mcp_approval_request": {"id": (str,)},
+    "mcp_approval_response": {"approval_request_id": (str,), "approve": (bool,)},
+    "item_reference": {"id": (str,)},
+}
+"""The required keys of items, and their types; other items are not checked."""
 _DETAILS = ("low", "high", "auto", "original")
 _LONGEST_TEXT = 10485760
 
@@ -32,16 +43,19 @@ def check_input(body: Mapping[str, Any]) -> None:
     for place, item in enumerate(given if isinstance(given, list) else []):
         where = f"input[{place}]"
         check_type(item, where, dict, nullable=False)
-        if item.get("type", "message") != "message":
-            continue
-        for key in ("role", "content"):
+        check_type(item.get("type"), f"{where}.type", str)
+        kind = item.get("type") or "message"
+        required = _ITEMS.get(kind, {})
+        for key, types in required.items():
             if item.get(key) is None:
                 raise missing_parameter(f"{where}.{key}")
-        check_choice(item["role"], _ROLES, f"{where}.role")
-        content = item["content"]
-        check_type(content, f"{where}.content", str, list)
-        for index, part in enumerate(content if isinstance(content, list) else []):
-            _check_part(part, f"{where}.content[{index}]")
+            check_type(item[key], f"{where}.{key}", *types)
+        if kind == "message":
+            check_choice(item["role"], _ROLES, f"{where}.role")
+        key = "content" if kind == "message" else "output"
+        parts = item.get(key) if key in required else None
+        for index, part in enumerate(parts if isinstance(parts, list) else []):
+            _check_part(part, f"{where}.{key}[{index}]")
 
 
 def _check_part(part: Any, where: str) -> None:

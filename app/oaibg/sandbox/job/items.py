@@ -1,4 +1,4 @@
-"""The items of a response: its output and its input."""
+"""The items of a response that most jobs have: those of its output, and those of its input."""
 
 from __future__ import annotations
 
@@ -6,51 +6,56 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from oaibg.sandbox.job.job import Job
 
 Item = dict[str, Any]
 
+SOURCES = "web_search_call.action.sources"
+"""The value of `include` that shows the sources of web searches."""
 
-def output_items(job: Job, status: str, text: str | None) -> list[Item]:
-    """Return the output of a job: reasoning, web searches and, if there is a text, a message."""
-    items = [reasoning(job), *(search(job, place) for place in range(job.searches))]
-    if text is not None:
-        items.append(message(job, status, [text_part(text)]))
-    return items
+_WITH_STATUS = (
+    *("function_call", "function_call_output"),
+    *("custom_tool_call", "custom_tool_call_output"),
+)
 
 
-def reasoning(job: Job) -> Item:
+def reasoning(job: Job, summary: Iterable[str] = ()) -> Item:
     """Return the reasoning item, the first of every output."""
-    return {"id": item_id("rs", job.id), "type": "reasoning", "summary": []}
+    parts = [{"type": "summary_text", "text": text} for text in summary]
+    return {"id": item_id("rs", job.id), "type": "reasoning", "summary": parts}
 
 
-def search(job: Job, place: int, status: str = "completed") -> Item:
+def search(job: Job, place: int, include: Collection[str]) -> Item:
     """Return a web search of the job; `place` counts from 0."""
     query = f"sandbox {place + 1}"
+    action: dict[str, Any] = {"type": "search", "query": query, "queries": [query]}
+    if SOURCES in include:
+        action["sources"] = [{"type": "url", "url": f"https://example.com/{place + 1}"}]
     return {
         "id": item_id("ws", f"{job.id}{place}"),
         "type": "web_search_call",
-        "status": status,
-        "action": {"type": "search", "query": query, "queries": [query]},
+        "status": "completed",
+        "action": action,
     }
 
 
-def message(job: Job, status: str, content: list[dict[str, Any]]) -> Item:
-    """Return the message with the answer."""
+def message(job: Job, status: str, part: Mapping[str, Any], phase: str | None = None) -> Item:
+    """Return a message with one content part; `phase` is `commentary` or `final_answer`."""
     return {
-        "id": item_id("msg", job.id),
+        "id": item_id("msg", job.id if phase != "commentary" else f"{job.id} commentary"),
         "type": "message",
         "status": status,
-        "content": content,
+        "content": [part],
         "role": "assistant",
+        **({} if phase is None else {"phase": phase}),
     }
 
 
-def text_part(text: str) -> dict[str, Any]:
+def text_part(text: str, *annotations: Mapping[str, Any]) -> dict[str, Any]:
     """Return a text as a content part of a message."""
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+    return {"type": "output_text", "annotations": [*annotations], "logprobs": [], "text": text}
 
 
 def input_items(job: Job) -> list[Item]:
@@ -64,14 +69,16 @@ def input_items(job: Job) -> list[Item]:
     ]
 
 
-def item_id(prefix: str, seed: str) -> str:
-    """Return an item ID: the prefix and 50 hex characters that only depend on `seed`."""
-    return f"{prefix}_{hashlib.sha256(seed.encode()).hexdigest()[:50]}"
+def item_id(prefix: str, seed: str, length: int = 50) -> str:
+    """Return an ID: the prefix and hex characters that only depend on `seed`."""
+    return f"{prefix}_{hashlib.sha256(seed.encode()).hexdigest()[:length]}"
 
 
 def _input_item(given: Mapping[str, Any], new_id: str) -> Item:
-    if given.get("type", "message") != "message":
-        return {"id": new_id, **given}
+    kind = given.get("type") or "message"
+    if kind != "message":
+        status = {"status": "completed"} if kind in _WITH_STATUS else {}
+        return {"id": new_id, **status, **given}
     content = given.get("content")
     if isinstance(content, str):
         part = {"type": "input_text", "text": content}

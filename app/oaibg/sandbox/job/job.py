@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from oaibg.sandbox.job.metadata import outcome_in, searches_in, seconds_in
+from oaibg.sandbox.job.metadata import (
+    STATUSES,
+    container_expired_in,
+    outcome_in,
+    searches_in,
+    seconds_in,
+)
 from oaibg.sandbox.job.settings import settings_of
 from oaibg.sandbox.job.text import output_text
 from oaibg.sandbox.personality import DEFAULT
@@ -37,10 +43,13 @@ class Job:
     """Unix seconds."""
     seconds: float
     outcome: str
+    """One of `oaibg.sandbox.job.metadata.OUTCOMES`."""
     text: str | None
-    """The complete output text, also before the job ends; None if it has none."""
+    """The complete text of its message, also before the job ends; None if it has none."""
     searches: int = 0
     """The number of web searches before the answer."""
+    container_expired: bool = False
+    """Whether the container of its code, if it has one, expires at once."""
     unstreamed: bool = False
     """Whether the create ignored `stream=true`."""
     cancelled: float | None = None
@@ -67,6 +76,11 @@ class Job:
         return self.background and self.request.get("stream") is True and not self.unstreamed
 
     @property
+    def last_status(self) -> str:
+        """The status with which it ends unless cancelled; `stuck` if it never ends."""
+        return self.outcome if self.outcome in STATUSES else "completed"
+
+    @property
     def started(self) -> float:
         """The time at which it leaves the queue, in unix seconds."""
         return self.created + (self.seconds / 3 if self.background else 0)
@@ -83,7 +97,7 @@ class Job:
             return "cancelled"
         if now < self.started:
             return "queued"
-        return "in_progress" if now < self.ended else self.outcome
+        return "in_progress" if now < self.ended else self.last_status
 
     def running(self, now: float) -> bool:
         """Return whether the job is queued or in progress at `now`."""
@@ -136,5 +150,6 @@ def new_job(
         outcome=outcome,
         text=output_text(request, outcome),
         searches=searches_in(metadata),
+        container_expired=container_expired_in(metadata),
         unstreamed=personality.stream == "ignored",
     )

@@ -13,17 +13,40 @@ from oaibg.sandbox.errors import FieldError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OUTCOMES = ("completed", "failed", "incomplete", "cancelled", "expired", "stuck")
+STATUSES = ("completed", "failed", "incomplete", "cancelled", "expired", "stuck")
+
+OUTCOMES: Mapping[str, str] = {
+    "completed": "an answer (the default)",
+    "failed": "the status `failed` with an error",
+    "incomplete": "the status `incomplete` with the first half of the answer",
+    "cancelled": "the status `cancelled`",
+    "expired": "the status `expired`",
+    "stuck": "the job never ends",
+    "function_call": "a call of the first function in `tools` (else `get_weather`), in place of an "
+    "answer",
+    "custom_tool_call": "a call of the first custom tool in `tools` (else `run_code`), in place of "
+    "an answer",
+    "approval": "a request to approve a tool of the first MCP server in `tools` (else `files`), in "
+    "place of an answer",
+    "refusal": "a message in which the model refuses",
+    "image": "a generated PNG image, in place of an answer",
+    "commentary": "a message with the phase `commentary`, then the answer, a `final_answer`",
+    "summary": "a summary of the reasoning, then the answer",
+    "file": "code that writes `chart.csv` in a container, then an answer that cites the file",
+}
+"""How a job can end; all outcomes but those in `STATUSES` end with the status `completed`."""
 
 ENTRIES: Mapping[str, str] = {
     "sandbox_seconds": 'the duration of the job or batch in seconds, such as "0.5"; for a line of '
     "a batch, counted from the create of the batch",
-    "sandbox_outcome": f"how the job ends: {', '.join(_OUTCOMES[:-1])} or stuck (never); "
-    "for a batch, only failed is allowed (at the limit of enqueued tokens)",
+    "sandbox_outcome": "how the job ends: one of the outcomes; for a batch, only failed is allowed "
+    "(at the limit of enqueued tokens)",
     "sandbox_text": "the output text",
     "sandbox_bytes": "the size of the output text in bytes, in place of `sandbox_text`",
     "sandbox_empty": 'any value except "false": the job has no output text',
     "sandbox_tools": 'the number of web searches before the answer, such as "3" (default: 0)',
+    "sandbox_container": '"expired": the container of the outcome `file` expires at once; '
+    "without it, after 20 minutes without use",
     "sandbox_status": "for a line of a batch: the HTTP status of an error that replaces its "
     'response, such as "500"',
 }
@@ -37,8 +60,8 @@ _FILLER = "The sandbox repeats this line until the text has the requested size.\
 def outcome_in(metadata: Mapping[str, str]) -> str:
     """Return how the job ends."""
     outcome = metadata.get("sandbox_outcome", "completed")
-    if outcome not in _OUTCOMES:
-        raise bad_entry(f"sandbox_outcome must be one of {', '.join(_OUTCOMES)}")
+    if outcome not in OUTCOMES:
+        raise bad_entry(f"sandbox_outcome must be one of {', '.join(OUTCOMES)}")
     return outcome
 
 
@@ -62,6 +85,13 @@ def searches_in(metadata: Mapping[str, str]) -> int:
     if not (digits and int(value) <= _MOST_SEARCHES):
         raise bad_entry(f"sandbox_tools must be a whole number from 0 to {_MOST_SEARCHES}")
     return int(value)
+
+
+def container_expired_in(metadata: Mapping[str, str]) -> bool:
+    """Return whether the container of the job expires at once."""
+    if metadata.get("sandbox_container", "expired") != "expired":
+        raise bad_entry("sandbox_container can only be expired")
+    return "sandbox_container" in metadata
 
 
 def bad_entry(message: str) -> FieldError:

@@ -12,6 +12,16 @@ from oaibg.sandbox.schema_sample import sample
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+FILENAME = "chart.csv"
+PATH = f"/mnt/data/{FILENAME}"
+"""The path of a job's file, in its container."""
+
+_TEXTS: Mapping[str, str] = {
+    "refusal": "I can't help with that.",
+    "file": f"The numbers are in [{FILENAME}](sandbox:{PATH}).",
+}
+"""The text of each outcome that doesn't answer the request."""
+
 
 def output_text(request: Mapping[str, Any], outcome: str) -> str | None:
     """Return the output text of a job; only the first half if the outcome is incomplete.
@@ -23,7 +33,7 @@ def output_text(request: Mapping[str, Any], outcome: str) -> str | None:
         return None
     text = text_in(metadata)
     if text is None:
-        text = _answer(request)
+        text = _TEXTS.get(outcome) or _answer(request)
     return first_half(text) if outcome == "incomplete" else text
 
 
@@ -38,18 +48,19 @@ def _answer(request: Mapping[str, Any]) -> str:
         return json.dumps(sample(wanted["schema"]), ensure_ascii=False)
     if wanted.get("type") == "json_object":
         return '{"answer": "sandbox"}'
-    asked = _last_user_text(request.get("input"))
+    asked = _last_text(request.get("input"))
     if len(asked) > 200:
         asked = f"{asked[:200]}…"
     return f'The sandbox has no model to ask. You said: "{asked}"'
 
 
-def _last_user_text(given: object) -> str:
+def _last_text(given: object) -> str:
+    """Return the last text of the user, or the output of the last tool."""
     if isinstance(given, str):
         return given
     for item in reversed(given if isinstance(given, list) else []):
-        if isinstance(item, dict) and item.get("role") == "user":
-            content = item.get("content")
+        if isinstance(item, dict) and (item.get("role") == "user" or "output" in item):
+            content = item.get("output", item.get("content"))
             if isinstance(content, str):
                 return content
             parts = [part for part in content or [] if isinstance(part, dict)]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.sandbox.checks.create import check_create
+from oaibg.sandbox.checks.include import included_by, included_in_query
 from oaibg.sandbox.errors import ApiError
 from oaibg.sandbox.job.items import input_items
 from oaibg.sandbox.job.job import new_job
@@ -28,20 +29,25 @@ def create(call: Call) -> Answer:
     _check_stream(call)
     job = new_job(request, time.time(), state.seconds, state.personality)
     state.jobs[job.id] = job
+    state.keep_container(job)
     call.log.response_id = job.id
+    include = included_by(request)
+    show = partial(state.show, include=include)
     if call.streams:
-        return EventStream(job, state.show, state.personality.stream)
+        return EventStream(job, show, state.personality.stream, include)
     if not job.background:
-        return ReplyAtEnd(job, state.show)
-    return json_reply(response_object(job, "queued", state.personality))
+        return ReplyAtEnd(job, show)
+    return json_reply(response_object(job, "queued", state.personality, include))
 
 
 def retrieve(call: Call) -> Answer:
     """Return a job, or stream its events."""
     job = _job(call)
     state = call.state
+    include = included_in_query(call.scope["query_string"])
+    show = partial(state.show, include=include)
     if not call.streams:
-        return json_reply(state.show(job, job.status(time.time())))
+        return json_reply(show(job, job.status(time.time())))
     _check_stream(call)
     if not job.streamable:
         message = "This response cannot be streamed because it was not created with stream=true."
@@ -50,7 +56,7 @@ def retrieve(call: Call) -> Answer:
         message = "This response can no longer be streamed because it is too old."
         raise ApiError(400, message, param="stream")
     starting_after = whole_number(call.log.query, "starting_after", -1)
-    return EventStream(job, state.show, state.personality.stream, starting_after)
+    return EventStream(job, show, state.personality.stream, include, starting_after)
 
 
 def cancel(call: Call) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from oaibg.sandbox.encoding import to_sse
@@ -13,10 +14,11 @@ from oaibg.sandbox.job.events import timeline
 from oaibg.sandbox.wire.connection import LONGEST_WAIT, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from oaibg.sandbox.faults import Fault
-    from oaibg.sandbox.job.events import Event
+    from oaibg.sandbox.job.events import Timeline
+    from oaibg.sandbox.job.item_events import Event
     from oaibg.sandbox.job.job import Job
     from oaibg.sandbox.wire.writer import Writer
 
@@ -41,6 +43,8 @@ class EventStream:
     """Returns the response of an event for a status."""
     manner: str
     """`Personality.stream`."""
+    include: Collection[str] = ()
+    """That of the request."""
     starting_after: int = -1
     """The `sequence_number` after which the events start; -1 if none was given."""
 
@@ -48,7 +52,9 @@ class EventStream:
         """Send each event at its time."""
         await writer.start_stream()
         with Watch(self.job) as watch:
-            cursor = Cursor(self.job, self.manner, self.starting_after)
+            deltas = writer.fault is None or writer.fault.kind != "no_deltas"
+            plan = partial(timeline, self.job, _placeholder, self.include, deltas=deltas)
+            cursor = Cursor(self.job, self.manner, self.starting_after, plan)
             if not await _Sending(writer, watch, cursor, self.show).send_all():
                 return
         await writer.finish()
@@ -57,8 +63,11 @@ class EventStream:
 class Cursor:
     """The position of a stream in the events of a job."""
 
-    def __init__(self, job: Job, manner: str, starting_after: int) -> None:
+    def __init__(
+        self, job: Job, manner: str, starting_after: int, plan: Callable[[], Timeline]
+    ) -> None:
         self.job = job
+        self._plan = plan
         resumed = manner == "gaps" and starting_after >= 0
         self.next = starting_after + 1
         """The `sequence_number` of the next event."""
@@ -71,13 +80,13 @@ class Cursor:
         self.sent = 0
         self.leaves_out_next = False
         self._version = _version(job)
-        self._timeline = timeline(job, _placeholder)
+        self._timeline = plan()
 
     def due_in(self, now: float) -> float | None:
         """Return the seconds until the next event may be due; None at the end of the stream."""
         job = self.job
         if self._version != (version := _version(job)):
-            self._timeline, self._version = timeline(job, _placeholder), version
+            self._timeline, self._version = self._plan(), version
         if self._mute and job.cancelled is not None and self.next >= len(self._timeline) - 1:
             return math.inf
         if self.next < len(self._timeline):
@@ -128,6 +137,8 @@ class _Sending:
             case "gap":
                 self.cursor.leaves_out_next = True
                 return await self._send()
+            case "no_deltas" | "empty_end":
+                return await self._send()
         return True
 
     async def _send(self, until: int | None = None) -> bool:
@@ -151,6 +162,9 @@ class _Sending:
         if "response" not in event:
             return event
         response = self.show(self.cursor.job, event["response"]["status"])
+        fault = self.writer.fault
+        if fault and fault.kind == "empty_end" and event["type"] in _LAST_EVENTS:
+            response["output"] = []
         return {**event, "response": response}
 
 
