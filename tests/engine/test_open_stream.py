@@ -125,6 +125,7 @@ class _Comments(BaseHTTPRequestHandler):
         """Keep stderr empty."""
 
 
+@pytest.mark.row("Poll: 404 while the job's stream is open")
 def test_comments_over_http(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, instant_sleep: None
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from harness import response, with_text
 from oaibg.contract.events import Progress
+from oaibg.output.human.live import JobStatus
 from oaibg.output.human.words import progress_words
 from stream_runs import (
     completed,
@@ -282,6 +285,22 @@ def test_human_steps(run: Callable[..., Result], sandbox: Sandbox) -> None:
     assert result.out == b"ok\n"
 
 
+def test_live_display_has_the_latest_step() -> None:
+    """On a terminal, the status line has the latest step, and its text controls nothing."""
+    display = JobStatus(lambda: 0.0)
+    for kind, item_type, text in [
+        ("in_progress", None, None),
+        ("output_item.added", "reasoning", None),
+        ("reasoning_summary_text.done", "reasoning", "[b]Rivers\x1b[2J\nare long"),
+        ("output_item.done", "reasoning", None),
+    ]:
+        display.update(_step(kind, item_type, text))
+    console = Console(width=80, file=StringIO())
+    console.print(display)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "in progress · 0 s · thinking: [b]Rivers\\x1b[2J …" in shown
+
+
 @pytest.mark.parametrize(
     ("kind", "item_type", "text", "words"),
     [
@@ -305,7 +324,10 @@ def test_human_steps(run: Callable[..., Result], sandbox: Sandbox) -> None:
 )
 def test_words(kind: str, item_type: str | None, text: str | None, words: str) -> None:
     """Each step has plain words; an item type that has none is shown without underscores."""
-    step = Progress(
+    assert progress_words(_step(kind, item_type, text)) == words
+
+
+def _step(kind: str, item_type: str | None, text: str | None) -> Progress:
+    return Progress(
         response_id="r", type=f"response.{kind}", item_type=item_type, sequence_number=1, text=text
     )
-    assert progress_words(step) == words

@@ -71,6 +71,7 @@ def test_empty_end_is_looked_up(
     assert run("show", result.id).last["response"] == whole
 
 
+@pytest.mark.row("Stream: its end lacks output that it sent before")
 @pytest.mark.parametrize("last", EMPTY.values(), ids=EMPTY)
 def test_streamed_items_become_the_output(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, last: dict[str, Any]
@@ -118,11 +119,20 @@ def test_items_of_any_kind(
     assert run("show", result.id).last["response"]["output"] == expected
 
 
-@pytest.mark.parametrize("events", [[delta("a "), delta("b")], [delta("a "), text_done("a b")]])
+@pytest.mark.parametrize(
+    "events",
+    [
+        [delta("a "), delta("b")],
+        [delta("a "), text_done("a b")],
+        [delta("a "), text_done("a b"), message("")],
+        [delta("a b"), item_done(0, "message", content=[])],
+        [delta("a "), delta("b", 1)],
+    ],
+)
 def test_text_without_an_item(
     run: Callable[..., Result], sandbox: Sandbox, events: list[dict[str, Any]]
 ) -> None:
-    """If only text was streamed and no item was finished, the text becomes a message."""
+    """If text was streamed and no finished item has it, the text becomes a message."""
     empty = response("completed", output=[])
     script_stream(sandbox, *events, completed(output=[]), retrieved=empty)
     result = run(*SUBMIT, "--show-output-text")
@@ -227,6 +237,7 @@ PIECES: dict[str, tuple[list[dict[str, Any]], str]] = {
 }
 
 
+@pytest.mark.row("Stream: text that comes without deltas")
 @pytest.mark.parametrize(("events", "text"), PIECES.values(), ids=PIECES)
 def test_text_in_done_events(
     run: Callable[..., Result], sandbox: Sandbox, events: list[dict[str, Any]], text: str
@@ -236,6 +247,21 @@ def test_text_in_done_events(
     script_stream(sandbox, *events, completed(output=output))
     result = run(*SUBMIT, "--stream-text")
     assert (streamed_text(result), warning_codes(result)) == (text, [])
+
+
+def test_text_in_the_last_event_only(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """If only the stream's last event has text, it is emitted as a delta."""
+    script_stream(sandbox, THOUGHT, completed(output=ITEMS))
+    result = run(*SUBMIT, "--stream-text")
+    assert (streamed_text(result), warning_codes(result)) == (TEXT, [])
+
+
+def test_streamed_text_is_used_once(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """Text that can't be matched with its item doesn't come twice in the output."""
+    events = [delta("a", None, item_id="x"), item_done(0, "reasoning"), message("a", 1)]
+    empty = response("completed", output=[])
+    script_stream(sandbox, *events, completed(output=[]), retrieved=empty)
+    assert run(*SUBMIT).last["output_text_bytes"] == 1
 
 
 def test_text_in_done_events_without_stream_text(

@@ -75,6 +75,17 @@ ROWS: dict[str, str] = {
         "Drops repeated events and requests missing ones again. If they stay missing, emits "
         "`stream_gap` and retrieves the whole result."
     ),
+    "Stream: its end lacks output that it sent before": (
+        "Retrieves the job. If that result lacks the output, too, emits `output_from_stream` and "
+        "uses the streamed output."
+    ),
+    "Stream: text that comes without deltas": (
+        "Emits the missing text as a delta. If the whole text contradicts its deltas, emits "
+        "`stream_gap`."
+    ),
+    "Poll: 404 while the job's stream is open": (
+        "Keeps polling as long as anything arrives on the stream, even comments."
+    ),
     "Stream: malformed events, `error`, `keepalive` or unknown events": (
         "Skips them. If they end the stream, retrieves the job."
     ),

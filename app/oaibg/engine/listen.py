@@ -126,8 +126,9 @@ class Listener:
 
     async def completed(self, payload: Payload) -> Payload:
         """Return the result of a job that has ended, with any output that only the stream had."""
-        if self._ended is not None and payload.is_emptier_than(self._ended):
-            return self._ended
+        ended = self._ended
+        if ended and ended.status == payload.status and payload.is_emptier_than(ended):
+            return ended
         return await self._report.completed(payload)
 
     async def last_resort(self) -> Payload | None:
@@ -258,6 +259,7 @@ class Listener:
             if payload is not None and payload.is_whole and not self._is_incomplete(payload):
                 self._ended = payload
                 job.note_status(payload.status)
+                await self._report.take_end(event, payload)
             else:
                 self._must_poll = True
                 self._report.note_error(event)

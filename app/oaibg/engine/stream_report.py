@@ -54,14 +54,16 @@ class StreamReport:
         text = self._output.take(event)
         if text is None:
             await self._warn_of_text()
-        elif text and self._context.wait.stream_text:
-            self._text.append(text)
-            self._text_number = event.number
-            await self.flush()
+        else:
+            await self._add_text(text, event)
         if (step := self._steps.step(event)) is not None:
             await self.flush(now=True)
             await self._context.emit(report.progress(self._job, kind, event.number, *step))
         return True
+
+    async def take_end(self, event: StreamEvent, payload: Payload) -> None:
+        """Report the text of a whole result, if no event before it brought any."""
+        await self._add_text(self._output.text_only_of(payload), event)
 
     def note_error(self, event: StreamEvent) -> None:
         """Note the words of an event that reports an error."""
@@ -96,7 +98,7 @@ class StreamReport:
 
         If the job failed and the result doesn't say why, the stream's words are a warning, too.
         """
-        if self.error and not payload.succeeded and payload.object("error") is None:
+        if self.error and payload.status == "failed" and payload.object("error") is None:
             await self.warn("stream_error", f"The job's stream reported an error: {self.error}")
         if not self._output.exceeds(payload):
             return payload
@@ -107,6 +109,12 @@ class StreamReport:
         message = "The server's result lacks output that it streamed; the streamed output is used."
         await self.warn("output_from_stream", message)
         return restored
+
+    async def _add_text(self, text: str, event: StreamEvent) -> None:
+        if text and self._context.wait.stream_text:
+            self._text.append(text)
+            self._text_number = event.number
+            await self.flush()
 
     async def _warn_of_text(self) -> None:
         if self._context.wait.stream_text and not self._has_gap:

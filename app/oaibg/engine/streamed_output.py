@@ -59,33 +59,36 @@ class StreamedOutput:
                 return self._finish_item(place.output_index, item)
         return ""
 
+    def text_only_of(self, payload: Payload) -> str:
+        """Return the text of a stream's last event, if nothing before it had any."""
+        return "" if self._parts or self._has_gap or not self._from_start else payload.text
+
     def exceeds(self, payload: Payload) -> bool:
         """Whether a job's result lacks output that the stream has brought."""
-        streamed = list(self._by_place().values())
-        return payload.status in _CHECKED and is_emptier(payload.data.get("output"), streamed)
+        checked = payload.status in _CHECKED
+        return checked and is_emptier(payload.data.get("output"), self._output())
 
     def restored(self, payload: Payload) -> Payload:
         """Return the result with the streamed output.
 
         Raises `ValueError` if it is nested too deeply.
         """
-        found = self._by_place()
-        output = [found[index] for index in sorted(found)]
         # Parsed twice, because JSON can't represent some numbers of a stream.
-        clean = Payload.of(payload.data | {"output": output}).data
+        clean = Payload.of(payload.data | {"output": self._output()}).data
         return Payload.of(clean, payload.request_id)
 
-    def _by_place(self) -> dict[int, dict[str, Any]]:
-        """The finished items, and messages with the texts of which no item has come."""
-        found: dict[int, dict[str, Any]] = {}
-        for part in self._parts:
-            if not part.is_in_item and part.is_known(has_gap=self._has_gap):
-                index = part.place.output_index
-                index = len(self._items) + len(found) if index is None else index
-                found.setdefault(index, _message(part.place.item_id))["content"].append(
-                    {"type": "output_text", "text": part.text, "annotations": []}
-                )
-        return found | self._items
+    def _output(self) -> list[dict[str, Any]]:
+        """The finished items; if no message of them has text, also the text that came by itself."""
+        items = [self._items[index] for index in sorted(self._items)]
+        texts = [part for part in self._parts if part.is_known(has_gap=self._has_gap)]
+        if not texts or any(map(_has_text, items)):
+            return items
+        messages: dict[object, dict[str, Any]] = {}
+        for part in texts:
+            item_id, index = part.place.item_id, part.place.output_index
+            message = messages.setdefault(item_id if index is None else index, _message(item_id))
+            message["content"].append({"type": "output_text", "text": part.text, "annotations": []})
+        return [*(item for item in items if item.get("type") != "message"), *messages.values()]
 
     def _part(self, place: _Place, *, begins: bool = False, text: str | None = None) -> _Part:
         """The part at a place; `begins` is whether it begins now, `text` is its whole text.
@@ -116,7 +119,7 @@ class StreamedOutput:
         for number, entry in enumerate(objects(content)):
             if text := _text_of(entry):
                 part = self._part(_Place(index, item_id, number), text=text)
-                added.append(part.finish(text, in_item=True))
+                added.append(part.finish(text))
         index = len(self._items) if index is None else index
         while (other := self._items.get(index)) is not None and not _is_same(item, other):
             index += 1  # some servers reuse an item's place
@@ -155,7 +158,7 @@ class _Part:
 
     def __init__(self, place: _Place, *, is_whole: bool) -> None:
         self.place = place
-        self.is_done = self.is_in_item = False
+        self.is_done = False
         self._is_whole = is_whole
         self._text: str | StringIO = StringIO()
 
@@ -182,9 +185,8 @@ class _Part:
         if isinstance(self._text, StringIO):
             self._text.write(delta)
 
-    def finish(self, text: str, *, in_item: bool = False) -> str | None:
+    def finish(self, text: str) -> str | None:
         """Note the whole text; return what the deltas lack of it, None if they contradict it."""
-        self.is_in_item = self.is_in_item or in_item
         before, is_whole = self.text, self._is_whole
         self._text, self.is_done, self._is_whole = text, True, True
         if not is_whole:
@@ -195,6 +197,11 @@ class _Part:
 def _message(item_id: str | None) -> dict[str, Any]:
     message = {"type": "message", "role": "assistant", "status": "completed", "content": []}
     return message if item_id is None else {"id": item_id, **message}
+
+
+def _has_text(item: dict[str, Any]) -> bool:
+    parts = objects(item.get("content")) if item.get("type") == "message" else []
+    return any(part.get("text") or part.get("refusal") for part in parts)
 
 
 def _is_same(item: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from oaibg.output.human.words import (
     clock,
     counted,
     end_status,
+    is_news,
     job_name,
     plain,
     progress_words,
@@ -54,6 +55,7 @@ class JobStatus:
         self._interval: float | None = None
         self._due: float | None = None
         self._retries = 0
+        self._last: events.Progress | None = None
         self._step = self._text = ""
 
     def update(self, event: events.Event) -> None:
@@ -75,8 +77,8 @@ class JobStatus:
                 self._due = None  # a stream is not polled
                 if event.item_type is None:
                     self._status = progress_words(event)
-                else:
-                    self._step = progress_words(event)
+                elif is_news(event, self._last):
+                    self._last, self._step = event, progress_words(event)
             case events.OutputTextDelta():
                 self._due = None
                 self._text = (self._text + event.delta)[-_TAIL_KEPT:]

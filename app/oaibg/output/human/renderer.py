@@ -17,7 +17,16 @@ from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.live import Board, JobStatus
 from oaibg.output.human.pages import end_table, job_table, request_page, response_page, usage_page
 from oaibg.output.human.terminal import Screen, Stderr
-from oaibg.output.human.words import STRONG, Ended, counted, describe, job_name, plain, size
+from oaibg.output.human.words import (
+    STRONG,
+    Ended,
+    counted,
+    describe,
+    is_news,
+    job_name,
+    plain,
+    size,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +81,9 @@ class Human:
         self._ends: list[Ended] = []
         self._ended: Counter[bool] = Counter()
         """Number of jobs that succeeded (True) and that did not (False)."""
-        self._hint = self._step = ""
-        """The last hint and line, which are not repeated."""
+        self._hint = ""
+        self._step: events.Progress | None = None
+        """The last step that was shown."""
 
     def wait(self) -> None:
         """Start the live display if the terminal supports it; it is cleared when it stops."""
@@ -101,6 +111,10 @@ class Human:
                     self._print_answer()
             case events.OutputTextDelta():
                 pass  # the whole text comes at the end
+            case events.Progress():
+                if is_news(event, self._step):
+                    self._step = event
+                    self._print_event(event)
             case events.ListedJob():
                 self._listed.append(event)
             case events.Response():
@@ -124,9 +138,7 @@ class Human:
             name = job_name(event) if self._several else None
             if name is not None and not (event.of is None and isinstance(event, _NAMED)):
                 words = f"{name}: {words}"
-            if not (isinstance(event, events.Progress) and words == self._step):
-                self._print(words, style)
-            self._step = words
+            self._print(words, style)
         if isinstance(event, events.Final) and not self._several:
             self._progress.print(usage_page(event), soft_wrap=True)
         hint = getattr(event, "hint", None)

@@ -144,6 +144,14 @@ def progress_words(event: events.Progress) -> str:
     return f"{words}: {about}" if about else words
 
 
+def is_news(event: events.Progress, last: events.Progress | None) -> bool:
+    """Whether a step says more than the last one; the end of the same item may say less."""
+    if last is None or event.item_type != last.item_type:
+        return True
+    ends = event.type == "response.output_item.done" and event.text is None
+    return not ends and progress_words(event) != progress_words(last)
+
+
 def counted(counts: dict[Any, int]) -> str:
     """Return counts such as `3 completed, 1 failed`."""
     parts = (f"{count:,} {status_words(status)}" for status, count in counts.items() if count)
