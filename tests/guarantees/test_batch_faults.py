@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,6 +65,37 @@ def test_a_batch_is_found(
         assert result.code == (0 if exists else 6)
         assert result.last["counts"] == ({"completed": 2} if exists else {"outcome_unknown": 2})
     assert (len(sandbox.batch_posts), len(sandbox.batches)) == (1, int(exists))
+
+
+@pytest.mark.row("Batch: one of its files can't be downloaded")
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("times", [3, 0])
+def test_a_file_of_a_batch_is_refused(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    instant_sleep: None,
+    status: int,
+    times: int,
+) -> None:
+    """A refusal that passes loses nothing; one that stays costs only the results in that file."""
+    argv = batch(tmp_path)
+    jobs = tmp_path / "jobs.jsonl"
+    bad = {"custom_id": "bad", "method": "POST", "url": "/v1/responses"}
+    body = {"input": "x", "temperature": 9}
+    jobs.write_text(jobs.read_text() + json.dumps(bad | {"body": body}) + "\n")
+    assert run(*argv, "--detach").code == 0
+    (one,) = sandbox.batches.values()
+    one.created -= 600
+    output = one.output_file_id
+    sandbox.script(
+        Fault(on="file_content", kind="status", status=status, response_id=output, times=times)
+    )
+    result = run(*argv)
+    first = "missing" if times == 0 else "completed"
+    assert (result.code, result.last["counts"]) == (1, {first: 2, "refused": 1})
+    lines = (tmp_path / "results.jsonl").read_bytes().splitlines()
+    assert len(lines) == result.last["counts"].get("completed", 0) + 1
 
 
 @pytest.mark.row("Batch: it expires")

@@ -155,6 +155,25 @@ def test_lasting_404(status: int) -> None:
     assert client.times("retrieve") == [0, 5, 15]
 
 
+@pytest.mark.row("The server has lost a job that it had before")
+def test_a_server_that_lost_a_job(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """A job that the server lost ends with exit 5 and is listed so; its key creates no other."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", *LONG)
+    identifier = run(*argv, "--detach").id
+    job = sandbox.jobs[identifier]
+    sandbox.forget(identifier)
+    for _ in range(2):
+        result = run(*argv)
+        assert (result.code, result.last["code"], result.last["next"]) == (5, "not_found", None)
+        assert run("show", "--list").lines[0]["status"] == "not_found"
+    sandbox.jobs[identifier] = job
+    job.seconds = 0
+    assert run(*argv).code == 0
+    assert len(sandbox.posts) == 1
+
+
 @pytest.mark.row(LOCAL_COPY)
 def test_gone_from_the_api(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch

@@ -161,3 +161,31 @@ def test_show(run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles) -
     assert (kept.code, kept.last["source"]) == (0, "local")
     assert kept.last["response"] == ended.last["response"]
     assert run("show", "batch_none").code == 5
+
+
+def test_a_batch_that_is_gone(
+    run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, instant_sleep: None
+) -> None:
+    """A batch that the API has lost ends its run with exit 5 without `next`, and is listed so."""
+    batch_id = submitted(run, batch, sandbox)
+    lost = dict(sandbox.batches)
+    sandbox.batches.clear()
+    out = ("--results-file", str(batch.results))
+    shown = run("show", batch_id)
+    assert (shown.code, shown.last["next"]) == (5, None)
+    assert "it was validating before" in shown.last["message"]
+    (listed, _) = run("show", "--list").lines
+    assert (listed["response_id"], listed["status"]) == (batch_id, "not_found")
+    for argv in (batch.argv(), batch.argv(), ("monitor", batch_id, *out)):
+        result = checked(run(*argv))
+        jobs = 2 if argv[0] == "submit" else 1
+        assert (result.code, result.last["counts"]) == (5, {"not_found": jobs})
+        assert (result.last["next"], of(result, "error")[0]["next"]) == (None, None)
+        assert "new job key" in of(result, "error")[0]["hint"]
+    assert len(sandbox.batch_posts) == 1
+    # The server has it again.
+    sandbox.batches.update(lost)
+    age(sandbox)
+    done = checked(run(*batch.argv()))
+    assert (done.code, done.last["counts"]) == (0, {"completed": 2})
+    assert run("show", "--list").lines[0]["status"] == "completed"

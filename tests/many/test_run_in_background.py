@@ -319,7 +319,7 @@ def test_lost_replies(
 def test_a_job_that_the_api_deleted(
     many: Callable[..., Result], sandbox: Sandbox, files: Files, instant_sleep: None
 ) -> None:
-    """A job that the API has deleted gives exit 5 without `next`."""
+    """A job that the API has deleted gives exit 5, and its line ends it for all reruns."""
     files.add(2, **ENDLESS)
     many(*files.argv("--poll-seconds", "1", "--max-wait-seconds", "60"))
     (gone, other) = sandbox.jobs
@@ -328,7 +328,39 @@ def test_a_job_that_the_api_deleted(
     result = many(*files.argv("--poll-seconds", "5"))
     assert (result.code, result.last["counts"]) == (5, {"completed": 1, "not_found": 1})
     assert result.last["next"] is None
+    ((custom_id, line),) = [one for one in files.by_id().items() if one[1]["error"] is not None]
+    (error,) = [one for one in result.lines if one["event"] == "error"]
+    assert (error["custom_id"], error["response_id"], error["next"]) == (custom_id, gone, None)
+    assert "it was in_progress before" in error["message"] or "queued" in error["message"]
+    assert line["error"] == {"code": "not_found", "message": error["message"]}
+    before = len(sandbox.requests)
+    again = many(*files.argv())
+    assert (again.code, again.events) == (5, ["summary"])
+    assert (again.last["counts"], again.last["next"]) == (result.last["counts"], None)
+    assert len(sandbox.requests) == before
+    # A lost line is written again.
+    files.results.unlink()
+    restored = many(*files.argv())
+    assert (restored.code, restored.last["counts"]) == (5, result.last["counts"])
+    assert files.by_id()[custom_id]["error"]["code"] == "not_found"
     assert len(sandbox.posts) == 2
+
+
+def test_a_job_that_is_gone_while_others_run(
+    many: Callable[..., Result], sandbox: Sandbox, files: Files, instant_sleep: None
+) -> None:
+    """`next` repeats the run as long as other jobs run, but not for the job that is gone."""
+    files.add(2, **ENDLESS)
+    many(*files.argv("--poll-seconds", "1", "--max-wait-seconds", "60"))
+    (gone, other) = sandbox.jobs
+    sandbox.forget(gone)
+    result = many(*files.argv("--poll-seconds", "5", "--max-wait-seconds", "60"))
+    assert result.last["counts"]["not_found"] == 1
+    assert result.last["next"] is not None
+    sandbox.jobs[other].seconds = 0
+    done = many(*files.argv())
+    assert (done.code, done.last["counts"]) == (5, {"completed": 1, "not_found": 1})
+    assert done.last["next"] is None
 
 
 def test_a_corrupt_state(

@@ -49,6 +49,10 @@ ROWS: dict[str, str] = {
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."
     ),
+    "The server has lost a job that it had before": (
+        "Exit 5 without `next`. The local state lists it as `not_found`; a server that has it "
+        "again is believed."
+    ),
     "Poll: a request hangs": (
         "The request times out well before the wait limit, and polling continues."
     ),
@@ -140,6 +144,9 @@ ROWS: dict[str, str] = {
     ),
     "Batch: the reply to its create is lost": (
         "Finds the batch in the API's list by its metadata. Exit 6 if it is not listed."
+    ),
+    "Batch: one of its files can't be downloaded": (
+        "Retries for at least 15 s, then delivers the other file. The rest counts as `missing`."
     ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."

@@ -22,7 +22,8 @@ WARNINGS = {
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
-    "strange_results": "Lines of the batch's results that don't belong to the run are ignored.",
+    "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
+    "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",
     "no_room": "The directory for temporary files has no room for the batch's results.",
     "stream_unavailable": "The server does not stream this job. It is polled instead.",
     "stream_lost": "The stream broke off or delivers nothing new. The job is polled instead.",
@@ -74,7 +75,7 @@ COUNTS = {
     "refused": "The API refused the request.",
     "not_submitted": "The request was not sent; the same command submits it.",
     "outcome_unknown": "The API may have accepted the request.",
-    "not_found": "There is no such response.",
+    "not_found": "The server has no such response, or no longer has it.",
     "unknown": "The job's status could not be retrieved.",
     "missing": "The batch has no result for the job.",
     "valid": "With `--dry-run`: the line is a valid request.",

@@ -102,6 +102,8 @@ class OaibgError(Exception):
     code: str = "error"
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
     retryable: ClassVar[bool] = False
+    can_follow: ClassVar[bool] = True
+    """Whether `next` may monitor the job."""
     has_code_of_failure: ClassVar[bool] = False
     """Whether `of` uses the failed call's code."""
 
@@ -161,6 +163,7 @@ class NotFound(OaibgError):
 
     code = "not_found"
     exit_code = ExitCode.NOT_FOUND
+    can_follow = False
 
 
 class OutcomeUnknown(OaibgError):

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
-from oaibg.engine.persist import local_copy
+from oaibg.engine.persist import commit, local_copy, warn_of_state
 from oaibg.engine.verdicts import is_missing
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
+from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
+    from oaibg.state.store import Row
 
 Source = Literal["api", "local"]
 
@@ -44,7 +46,7 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         if isinstance(failure, Unavailable):
             raise
         if is_missing(failure):
-            raise not_found(failure) from failure
+            raise await not_found(failure, job, context) from failure
         if failure.http_status in (403, 407):
             raise no_usable_reply(failure) from failure
         raise ApiRefused.of(failure) from failure
@@ -82,11 +84,49 @@ async def readable_copy(job: Job, context: Context) -> Payload | None:
         return None
 
 
-def not_found(failure: CallFailed) -> NotFound:
-    """The error for an ID that the API does not have, if there is no local copy."""
-    return NotFound.of(
-        failure,
-        f"No such response: {failure.message}",
-        hint="Check the ID, OPENAI_BASE_URL and the key's project. `oaibg show --list` lists the "
-        "jobs in the local state.",
-    )
+async def not_found(failure: CallFailed, job: Job, context: Context) -> NotFound:
+    """Return the error for an ID that the API does not have, if there is no local copy.
+
+    If the local state has the job, it records that the API no longer has it.
+    """
+    store, base_url, response_id = context.store, context.base_url, str(job.response_id)
+
+    def note() -> Row | None:
+        row = store.by_id(base_url, response_id)
+        if row is not None:
+            store.note_status(base_url, response_id, NOT_FOUND, None)
+        return row
+
+    row: Row | None = None
+    try:
+        row = await commit(note, context)
+    except StateError as error:
+        await warn_of_state(error, job, context)
+    if row is None and job.status is None:
+        message = f"No such response: {failure.message}"
+        return NotFound.of(failure, message, hint=_UNKNOWN_HINT)
+    before = job.status or (row and row.status)
+    seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"
+    message = f"The server no longer has this job{seen}: {failure.message}"
+    return NotFound.of(failure, message, hint=_GONE_HINT)
+
+
+async def is_known_gone(job: Job, context: Context) -> bool:
+    """Whether the local state has recorded that the API no longer has the job."""
+    store, base_url, response_id = context.store, context.base_url, str(job.response_id)
+    with suppress(StateError):
+        row = await patiently(lambda: store.by_id(base_url, response_id), context.clock)
+        return row is not None and row.status == NOT_FOUND
+    return False
+
+
+_UNKNOWN_HINT = (
+    "Check the ID, OPENAI_BASE_URL and the key's project. `oaibg show --list` lists the jobs in "
+    "the local state."
+)
+
+_GONE_HINT = (
+    "A new attempt is a new job that is billed again; it needs a new job key (in a jobs file: a "
+    "new custom_id). If OPENAI_API_KEY now belongs to another project than before, use the earlier "
+    "key."
+)

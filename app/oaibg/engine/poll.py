@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
-from oaibg.engine.fetch import not_found, readable_copy
+from oaibg.engine.fetch import is_known_gone, not_found, readable_copy
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.verdicts import auth_error, passing_hint
+from oaibg.engine.verdicts import auth_error, is_missing, passing_hint
 
 if TYPE_CHECKING:
     from oaibg.api.calls import Calls, Stream
@@ -130,7 +130,8 @@ class _Poller:
                 patience.failed(failure)
                 if patience.is_refused:
                     raise auth_error(failure, resumable=True) from failure
-                if patience.is_gone and not self._is_streaming():
+                is_gone = patience.is_gone and not self._is_streaming()
+                if is_gone or await self._was_gone(failure):
                     return await self._local_end(failure)
                 delay = await self._report_failure(failure, delay)
                 continue
@@ -207,13 +208,17 @@ class _Poller:
             return True
         return False
 
+    async def _was_gone(self, failure: CallFailed) -> bool:
+        """Whether a 404 only confirms what the local state has recorded."""
+        return is_missing(failure) and await is_known_gone(self._job, self._context)
+
     async def _local_end(self, failure: CallFailed) -> End:
         job = self._job
         payload = await readable_copy(job, self._context)
         if payload is None:
             payload = await self._listener.last_resort() if self._listener is not None else None
             if payload is None:
-                raise not_found(failure)
+                raise await not_found(failure, job, self._context)
             job.note_status(payload.status)
             return End(payload)
         job.note_status(payload.status)

@@ -6,15 +6,14 @@ import tempfile
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload
-from oaibg.base.json_text import value_at
-from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
+from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
 from oaibg.contract.events import Final
-from oaibg.engine import commands, persist, report, verdicts
+from oaibg.engine import commands, persist, report
 from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.job import Job
-from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.poll import End
-from oaibg.many.results_file import REFUSED, code_of, read_line
+from oaibg.many.batch_files import Downloads, files_of
+from oaibg.many.result_line import code_of, ending_of, read_line
 from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import Tally
 
@@ -23,13 +22,11 @@ if TYPE_CHECKING:
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
-    from oaibg.many.results_file import ResultLine, ResultsFile
+    from oaibg.many.result_line import ResultLine
+    from oaibg.many.results_file import ResultsFile
 
     Follow = Callable[[Context], Awaitable[End | Event]]
     """Returns the end of the batch, or the event that ended the wait for it."""
-
-TRANSFER_SECONDS = 1800.0
-"""Maximum seconds of an upload or a download, which may have hundreds of megabytes."""
 
 TMPDIR_HINT = "A batch needs space for temporary files; set TMPDIR to another directory."
 
@@ -45,6 +42,8 @@ class BatchResults:
         """The custom_ids of the results in the batch's files."""
         self._unfetched = False
         """Whether running the same command again can fetch more results."""
+        self._refused = False
+        """Whether the server refused to send a file."""
 
     async def run(self, job: Job, follow: Follow, context: Context) -> Event:
         """Follow a batch to its end and fetch its results; return the run's summary."""
@@ -77,37 +76,65 @@ class BatchResults:
         return report.final(job, end.payload, context) if fetched else report.timeout(job, context)
 
     async def _fetch(self, batch: Payload, job: Job, context: Context) -> bool:
-        """Download the batch's files; False if the wait limit is reached before the end."""
-        ignored = 0
+        """Deliver the batch's files; False if the wait limit is reached before the end.
+
+        A file that can't be downloaded does not stop the other one.
+        """
+        downloads, in_time, blocked = Downloads(job, context), True, None
         try:
-            for key in ("output_file_id", "error_file_id"):
-                file_id = batch.data.get(key)
-                if self._results.missing == set() or not isinstance(file_id, str):
-                    continue
+            for file_id, name in files_of(batch).items():
+                if self._results.missing == set():
+                    break
                 with tempfile.TemporaryFile() as content:
-                    if not await _download(file_id, content, job, context):
-                        return False
-                    for raws in _pieces(content):
-                        lines = [line for raw in raws if (line := self._result(raw)) is not None]
-                        ignored += len(raws) - len(lines)
-                        await self._add(lines, job, context)
+                    try:
+                        if not await downloads.download(file_id, content):
+                            in_time = False
+                            continue
+                    except CallFailed as failure:
+                        await self._give_up(name, failure, job, context)
+                    except Unavailable as error:
+                        blocked = error
+                    else:
+                        await self._deliver(name, content, job, context)
         except OSError as error:
             self._unfetched = True
             await context.emit(report.not_written(job, "a temporary file", error))
             await context.emit(report.warning(job, "no_room", TMPDIR_HINT))
-        if ignored:
-            message = f"Ignored invalid, duplicate or unknown lines of the batch: {ignored:,}."
-            await context.emit(report.warning(job, "strange_results", message))
-        self._count_missing(batch)
-        return True
+        if blocked is not None:
+            raise blocked
+        if in_time:
+            self._count_missing(batch)
+        return in_time
 
-    def _result(self, raw: bytes) -> ResultLine | None:
-        """Parse a line of results; None if it is invalid, a duplicate, or of another run."""
-        line = read_line(raw)
-        if line is None or line.custom_id in self._delivered or not self._results.is_ours(line):
-            return None
-        self._delivered.add(line.custom_id)
-        return line
+    async def _give_up(self, name: str, failure: CallFailed, job: Job, context: Context) -> None:
+        """Report a file that the server refuses to send."""
+        self._refused = True
+        is_gone = failure.http_status in (404, 410) and failure.envelope
+        self._unfetched = self._unfetched or not is_gone
+        message = f"The batch's {name} could not be downloaded: {failure.message}"
+        await context.emit(report.warning(job, "file_unavailable", message))
+
+    async def _deliver(self, name: str, content: IO[bytes], job: Job, context: Context) -> None:
+        """Add the lines of a file to the results."""
+        unreadable = foreign = 0
+        for raws in _pieces(content):
+            lines: list[ResultLine] = []
+            for raw in raws:
+                line = read_line(raw)
+                if line is None:
+                    unreadable += 1
+                elif line.custom_id in self._delivered or not self._results.is_ours(line):
+                    foreign += 1
+                else:
+                    self._delivered.add(line.custom_id)
+                    lines.append(line)
+            await self._add(lines, job, context)
+        if unreadable or foreign:
+            message = (
+                f"Lines of the batch's {name} were ignored: {unreadable:,} can't be read, "
+                f"{foreign:,} are duplicates or results of unknown jobs."
+            )
+            await context.emit(report.warning(job, "strange_results", message))
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
         new = [line for line in lines if line.custom_id not in self._results.statuses]
@@ -130,60 +157,20 @@ class BatchResults:
         if self._results.missing is not None:
             missing = len(self._results.missing - self._delivered)
         else:
+            has = len(self._delivered | self._results.statuses.keys())
             total = (batch.object("request_counts") or {}).get("total")
-            missing = total - len(self._delivered) if isinstance(total, int) else 0
-            if batch.status != "completed" and not self._delivered:
+            missing = total - has if isinstance(total, int) else int(self._refused)
+            if batch.status != "completed" and not has:
                 missing = max(missing, 1)  # the batch counts as a job
         if missing <= 0:
             return
-        if self._unfetched:
+        if self._unfetched and not self._refused:
             self._tally.count("missing", ExitCode.LOCAL_IO, jobs=missing)
-        elif batch.status == "completed":
-            self._unfetched = True
+        elif self._refused or batch.status == "completed":
+            self._unfetched = self._unfetched or not self._refused
             self._tally.count("missing", ExitCode.ERROR, jobs=missing)
         else:
             self._tally.count(str(batch.status), ExitCode.UNSUCCESSFUL, jobs=missing)
-
-
-async def _download(file_id: str, content: IO[bytes], job: Job, context: Context) -> bool:
-    """Download a file, reporting failed attempts; False if the wait limit is reached."""
-    api, clock = await context.connect(), context.clock
-    patience = Patience(clock, deadline=context.deadline)
-    while True:
-        content.seek(0)
-        content.truncate()
-        least = 0.01 if patience.failures else MIN_RETRIEVE_SECONDS
-        left = max(context.deadline - clock.monotonic(), least)
-        try:
-            await api.download(file_id, content, min(left, TRANSFER_SECONDS))
-        except CallFailed as failure:
-            patience.failed(failure)
-            delay, count = _delay(file_id, failure, patience, clock.monotonic()), patience.failures
-            event = report.poll_error(
-                failure, job, context, attempt=count, consecutive=count, delay=delay
-            )
-            await context.emit(event)
-            await clock.sleep(delay)
-            if clock.monotonic() >= context.deadline:
-                return False
-        else:
-            content.seek(0)
-            return True
-
-
-def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) -> float:
-    """Return the seconds until the next attempt to download a file; raise if there is none."""
-    if verdicts.is_auth(failure):
-        raise verdicts.auth_error(failure) from failure
-    if not verdicts.is_transient(failure) and not patience.doubts_last:
-        message = f"The batch file {file_id} can't be downloaded: {failure.message}"
-        raise NotFound.of(failure, message) from failure
-    patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))
-    delay = patience.delay()
-    if now + delay >= patience.give_up:
-        message = f"The batch file {file_id} could not be downloaded: {failure.message}"
-        raise Unavailable.of(failure, message, hint=verdicts.passing_hint(failure)) from failure
-    return max(min(delay, patience.deadline - now), 0.0)
 
 
 async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> bool:
@@ -192,30 +179,21 @@ async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> boo
     async def emit(event: Event) -> None:
         await context.emit(event.of_many(line.custom_id))
 
-    output = value_at(Payload(line.raw).data, "response", "body", "output")
+    ending = ending_of(Payload(line.raw).data)
+    output = ending.payload.data.get("output") if ending and ending.payload else None
     job = Job(batch.response_id, custom_id=line.custom_id)
     return await save_artifacts(output, job, context.but(emit=emit))
 
 
 def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
     """Yield the events of a job's end; they are the same as in background mode."""
-    data = Payload(line.raw).data
-    response = data["response"] or {}
-    body = response.get("body")
-    if line.status == REFUSED:
-        error = body.get("error") if isinstance(body, dict) else body
-        fields = error if isinstance(error, dict) else {"message": error}
-        status, request_id = response["status_code"], response.get("request_id")
-        refusal = ApiRefused(
-            f"HTTP {status}: {fields.get('message')}",
-            code=str(fields.get("code") or f"http_{status}"),
-            http_status=status,
-            request_id=request_id if isinstance(request_id, str) else None,
-            outcome="not_created",
-        )
+    ending = ending_of(Payload(line.raw).data)
+    assert ending is not None  # noqa: S101 - the line was read before
+    payload, refusal = ending
+    if refusal is not None:
         yield report.error(Job(job.response_id, submitting=True), refusal, context.next_command)
+    if payload is None:
         return
-    payload = Payload.of(body or {"status": line.status, "error": data["error"]})
     if context.output.show_output_text and payload.text:
         yield report.output_text(job, payload.text)
     yield report.final(Job(job.response_id), payload, context)

@@ -1,8 +1,6 @@
 """A results file: JSON Lines in the Batch API's output format, each line synced to disk.
 
-A line is `{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}`, with
-one of the last two null (https://platform.openai.com/docs/guides/batch). The file is an export:
-missing lines are written again from the state.
+The file is an export: missing lines are written again from the state.
 """
 
 from __future__ import annotations
@@ -13,34 +11,21 @@ import json
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
-from oaibg.contract.errors import ExitCode, Unavailable, UsageError
-from oaibg.engine import report
+from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.persist import in_thread
 from oaibg.engine.verdicts import BUSY_HINT
-from oaibg.many.tally import NEEDS_ACTION
+from oaibg.many.result_line import REFUSED, ResultLine, read_line, status_of
+from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from oaibg.contract.errors import OaibgError
-
-REFUSED = "refused"
-"""The status of a job that the API refused to create."""
-
-
-class ResultLine(NamedTuple):
-    """A line of a results file, or of a batch's output file."""
-
-    id: object
-    custom_id: str
-    status: str
-    """The terminal status of the job, `NEEDS_ACTION`, or `REFUSED` if the API refused it."""
-    raw: bytes
+    from oaibg.api.payload import Payload
+    from oaibg.contract.errors import NotFound, OaibgError
 
 
 class ResultsFile:
@@ -122,7 +107,7 @@ class ResultsFile:
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that ended; raises like `add`."""
         response = {"status_code": 200, "request_id": payload.request_id, "body": payload.data}
-        await self._add_response(custom_id, status_of(payload), response)
+        await self._add_end(custom_id, status_of(payload), response)
 
     async def add_refusal(self, custom_id: str, refusal: OaibgError) -> None:
         """Append the error of a request that the API refused; raises like `add`."""
@@ -132,11 +117,22 @@ class ResultsFile:
             "request_id": refusal.request_id,
             "body": {"error": error},
         }
-        await self._add_response(custom_id, REFUSED, response)
+        await self._add_end(custom_id, REFUSED, response)
 
-    async def _add_response(self, custom_id: str, status: str, response: dict[str, Any]) -> None:
+    async def add_gone(self, custom_id: str, gone: NotFound) -> None:
+        """Append the error of a job that the API no longer has; raises like `add`."""
+        error = {"code": NOT_FOUND, "message": gone.message}
+        await self._add_end(custom_id, NOT_FOUND, None, error)
+
+    async def _add_end(
+        self,
+        custom_id: str,
+        status: str,
+        response: dict[str, Any] | None,
+        error: dict[str, str] | None = None,
+    ) -> None:
         id_ = self._known and self._known[custom_id]
-        line = {"id": id_, "custom_id": custom_id, "response": response, "error": None}
+        line = {"id": id_, "custom_id": custom_id, "response": response, "error": error}
         await self.add([ResultLine(id_, custom_id, status, json_line(line))])
 
     def _append(self, data: bytes) -> None:
@@ -176,35 +172,6 @@ class ResultsFile:
                 size += len(raw)
                 self.statuses[line.custom_id] = line.status
         return size
-
-
-def read_line(raw: bytes) -> ResultLine | None:
-    """Parse a line of results; None if it is not a result."""
-    try:
-        line = Payload(raw).data
-        custom_id, response, error = line["custom_id"], line["response"], line["error"]
-        if not isinstance(custom_id, str):
-            return None
-        if response is None:
-            status = str(error["code"]).removeprefix("batch_")
-        else:
-            body = response["body"]
-            status = status_of(Payload.of(body)) if response["status_code"] < 300 else REFUSED
-        return ResultLine(line.get("id"), custom_id, str(status), raw)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def status_of(payload: Payload) -> str:
-    """Return the status under which a run counts a job that has ended."""
-    needs_action = report.end_code(payload) == ExitCode.NEEDS_ACTION
-    return NEEDS_ACTION if needs_action else str(payload.status)
-
-
-def code_of(status: str) -> ExitCode:
-    """Return the exit code of a job from the status of its result."""
-    codes = {"completed": ExitCode.OK, NEEDS_ACTION: ExitCode.NEEDS_ACTION, REFUSED: ExitCode.ERROR}
-    return codes.get(status, ExitCode.UNSUCCESSFUL)
 
 
 def _is_cut_off(raw: bytes) -> bool:

@@ -20,7 +20,8 @@ from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
 from oaibg.engine.patience import with_retries
 from oaibg.engine.poll import End, PollTimes, follow
-from oaibg.many.batch_results import TMPDIR_HINT, TRANSFER_SECONDS, BatchResults
+from oaibg.many.batch_files import TRANSFER_SECONDS
+from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.results_file import ResultsFile
 from oaibg.request.body import Request

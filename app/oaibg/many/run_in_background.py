@@ -5,21 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, Unavailable
+from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, NotFound, Unavailable
 from oaibg.engine import commands, report, verdicts
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
 from oaibg.many.plan import digest, locked_run
-from oaibg.many.results_file import ResultsFile, code_of
+from oaibg.many.result_line import code_of
+from oaibg.many.results_file import ResultsFile
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import StateError
 from oaibg.state.store import line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -50,8 +51,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
             for _ in members:
                 pass  # counts the jobs that a signal kept from starting
-        lost = run.tally.counts["outcome_unknown"] + run.tally.counts["not_found"]
-        is_unfinished = len(results.missing or ()) > lost
+        is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         next_ = context.next_command.rerun() if is_unfinished else None
         return run.tally.summary(context, next_=next_)
 
@@ -112,7 +112,11 @@ class _FileRun:
         if created is None:
             return None
         times = PollTimes(context.wait.poll_seconds, spread=spread(number))
-        return await commands.report_and_follow(created, job, context, times)
+        try:
+            return await commands.report_and_follow(created, job, context, times)
+        except NotFound as gone:
+            await self._add_end(self._results.add_gone(line.custom_id, gone), job, context)
+            raise
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job. Its request is not kept in memory while the job runs."""
@@ -133,7 +137,8 @@ class _FileRun:
             if refusal.code in verdicts.QUOTA_EXHAUSTED or verdicts.is_wrong_address(refusal):
                 self._submits_no_more = True
             else:
-                await self._add_refusal(refusal, job, context)
+                end = self._results.add_refusal(line.custom_id, refusal)
+                await self._add_end(end, job, context)
             raise
         except Unavailable:
             if self._is_late():
@@ -145,9 +150,9 @@ class _FileRun:
             self._submits_no_more = True
             raise
 
-    async def _add_refusal(self, refusal: ApiRefused, job: Job, context: Context) -> None:
-        """Write a refusal to the results file: it is the job's result."""
+    async def _add_end(self, adding: Awaitable[None], job: Job, context: Context) -> None:
+        """Write the result of a job without a response to the results file."""
         try:
-            await self._results.add_refusal(str(job.custom_id), refusal)
+            await adding
         except OSError as error:
             await context.emit(report.not_written(job, self._results.path, error))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import CancelResult, Detached, Error, Interrupted, Summary, exit_code_of
+from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from oaibg.contract.events import Event
@@ -71,7 +72,7 @@ def _status(event: Event) -> str:
         if event.outcome == "unknown":
             return "outcome_unknown"
         if event.exit_code == ExitCode.NOT_FOUND:
-            return "not_found"
+            return NOT_FOUND
         if event.outcome == "not_created":
             return "refused" if event.exit_code == ExitCode.ERROR else "not_submitted"
         return "unknown"

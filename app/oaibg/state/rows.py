@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from oaibg.base.record import Record
 
+NOT_FOUND = "not_found"
+"""The status of a job that the API no longer has, and that has no local copy."""
+
 SCHEMA = """
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,

@@ -1,0 +1,113 @@
+"""Downloads the files of a batch: patient with each, and gives up on each alone."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING
+
+from oaibg.contract.errors import CallFailed, Unavailable
+from oaibg.engine import report, verdicts
+from oaibg.engine.patience import (
+    BLOCKED_AFTER,
+    MIN_RETRIEVE_SECONDS,
+    NOT_FOUND_COUNT,
+    NOT_FOUND_SECONDS,
+    Patience,
+)
+
+if TYPE_CHECKING:
+    from oaibg.api.payload import Payload
+    from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
+
+TRANSFER_SECONDS = 1800.0
+"""Maximum seconds of an upload or a download, which may have hundreds of megabytes."""
+
+_REFUSED_INTERVAL = 5.0
+
+
+def files_of(batch: Payload) -> dict[str, str]:
+    """Return what each file of a batch is, by its ID; a blank ID means that there is no file."""
+    found: dict[str, str] = {}
+    for kind in ("output", "error"):
+        file_id = batch.data.get(f"{kind}_file_id")
+        if isinstance(file_id, str) and file_id.strip():
+            found.setdefault(file_id, f"{kind} file {file_id}")
+    return found
+
+
+class Downloads:
+    """Downloads the files of one batch, which share one minute without a usable reply."""
+
+    def __init__(self, job: Job, context: Context) -> None:
+        self._job, self._context = job, context
+        self._patience = Patience(context.clock, deadline=context.deadline)
+
+    async def download(self, file_id: str, content: IO[bytes]) -> bool:
+        """Download a file, reporting failed attempts; False if the wait limit is reached.
+
+        Raises:
+            CallFailed: the server refuses to send this file; others may still be had.
+            AuthRefused: the key was refused twice in a row.
+            Unavailable: there was no usable reply for a minute.
+        """
+        context, patience, clock = self._context, self._patience, self._context.clock
+        api = await context.connect()
+        refusals, least = _Refusals(), MIN_RETRIEVE_SECONDS
+        while True:
+            content.seek(0)
+            content.truncate()
+            left, least = max(context.deadline - clock.monotonic(), least), 0.01
+            try:
+                await api.download(file_id, content, min(left, TRANSFER_SECONDS))
+            except CallFailed as failure:
+                patience.failed(failure)
+                refusals.note(failure, clock.monotonic())
+                if refusals.are_final(clock.monotonic()):
+                    patience.answered()  # the server is there
+                    raise
+                delay, count = self._delay(failure, file_id), patience.failures
+                event = report.poll_error(
+                    failure, self._job, context, attempt=count, consecutive=count, delay=delay
+                )
+                await context.emit(event)
+                await clock.sleep(delay)
+                if clock.monotonic() >= context.deadline:
+                    return False
+            else:
+                patience.answered()
+                content.seek(0)
+                return True
+
+    def _delay(self, failure: CallFailed, file_id: str) -> float:
+        """Return the seconds until the next attempt; raise if the network counts as blocked."""
+        patience, now = self._patience, self._context.clock.monotonic()
+        patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))
+        if verdicts.is_transient(failure):
+            delay = patience.delay()
+        else:
+            delay = patience.delay(longest=_REFUSED_INTERVAL)  # to confirm the refusal soon
+        if now + delay >= patience.give_up:
+            message = f"The batch file {file_id} could not be downloaded: {failure.message}"
+            raise Unavailable.of(failure, message, hint=verdicts.passing_hint(failure)) from failure
+        return max(min(delay, patience.deadline - now), 0.0)
+
+
+class _Refusals:
+    """Counts the refusals of a file in a row, which are believed as slowly as those of a poll."""
+
+    def __init__(self) -> None:
+        self._count = self._of_key = 0
+        self._since = 0.0
+
+    def note(self, failure: CallFailed, now: float) -> None:
+        """Count one more failure; raises `AuthRefused` if the key was refused twice."""
+        self._of_key = self._of_key + 1 if failure.http_status == 401 else 0
+        if self._of_key >= 2:
+            raise verdicts.auth_error(failure) from failure
+        self._count = 0 if verdicts.is_transient(failure) else self._count + 1
+        if self._count == 1:
+            self._since = now
+
+    def are_final(self, now: float) -> bool:
+        """Whether there were enough refusals over a long enough time."""
+        return self._count >= NOT_FOUND_COUNT and now - self._since >= NOT_FOUND_SECONDS

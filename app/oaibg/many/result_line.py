@@ -1,0 +1,151 @@
+"""Reads a line of results, in whichever form a server wrote it.
+
+The Batch API's form is `{"id", "custom_id", "response": {"status_code", "request_id", "body"},
+"error"}`, with one of the last two null (https://platform.openai.com/docs/guides/batch). Other
+servers leave out what is null, send the body as a JSON string, or have their own kinds of errors.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from oaibg.api.payload import Payload
+from oaibg.base.json_text import read_json
+from oaibg.contract.errors import ApiRefused, ExitCode
+from oaibg.engine import report
+from oaibg.many.tally import NEEDS_ACTION
+from oaibg.state.rows import NOT_FOUND
+
+REFUSED = "refused"
+"""The status of a job that the API refused to create."""
+
+_NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND})
+"""The statuses of jobs without a response; the code of their error has them."""
+
+_MESSAGES = ("message", "detail", "error", "errors")
+
+
+class ResultLine(NamedTuple):
+    """A line of a results file, or of a batch's output file."""
+
+    id: object
+    custom_id: str
+    status: str
+    """The terminal status of the job, `NEEDS_ACTION`, or `REFUSED` if the API refused it."""
+    raw: bytes
+
+
+class Ending(NamedTuple):
+    """How a job of a run ended: its last payload, or the refusal of the API to create it."""
+
+    payload: Payload | None
+    refusal: ApiRefused | None = None
+
+    @property
+    def status(self) -> str:
+        """The status under which a run counts the job."""
+        return REFUSED if self.payload is None else status_of(self.payload)
+
+
+def read_line(raw: bytes) -> ResultLine | None:
+    """Parse a line of results; None if it is not a result."""
+    try:
+        line = Payload(raw).data
+    except ValueError:
+        return None
+    custom_id, ending = line.get("custom_id"), ending_of(line)
+    if not isinstance(custom_id, str) or ending is None:
+        return None
+    return ResultLine(line.get("id"), custom_id, ending.status, raw)
+
+
+def ending_of(line: dict[str, Any]) -> Ending | None:
+    """Return what a parsed line reports; None if it is not a result."""
+    response = line.get("response") or {}
+    if not isinstance(response, dict):
+        return None
+    body, error = _parsed(response.get("body")), _error(line.get("error"))
+    http_status = _whole(response.get("status_code"))
+    if http_status is not None and http_status >= 300:
+        return Ending(None, _refusal(_error(body) or error, response))
+    if isinstance(body, dict) and body:
+        payload = Payload.of(body)
+        if payload.status is not None:
+            return Ending(payload)
+        refused = _error(body) if any(body.get(key) for key in _MESSAGES) else error
+        if refused is not None:
+            return Ending(None, _refusal(refused, response))
+        return Ending(Payload.of({**body, "status": "completed"}))
+    if error is None:
+        return None
+    status = str(error["code"]).removeprefix("batch_")
+    status = status if status in _NOT_RUN else "failed"
+    return Ending(Payload.of({"status": status, "error": error}))
+
+
+def status_of(payload: Payload) -> str:
+    """Return the status under which a run counts a job that has ended."""
+    needs_action = report.end_code(payload) == ExitCode.NEEDS_ACTION
+    return NEEDS_ACTION if needs_action else str(payload.status)
+
+
+def code_of(status: str) -> ExitCode:
+    """Return the exit code of a job from the status of its result."""
+    return _CODES.get(status, ExitCode.UNSUCCESSFUL)
+
+
+_CODES = {
+    "completed": ExitCode.OK,
+    NEEDS_ACTION: ExitCode.NEEDS_ACTION,
+    REFUSED: ExitCode.ERROR,
+    NOT_FOUND: ExitCode.NOT_FOUND,
+}
+
+
+def _refusal(error: dict[str, str | None] | None, response: dict[str, Any]) -> ApiRefused:
+    status, request_id = _whole(response.get("status_code")), response.get("request_id")
+    words = [] if status is None else [f"HTTP {status}"]
+    if error is not None and error["message"]:
+        words.append(error["message"])
+    return ApiRefused(
+        ": ".join(words) or "The server gave no reason.",
+        code=(error and error["code"]) or (None if status is None else f"http_{status}"),
+        http_status=status,
+        request_id=request_id if isinstance(request_id, str) else None,
+        outcome="not_created",
+    )
+
+
+def _error(value: object) -> dict[str, str | None] | None:
+    """Return the code and the message of an error in any form; None if there is none."""
+    value = _parsed(value)
+    if not value:
+        return None
+    code, words = None, value
+    if isinstance(value, dict):
+        if isinstance(value.get("error"), dict):
+            return _error(value["error"])
+        code = value.get("code")
+        words = next(filter(None, (value.get(key) for key in _MESSAGES)), value)
+    if not isinstance(words, str):
+        words = json.dumps(words, separators=(",", ":"))
+    return {
+        "code": str(code) if isinstance(code, str | int) and code else None,
+        "message": None if words.lstrip().startswith("<") else " ".join(words.split()) or None,
+    }
+
+
+def _parsed(value: object) -> object:
+    """Return what a string with a JSON object contains; any other value unchanged."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return read_json(value.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            return value
+    return value
+
+
+def _whole(value: object) -> int | None:
+    digits = str(value) if isinstance(value, int | str) else ""
+    return int(digits) if digits.isdecimal() and len(digits) <= 3 else None

@@ -1,0 +1,148 @@
+"""Jobs that the API no longer has: what is reported, and what the local state records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fault_runs import FAST, LONG, last_error, monitored
+from harness import response
+from oaibg.contract.errors import CallFailed
+from oaibg.engine.run_options import Wait
+from oaibg.sandbox import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+
+KEYED = ("submit", "--prompt", "x", "--job-key", "k")
+GONE = CallFailed("http_404", "HTTP 404: gone", http_status=404, envelope=True)
+
+
+def listed(run: Callable[..., Result]) -> list[str]:
+    """Return the status of each job in the local state."""
+    return [line["status"] for line in run("show", "--list").lines if line["event"] == "job"]
+
+
+def check_gone(result: Result, before: str | None) -> None:
+    """Check the error for a job that was known, and that had this status before."""
+    error: dict[str, Any] = result.last
+    assert (result.code, error["code"], error["next"]) == (5, "not_found", None)
+    seen = "" if before is None else f" (it was {before} before)"
+    assert error["message"].startswith(f"The server no longer has this job{seen}: HTTP 404: ")
+    assert "new job key" in error["hint"]
+
+
+@pytest.mark.parametrize("command", ["monitor", "show", "cancel"])
+@pytest.mark.parametrize("by_key", [False, True])
+def test_a_known_job_that_is_gone(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    instant_sleep: None,
+    command: str,
+    by_key: bool,
+) -> None:
+    """Exit 5 without `next` says what the job was; the state then lists it as not found."""
+    identifier = run(*KEYED, "--detach", *LONG).id
+    sandbox.forget(identifier)
+    target = ("--job-key", "k") if by_key else (identifier,)
+    check_gone(run(command, *target), "queued")
+    assert listed(run) == ["not_found"]
+    before = len(sandbox.requests)
+    check_gone(run("monitor", *target), None)
+    assert len(sandbox.requests) == before + 1, "one retrieve is enough to confirm it"
+
+
+def test_a_job_key_whose_job_is_gone(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """A rerun with the key confirms with one retrieve that the job is gone; it creates no job."""
+    identifier = run(*KEYED, "--detach", *LONG).id
+    sandbox.forget(identifier)
+    check_gone(run(*KEYED, *LONG), "queued")
+    for _ in range(2):
+        result = run(*KEYED, *LONG)
+        assert result.events == ["submit_start", "submitted", "error"]
+        assert result.lines[1]["reattached"] is True
+        check_gone(result, None)
+    assert len(sandbox.posts) == 1
+    assert run("submit", "--prompt", "x", "--job-key", "k2", *FAST).code == 0
+
+
+def test_a_server_that_loses_the_job_during_the_wait(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """A submit that saw its job running says so when the server loses the job."""
+    sandbox.script(
+        Fault(on="retrieve", kind="raw", body=response("in_progress"), times=2),
+        Fault(on="retrieve", kind="status", status=404, times=0),
+    )
+    check_gone(run("submit", "--prompt", "x", *LONG), "in_progress")
+    assert listed(run) == ["not_found"]
+
+
+def test_a_job_that_comes_back(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """If the server has the job again, it is followed as before, and the state records that."""
+    identifier = run(*KEYED, "--detach", *LONG).id
+    job = sandbox.jobs[identifier]
+    sandbox.forget(identifier)
+    assert run("show", identifier).code == 5
+    sandbox.jobs[identifier] = job
+    assert run("show", identifier).code == 3
+    assert listed(run) == ["queued"]
+    sandbox.forget(identifier)
+    assert run("show", identifier).code == 5
+    job.seconds = 0
+    sandbox.jobs[identifier] = job
+    assert run(*KEYED, *LONG).code == 0
+    assert listed(run) == ["completed"]
+
+
+def test_an_unknown_id_is_not_recorded(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """An ID that neither the API nor the state knows is not added to the state."""
+    for command in ("show", "monitor", "cancel"):
+        result = run(command, "resp_typo")
+        assert (result.code, result.last["message"][:16]) == (5, "No such response")
+        assert "Check the ID" in result.last["hint"]
+    assert listed(run) == []
+
+
+def test_a_local_copy_is_not_forgotten(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """A job whose result is kept locally stays completed when the API no longer has it."""
+    identifier = run(*KEYED, *FAST).id
+    sandbox.forget(identifier)
+    for argv in (("monitor", identifier), ("show", identifier), KEYED):
+        assert run(*argv).code == 0
+    assert run("cancel", identifier).last["status"] == "completed"
+    assert listed(run) == ["completed"]
+
+
+def test_one_of_several_ids(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """In a run over several IDs, `next` has only the jobs that still run."""
+    gone = run("submit", "--prompt", "x", "--detach", *LONG).id
+    left = run("submit", "--prompt", "y", "--detach", *LONG).id
+    sandbox.forget(gone)
+    result = run("monitor", gone, left, "--max-wait-seconds", "60")
+    assert result.last["counts"] == {"not_found": 1, "queued": 1}
+    assert (gone in result.last["next"], left in result.last["next"]) == (False, True)
+    assert listed(run) == ["queued", "not_found"]
+
+
+def test_the_usual_patience() -> None:
+    """A job that was not known to be gone counts as gone only after three 404s over 15 s."""
+    events, client = monitored([response("queued"), GONE], wait=Wait(poll_seconds=5))
+    assert client.times("retrieve") == [0, 5, 10, 20]
+    error = last_error(events)
+    assert (error.exit_code, error.next) == (5, None)
+    assert "it was queued before" in error.message
