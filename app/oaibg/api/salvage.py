@@ -70,7 +70,8 @@ class Arrived:
                 if not found and self.response() is not None:
                     found = True
                     soon = asyncio.get_running_loop().time() + _SETTLE_SECONDS
-                    timer.reschedule(min(soon, timer.when() or soon))
+                    with suppress(RuntimeError):  # the call is over, and its stream is read on
+                        timer.reschedule(min(soon, timer.when() or soon))
             yield piece
 
 
@@ -81,7 +82,7 @@ async def is_events(reply: httpx2.Response) -> bool:
     pieces = aiter(body)
     async for piece in pieces:
         head += piece
-        if len(head.lstrip()) >= _ENOUGH or _EVENTS.match(head):
+        if len(head.lstrip()) >= _ENOUGH or len(head) > _HEAD_BYTES:
             break
 
     async def whole() -> AsyncIterator[bytes]:

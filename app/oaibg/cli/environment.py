@@ -33,12 +33,13 @@ def base_url() -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        valid = valid and not parts.fragment
+        valid = valid and "#" not in url
     except ValueError:
         valid = False
     if not valid:
+        shown = url.rpartition("@")[2].partition("?")[0][:200]
         raise UsageError(
-            f"OPENAI_BASE_URL is not a valid URL: {url.rpartition('@')[2].partition('?')[0][:200]!r}.",
+            f"OPENAI_BASE_URL is not a valid URL: {shown!r}.",
             hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset the variable for OpenAI's API.",
         )
     return urlunsplit(parts._replace(path=parts.path.rstrip("/")))

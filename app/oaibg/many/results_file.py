@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
-from oaibg.base.json_text import json_line
+from oaibg.base.json_text import is_altered, json_line
 from oaibg.contract.errors import ExitCode, Unavailable, UsageError
 from oaibg.engine.persist import in_thread
 from oaibg.engine.verdicts import BUSY_HINT
@@ -187,6 +187,7 @@ def read_line(raw: bytes) -> ResultLine | None:
             status = str(error["code"]).removeprefix("batch_")
         else:
             status = response["body"].get("status") if response["status_code"] < 300 else REFUSED
+        raw = json_line(line) if is_altered(raw) else raw  # the file stays UTF-8
         return ResultLine(line.get("id"), custom_id, str(status), raw)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
