@@ -39,6 +39,7 @@ def outputs(tmp_path: Path) -> tuple[Path, Path, tuple[str, ...]]:
     return raw, text, ("--output-json-file", str(raw), "--output-text-file", str(text))
 
 
+@pytest.mark.row("Poll: bytes that are not UTF-8")
 @bad
 def test_answer(
     run: Callable[..., Result], raw: RawServer, tmp_path: Path, sent: bytes, text: str

@@ -40,6 +40,7 @@ def way(request: pytest.FixtureRequest, raw: RawServer, monkeypatch: pytest.Monk
     return str(request.param)
 
 
+@pytest.mark.row("Poll: a redirect")
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("location", ["/new/resp_1?a=b", "full", "../responses/resp_1/?a=b"])
 def test_retrieve(
@@ -91,6 +92,7 @@ def test_file_of_a_batch(run: Callable[..., Result], raw: RawServer, tmp_path: P
     assert (result.code, result.last["counts"]) == (0, {"completed": 1})
 
 
+@pytest.mark.row("Poll: a redirect")
 @pytest.mark.parametrize("status", STATUSES)
 def test_create_is_not_repeated(
     run: Callable[..., Result], raw: RawServer, way: str, status: int

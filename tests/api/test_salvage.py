@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from harness import Result
     from raw_server import RawServer
 
+ROW = "Create: the reply breaks off, never ends or is an unrequested stream, but has the ID"
 FAST = ("--poll-seconds", "0.05", "--max-wait-seconds", "20")
 SSE = "Content-Type: text/event-stream"
 ID = "resp_0123456789"
@@ -54,6 +55,7 @@ def posts(raw: RawServer) -> int:
 TYPES = [SSE, "Content-Type: text/plain", "Content-Type: application/octet-stream", None]
 
 
+@pytest.mark.row(ROW)
 @pytest.mark.parametrize("kind", [*TYPES, "Content-Type: application/json"])
 @pytest.mark.parametrize("body", [BEGUN, BEGUN + ENDED, b": hello\n\n" + BEGUN, BEGUN[:-2]])
 def test_events_without_a_request_for_them(
@@ -123,6 +125,7 @@ PARTS = {
 }
 
 
+@pytest.mark.row(ROW)
 @pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["plain", "stream"])
 @pytest.mark.parametrize("answer", PARTS.values(), ids=PARTS)
 def test_id_of_a_reply_that_breaks_off(

@@ -20,7 +20,7 @@ from oaibg.api.stream import events_of, members
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_HEAD_BYTES = 1 << 18
+_HEAD_BYTES = 1 << 16
 """The first bytes of a reply, in which a response is looked for if the rest is lost."""
 
 _SETTLE_SECONDS = 3.0
@@ -67,7 +67,8 @@ class Arrived:
         async for piece in pieces:
             if len(self._raw) < _HEAD_BYTES:
                 self._raw += piece
-                if not found and self.response() is not None:
+                # An ID ends with a quotation mark, so tiny pieces without one cost no time.
+                if not found and b'"' in piece and self.response() is not None:
                     found = True
                     soon = asyncio.get_running_loop().time() + _SETTLE_SECONDS
                     with suppress(RuntimeError):  # the call is over, and its stream is read on

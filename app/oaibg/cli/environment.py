@@ -12,9 +12,10 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 VARIABLES = {
     "OPENAI_API_KEY": "The API key, needed for every request. Local servers accept any value.",
-    "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`.",
+    "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`. Its query, if it has "
+    "one, is sent with every request.",
     "OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, OPENAI_LOG": "As in the OpenAI SDK.",
-    "HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE": "As in the OpenAI SDK.",
+    "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR": "As in the OpenAI SDK.",
     "OAIBG_MODEL": "The default of `--model`.",
     "OAIBG_STATE_DIR": "The directory of the local state. Default: `~/.config/oaibg`, on macOS "
     "`~/Library/Application Support/oaibg`.",
