@@ -21,6 +21,9 @@ ROWS: dict[str, str] = {
     "Create: reset, timeout, 408, 500, 502, 504, or a reply without a valid ID": (
         "Sends no second create. Exit 6; the local state records the job's outcome as unknown."
     ),
+    "Create: the reply breaks off, never ends or is an unrequested stream, but has the ID": (
+        "Uses the ID, and follows the job as usual. No second create is sent."
+    ),
     "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
         "Waits, then retries. One job is created."
     ),
@@ -38,6 +41,14 @@ ROWS: dict[str, str] = {
     # Poll
     "Poll: any number of 4xx, 5xx, resets, truncated replies or HTML pages in a row": (
         "Emits a `poll_error` for each, and keeps polling to `final`."
+    ),
+    "Poll: a redirect": (
+        "Follows up to five within the same scheme, host and port. A create or cancel is never "
+        "sent again."
+    ),
+    "Poll: bytes that are not UTF-8": (
+        "The text has U+FFFD in their place, with the warning `text_replaced`. Saved JSON has the "
+        "server's bytes."
     ),
     "Poll: `Retry-After` in seconds, as a date, missing, malformed or huge": (
         "Waits for that time, but at most ten minutes and not past the wait limit."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import AsyncExitStack
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any
 
 # The import creates about 100,000 objects that are never freed. The garbage collector would find
 # nothing during the import, and `freeze` keeps these objects out of all later collections. The
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from oaibg.api.calls import Hook
     from oaibg.api.transport import Use
 
-T = TypeVar("T")
-
 _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
 """For files of up to hundreds of megabytes: seconds in which no byte is sent or received."""
 
@@ -70,19 +68,21 @@ class Client(Calls):
     async def create(self, body: dict[str, Any], on_sending: Hook, *, timeout: float) -> Payload:
         """POST /responses."""
 
-        async def post(sdk: openai.AsyncOpenAI) -> tuple[Payload, None]:
+        async def post(sdk: openai.AsyncOpenAI) -> Payload:
             # `extra_body`, because the SDK transforms its own parameters.
             reply = await sdk.responses.with_raw_response.create(extra_body=body)
-            return self._created(reply.http_response), None
+            return self._created(reply.http_response)
 
-        return (await self._create(post, on_sending, timeout))[0]
+        return await self._create(post, on_sending, timeout)
 
     async def create_stream(
         self, body: dict[str, Any], on_sending: Hook, *, timeout: float
     ) -> tuple[Payload, EventStream | None]:
         """POST /responses with `stream`."""
+        opened: EventStream | None = None
 
-        async def post(sdk: openai.AsyncOpenAI) -> tuple[Payload, EventStream | None]:
+        async def post(sdk: openai.AsyncOpenAI) -> Payload:
+            nonlocal opened
             call = sdk.responses.with_streaming_response.create(
                 extra_body=body, extra_headers=_UNCOMPRESSED
             )
@@ -90,17 +90,17 @@ class Client(Calls):
                 reply = (await opening.enter_async_context(call)).http_response
                 if not await is_events(reply):
                     await reply.aread()
-                    return self._created(reply), None
-                stream = self._stream("creating", reply)
-                while (event := await stream.next()) is not None:
+                    return self._created(reply)
+                opened = self._stream("creating", reply)
+                while (event := await opened.next()) is not None:
                     if event.payload is not None and event.payload.id is not None:
                         created = self._created(reply, event.payload)
-                        stream.give_back(event)
+                        opened.give_back(event)
                         opening.pop_all()
-                        return created, stream
+                        return created
             raise reply_failed(reply, "the stream ended before it sent the response ID")
 
-        return await self._create(post, on_sending, timeout)
+        return await self._create(post, on_sending, timeout), opened
 
     async def retrieve(
         self, response_id: str, timeout: float, include: Sequence[str] = ()
@@ -180,16 +180,16 @@ class Client(Calls):
     ) -> Payload:
         """POST /batches."""
 
-        async def post(sdk: openai.AsyncOpenAI) -> tuple[Payload, None]:
+        async def post(sdk: openai.AsyncOpenAI) -> Payload:
             reply = await sdk.batches.with_raw_response.create(
                 completion_window="24h",
                 endpoint="/v1/responses",
                 input_file_id=file_id,
                 metadata=metadata,
             )
-            return self._created(reply.http_response), None
+            return self._created(reply.http_response)
 
-        return (await self._create(post, on_sending, timeout))[0]
+        return await self._create(post, on_sending, timeout)
 
     async def list_batches(self, after: str | None, timeout: float) -> list[dict[str, Any]]:
         """GET /batches."""
@@ -226,10 +226,10 @@ class Client(Calls):
 
     async def _create(
         self,
-        post: Callable[[openai.AsyncOpenAI], Awaitable[tuple[Payload, T]]],
+        post: Callable[[openai.AsyncOpenAI], Awaitable[Payload]],
         on_sending: Hook,
         timeout: float,
-    ) -> tuple[Payload, T | None]:
+    ) -> Payload:
         """Send one POST; a response whose ID has arrived counts, whatever happens to the rest."""
         arrived = Arrived(creating=True)
         exchange = self._transport.exchange("creating", timeout, on_sending, arrived=arrived)
@@ -239,7 +239,7 @@ class Client(Calls):
         except CallFailed:
             if (payload := arrived.response()) is None:
                 raise
-            return self._masked(payload), None
+            return self._masked(payload)
 
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """Return the response that a create returned; raises `CallFailed` without a usable ID."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import getproxies
 
 if TYPE_CHECKING:
     import httpx2
+
+
+_HOST = re.compile(r"(?P<name>\[[^]]+\]|[^:/]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 class FoundProxy(NamedTuple):
@@ -32,21 +36,19 @@ def proxy_for(url: httpx2.URL) -> FoundProxy | None:
 
 def _matches(entry: str, url: httpx2.URL) -> bool:
     """Whether an entry of `NO_PROXY` matches a URL: a host, domain, network, or `*`."""
-    scheme, _, entry = entry.strip().lower().rpartition("://")
-    if not entry or scheme not in ("", "all", url.scheme):
-        return entry == "*"
-    host = url.host
-    if _is_network(entry, host):
+    entry = entry.strip().lower()
+    if entry == "*" or _is_network(entry, url.host):
         return True
-    name, _, port = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
-    name = name.strip("[]")
-    if entry.startswith("[") and "]:" in entry:
-        name, _, port = entry[1:].partition("]:")
-    if port and port != str(url.port or {"http": 80, "https": 443}.get(url.scheme)):
+    scheme, _, rest = entry.rpartition("://")
+    named = _HOST.fullmatch(rest)
+    if named is None or scheme not in ("", "all", url.scheme):
+        return False
+    name, port = named["name"].strip("[]"), named["port"]
+    if port and int(port) != (url.port or {"http": 80, "https": 443}.get(url.scheme)):
         return False
     if name.startswith((".", "*.")):
-        return host.endswith(name.removeprefix("*"))
-    return entry == "*" or host == name or host.endswith(f".{name}")
+        return url.host.endswith(name.removeprefix("*"))
+    return url.host == name or (not scheme and url.host.endswith(f".{name}"))
 
 
 def _is_network(entry: str, host: str) -> bool:

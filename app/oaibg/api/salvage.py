@@ -20,7 +20,7 @@ from oaibg.api.stream import events_of, members
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_HEAD_BYTES = 1 << 18
+_HEAD_BYTES = 1 << 16
 """The first bytes of a reply, in which a response is looked for if the rest is lost."""
 
 _SETTLE_SECONDS = 3.0
@@ -67,10 +67,12 @@ class Arrived:
         async for piece in pieces:
             if len(self._raw) < _HEAD_BYTES:
                 self._raw += piece
-                if not found and self.response() is not None:
+                # An ID ends with a quotation mark, so tiny pieces without one cost no time.
+                if not found and b'"' in piece and self.response() is not None:
                     found = True
                     soon = asyncio.get_running_loop().time() + _SETTLE_SECONDS
-                    timer.reschedule(min(soon, timer.when() or soon))
+                    with suppress(RuntimeError):  # the call is over, and its stream is read on
+                        timer.reschedule(min(soon, timer.when() or soon))
             yield piece
 
 
@@ -81,7 +83,7 @@ async def is_events(reply: httpx2.Response) -> bool:
     pieces = aiter(body)
     async for piece in pieces:
         head += piece
-        if len(head.lstrip()) >= _ENOUGH or _EVENTS.match(head):
+        if len(head.lstrip()) >= _ENOUGH or len(head) > _HEAD_BYTES:
             break
 
     async def whole() -> AsyncIterator[bytes]:

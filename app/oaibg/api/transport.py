@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx2
 import openai
 
+from oaibg.api.certificates import tls_context
 from oaibg.api.connections import Body, Connections
 from oaibg.api.decompress import decompressed
 from oaibg.api.failures import call_failed, plain
@@ -45,12 +45,6 @@ _ENVIRONMENT_HINT = (
     "Check OPENAI_BASE_URL, OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, SSL_CERT_FILE "
     "and the proxy variables."
 )
-_CERTIFICATES = {
-    "SSL_CERT_FILE": "file of certificates in PEM format",
-    "SSL_CERT_DIR": "directory of certificates",
-}
-"""The variables that name certificates, in the order in which they are used."""
-
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\t\x20-\x7e]*[\x21-\x7e])?|")
 _PUBLIC_HEADERS = ("accept", "content-type", "user-agent", "openai-", "x-stainless-")
@@ -108,8 +102,8 @@ class Transport:
     def _sdk(self, use: Use) -> openai.AsyncOpenAI:
         timeouts = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
         limits = httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS[use])
-        base = httpx2.URL(self._base_url)
         try:
+            base = httpx2.URL(self._base_url)
             client = httpx2.AsyncClient(
                 timeout=timeouts,
                 transport=Redirects(self._transport_to(base, limits)),
@@ -156,17 +150,7 @@ class Transport:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        try:
-            return httpx2.create_ssl_context()  # reading the certificates takes about 50 ms
-        except OSError as error:  # ssl.SSLError is one
-            name = next((one for one in _CERTIFICATES if os.environ.get(one)), None)
-            if name is None:
-                raise
-            raise UsageError(
-                f"{name} can't be used: {os.environ[name]} ({plain(error)}).",
-                hint=f"Set {name} to a readable {_CERTIFICATES[name]}, or unset it.",
-                outcome="not_created",
-            ) from error
+        return tls_context()
 
     def _check_headers(self, headers: dict[str, str | openai.Omit]) -> None:
         """Reject headers that can't be sent, and mask the values of those that may be private."""

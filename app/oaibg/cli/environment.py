@@ -12,9 +12,10 @@ DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 VARIABLES = {
     "OPENAI_API_KEY": "The API key, needed for every request. Local servers accept any value.",
-    "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`.",
+    "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`. Its query, if it has "
+    "one, is sent with every request.",
     "OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, OPENAI_LOG": "As in the OpenAI SDK.",
-    "HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE": "As in the OpenAI SDK.",
+    "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR": "As in the OpenAI SDK.",
     "OAIBG_MODEL": "The default of `--model`.",
     "OAIBG_STATE_DIR": "The directory of the local state. Default: `~/.config/oaibg`, on macOS "
     "`~/Library/Application Support/oaibg`.",
@@ -33,19 +34,16 @@ def base_url() -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        valid = valid and not parts.fragment
+        valid = valid and "#" not in url
     except ValueError:
         valid = False
     if not valid:
+        shown = url.rpartition("@")[2].partition("?")[0][:200]
         raise UsageError(
-            f"OPENAI_BASE_URL is not a valid URL: {_shown(url)!r}.",
+            f"OPENAI_BASE_URL is not a valid URL: {shown!r}.",
             hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset the variable for OpenAI's API.",
         )
     return urlunsplit(parts._replace(path=parts.path.rstrip("/")))
-
-
-def _shown(url: str) -> str:
-    return url.rpartition("@")[2].partition("?")[0][:200]
 
 
 def without_credentials(url: str) -> str:

@@ -28,7 +28,7 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
     if path is not None:
         written &= await _write(path, payload.raw, WroteJson, job, context)
     path = output.output_text_file
-    if "\ufffd" in text and payload.is_altered and (output.shows_text or path is not None):
+    if "\ufffd" in text and payload.is_altered:
         message = "The answer has bytes that are not UTF-8; the text has U+FFFD in their place."
         await context.emit(report.warning(job, "text_replaced", message))
     elif path is not None and has_surrogates(text):

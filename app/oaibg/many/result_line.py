@@ -11,7 +11,7 @@ import json
 from typing import Any, NamedTuple
 
 from oaibg.api.payload import Payload
-from oaibg.base.json_text import read_json
+from oaibg.base.json_text import is_altered, json_line, read_json
 from oaibg.contract.errors import ApiRefused, ExitCode
 from oaibg.engine import report
 from oaibg.many.tally import NEEDS_ACTION
@@ -57,6 +57,7 @@ def read_line(raw: bytes) -> ResultLine | None:
     custom_id, ending = line.get("custom_id"), ending_of(line)
     if not isinstance(custom_id, str) or ending is None:
         return None
+    raw = json_line(line) if is_altered(raw) else raw  # the file stays UTF-8
     return ResultLine(line.get("id"), custom_id, ending.status, raw)
 
 

@@ -1,0 +1,198 @@
+"""Proxies, certificates and the base URL, as the environment variables set them."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+from harness import response, with_text
+from oaibg.api.proxies import proxy_for
+from raw_server import Answer, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from oaibg.sandbox import Sandbox
+    from raw_server import RawServer
+
+FAST = ("--poll-seconds", "0.05", "--max-wait-seconds", "20")
+SOCKS = "socks5://me:hush-0123456789@127.0.0.1:9"
+DETACHED = ("submit", "--prompt", "x", "--detach")
+
+NO_PROXY = [
+    *("*", "api.test", "test", ".test", "*.test", ".api.test", "i.test", "other.test", "", " , "),
+    *("api.test:8080", "http://api.test", "https://api.test", "all://api.test"),
+    *("127.0.0.1", "127.0.0.0/8", "10.0.0.0/8", "127.0.0.1:8080", "::1", "[::1]", "::/64"),
+    *("localhost", "LOCALHOST", "API.TEST", "other, api.test", "127.0.0.1/99", "fe80::/10"),
+]
+URLS = [
+    *("http://api.test/v1", "http://api.test:8080/v1", "https://api.test/v1", "http://test/v1"),
+    *("http://127.0.0.1/v1", "http://127.0.0.1:8080/v1", "http://[::1]/v1", "http://localhost/v1"),
+    *("http://xapi.test/v1", "https://deep.api.test/v1", "http://10.1.2.3/v1"),
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("names", [("HTTP_PROXY",), ("ALL_PROXY", "https_proxy")])
+def test_the_same_proxy_as_httpx2(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, url: str, names: tuple[str, ...]
+) -> None:
+    """The proxy of a URL is the one that httpx2 itself would use, for each kind of `NO_PROXY`."""
+    for number, name in enumerate(names):
+        monkeypatch.setenv(name, f"http://proxy{number}.test:3128")
+    for entry in NO_PROXY:
+        monkeypatch.setenv("NO_PROXY", entry)
+        client = httpx2.AsyncClient()
+        used = client._transport_for_url(httpx2.URL(url))
+        expected = None
+        if used is not client._transport:
+            assert isinstance(used, httpx2.AsyncHTTPTransport)
+            expected = used._pool._proxy_url.host.decode()  # type: ignore[attr-defined]
+        found = proxy_for(httpx2.URL(url))
+        assert (found and httpx2.URL(found.url).host) == expected, (entry, names)
+        assert found is None or os.environ[found.variable] == found.url
+
+
+@pytest.mark.parametrize("entry", ["127.0.0.1", "127.0.0.0/8", "*", "x.test,127.0.0.1"])
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTP_PROXY"])
+def test_proxy_that_is_bypassed(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    entry: str,
+) -> None:
+    """A proxy that can't be used is no problem for a host in `NO_PROXY`."""
+    monkeypatch.setenv(name, SOCKS)
+    monkeypatch.setenv("NO_PROXY", entry)
+    assert run(*DETACHED).code == 0
+    assert len(sandbox.posts) == 1
+
+
+def test_proxy_of_another_scheme(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy for HTTPS that can't be used is no problem for an HTTP URL."""
+    monkeypatch.setenv("HTTPS_PROXY", SOCKS)
+    monkeypatch.setenv("NO_PROXY", "")
+    assert run(*DETACHED).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ALL_PROXY", SOCKS, 'pip install "httpx2[socks]"'),
+        ("http_proxy", "socks5h://127.0.0.1:9", 'pip install "httpx2[socks]"'),
+        ("HTTP_PROXY", "ftp://127.0.0.1:9", "Use an HTTP proxy"),
+        ("ALL_PROXY", "http://127.0.0.1:port", "Use an HTTP proxy"),
+    ],
+)
+def test_proxy_that_cannot_be_used(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    words: str,
+) -> None:
+    """A proxy that applies and can't be used ends with exit 2; the error names its variable."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NO_PROXY", "other.test")
+    result = run(*DETACHED)
+    assert (result.code, result.last["outcome"]) == (2, "not_created")
+    assert f"The proxy in {name} can't be used" in result.last["message"]
+    assert words in result.last["hint"]
+    assert "NO_PROXY" in result.last["hint"]
+    assert b"hush" not in result.out
+    assert "hush" not in result.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "folder", "text"])
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_certificates_that_cannot_be_read(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    name: str,
+    kind: str,
+) -> None:
+    """A file or directory of certificates that can't be used is named, with its variable."""
+    path = tmp_path / "certificates"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_text("no certificate\n" if kind == "text" else "")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(name, str(path))
+    result = run(*DETACHED)
+    if (name, kind) == ("SSL_CERT_DIR", "folder"):
+        assert result.code == 0
+        return
+    assert (result.code, result.last["outcome"]) == (2, "not_created")
+    assert f"{name} can't be used: {path}" in result.last["message"]
+    assert name in result.last["hint"]
+    assert not sandbox.posts
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["?api-version=preview", "/?api-version=preview", "?api-version=preview&sig=hush+0123"],
+)
+def test_query_of_the_base_url(
+    run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The base URL's query is sent with every request, and is neither stored nor shown."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{raw.base_url}{suffix}")
+    bodies = iter([response("queued"), response("in_progress"), with_text("ok")])
+    raw.answer = lambda _: Answer(reply(json.dumps(next(bodies))))
+    result = run("submit", "--prompt", "x", *FAST)
+    assert result.code == 0
+    targets = [request.split(b" ")[1].decode() for request in raw.requests]
+    query = suffix.removeprefix("/")
+    assert targets == [f"/v1/responses{query}", *[f"/v1/responses/resp_1{query}"] * 2]
+    shown = run("show", "--list")
+    for text in (result.out, shown.out, run(*DETACHED[:3], "--dry-run").out):
+        assert b"hush" not in text
+        assert b"api-version" not in text
+    monkeypatch.setenv("OPENAI_BASE_URL", raw.base_url)
+    assert run("show", "resp_1").last["source"] == "local"
+
+
+def test_query_of_a_stream(
+    run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query is combined with the parameters of a stream."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{raw.base_url}?api-version=preview")
+    bodies = iter([response("queued"), with_text("ok")])
+    raw.answer = lambda _: Answer(reply(json.dumps(next(bodies))))
+    assert run("monitor", "resp_1", "--stream", *FAST).code == 0
+    assert b"?api-version=preview&stream=true " in raw.requests[-1]
+
+
+def test_query_in_an_error(
+    run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that repeats the query in an error does not reveal its values."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{raw.base_url}?api-version=2026-01-01&sig=hush+0123")
+    body = {"error": {"message": "no version 2026-01-01 for hush 0123 (hush+0123)", "code": "x"}}
+    raw.answer = Answer(reply(json.dumps(body), "400 x"))
+    result = run("show", "resp_1")
+    assert "no version 2026-01-01 for *** (***)" in result.last["message"]
+
+
+@pytest.mark.parametrize("suffix", ["#part", "#", "?a=b#part"])
+def test_fragment_of_the_base_url(
+    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """A base URL with a fragment is a usage error."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{sandbox.base_url}{suffix}")
+    result = run(*DETACHED)
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert not sandbox.requests

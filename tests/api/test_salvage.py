@@ -1,0 +1,194 @@
+"""Replies to a create that are not the API's JSON, or only a part of it: the job is not lost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import response, with_text
+from oaibg.api import salvage
+from raw_server import Answer, chunked, head, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from raw_server import RawServer
+
+ROW = "Create: the reply breaks off, never ends or is an unrequested stream, but has the ID"
+FAST = ("--poll-seconds", "0.05", "--max-wait-seconds", "20")
+SSE = "Content-Type: text/event-stream"
+ID = "resp_0123456789"
+CREATED = response("queued", id=ID, object="response", output=[])
+DONE = with_text("The answer.", id=ID, object="response")
+
+
+def event(kind: str, number: int, payload: dict[str, Any]) -> bytes:
+    """Return a stream event with a response."""
+    data = {"type": kind, "sequence_number": number, "response": payload}
+    return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+BEGUN = event("response.created", 0, CREATED)
+ENDED = event("response.completed", 1, DONE)
+
+
+def typed(kind: str | None, body: bytes) -> bytes:
+    """Return the start of a reply with this type, or none, whose body ends with the connection."""
+    return b"HTTP/1.1 200 OK\r\n" + (f"{kind}\r\n" if kind else "").encode() + b"\r\n" + body
+
+
+def answering(create: Answer, get: bytes | None = None) -> Callable[[bytes], Answer]:
+    """Return a server's answers: to the create, and to every GET."""
+    done = Answer(get or reply(json.dumps(DONE)))
+    return lambda request: create if request.startswith(b"POST") else done
+
+
+def posts(raw: RawServer) -> int:
+    """Return how many POSTs have arrived."""
+    return sum(request.startswith(b"POST") for request in raw.requests)
+
+
+TYPES = [SSE, "Content-Type: text/plain", "Content-Type: application/octet-stream", None]
+
+
+@pytest.mark.row(ROW)
+@pytest.mark.parametrize("kind", [*TYPES, "Content-Type: application/json"])
+@pytest.mark.parametrize("body", [BEGUN, BEGUN + ENDED, b": hello\n\n" + BEGUN, BEGUN[:-2]])
+def test_events_without_a_request_for_them(
+    run: Callable[..., Result], raw: RawServer, tmp_path: Path, kind: str | None, body: bytes
+) -> None:
+    """A plain create that is answered with a stream, of any type, leads to the answer."""
+    raw.answer = answering(Answer(typed(kind, body)))
+    text = tmp_path / "o.md"
+    result = run("submit", "--prompt", "x", *FAST, "--output-text-file", str(text))
+    assert (result.code, result.id, text.read_text()) == (0, ID, "The answer.")
+    assert posts(raw) == 1
+    assert (len(raw.requests) == 1) == (body == BEGUN + ENDED)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("then", ["close", "hold"])
+def test_stream_of_any_type(
+    run: Callable[..., Result], raw: RawServer, kind: str | None, then: Any
+) -> None:
+    """A requested stream is read whatever its type is, and its answer needs no retrieve."""
+    raw.answer = answering(Answer(typed(kind, BEGUN + ENDED), then))
+    result = run("submit", "--prompt", "x", "--stream", *FAST)
+    assert (result.code, result.id, len(raw.requests)) == (0, ID, 1)
+    assert "warning" not in result.events
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_resumed_stream_of_any_type(
+    run: Callable[..., Result], raw: RawServer, kind: str | None
+) -> None:
+    """A stream that `monitor` opens is read whatever its type is."""
+    stream, running = Answer(typed(kind, BEGUN + ENDED)), Answer(reply(JSON))
+    raw.answer = lambda request: stream if b"stream=true" in request else running
+    result = run("monitor", ID, "--stream", *FAST)
+    assert (result.code, result.events) == (0, ["poll", "final"])
+
+
+@pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["plain", "stream"])
+def test_json_that_is_called_a_stream(
+    run: Callable[..., Result], raw: RawServer, stream: tuple[str, ...]
+) -> None:
+    """JSON with the type of a stream is read as JSON."""
+    raw.answer = answering(Answer(typed(SSE, json.dumps(CREATED).encode())))
+    result = run("submit", "--prompt", "x", "--detach", *stream)
+    assert (result.code, result.id, result.last["status"]) == (0, ID, "queued")
+
+
+JSON = json.dumps(CREATED).encode()
+PRETTY = json.dumps({"object": "response", **CREATED}, indent=2).encode()
+PARTS = {
+    "last byte": Answer(reply(JSON)[:-1]),
+    "chunks' end": Answer(head("200 OK", "Transfer-Encoding: chunked") + chunked(JSON, 9)[:-5]),
+    "chunk": Answer(head("200 OK", "Transfer-Encoding: chunked") + chunked(PRETTY, 60)[:90]),
+    "too long": Answer(head("200 OK", "Content-Length: 9999") + JSON),
+    "too short": Answer(head("200 OK", f"Content-Length: {len(JSON) - 9}") + JSON),
+    "reset": Answer(head("200 OK", "Content-Length: 9999") + JSON, "reset"),
+    "open": Answer(head("200 OK") + JSON, "hold"),
+    "open, last byte": Answer(reply(JSON)[:-1], "hold"),
+    "trickle": Answer(head("200 OK") + JSON, again=b" ", pause=0.01),
+    "events": Answer(typed(SSE, BEGUN[:-60])),
+    "open events": Answer(typed(SSE, BEGUN), "hold"),
+    "comments": Answer(typed(None, BEGUN), again=b": ping\n\n", pause=0.01),
+    "chunked events": Answer(
+        head("200 OK", "Transfer-Encoding: chunked") + chunked(BEGUN, 40)[:-20], "reset"
+    ),
+    "wrapped": Answer(reply(json.dumps({"response": CREATED}))),
+}
+
+
+@pytest.mark.row(ROW)
+@pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["plain", "stream"])
+@pytest.mark.parametrize("answer", PARTS.values(), ids=PARTS)
+def test_id_of_a_reply_that_breaks_off(
+    run: Callable[..., Result],
+    raw: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    stream: tuple[str, ...],
+) -> None:
+    """An ID that has arrived counts, however the rest of the create's reply fails to arrive."""
+    monkeypatch.setattr(salvage, "_SETTLE_SECONDS", 0.1)
+    raw.answer = answering(answer)
+    result = run("submit", "--prompt", "x", "--detach", "--job-key", "k", *stream)
+    assert (result.code, result.last["event"], result.id) == (0, "detached", ID)
+    again = run("submit", "--prompt", "x", "--job-key", "k", *FAST)
+    assert (again.code, again.id, posts(raw)) == (0, ID, 1)
+
+
+NO_IDS = [
+    b'{"id":"resp_01',
+    b'{"error":{"message":"m","id":"resp_1"}',
+    b'{"metadata":{"id":"resp_1"},"status":"queued"',
+    b'{"id":"file_1","object":"file","bytes":',
+    b'{"input":"{\\"id\\":\\"resp_1\\"}","x":',
+    b'data: {"type":"error","message":"m"}\n\n',
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk"}\n\n',
+    b'<p>"response": {"id": "/etc"}',
+]
+
+
+@pytest.mark.parametrize("body", NO_IDS)
+def test_other_ids_are_not_taken(run: Callable[..., Result], raw: RawServer, body: bytes) -> None:
+    """An ID that is not clearly a response's is not used: the outcome stays unknown."""
+    raw.answer = answering(Answer(typed(None, body)))
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["outcome"]) == (6, "unknown")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_retrieve_answered_with_events(
+    run: Callable[..., Result], raw: RawServer, kind: str | None
+) -> None:
+    """A retrieve that is answered with a stream brings the response that has ended."""
+    raw.answer = Answer(typed(kind, BEGUN + ENDED + b"data: [DONE]\n\n"))
+    result = run("monitor", ID, *FAST)
+    assert (result.code, result.events) == (0, ["poll", "final"])
+
+
+def test_retrieve_answered_with_open_events(
+    run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream in reply to a retrieve need not end: it brings the last status so far."""
+    monkeypatch.setattr(salvage, "_SETTLE_SECONDS", 0.1)
+    replies = iter([Answer(typed(SSE, BEGUN), "hold"), Answer(typed(SSE, BEGUN + ENDED), "hold")])
+    raw.answer = lambda _: next(replies)
+    result = run("monitor", ID, *FAST)
+    assert (result.code, result.events) == (0, ["poll", "poll", "final"])
+    assert [line["status"] for line in result.lines[:2]] == ["queued", "completed"]
+
+
+def test_part_of_a_retrieve_is_not_used(run: Callable[..., Result], raw: RawServer) -> None:
+    """A retrieve whose JSON is cut off is repeated: a part of an answer is no answer."""
+    replies = iter([Answer(reply(json.dumps(DONE))[:-9]), Answer(reply(json.dumps(DONE)))])
+    raw.answer = lambda _: next(replies)
+    result = run("monitor", ID, *FAST)
+    assert (result.code, result.events) == (0, ["poll_error", "poll", "final"])
