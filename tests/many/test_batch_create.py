@@ -163,7 +163,7 @@ def test_a_resubmit_needs_the_list(
 
 @pytest.mark.parametrize("on", ["file_create", "batch_create"])
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, 1), (401, 8), (403, 8), (404, 1), (405, 1), (413, 1)]
+    ("status", "code"), [(400, 1), (401, 8), (403, 1), (404, 1), (405, 1), (413, 1)]
 )
 def test_a_refusal(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, on: str, status: int, code: int

@@ -24,7 +24,7 @@ finally:
     gc.freeze()
 
 from oaibg.api.calls import Calls
-from oaibg.api.failures import plain, reply_failed
+from oaibg.api.failures import error_failed, not_json, reply_failed, unusable
 from oaibg.api.payload import Payload, is_batch_id, is_response_id
 from oaibg.api.transport import CONNECT_TIMEOUT, PIECE_BYTES, Transport, own_code
 from oaibg.base.json_text import objects
@@ -80,7 +80,12 @@ class Client(Calls):
             if stream is None:
                 await reply.aread()
                 return self._created(reply), None
+            created_some = False
             while (event := await stream.next()) is not None:
+                if event.error is not None:
+                    is_own = event.error.envelope and not created_some
+                    raise error_failed(reply, event.error._replace(envelope=is_own))
+                created_some = created_some or event.payload is not None
                 if event.payload is not None and event.payload.id is not None:
                     created = self._created(reply, event.payload)
                     stream.give_back(event)
@@ -95,7 +100,7 @@ class Client(Calls):
             reply = await resource.with_raw_response.retrieve(response_id, extra_headers=_OMITTED)
             payload = _payload(reply.http_response)
             if payload.status is None:
-                raise reply_failed(reply.http_response, "the reply has no status")
+                raise unusable(reply.http_response, "the reply has no status", payload.data)
             return payload
 
     async def stream(
@@ -115,7 +120,8 @@ class Client(Calls):
             await reply.aread()
             payload = _payload(reply)
             if payload.status is None:
-                raise reply_failed(reply, "the reply is neither a stream nor a response")
+                problem = "the reply is neither a stream nor a response"
+                raise unusable(reply, problem, payload.data)
             return payload
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
@@ -137,7 +143,7 @@ class Client(Calls):
             )
             payload = _payload(reply.http_response)
             if payload.id is None:
-                raise reply_failed(reply.http_response, "the reply has no ID")
+                raise unusable(reply.http_response, "the reply has no ID", payload.data)
             return payload.id
 
     async def create_batch(
@@ -179,9 +185,10 @@ class Client(Calls):
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """Return the response that a create returned; raises `CallFailed` without a usable ID."""
         payload = payload or _payload(reply)
-        if payload.id is None or not is_response_id(payload.id):
-            what = "no ID" if payload.id is None else f"the unusable ID {payload.id!a}"
-            raise reply_failed(reply, f"the reply has {what}")
+        if payload.id is None:
+            raise unusable(reply, "the reply has no ID", payload.data)
+        if not is_response_id(payload.id):
+            raise reply_failed(reply, f"the reply has the unusable ID {payload.id!a}")
         request_id = reply.headers.get("x-request-id")
         payload.request_id = request_id and self._transport.secrets.masked(request_id)
         return payload
@@ -201,4 +208,4 @@ def _payload(reply: httpx2.Response) -> Payload:
     try:
         return Payload(reply.content, reply.headers.get("x-request-id"))
     except ValueError as error:
-        raise reply_failed(reply, f"the reply is not the API's JSON ({plain(error)})") from error
+        raise not_json(reply, error) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import local_copy
-from oaibg.engine.verdicts import is_missing
+from oaibg.engine.verdicts import cannot_retrieve, is_missing, not_retrievable
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
 
@@ -35,14 +35,16 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
     response_id = str(job.response_id)
     try:
         payload = await with_retries(lambda s: api.retrieve(response_id, s), context.clock)
-    except (CallFailed, Unavailable) as failure:
+    except (CallFailed, Unavailable, ApiRefused) as failure:
         local = await readable_copy(job, context)
         if local is not None:
             return local, "local"
-        if isinstance(failure, Unavailable):
+        if not isinstance(failure, CallFailed):
             raise
         if is_missing(failure):
             raise not_found(failure) from failure
+        if cannot_retrieve(failure):
+            raise not_retrievable(failure) from failure
         if failure.http_status in (403, 407):
             raise no_usable_reply(failure) from failure
         raise ApiRefused.of(failure) from failure

@@ -211,7 +211,9 @@ class Listener:
         kind, number = event.type, event.number
         if kind == "error":
             # Its number is not noted: a resumed stream may use it for another event.
-            await self._reconnect(CallFailed("stream_ended", "the stream ended with an error"))
+            words = event.error.words if event.error is not None else None
+            message = f"the stream ended with an error{f': {words}' if words else ''}"
+            await self._reconnect(CallFailed("stream_ended", message))
             self._must_poll = True
             return
         if number is not None and number <= self._last:

@@ -257,7 +257,7 @@ def _after(
     if job.is_run and (rerun := next_command.rerun()) is not None:
         return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
     still_running = failed.resumable or outcome == "created"
-    return _resume(job, next_command) if still_running else None
+    return _resume(job, next_command) if still_running and failed.can_follow else None
 
 
 def _resume(job: Job, next_command: NextCommand) -> list[str] | None:

@@ -9,6 +9,7 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import ApiRefused, CallFailed, ExitCode, NotFound, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, verdicts
+from oaibg.engine.hints import passing_hint
 from oaibg.engine.job import Job
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.poll import End
@@ -176,7 +177,7 @@ def _delay(file_id: str, failure: CallFailed, patience: Patience, now: float) ->
     delay = patience.delay()
     if now + delay >= patience.give_up:
         message = f"The batch file {file_id} could not be downloaded: {failure.message}"
-        raise Unavailable.of(failure, message, hint=verdicts.passing_hint(failure)) from failure
+        raise Unavailable.of(failure, message, hint=passing_hint(failure)) from failure
     return max(min(delay, patience.deadline - now), 0.0)
 
 

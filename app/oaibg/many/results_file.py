@@ -19,8 +19,8 @@ from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import ExitCode, Unavailable, UsageError
+from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
-from oaibg.engine.verdicts import BUSY_HINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
