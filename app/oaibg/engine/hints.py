@@ -118,7 +118,7 @@ def _address_hint(url: str | None) -> str:
 
 _FIELD_HINTS: tuple[tuple[str, str], ...] = (
     (
-        r"background_options|completion[ _]window",
+        r"background_options(?:\..*)?|completion[ _]window",
         "The server has no completion windows. Leave out --completion-window.",
     ),
     (
@@ -130,7 +130,10 @@ _FIELD_HINTS: tuple[tuple[str, str], ...] = (
         "Use another --verbosity that the model supports, or --verbosity omit.",
     ),
 )
-_UNFIT = r"(?:un(?:known|supported|recogni[sz]ed|expected)|invalid|extra|not|n't|supported values)"
+_UNFIT = (
+    r"(?<![a-z])(?:un(?:known|supported|recogni[sz]ed|expected)|invalid|extra|not|supported values)"
+    r"(?![a-z])|n't\b"
+)
 _STRICT = re.compile(r"additionalProperties|'required' is required", re.IGNORECASE)
 _SCHEMA = re.compile(r"invalid schema for (response_format|function)", re.IGNORECASE)
 
@@ -143,9 +146,9 @@ def _field_hint(failure: CallFailed) -> str | None:
         return _schema_hint(message, is_tool=named is not None and named[1].lower() == "function")
     for field, hint in _FIELD_HINTS:
         if failure.param is not None:
-            if re.fullmatch(rf"(?:{field})(?:\..*)?", failure.param):
+            if re.fullmatch(field, failure.param):
                 return hint
-        elif re.search(rf"\b{_UNFIT}\b", message, re.IGNORECASE) and _names(field, message):
+        elif re.search(_UNFIT, message, re.IGNORECASE) and _names(field, message):
             return hint
     return None
 

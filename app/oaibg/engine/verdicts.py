@@ -109,7 +109,7 @@ def is_busy(failure: CallFailed) -> bool:
     if is_exhausted(failure) or is_too_large(failure):
         return False
     status = failure.http_status
-    if status == 429 or (status == 503 and failure.code in _BUSY):
+    if status == 429 or (status == 503 and failure.code == "server_is_overloaded"):
         return True
     return failure.envelope and status is not None and status < 500 and _has(failure, _BUSY)
 
@@ -196,18 +196,14 @@ def _has(failure: CallFailed, names: AbstractSet[str]) -> bool:
 
 def create_error(failure: CallFailed) -> OaibgError:
     """The error that ends a submit whose create failed and is not retried."""
-    message = failure.message.rstrip(".")
     match judge_create(failure):
         case CreateVerdict.UNKNOWN:
-            replied = failure.http_status is not None and failure.http_status >= 300
-            why = (
-                "the reply does not say whether a job was created"
-                if replied
-                else ("the reply was lost")
-            )
+            lost = failure.http_status is None
+            why = "the reply was lost" if lost else "the reply does not say whether a job exists"
+            stop = "" if failure.message.endswith((".", "!", "?")) else "."
             return OutcomeUnknown.of(
                 failure,
-                f"The request was sent, but {why} ({message}). "
+                f"The request was sent, but {why}: {failure.message}{stop} "
                 "The job may be running and may be billed.",
                 hint=RESUBMIT_HINT,
                 outcome="unknown",
