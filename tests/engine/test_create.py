@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 FAST = ("--poll-seconds", "0.03")
+FORBIDDEN = {"error": {"message": "Missing scopes.", "type": "invalid_request_error"}}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,8 @@ FAST = ("--poll-seconds", "0.03")
         (Fault(on="create", kind="status", status=400), None, 1),
         (Fault(on="create", kind="status", status=404), None, 1),
         (Fault(on="create", kind="status", status=401), None, 8),
-        (Fault(on="create", kind="status", status=403), None, 8),
+        (Fault(on="create", kind="status", status=403, body=FORBIDDEN), None, 8),
+        (Fault(on="create", kind="status", status=403), "unsupported_country_region_territory", 1),
         (Fault(on="create", kind="status", status=403, body="<html>no</html>"), "unavailable", 7),
         (Fault(on="create", kind="status", status=407, body="proxy"), "unavailable", 7),
         (

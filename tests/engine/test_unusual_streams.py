@@ -203,11 +203,11 @@ def test_refused_stream_creates_nothing(state: Path) -> None:
 def test_refusal_masks_the_key(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """An API key that the server repeats in its refusal is masked in the warning."""
     secret = "sk-test-0123456789"
-    sandbox.script(Fault(on="create", kind="status", status=400, body=f"no stream for {secret}"))
+    sandbox.script(Fault(on="create", kind="status", status=400, body=f"no streams for {secret}"))
     result = run(*STREAM_TEXT, *FAST)
     assert (result.code, warning_codes(result)) == (0, ["stream_unavailable"])
     assert secret not in result.out.decode()
-    assert "no stream for ***" in result.lines[1]["message"]
+    assert "no streams for ***" in result.lines[1]["message"]
 
 
 def test_stream_that_can_not_be_resumed(run: Callable[..., Result], sandbox: Sandbox) -> None:

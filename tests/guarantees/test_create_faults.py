@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 OVERLOADED = {"error": {"message": "overloaded", "code": "server_is_overloaded"}}
+FORBIDDEN = {"error": {"message": "Missing scopes.", "type": "invalid_request_error"}}
 UNREACHABLE = "Create: connection refused, or the DNS lookup fails"
 KEY_REUSED = "A job key is used again for a different request"
 
@@ -114,7 +115,7 @@ def test_unreachable_for_a_minute() -> None:
         Fault(on="create", kind="status", status=503, body="no upstream"),
         Fault(on="create", kind="status", status=504),
         Fault(on="create", kind="html"),
-        Fault(on="create", kind="truncate"),
+        Fault(on="create", kind="truncate", after=10),
         Fault(on="create", kind="raw", body="{}"),
         Fault(on="create", kind="raw", body='{"id": ""}'),
         Fault(on="create", kind="raw", body="[1]"),
@@ -241,7 +242,8 @@ def test_refused_key(
     if fault is None:
         monkeypatch.delenv("OPENAI_API_KEY")
     else:
-        sandbox.script(Fault(kind="status", status=fault, times=0))
+        body = FORBIDDEN if fault == 403 else None
+        sandbox.script(Fault(kind="status", status=fault, body=body, times=0))
     result = run(*(KEYED if command == "submit" else (command, "resp_1")))
     assert (result.code, result.last["http_status"]) == (8, fault)
     # A monitor ends only after two refusals in a row, and says how to continue.

@@ -31,6 +31,25 @@ ROWS: dict[str, str] = {
         "Exit 1 at once, with the API's code and a hint."
     ),
     "Create: 400, or 404 `model_not_found`": "Exit 1, with the API's message and the field.",
+    "Create: a 4xx that is not the API's own error": (
+        "Exit 1 if its words blame the request (a field, the model). Otherwise it may come from a "
+        "gateway whose upstream accepted the request: exit 6, with the server's words."
+    ),
+    "Create: 200 or a stream with an error and no response": (
+        "As the API's code says: retries, or exit 1 or 8. Otherwise exit 6. In each case with the "
+        "server's words."
+    ),
+    "Create: 429 for a request that alone exceeds the rate limit": "Exit 1 at once, with a hint.",
+    "Create: 400 or 409 because something is locked for a moment": (
+        "Waits, then retries. One job is created."
+    ),
+    "403 because of the country or region": (
+        "Exit 1 with a hint. A monitor ends only after the second refusal in a row."
+    ),
+    "The server's certificate can't be verified": (
+        "Exit 7 at once with the reason and a hint about `SSL_CERT_FILE`; a monitor tries three "
+        "times. After a successful poll it is only a `poll_error`."
+    ),
     "401, 403, or no API key": (
         "Exit 8, without a retry. A monitor ends only after the second refusal in a row."
     ),
@@ -56,6 +75,10 @@ ROWS: dict[str, str] = {
     "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
     "Retrieve: the result has less output than before": (
         "Delivers the local copy, which is not replaced, and emits a `local_copy` warning."
+    ),
+    "Poll: 405 or 501 each time": (
+        "Exit 1 (`no_retrieve`) after at least three in a row over at least 15 s: the server can't "
+        "return background jobs."
     ),
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."

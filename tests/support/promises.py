@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -32,6 +33,8 @@ from oaibg.contract.schema import event_schema
 from scripted_server import FOREVER, asked_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oaibg.contract.errors import CallFailed
     from scenarios import Run
     from scripted_server import Call
@@ -187,9 +190,11 @@ def check_reasons(played: Played) -> None:
     code = exit_code_of(played.last)
     failed = [call.failure for call in retrieves]
     if code == 5 or "local_copy" in played.warnings():
-        row = 0
-        while row < len(retrieves) and is_missing(failed[-1 - row]):
-            row += 1
+        row = last_row(failed, is_missing)
+        assert row >= 3
+        assert retrieves[-1].end - retrieves[-row].end >= 15 - TOLERANCE
+    elif code == 1:
+        row = last_row(failed, cannot_retrieve)
         assert row >= 3
         assert retrieves[-1].end - retrieves[-row].end >= 15 - TOLERANCE
     elif code == 8:
@@ -202,14 +207,25 @@ def check_reasons(played: Played) -> None:
         assert not isinstance(played.last, Error)
 
 
+def last_row(failed: list[CallFailed | None], is_one: Callable[[CallFailed | None], bool]) -> int:
+    """Return how many of the last calls in a row failed in one way."""
+    return len(list(takewhile(is_one, reversed(failed))))
+
+
+def cannot_retrieve(failure: CallFailed | None) -> bool:
+    """Return whether a failure may mean that the server has no retrieve."""
+    return failure is not None and failure.http_status in (405, 501)
+
+
 def is_missing(failure: CallFailed | None) -> bool:
     """Return whether a failure may mean that the job does not exist."""
-    return failure is not None and failure.http_status in (400, 404, 410)
+    return failure is not None and failure.http_status in (200, 400, 404, 410)
 
 
 def is_refused(failure: CallFailed) -> bool:
     """Return whether a failure means that the API key is refused."""
-    return failure.http_status == 401 or (failure.http_status == 403 and failure.envelope)
+    own = failure.envelope and failure.code != "model_not_found"
+    return failure.http_status == 401 or (failure.http_status == 403 and own)
 
 
 def check_end(played: Played, response_id: str) -> None:
@@ -236,7 +252,7 @@ def check_end(played: Played, response_id: str) -> None:
         following = "monitor" if runs else None
     elif isinstance(last, Error):
         stays = last.outcome == "created" or (played.run.command == "monitor" and code in (7, 8))
-        following = "monitor" if stays else None
+        following = "monitor" if stays and last.code != "no_retrieve" else None
         assert last.retryable == (code == 7)
     check_next(getattr(last, "next", None), following, response_id, played.run)
 

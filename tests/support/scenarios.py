@@ -15,7 +15,7 @@ from harness import with_text
 from oaibg.api.payload import TERMINAL
 from oaibg.contract.errors import CallFailed
 from oaibg.engine.run_options import Wait
-from scripted_server import FOREVER, Answer
+from scripted_server import FOREVER, OWN_CODES, Answer
 from strategies import imf_fixdate
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ RETRY_AFTER = st.one_of(
     st.integers(-100, 1000).map(imf_fixdate),
     st.sampled_from(["-5", "1e3", "nonsense", "", "inf", "nan", "1_0", "\u0663", "9" * 400]),
 )
-CODES = WORD | st.sampled_from(
-    ["server_is_overloaded", "insufficient_quota", "rate_limit_exceeded", "model_not_found"]
-)
+CODES = WORD | st.sampled_from(sorted(OWN_CODES))
 
 
 def payloads(statuses: SearchStrategy[Any], ids: SearchStrategy[Any]) -> SearchStrategy[bytes]:
@@ -76,7 +74,9 @@ SECONDS = st.sampled_from([0.0, 0.0, 0.0, 0.4, 7.0, FOREVER])
 UNSENT = failures(sent=False, statuses=st.none())
 BUSY = failures(sent=True, statuses=st.just(429))
 DOUBTFUL = failures(sent=True, statuses=st.sampled_from([None, 200, 408, 500, 502, 503, 504]))
-COMMON = st.sampled_from([None, 200, 400, 401, 403, 404, 408, 410, 429, 500, 502, 503, 504])
+COMMON = st.sampled_from(
+    [None, 200, 400, 401, 403, 404, 405, 408, 410, 429, 500, 501, 502, 503, 504]
+)
 FAILED = failures(sent=True, statuses=COMMON | st.integers(300, 599))
 REFUSED = failures(sent=True, statuses=st.sampled_from([401, 403, 404]))
 NO_PAYLOAD = ODD.map(lambda value: json.dumps(value).encode()) | st.sampled_from([b"", b"<html>"])

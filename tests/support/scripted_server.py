@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 
 FOREVER = 1e9
+OWN_CODES = frozenset(
+    {"server_is_overloaded", "insufficient_quota", "rate_limit_exceeded", "model_not_found"}
+)
+CERTAIN = frozenset({401, 403, 404, 405, 407, 413, 414, 429, 431})
+"""Statuses that create nothing, whoever sent them: the texts here are not JSON."""
 
 
 Raising = partial[CallFailed]
@@ -55,9 +60,14 @@ class Call:
         if not self.sent or failure is None:
             return self.sent
         status = failure.http_status
-        if status == 503 and failure.code == "server_is_overloaded":
+        if status is None or status in (303, 408):
+            return True
+        if failure.code in OWN_CODES and failure.envelope and status < 500:
             return False
-        return status is None or status < 300 or status in (303, 408) or status >= 500
+        if status < 300 or status >= 500:
+            return not (status == 503 and failure.code == "server_is_overloaded")
+        # A server between may have passed the request on before it sent a 4xx of its own.
+        return status >= 400 and not failure.envelope and status not in CERTAIN
 
 
 class Clock(FakeClock):

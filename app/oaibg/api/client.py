@@ -25,7 +25,7 @@ finally:
 
 from oaibg.api.calls import Calls
 from oaibg.api.decompress import PIECE_BYTES
-from oaibg.api.failures import plain, reply_failed
+from oaibg.api.failures import error_failed, not_json, reply_failed, unusable
 from oaibg.api.payload import Payload, is_batch_id, is_response_id
 from oaibg.api.salvage import Arrived, events_response, is_events
 from oaibg.api.stream import EventStream, has_events_type
@@ -92,7 +92,12 @@ class Client(Calls):
                     await reply.aread()
                     return self._created(reply)
                 opened = self._stream("creating", reply)
+                created_some = False
                 while (event := await opened.next()) is not None:
+                    if event.error is not None:
+                        is_own = event.error.envelope and not created_some
+                        raise error_failed(reply, event.error._replace(envelope=is_own))
+                    created_some = created_some or event.payload is not None
                     if event.payload is not None and event.payload.id is not None:
                         created = self._created(reply, event.payload)
                         opened.give_back(event)
@@ -117,7 +122,7 @@ class Client(Calls):
                 payload = _payload(reply.http_response)
                 if payload.status is None and not payload.answer.types:
                     message = "the reply has neither a status nor output"
-                    raise reply_failed(reply.http_response, message)
+                    raise unusable(reply.http_response, message, payload.data)
                 return payload
         except CallFailed:
             if (found := arrived.response()) is None:
@@ -150,7 +155,8 @@ class Client(Calls):
             await reply.aread()
             payload = _payload(reply)
             if payload.status is None:
-                raise reply_failed(reply, "the reply is neither a stream nor a response")
+                problem = "the reply is neither a stream nor a response"
+                raise unusable(reply, problem, payload.data)
             return payload
 
     async def cancel(self, response_id: str, timeout: float) -> Payload | None:
@@ -172,7 +178,7 @@ class Client(Calls):
             )
             payload = _payload(reply.http_response)
             if payload.id is None:
-                raise reply_failed(reply.http_response, "the reply has no ID")
+                raise unusable(reply.http_response, "the reply has no ID", payload.data)
             return payload.id
 
     async def create_batch(
@@ -244,9 +250,10 @@ class Client(Calls):
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """Return the response that a create returned; raises `CallFailed` without a usable ID."""
         payload = payload or _payload(reply)
-        if payload.id is None or not is_response_id(payload.id):
-            what = "no ID" if payload.id is None else f"the unusable ID {payload.id!a}"
-            raise reply_failed(reply, f"the reply has {what}")
+        if payload.id is None:
+            raise unusable(reply, "the reply has no ID", payload.data)
+        if not is_response_id(payload.id):
+            raise reply_failed(reply, f"the reply has the unusable ID {payload.id!a}")
         payload.request_id = reply.headers.get("x-request-id")
         return self._masked(payload)
 
@@ -270,7 +277,7 @@ def _payload(reply: httpx2.Response) -> Payload:
     except ValueError as error:
         if (payload := events_response(reply.content)) is not None:
             return payload
-        raise reply_failed(reply, f"the reply is not the API's JSON ({plain(error)})") from error
+        raise not_json(reply, error) from error
 
 
 async def _write(

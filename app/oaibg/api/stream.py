@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from oaibg.api.connections import Body
+from oaibg.api.error_body import error_event, is_error, read_error
 from oaibg.api.payload import Payload
 from oaibg.base.text import has_surrogates
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
+    from oaibg.api.error_body import ErrorBody
+
 _CLOSE_SECONDS = 0.5
+_TEXT_LENGTH = 1000
 
 _TYPE = "text/event-stream"
 _ESCAPE = "surrogateescape"
@@ -83,7 +87,15 @@ class StreamEvent:
         if has_surrogates(text):
             self._members = members(text.encode("utf-8", _ESCAPE).decode("utf-8", "replace"))[0]
         kind, number = self.get("type"), self.get("sequence_number")
-        self.type: str = kind if isinstance(kind, str) else name
+        if not isinstance(kind, str):
+            kind = "error" if is_error(self._members) else name
+        self.type: str = kind
+        self.error: ErrorBody | None = None
+        """What an `error` event says."""
+        if kind == "error":
+            self.error = error_event({**self._members, "type": kind})
+            if not self._members:
+                self.error = read_error(text[:_TEXT_LENGTH])
         self.number: int | None = number if type(number) is int and number >= 0 else None
 
     @cached_property

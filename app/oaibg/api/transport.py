@@ -89,7 +89,13 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - `call_failed` explains why
             if exchange.own_error is not None:
                 raise exchange.own_error from None
-            failure = call_failed(error, self.secrets, sent=exchange.sent, begun=exchange.begun)
+            failure = call_failed(
+                error,
+                self.secrets,
+                sent=exchange.sent,
+                begun=exchange.begun,
+                base_url=self._base_url,
+            )
             raise failure from error.__cause__
         finally:
             _exchange.reset(token)

@@ -47,6 +47,7 @@ ERRORS = {
     "auth": (ExitCode.AUTH, "The API refused the request's credentials."),
     "client": (ExitCode.AUTH, "The OpenAI SDK rejected its configuration."),
     "not_found": (ExitCode.NOT_FOUND, "There is no such response and no local copy."),
+    "no_retrieve": (ExitCode.ERROR, "The server can't return background jobs."),
     "outcome_unknown": (ExitCode.OUTCOME_UNKNOWN, "The API may have accepted the request."),
     "unavailable": (ExitCode.UNAVAILABLE, "The network or the API is unavailable."),
     "wait_spent": (ExitCode.UNAVAILABLE, "The wait limit was reached before a job was created."),
@@ -58,6 +59,7 @@ ERRORS = {
 FAILURES = {
     "connect_error": "The connection was refused, or the DNS lookup or the TLS handshake failed.",
     "connect_timeout": "The connection could not be opened in time.",
+    "certificate_error": "The server's certificate could not be verified.",
     "connection_error": "The connection broke after the request was sent.",
     "timeout": "The reply did not arrive in time.",
     "bad_reply": "The reply is not what the API sends, for example HTML or truncated JSON.",

@@ -3,6 +3,7 @@
 OaibgError
 ├── UsageError        2  invalid options, input files or local state; nothing was sent
 ├── ApiRefused        1  the API refused the request
+├── NotRetrievable    1  the server can't return background jobs
 ├── NotFound          5  no such response at the API, and no local copy
 ├── OutcomeUnknown    6  the submit may or may not have been accepted
 ├── Unavailable       7  the network or the API is unavailable; nothing was created
@@ -156,6 +157,19 @@ class ApiRefused(OaibgError):
 
     code = "api_error"
     has_code_of_failure = True
+    is_general = False
+    """Whether the API would refuse every other request, too."""
+
+    def note_general(self) -> None:
+        """Note that the API would refuse every other request, too."""
+        self.is_general = True
+
+
+class NotRetrievable(OaibgError):
+    """The server has no retrieve, so the job can't be followed."""
+
+    code = "no_retrieve"
+    can_follow = False
 
 
 class NotFound(OaibgError):
@@ -224,6 +238,10 @@ class CallFailed(Exception):
         sent: whether the request may have reached the server.
         begun: whether a reply had begun to arrive when the call timed out.
         envelope: whether the reply has the API's error envelope; a proxy's reply has not.
+        kind: the `type` of the API's error.
+        param: the field that the API's error names.
+        is_json: whether the error reply's body is JSON.
+        base_url: the API's base URL, without credentials.
     """
 
     def __init__(
@@ -237,12 +255,17 @@ class CallFailed(Exception):
         sent: bool = True,
         begun: bool = False,
         envelope: bool = False,
+        kind: str | None = None,
+        param: str | None = None,
+        is_json: bool = False,
+        base_url: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code, self.message = code, message
         self.http_status, self.request_id = http_status, request_id
         self.retry_after, self.envelope = retry_after, envelope
-        self.sent, self.begun = sent, begun
+        self.kind, self.param, self.is_json = kind, param, is_json
+        self.sent, self.begun, self.base_url = sent, begun, base_url
 
     def note_unsent(self) -> None:
         """Note that this call can't have created anything."""

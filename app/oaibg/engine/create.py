@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from oaibg.contract.errors import CallFailed, OaibgError, Unavailable
 from oaibg.engine import report, verdicts
 from oaibg.engine.claim import claim, job_of_key
+from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, warn_of_state
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
@@ -196,7 +197,7 @@ class _Creation:
         return Unavailable(
             f"The wait limit was reached before a job was created.{last}",
             code="wait_spent",
-            hint=verdicts.passing_hint(failure)
+            hint=passing_hint(failure)
             if failure
             else "Run the same command again, with a higher --max-wait-seconds if needed.",
             outcome="not_created",

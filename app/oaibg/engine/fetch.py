@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, local_copy, warn_of_state
-from oaibg.engine.verdicts import is_missing
+from oaibg.engine.verdicts import cannot_retrieve, is_missing, not_retrievable
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND
@@ -39,14 +39,16 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         payload = await with_retries(
             lambda seconds: api.retrieve(response_id, seconds, job.include), context.clock
         )
-    except (CallFailed, Unavailable) as failure:
+    except (CallFailed, Unavailable, ApiRefused) as failure:
         local = await readable_copy(job, context)
         if local is not None:
             return local, "local"
-        if isinstance(failure, Unavailable):
+        if not isinstance(failure, CallFailed):
             raise
         if is_missing(failure):
             raise await not_found(failure, job, context) from failure
+        if cannot_retrieve(failure):
+            raise not_retrievable(failure) from failure
         if failure.http_status in (403, 407):
             raise no_usable_reply(failure) from failure
         raise ApiRefused.of(failure) from failure

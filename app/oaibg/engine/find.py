@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
 from oaibg.engine import report
+from oaibg.engine.hints import RESUBMIT_HINT
 from oaibg.engine.persist import state_warnings
-from oaibg.engine.verdicts import RESUBMIT_HINT
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
 from oaibg.state.store import line_key, lock_key

@@ -6,12 +6,20 @@ import math
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import CallFailed, Unavailable
-from oaibg.engine.verdicts import auth_error, is_auth, is_missing, is_transient, passing_hint
+from oaibg.engine.hints import passing_hint
+from oaibg.engine.verdicts import (
+    CERTIFICATE,
+    access_error,
+    cannot_retrieve,
+    is_missing,
+    is_transient,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from oaibg.base.clock import Clock
+    from oaibg.contract.errors import OaibgError
 
 T = TypeVar("T")
 
@@ -21,7 +29,10 @@ blocked: an agent must not hang on it."""
 
 NOT_FOUND_COUNT, NOT_FOUND_SECONDS = 3, 15.0
 """A retrieve soon after the create may briefly get a 404, and gateways sometimes send bare 404s. A
-404 is believed after this many in a row, over at least this many seconds."""
+404 is believed after this many in a row, over at least this many seconds; so is a 405 or a 501."""
+
+UNTRUSTED_COUNT = 3
+"""How many requests in a row may meet a certificate that can't be verified."""
 
 REQUEST_TIMEOUT = 30.0
 
@@ -64,11 +75,9 @@ class Patience:
         self.failures = 0
         """The number of failures in a row."""
         self.last: CallFailed | None = None
-        self.missing = 0
-        """How many of the last failures said that the response does not exist."""
-        self._missing_since = 0.0
+        self._missing, self._unretrievable = _Row(is_missing), _Row(cannot_retrieve)
         self._cut_short = 0
-        self._refused = 0
+        self._refusal: tuple[int, OaibgError | None] = 0, None
 
     @property
     def limit(self) -> float:
@@ -85,29 +94,49 @@ class Patience:
 
     def answered(self) -> None:
         """Note a success, which resets everything."""
-        self.failures = self.missing = self._cut_short = self._refused = 0
+        self.failures = self._cut_short = 0
+        self._refusal = 0, None
         self.last, self.give_up = None, math.inf
+        self._missing.end()
+        self._unretrievable.end()
 
     def failed(self, failure: CallFailed) -> None:
         """Count one more failure."""
         self.failures += 1
         self.last = failure
         self._cut_short = self._cut_short + 1 if failure.begun else 0
-        self._refused = self._refused + 1 if is_auth(failure) else 0
-        self.missing = self.missing + 1 if is_missing(failure) else 0
-        if self.missing == 1:
-            self._missing_since = self._clock.monotonic()
+        refusal = access_error(failure, resumable=True)
+        self._refusal = self._refusal[0] + 1 if refusal is not None else 0, refusal
+        for row in (self._missing, self._unretrievable):
+            row.note(failure, self._clock.monotonic())
 
     @property
-    def is_refused(self) -> bool:
-        """Whether the key was refused twice in a row."""
-        return self._refused >= 2
+    def refusal(self) -> OaibgError | None:
+        """The error to report if access was refused twice in a row, else None."""
+        times, error = self._refusal
+        return error if times >= 2 else None
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether the last failure says that the response can't be had, so that few more matter."""
+        return bool(self._missing.count or self._unretrievable.count)
 
     @property
     def is_gone(self) -> bool:
         """Whether enough 404s came over a long enough time to believe them."""
-        since = self._clock.monotonic() - self._missing_since
-        return self.missing >= NOT_FOUND_COUNT and since >= NOT_FOUND_SECONDS
+        return self._missing.is_believed(self._clock.monotonic())
+
+    @property
+    def is_unretrievable(self) -> bool:
+        """Whether the server has no retrieve, as far as the last failures show."""
+        return self._unretrievable.is_believed(self._clock.monotonic())
+
+    @property
+    def is_untrusted(self) -> bool:
+        """Whether several requests in a row met a certificate that can't be verified."""
+        failure = self.last
+        untrusted = failure is not None and failure.code == CERTIFICATE
+        return untrusted and self.failures >= UNTRUSTED_COUNT
 
     @property
     def doubts_last(self) -> bool:
@@ -148,6 +177,26 @@ class Patience:
         return max(min(grown, remaining, max(remaining / 2, _LEAST_TIMEOUT)), 0.01)
 
 
+class _Row:
+    """Counts the last failures of one kind in a row."""
+
+    def __init__(self, is_one: Callable[[CallFailed], bool]) -> None:
+        self._is_one = is_one
+        self._since = 0.0
+        self.count = 0
+
+    def note(self, failure: CallFailed, now: float) -> None:
+        self.count = self.count + 1 if self._is_one(failure) else 0
+        if self.count == 1:
+            self._since = now
+
+    def end(self) -> None:
+        self.count = 0
+
+    def is_believed(self, now: float) -> bool:
+        return self.count >= NOT_FOUND_COUNT and now - self._since >= NOT_FOUND_SECONDS
+
+
 async def with_retries(
     call: Callable[[float], Awaitable[T]], clock: Clock, *, deadline: float = math.inf
 ) -> T:
@@ -156,7 +205,7 @@ async def with_retries(
     Nothing is retried after the `deadline`, and the first attempt then has only a second.
 
     Raises:
-        AuthRefused: the API refused the key.
+        AuthRefused, ApiRefused: the API refused the key or the place.
         Unavailable: no attempt got a usable reply.
         CallFailed: the API replied with an error that a retry would not change.
     """
@@ -167,8 +216,10 @@ async def with_retries(
             return await call(patience.timeout(remaining))
         except CallFailed as failure:
             patience.failed(failure)
-            if is_auth(failure):
-                raise auth_error(failure) from failure
+            if (refusal := access_error(failure)) is not None:
+                raise refusal from failure
+            if failure.code == CERTIFICATE:
+                raise no_usable_reply(failure) from failure
             if not patience.doubts_last and not is_transient(failure):
                 raise
             delay = patience.delay()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import OaibgError, Unavailable, UsageError
 from oaibg.engine import report
-from oaibg.engine.verdicts import BUSY_HINT
+from oaibg.engine.hints import BUSY_HINT
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateBusyError, StateError
 

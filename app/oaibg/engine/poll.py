@@ -9,9 +9,10 @@ from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
 from oaibg.engine.fetch import is_known_gone, not_found, readable_copy
+from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.verdicts import auth_error, is_missing, passing_hint
+from oaibg.engine.verdicts import CERTIFICATE, is_missing, not_retrievable
 
 if TYPE_CHECKING:
     from oaibg.api.calls import Calls, Stream
@@ -66,8 +67,9 @@ async def follow(
 
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
-        AuthRefused: the key was refused twice in a row.
-        Unavailable: no request succeeded in the first minute.
+        AuthRefused, ApiRefused: the key or the place was refused twice in a row.
+        NotRetrievable: the server has no retrieve.
+        Unavailable: no request succeeded in the first minute, or none can.
     """
     api = await context.connect()
     if not job.streams:
@@ -128,11 +130,15 @@ class _Poller:
                 )
             except CallFailed as failure:
                 patience.failed(failure)
-                if patience.is_refused:
-                    raise auth_error(failure, resumable=True) from failure
+                if patience.refusal is not None:
+                    raise patience.refusal from failure
                 is_gone = patience.is_gone and not self._is_streaming()
                 if is_gone or await self._was_gone(failure):
                     return await self._local_end(failure)
+                if patience.is_unretrievable:
+                    raise not_retrievable(failure) from failure
+                if patience.is_untrusted and patience.give_up < math.inf:
+                    raise _blocked(failure) from failure
                 delay = await self._report_failure(failure, delay)
                 continue
             patience.answered()
@@ -157,8 +163,8 @@ class _Poller:
         if self._context.clock.monotonic() >= patience.deadline:
             return delay
         interval = self._times.interval
-        if patience.missing:
-            interval = min(interval, _MISSING_INTERVAL)  # to confirm the 404 soon
+        if patience.is_denied:
+            interval = min(interval, _MISSING_INTERVAL)  # to confirm the 404 or 405 soon
         elif not self._job.answered:
             interval = min(interval, 10.0)
         delay = patience.delay(interval, max(interval, _BACKOFF_MAX))
@@ -229,10 +235,10 @@ class _Poller:
 
 def _blocked(failure: CallFailed | None) -> Unavailable:
     reason = f" ({failure.message.rstrip('.')})" if failure else ""
-    message = (
-        f"No request succeeded in the first {BLOCKED_AFTER:.0f} s{reason}. The job is not "
-        "affected; run `next` to resume."
-    )
+    what = f"No request succeeded in the first {BLOCKED_AFTER:.0f} s{reason}"
+    if failure is not None and failure.code == CERTIFICATE:
+        what = f"No request can succeed{reason}"
+    message = f"{what}. The job is not affected; run `next` to resume."
     hint = passing_hint(failure)
     if failure is None:
         return Unavailable(message, hint=hint, resumable=True)

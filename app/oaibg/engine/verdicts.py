@@ -6,9 +6,28 @@ import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from oaibg.contract.errors import ApiRefused, AuthRefused, OaibgError, OutcomeUnknown, Unavailable
+from oaibg.api.error_body import KNOWN_CODES
+from oaibg.contract.errors import (
+    ApiRefused,
+    AuthRefused,
+    NotRetrievable,
+    OaibgError,
+    OutcomeUnknown,
+    Unavailable,
+)
+from oaibg.engine import words
+from oaibg.engine.hints import (
+    KEY_HINT,
+    NO_RETRIEVE_HINT,
+    REGION_HINT,
+    RESUBMIT_HINT,
+    passing_hint,
+    refusal_hint,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from oaibg.contract.errors import CallFailed, Outcome
 
 QUOTA_EXHAUSTED = frozenset(
@@ -20,7 +39,10 @@ QUOTA_EXHAUSTED = frozenset(
         "organization_usage_limit_exceeded",
     }
 )
-"""Error codes of a 429 that waiting does not fix."""
+"""Error codes and types that waiting does not fix."""
+
+CERTIFICATE = "certificate_error"
+"""The code of a request that was not sent, because the server's certificate is not trusted."""
 
 OUT_OF_TURN = "busy"
 """The code of a request that was held back because the API asked this run to slow down."""
@@ -40,37 +62,94 @@ class CreateVerdict(Enum):
 def judge_create(failure: CallFailed) -> CreateVerdict:
     """Judge whether a create that failed may have created a job.
 
-    Only a request that was not sent or was refused certainly created nothing. A 5xx other than the
-    documented overload may come from a gateway whose upstream accepted the request.
+    Only a request that was not sent, or that the API itself refused, certainly created nothing. A
+    5xx other than the documented overload, and a 4xx in another form than the API's, may come from
+    a gateway whose upstream accepted the request.
     """
     status = failure.http_status
     if not failure.sent:
-        out_of_turn = failure.code == OUT_OF_TURN
-        return CreateVerdict.BUSY if out_of_turn else CreateVerdict.UNREACHABLE
-    if status is None or status < 300 or status in (303, 408):
+        return _UNSENT.get(failure.code, CreateVerdict.UNREACHABLE)
+    if status is None or status in (303, 408):
         return CreateVerdict.UNKNOWN  # a 303 may follow an accepted request
-    if is_busy(failure):
+    if is_busy(failure) or is_locked(failure):
         return CreateVerdict.BUSY
-    if status == 429:
-        return CreateVerdict.REFUSED
     if status >= 500:
         return CreateVerdict.UNKNOWN
     if is_auth(failure):
         return CreateVerdict.AUTH
-    return CreateVerdict.BLOCKED if status in (403, 407) else CreateVerdict.REFUSED
+    if status in (403, 407) and not (failure.envelope or refuses_region(failure)):
+        return CreateVerdict.BLOCKED
+    return CreateVerdict.REFUSED if _is_refused(failure, status) else CreateVerdict.UNKNOWN
+
+
+_UNSENT = {OUT_OF_TURN: CreateVerdict.BUSY, CERTIFICATE: CreateVerdict.BLOCKED}
+
+
+def _is_refused(failure: CallFailed, status: int) -> bool:
+    """Whether a reply below 500 certainly means that the request was refused."""
+    if 300 <= status < 400 or status in _TOO_LARGE or status == 429 or refuses_region(failure):
+        return True
+    if is_exhausted(failure):
+        return True
+    if words.names_upstream(failure.code, failure.kind):
+        return False
+    if not failure.envelope:
+        blamed = status >= 400 and words.blames_request(failure.message)
+        return blamed or is_wrong_address(failure)
+    if status < 300:
+        return failure.kind == "invalid_request_error" or failure.code in KNOWN_CODES
+    return failure.param is not None or not words.blames_upstream(failure.message)
+
+
+_TOO_LARGE = (413, 414, 431)
 
 
 def is_busy(failure: CallFailed) -> bool:
     """Whether the API is too busy at the moment; the request had no effect."""
-    if failure.http_status == 429:
-        return failure.code not in QUOTA_EXHAUSTED
-    return failure.http_status == 503 and failure.code == "server_is_overloaded"
+    if is_exhausted(failure) or is_too_large(failure):
+        return False
+    status = failure.http_status
+    if status == 429 or (status == 503 and failure.code == "server_is_overloaded"):
+        return True
+    return failure.envelope and status is not None and status < 500 and _has(failure, _BUSY)
+
+
+_BUSY = {
+    *("rate_limit_exceeded", "rate_limit_error", "requests", "server_is_overloaded", "slow_down"),
+    "tokens",
+}
+
+
+def is_exhausted(failure: CallFailed) -> bool:
+    """Whether the quota, the credit or a spend limit is exhausted."""
+    if failure.http_status == 402:
+        return words.demands_payment(failure.message)
+    return (failure.http_status == 429 or failure.envelope) and _has(failure, QUOTA_EXHAUSTED)
+
+
+def is_too_large(failure: CallFailed) -> bool:
+    """Whether the request alone exceeds a rate limit, so that waiting does not help."""
+    limited = failure.http_status == 429 or (failure.envelope and _has(failure, _BUSY))
+    return limited and words.exceeds_limit(failure.message)
+
+
+def is_locked(failure: CallFailed) -> bool:
+    """Whether something that the request needs is in use for a moment; nothing was created."""
+    if not failure.envelope or failure.http_status not in (200, 400, 409, 423):
+        return False
+    if words.names_upstream(failure.code, failure.kind):
+        return False
+    return failure.code.endswith("_locked") or words.asks_to_retry(failure.message)
 
 
 def refuses_stream(failure: CallFailed) -> bool:
     """Whether a create was refused because it requested a stream, so that nothing was created."""
     text = f"{failure.code} {failure.message}"
-    return failure.http_status in (400, 404, 422, 501) and _STREAM.search(text) is not None
+    if failure.http_status not in (400, 404, 422, 501) or not _STREAM.search(text):
+        return False
+    if failure.envelope and failure.http_status != 501:
+        return not words.names_upstream(failure.code, failure.kind)
+    return words.blames_request(failure.message)
 
 
 _STREAM = re.compile(r"(?<![a-z])stream", re.IGNORECASE)  # but not "upstream"
@@ -78,33 +157,53 @@ _STREAM = re.compile(r"(?<![a-z])stream", re.IGNORECASE)  # but not "upstream"
 
 def is_auth(failure: CallFailed) -> bool:
     """Whether the API refused the key. A 403 without the API's envelope comes from a proxy."""
-    return failure.http_status == 401 or (failure.http_status == 403 and failure.envelope)
+    status = failure.http_status
+    if status == 401:
+        return True
+    if not failure.envelope or status is None or status >= 500:
+        return False
+    if _has(failure, _AUTH):
+        return True
+    is_other = refuses_region(failure) or failure.code == "model_not_found"
+    return status == 403 and not is_other and not words.names_upstream(failure.code, failure.kind)
+
+
+_AUTH = {"invalid_api_key", "authentication_error", "account_deactivated"}
+
+
+def refuses_region(failure: CallFailed) -> bool:
+    """Whether the API does not serve the place that the request comes from."""
+    if failure.code == "unsupported_country_region_territory":
+        return True
+    return failure.http_status == 403 and words.refuses_region(failure.message)
 
 
 def is_missing(failure: CallFailed) -> bool:
-    """Whether a server reports that the response does not exist; some do so with a 400.
-
-    A 400 counts only if its message mentions a response: keys and deployments can be missing too.
-    """
-    if failure.http_status == 400:
-        return _MISSING.search(f"{failure.code} {failure.message}") is not None
+    """Whether a server reports that the response does not exist; some do so with a 400 or a 200."""
+    if failure.http_status in (200, 400):
+        return words.says_missing(failure.message, failure.code, failure.kind)
     return failure.http_status in (404, 410)
 
 
-_MISSING = re.compile(
-    r"\bresponse.*(not.?found|n[o']t exist|unknown|expired)"
-    r"|(no such|no|unknown|invalid)\W+(response|id\b)",
-    re.IGNORECASE | re.DOTALL,
-)
+def cannot_retrieve(failure: CallFailed) -> bool:
+    """Whether a retrieve failed as on a server that has none."""
+    return failure.http_status in (405, 501)
+
+
+def _has(failure: CallFailed, names: AbstractSet[str]) -> bool:
+    return failure.code in names or failure.kind in names
 
 
 def create_error(failure: CallFailed) -> OaibgError:
     """The error that ends a submit whose create failed and is not retried."""
     match judge_create(failure):
         case CreateVerdict.UNKNOWN:
+            lost = failure.http_status is None
+            why = "the reply was lost" if lost else "the reply does not say whether a job exists"
+            stop = "" if failure.message.endswith((".", "!", "?")) else "."
             return OutcomeUnknown.of(
                 failure,
-                f"The request was sent, but the reply was lost ({failure.message.rstrip('.')}). "
+                f"The request was sent, but {why}: {failure.message}{stop} "
                 "The job may be running and may be billed.",
                 hint=RESUBMIT_HINT,
                 outcome="unknown",
@@ -112,34 +211,25 @@ def create_error(failure: CallFailed) -> OaibgError:
         case CreateVerdict.AUTH:
             return auth_error(failure, outcome="not_created")
         case CreateVerdict.REFUSED:
-            return ApiRefused.of(failure, hint=_refusal_hint(failure), outcome="not_created")
+            return _refusal(failure)
         case _:
             return Unavailable.of(
                 failure,
                 f"The API did not accept the request, so no job was created: {failure.message}",
-                hint=UNREACHABLE_HINT,
+                hint=passing_hint(failure),
                 outcome="not_created",
             )
 
 
-RESUBMIT_HINT = (
-    "If you submit it again, you may pay twice. To do so anyway, repeat the submit command with "
-    "the same --job-key or --jobs-file, and add --resubmit-unknown."
-)
-
-BUSY_HINT = "Wait until the other process has finished, and run the same command again."
-
-UNREACHABLE_HINT = (
-    "Check OPENAI_BASE_URL, the proxy variables, and whether outbound HTTPS to the API's host is "
-    "allowed. In a restricted environment, request network access."
-)
-
-
-def passing_hint(failure: CallFailed | None) -> str:
-    """The hint for a call that got no usable reply."""
-    if failure is None or failure.http_status in (None, 403, 407):
-        return UNREACHABLE_HINT
-    return "The API is reachable, but busy or failing. Run the same command again later."
+def _refusal(failure: CallFailed) -> ApiRefused:
+    exhausted, address = is_exhausted(failure), is_wrong_address(failure)
+    hint = refusal_hint(
+        failure, exhausted=exhausted, too_large=is_too_large(failure), address=address
+    )
+    refused = ApiRefused.of(failure, hint=hint, outcome="not_created")
+    if exhausted or address or refuses_region(failure):
+        refused.note_general()
+    return refused
 
 
 def auth_error(
@@ -149,35 +239,43 @@ def auth_error(
     return AuthRefused.of(
         failure,
         f"The API refused the key: {failure.message}",
-        hint="Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID if they are set.",
+        hint=KEY_HINT,
         outcome=outcome,
         resumable=resumable,
+    )
+
+
+def access_error(failure: CallFailed, *, resumable: bool = False) -> OaibgError | None:
+    """The error for a read that the API refuses because of the key or of the place; else None."""
+    if refuses_region(failure):
+        return ApiRefused.of(failure, hint=REGION_HINT, resumable=resumable)
+    return auth_error(failure, resumable=resumable) if is_auth(failure) else None
+
+
+def not_retrievable(failure: CallFailed) -> NotRetrievable:
+    """The error for a job on a server that has no retrieve."""
+    return NotRetrievable.of(
+        failure,
+        f"The job's answer can't be retrieved, because this server does not return background "
+        f"jobs: {failure.message}",
+        hint=NO_RETRIEVE_HINT,
     )
 
 
 def is_transient(failure: CallFailed) -> bool:
     """Whether a retry of the same call may succeed."""
     status = failure.http_status
-    if status is None or status < 300 or status in (408, 429):
-        return True
-    return status >= 500 and status != 501
+    if status is None:
+        return failure.code != CERTIFICATE
+    if status < 300:
+        return not is_missing(failure)
+    return status in (408, 429) or is_locked(failure) or (status >= 500 and status != 501)
 
 
-def is_wrong_address(failure: CallFailed | ApiRefused) -> bool:
-    """Whether the address is wrong rather than the request."""
-    return failure.http_status in (404, 405) and failure.code == f"http_{failure.http_status}"
-
-
-def _refusal_hint(failure: CallFailed) -> str | None:
-    if failure.code in QUOTA_EXHAUSTED:
-        return "Waiting does not help. Add credit, or raise the limit in the billing settings."
-    unknown_model = failure.http_status == 404 and "model" in failure.message.lower()
-    if failure.code == "model_not_found" or unknown_model:
-        return "Use --model (or OAIBG_MODEL) to choose a model that this key can access."
-    if is_wrong_address(failure) or (failure.http_status in (404, 405) and not failure.envelope):
-        return "Check that OPENAI_BASE_URL names a Responses API. It usually ends in /v1."
-    if failure.http_status is not None and 300 <= failure.http_status < 400:
-        return "The server redirects requests. Set OPENAI_BASE_URL to the new address."
-    if failure.http_status in (400, 422):
-        return "To see the request, run the same command with --dry-run."
-    return None
+def is_wrong_address(failure: CallFailed) -> bool:
+    """Whether the address is wrong rather than the request: it has no Responses API."""
+    if failure.http_status not in (404, 405):
+        return False
+    if failure.is_json or failure.envelope:
+        return words.says_no_api(failure.message)
+    return not words.blames_upstream(failure.message) and not words.blames_request(failure.message)

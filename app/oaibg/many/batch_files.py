@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING
 
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report, verdicts
+from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import (
     BLOCKED_AFTER,
     MIN_RETRIEVE_SECONDS,
@@ -88,7 +89,7 @@ class Downloads:
             delay = patience.delay(longest=_REFUSED_INTERVAL)  # to confirm the refusal soon
         if now + delay >= patience.give_up:
             message = f"The batch file {file_id} could not be downloaded: {failure.message}"
-            raise Unavailable.of(failure, message, hint=verdicts.passing_hint(failure)) from failure
+            raise Unavailable.of(failure, message, hint=passing_hint(failure)) from failure
         return max(min(delay, patience.deadline - now), 0.0)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import Unavailable, UsageError
+from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import state_error
-from oaibg.engine.verdicts import BUSY_HINT
 from oaibg.state.commits import patiently
 from oaibg.state.store import line_key
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
+from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
-from oaibg.engine.verdicts import BUSY_HINT
 from oaibg.many.result_line import REFUSED, ResultLine, read_line, status_of
 from oaibg.state.rows import NOT_FOUND
 

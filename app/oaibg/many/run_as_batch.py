@@ -13,13 +13,14 @@ from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
-from oaibg.engine import commands, persist, report, verdicts
+from oaibg.engine import commands, persist, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
 from oaibg.engine.patience import with_retries
 from oaibg.engine.poll import End, PollTimes, follow
+from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
 from oaibg.many.batch_files import TRANSFER_SECONDS
 from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import digest, locked_run
@@ -150,7 +151,9 @@ def _create(file: JobsFile, mark: str, context: Context) -> Create:
             file_id = file_id or await _upload(file, api, context)
             return await api.create_batch(file_id, {_MARK: mark}, on_sending, timeout=timeout)
         except CallFailed as failure:
-            if failure.http_status not in (404, 405):
+            # An upload starts no job, so its failure is always certain.
+            is_sure = file_id is None or judge_create(failure) is not CreateVerdict.UNKNOWN
+            if failure.http_status not in (404, 405) or not is_sure:
                 raise
             raise ApiRefused.of(
                 failure,
@@ -169,7 +172,9 @@ async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
         with await persist.in_thread(_content, file) as content:
             return await api.upload("jobs.jsonl", content, min(left, TRANSFER_SECONDS))
     except CallFailed as failure:
-        if verdicts.judge_create(failure) is verdicts.CreateVerdict.UNKNOWN:
+        if judge_create(failure) is CreateVerdict.UNKNOWN:
+            if not is_transient(failure) and failure.http_status not in (404, 405):
+                raise ApiRefused.of(failure, outcome="not_created") from failure
             failure.note_unsent()
         raise
     except OSError as error:

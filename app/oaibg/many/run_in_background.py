@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, NotFound, Unavailable
-from oaibg.engine import commands, report, verdicts
+from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
@@ -134,7 +134,7 @@ class _FileRun:
         try:
             return await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
-            if refusal.code in verdicts.QUOTA_EXHAUSTED or verdicts.is_wrong_address(refusal):
+            if refusal.is_general:
                 self._submits_no_more = True
             else:
                 end = self._results.add_refusal(line.custom_id, refusal)

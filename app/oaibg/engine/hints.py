@@ -1,0 +1,167 @@
+"""The hints of errors: what to write or do instead, judged by what the failure says."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from oaibg.engine import words
+
+if TYPE_CHECKING:
+    from oaibg.contract.errors import CallFailed
+
+RESUBMIT_HINT = (
+    "If you submit it again, you may pay twice. To do so anyway, repeat the submit command with "
+    "the same --job-key or --jobs-file, and add --resubmit-unknown."
+)
+
+BUSY_HINT = "Wait until the other process has finished, and run the same command again."
+
+KEY_HINT = "Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID if they are set."
+
+REGION_HINT = (
+    "The API does not serve the place that the request comes from. Use a proxy (HTTPS_PROXY), a "
+    "VPN or a machine whose traffic leaves from a supported country."
+)
+
+NO_RETRIEVE_HINT = (
+    "Use a server that supports background mode and GET /responses/{id}: check OPENAI_BASE_URL. "
+    "Another submit would also create a job whose answer can't be retrieved."
+)
+
+_CERTIFICATE_HINT = (
+    "If a proxy of your company opens TLS connections, set SSL_CERT_FILE to the path of its CA "
+    "certificate. Otherwise check the host name in OPENAI_BASE_URL."
+)
+_QUOTA_HINT = "Waiting does not help. Add credit, or raise the limit in the billing settings."
+_TOO_LARGE_HINT = (
+    "Waiting does not help: the request alone exceeds the rate limit. Send less, raise the limit, "
+    "or use another --model."
+)
+_MODEL_HINT = "Use --model (or OAIBG_MODEL) to choose a model that this key can access."
+
+_LOOPBACK = re.compile(r"localhost|127(?:\.\d+){3}|::1")
+_NO_NAME = re.compile(
+    r"name or service not known|nodename nor servname|name resolution|getaddrinfo"
+    r"|no address associated|name does not resolve",
+    re.IGNORECASE,
+)
+
+
+def passing_hint(failure: CallFailed | None) -> str:
+    """The hint for a call that got no usable reply."""
+    if failure is None or failure.http_status in (None, 403, 407):
+        return _unreachable_hint(failure)
+    return "The API is reachable, but busy or failing. Run the same command again later."
+
+
+def _unreachable_hint(failure: CallFailed | None) -> str:
+    host, url = "", None
+    if failure is not None:
+        url = failure.base_url
+        host = urlsplit(url or "").hostname or ""
+        if failure.code == "certificate_error":
+            return _CERTIFICATE_HINT
+        if _NO_NAME.search(failure.message):
+            name = f"The host name {host!r}" if host else "The host name"
+            return (
+                f"{name} (or that of a proxy) could not be resolved. Check OPENAI_BASE_URL, the "
+                "proxy variables and the DNS. In a restricted environment, request network access."
+            )
+        if "WRONG_VERSION_NUMBER" in failure.message:
+            return "The server does not use TLS. Check whether OPENAI_BASE_URL needs http://."
+        if failure.code.startswith("connect") and _LOOPBACK.fullmatch(host):
+            return f"Check that the local server is running, and that its URL is {url}."
+    return (
+        "Check OPENAI_BASE_URL, the proxy variables, and whether outbound HTTPS to the API's host "
+        "is allowed. In a restricted environment, request network access."
+    )
+
+
+def refusal_hint(
+    failure: CallFailed, *, exhausted: bool = False, too_large: bool = False, address: bool = False
+) -> str | None:
+    """The hint for a create that was refused.
+
+    The flags say why, as far as it was judged: the quota is exhausted, the request alone exceeds
+    the rate limit, or the address has no Responses API.
+    """
+    status = failure.http_status or 0
+    if exhausted:
+        return _QUOTA_HINT
+    if too_large:
+        return _TOO_LARGE_HINT
+    if words.refuses_region(f"{failure.code} {failure.message}"):
+        return REGION_HINT
+    if address:
+        return _address_hint(failure.base_url)
+    if failure.code == "model_not_found" or (status == 404 and "model" in failure.message.lower()):
+        return _MODEL_HINT
+    if 300 <= status < 400:
+        return "The server redirects requests. Set OPENAI_BASE_URL to the new address."
+    return _field_hint(failure) or (_DRY_RUN_HINT if status in (400, 422) else None)
+
+
+_DRY_RUN_HINT = "To see the request, run the same command with --dry-run."
+
+
+def _address_hint(url: str | None) -> str:
+    hint = "Check that OPENAI_BASE_URL names a Responses API."
+    path = urlsplit(url or "").path.rstrip("/")
+    if path.endswith("/v1"):
+        return f"{hint} The server at {url} has no /responses there."
+    if path.endswith("/responses"):
+        return f"{hint} It is the URL without /responses at its end."
+    return f"{hint} It usually ends in /v1."
+
+
+_FIELD_HINTS: tuple[tuple[str, str], ...] = (
+    (
+        r"background_options(?:\..*)?|completion[ _]window",
+        "The server has no completion windows. Leave out --completion-window.",
+    ),
+    (
+        r"reasoning(?:[._]effort)?",
+        "Use another --reasoning-effort that the model supports, or --reasoning-effort omit.",
+    ),
+    (
+        r"(?:text\.)?verbosity",
+        "Use another --verbosity that the model supports, or --verbosity omit.",
+    ),
+)
+_UNFIT = (
+    r"(?<![a-z])(?:un(?:known|supported|recogni[sz]ed|expected)|invalid|extra|not|supported values)"
+    r"(?![a-z])|n't\b"
+)
+_STRICT = re.compile(r"additionalProperties|'required' is required", re.IGNORECASE)
+_SCHEMA = re.compile(r"invalid schema for (response_format|function)", re.IGNORECASE)
+
+
+def _field_hint(failure: CallFailed) -> str | None:
+    """The hint for a field that a default or an option of ours sent."""
+    message = failure.message
+    named = _SCHEMA.search(message)
+    if named is not None or failure.code in ("invalid_json_schema", "invalid_function_parameters"):
+        return _schema_hint(message, is_tool=named is not None and named[1].lower() == "function")
+    for field, hint in _FIELD_HINTS:
+        if failure.param is not None:
+            if re.fullmatch(field, failure.param):
+                return hint
+        elif re.search(_UNFIT, message, re.IGNORECASE) and _names(field, message):
+            return hint
+    return None
+
+
+def _names(field: str, message: str) -> bool:
+    """Whether a message names a field, also as a place: `["body","reasoning","effort"]`."""
+    place = re.sub(r'","', ".", message)
+    return re.search(rf"\b(?:{field})(?![.\w])", place, re.IGNORECASE) is not None
+
+
+def _schema_hint(message: str, *, is_tool: bool) -> str:
+    strict = '"additionalProperties": false and list all keys in `required`'
+    mend = f"Add {strict} in each object" if _STRICT.search(message) else "Change the schema"
+    if is_tool:
+        return f'{mend}, or set "strict": false in the tool.'
+    return f'{mend}, or give {{"name", "schema", "strict": false}} to --json-schema-file.'
