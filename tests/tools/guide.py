@@ -22,7 +22,7 @@ from oaibg.contract import codes
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import EVENTS
 from oaibg.sandbox.faults import KINDS, OPERATIONS
-from oaibg.sandbox.job.metadata import ENTRIES
+from oaibg.sandbox.job.metadata import ENTRIES, OUTCOMES
 from oaibg.sandbox.personality import PERSONALITIES
 from places import APP, GUIDE, README, ROOT, SKILL
 from short_lines import rows
@@ -177,6 +177,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "faults": lambda: table("fault|what happens", ROWS.items()),
     "short-lines": short_lines,
     "sandbox metadata": lambda: meanings("entry|what it does", ENTRIES),
+    "sandbox outcomes": lambda: meanings("outcome|what the job ends with", OUTCOMES),
     "sandbox operations": lambda: code(OPERATIONS),
     "sandbox faults": lambda: meanings("kind|what happens", KINDS),
     "sandbox personalities": personalities,

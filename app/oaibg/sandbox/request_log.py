@@ -35,7 +35,7 @@ class LoggedRequest:
     status: int | None = None
     """None until a reply begins, and if the connection ends without a reply."""
     response_id: str | None = None
-    """The ID of the job, batch or file that the request created or named."""
+    """The ID of the job, container, batch or file that the request created or named."""
     fault: str | None = None
     """The kind of the scripted fault that was applied, if any."""
 

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 STATUSES = ("completed", "failed", "incomplete", "cancelled", "expired", "stuck")
 
 OUTCOMES: Mapping[str, str] = {
-    "completed": "an answer (the default)",
+    "completed": "an answer",
     "failed": "the status `failed` with an error",
     "incomplete": "the status `incomplete` with the first half of the answer",
     "cancelled": "the status `cancelled`",
     "expired": "the status `expired`",
-    "stuck": "the job never ends",
-    "function_call": "a call of the first function in `tools` (else `get_weather`), in place of an "
-    "answer",
-    "custom_tool_call": "a call of the first custom tool in `tools` (else `run_code`), in place of "
+    "stuck": "nothing: it never ends",
+    "function_call": "a call of the first function in `tools` (default: `get_weather`), without "
     "an answer",
-    "approval": "a request to approve a tool of the first MCP server in `tools` (else `files`), in "
-    "place of an answer",
+    "custom_tool_call": "a call of the first custom tool in `tools` (default: `run_code`), without "
+    "an answer",
+    "approval": "a request to approve a tool of the first MCP server in `tools` (default: "
+    "`files`), without an answer",
     "refusal": "a message in which the model refuses",
-    "image": "a generated PNG image, in place of an answer",
+    "image": "a generated PNG image, without an answer",
     "commentary": "a message with the phase `commentary`, then the answer, a `final_answer`",
     "summary": "a summary of the reasoning, then the answer",
     "file": "code that writes `chart.csv` in a container, then an answer that cites the file",
@@ -39,14 +39,14 @@ OUTCOMES: Mapping[str, str] = {
 ENTRIES: Mapping[str, str] = {
     "sandbox_seconds": 'the duration of the job or batch in seconds, such as "0.5"; for a line of '
     "a batch, counted from the create of the batch",
-    "sandbox_outcome": "how the job ends: one of the outcomes; for a batch, only failed is allowed "
-    "(at the limit of enqueued tokens)",
+    "sandbox_outcome": "how the job ends: one of the outcomes (default: completed); for a batch, "
+    "only failed is allowed (at the limit of enqueued tokens)",
     "sandbox_text": "the output text",
     "sandbox_bytes": "the size of the output text in bytes, in place of `sandbox_text`",
     "sandbox_empty": 'any value except "false": the job has no output text',
     "sandbox_tools": 'the number of web searches before the answer, such as "3" (default: 0)',
-    "sandbox_container": '"expired": the container of the outcome `file` expires at once; '
-    "without it, after 20 minutes without use",
+    "sandbox_container": '"expired": the container of the outcome `file` expires at once, not '
+    "20 minutes after its last use",
     "sandbox_status": "for a line of a batch: the HTTP status of an error that replaces its "
     'response, such as "500"',
 }
