@@ -154,6 +154,7 @@ ERROR = {"type": "error", "code": "server_error", "message": "The model is overl
         {"error": {"message": "The model is overloaded.", "type": "server_error"}},
         event("failed", None, response=response("failed", error={"message": ERROR["message"]})),
         event("failed", None, error=ERROR["message"]),
+        {**completed("failed", output=[]), "error": ERROR["message"]},
     ],
 )
 def test_words_of_an_error(

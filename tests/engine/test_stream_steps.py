@@ -11,7 +11,7 @@ from rich.console import Console
 from harness import response, with_text
 from oaibg.contract.events import Progress
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.words import progress_words
+from oaibg.output.human.words import is_news, progress_words
 from stream_runs import (
     completed,
     delta,
@@ -325,6 +325,14 @@ def test_live_display_has_the_latest_step() -> None:
 def test_words(kind: str, item_type: str | None, text: str | None, words: str) -> None:
     """Each step has plain words; an item type that has none is shown without underscores."""
     assert progress_words(_step(kind, item_type, text)) == words
+
+
+def test_repeated_steps() -> None:
+    """A step with the same words is news only if it is another job's."""
+    step = _step("output_item.added", "reasoning", None)
+    assert is_news(step, None)
+    assert not is_news(_step("output_item.done", "reasoning", None), step)
+    assert is_news(step.of_many("a"), step.of_many("b"))
 
 
 def _step(kind: str, item_type: str | None, text: str | None) -> Progress:

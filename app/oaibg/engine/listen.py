@@ -125,7 +125,10 @@ class Listener:
                 await self._give_up("stream_lost", "the remaining events did not arrive")
 
     async def completed(self, payload: Payload) -> Payload:
-        """Return the result of a job that has ended, with any output that only the stream had."""
+        """Return the result of a job that has ended, with any output that only the stream had.
+
+        Emits a warning about that, and about an error that only the stream reported.
+        """
         ended = self._ended
         if ended and ended.status == payload.status and payload.is_emptier_than(ended):
             return ended
@@ -256,13 +259,13 @@ class Listener:
         if event.type in _ENDS or (payload is not None and payload.ended):
             await self.close()
             self._usable, self._end = False, payload
+            self._report.note_error(event)
             if payload is not None and payload.is_whole and not self._is_incomplete(payload):
                 self._ended = payload
                 job.note_status(payload.status)
                 await self._report.take_end(event, payload)
             else:
                 self._must_poll = True
-                self._report.note_error(event)
         elif payload is not None and payload.status not in (None, job.status):
             job.note_status(payload.status)
             await remember_payload(payload, job, self._context)

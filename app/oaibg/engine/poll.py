@@ -112,7 +112,7 @@ class _Poller:
             else:
                 end = await self._listener.listen(delay, patience.limit)
                 if end is not None:
-                    return End(end)
+                    return End(await self._listener.completed(end))
                 if self._listener.received:
                     patience.answered()
                 reply = self._listener.reply

@@ -146,7 +146,7 @@ def progress_words(event: events.Progress) -> str:
 
 def is_news(event: events.Progress, last: events.Progress | None) -> bool:
     """Whether a step says more than the last one; the end of the same item may say less."""
-    if last is None or event.item_type != last.item_type:
+    if last is None or job_name(event) != job_name(last) or event.item_type != last.item_type:
         return True
     ends = event.type == "response.output_item.done" and event.text is None
     return not ends and progress_words(event) != progress_words(last)
