@@ -167,3 +167,14 @@ def test_monitor_counts_what_the_results_file_has(
     after = checked(run(*argv))
     assert (after.code, after.last["counts"]) == (before.code, before.last["counts"])
     assert [one["code"] for one in of(after, "warning")] == ["file_unavailable"] * 2
+
+
+def test_each_file_has_its_own_minute(
+    run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, instant_sleep: None
+) -> None:
+    """A file that was refused takes no time from the next one, whose failures pass."""
+    output, error = ended(run, sandbox, batch)
+    del sandbox.files[output]
+    sandbox.script(Fault(on="file_content", kind="status", response_id=error, times=4))
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"]) == (1, {"missing": 1, "refused": 1})

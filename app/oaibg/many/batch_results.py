@@ -1,4 +1,4 @@
-"""A batch's results: downloads the API's files and appends their lines to the results file."""
+"""A batch's results: appends the lines of the API's files to the results file."""
 
 from __future__ import annotations
 
