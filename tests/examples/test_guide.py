@@ -39,7 +39,6 @@ NOT_RUN = {
     "export OPENAI_BASE_URL=": "servers that are not here",
     "cat > weather.json": "test_answers_page runs it",
     'echo \'[{"type": "mcp"': "test_answers_page runs it",
-    "cat > tools.json": "its first job has no answer; the test below runs it",
 }
 """What the blocks begin with that are not run here, and why."""
 
@@ -139,18 +138,6 @@ def test_blocks_run(path: Path, slow: Sandbox, tmp_path: Path) -> None:
         ended = exit_codes(block, folder, "-euo", "pipefail")
         assert len(ended) >= sum(line.startswith("oaibg ") for line in block.splitlines()), block
         assert [command for code, command in ended if code != 0] == [], block
-
-
-@pytest.mark.process
-@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
-def test_a_function_call_gets_its_result(clone: Path) -> None:
-    """The second job of the sandbox's example answers the first one's call and completes."""
-    page = (GUIDE / "sandbox.md").read_text()
-    (example,) = [block for block in shell_blocks(page) if "tools.json" in block]
-    (_, called), (code, answered) = exit_codes(example, clone)
-    assert "sandbox_outcome=function_call" in called
-    assert ("--previous-response-id" in answered, code) == (True, 0)
-    assert "22 degrees" in (clone / "answer.txt").read_text()
 
 
 @pytest.mark.process

@@ -115,7 +115,7 @@ def test_unreachable_for_a_minute() -> None:
         Fault(on="create", kind="status", status=503, body="no upstream"),
         Fault(on="create", kind="status", status=504),
         Fault(on="create", kind="html"),
-        Fault(on="create", kind="truncate", after=10),
+        Fault(on="create", kind="truncate", after=9),
         Fault(on="create", kind="raw", body="{}"),
         Fault(on="create", kind="raw", body='{"id": ""}'),
         Fault(on="create", kind="raw", body="[1]"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOST = [
     Fault(on="batch_create", kind="reset_after"),
-    Fault(on="batch_create", kind="truncate", after=5),
+    Fault(on="batch_create", kind="truncate", after=9),
     Fault(on="batch_create", kind="html"),
     Fault(on="batch_create", kind="raw", body="{}"),
     Fault(on="batch_create", kind="raw", body='{"id": "../x", "status": "validating"}'),
