@@ -130,15 +130,8 @@ class _Poller:
                 )
             except CallFailed as failure:
                 patience.failed(failure)
-                if patience.refusal is not None:
-                    raise patience.refusal from failure
-                is_gone = patience.is_gone and not self._is_streaming()
-                if is_gone or await self._was_gone(failure):
-                    return await self._local_end(failure)
-                if patience.is_unretrievable:
-                    raise not_retrievable(failure) from failure
-                if patience.is_untrusted and patience.give_up < math.inf:
-                    raise _blocked(failure) from failure
+                if (last := await self._end_after(failure)) is not None:
+                    return last
                 delay = await self._report_failure(failure, delay)
                 continue
             patience.answered()
@@ -156,6 +149,24 @@ class _Poller:
     def _is_streaming(self) -> bool:
         """Whether the job's stream shows that the job exists, whatever its retrieves say."""
         return self._listener is not None and self._listener.is_alive()
+
+    async def _end_after(self, failure: CallFailed) -> End | None:
+        """Return the end of the wait, or raise the error that ends it; None if polling continues."""
+        patience = self._patience
+        if patience.refusal is not None:
+            raise patience.refusal from failure
+        if self._is_streaming():
+            return None
+        if patience.is_gone or await self._was_gone(failure):
+            return await self._local_end(failure)
+        if patience.is_unretrievable:
+            streamed = await self._streamed_end()
+            if streamed is None:
+                raise not_retrievable(failure) from failure
+            return streamed
+        if patience.is_untrusted and patience.give_up < math.inf:
+            raise _blocked(failure) from failure
+        return None
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
         """Emit a `poll_error`; return the seconds until the next poll."""
@@ -222,15 +233,22 @@ class _Poller:
         job = self._job
         payload = await readable_copy(job, self._context)
         if payload is None:
-            payload = await self._listener.last_resort() if self._listener is not None else None
-            if payload is None:
+            streamed = await self._streamed_end()
+            if streamed is None:
                 raise await not_found(failure, job, self._context)
-            job.note_status(payload.status)
-            return End(payload)
+            return streamed
         job.note_status(payload.status)
         message = "The API no longer has this response; its local copy follows."
         await self._context.emit(report.warning(job, "local_copy", message))
         return End(payload, is_local=True)
+
+    async def _streamed_end(self) -> End | None:
+        """The result that the stream's last event had, if nothing else can be had."""
+        payload = await self._listener.last_resort() if self._listener is not None else None
+        if payload is None:
+            return None
+        self._job.note_status(payload.status)
+        return End(payload)
 
 
 def _blocked(failure: CallFailed | None) -> Unavailable:
