@@ -95,11 +95,12 @@ def test_include_shows_the_outputs_of_code(http: httpx2.Client) -> None:
     ],
 )
 def test_an_unknown_include_is_refused(
-    http: httpx2.Client, include: Any, param: str, code: str
+    sandbox: Sandbox, http: httpx2.Client, include: Any, param: str, code: str
 ) -> None:
     """The 400 of a create and of a retrieve names the place, and lists the known values."""
     error = refused(answer := http.post("/responses", json=request(include=include)))
     assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+    assert not sandbox.jobs
     if code == "invalid_value":
         assert OUTPUTS in error["message"]
         job = create(http)["id"]

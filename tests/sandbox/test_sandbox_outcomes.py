@@ -98,11 +98,21 @@ def test_a_function_call_needs_no_tools(http: httpx2.Client) -> None:
     assert (call["name"], call["arguments"]) == ("f", "{}")
 
 
-def test_the_schema_of_a_function_is_checked(http: httpx2.Client) -> None:
-    """A malformed schema gets 400 with the parameter that has it."""
-    tools = [{"type": "function", "name": "f", "parameters": {"anyOf": 1}}]
-    answer = http.post("/responses", json=request(tools=tools))
-    assert (answer.status_code, refused(answer)["param"]) == (400, "tools[0].parameters")
+@pytest.mark.parametrize(
+    ("tool", "param"),
+    [
+        ({"type": "function", "name": "f", "parameters": {"anyOf": 1}}, "parameters"),
+        ({"type": "function", "name": "f", "parameters": []}, "parameters"),
+        ({"type": "custom"}, "name"),
+        ({"type": "mcp", "server_url": "https://example.com"}, "server_label"),
+    ],
+)
+def test_what_a_call_needs_of_a_tool_is_checked(
+    http: httpx2.Client, tool: dict[str, Any], param: str
+) -> None:
+    """A malformed schema, or a tool without its name, gets 400 with the parameter."""
+    answer = http.post("/responses", json=request(tools=[tool]))
+    assert (answer.status_code, refused(answer)["param"]) == (400, f"tools[0].{param}")
 
 
 @pytest.mark.parametrize(

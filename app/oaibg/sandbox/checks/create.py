@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from oaibg.sandbox.checks.include import included_by
+from oaibg.sandbox.checks.include import check_include
 from oaibg.sandbox.checks.input import check_input
 from oaibg.sandbox.checks.tool_outputs import check_tool_outputs
 from oaibg.sandbox.checks.values import check_choice, check_metadata, check_object, check_type
@@ -80,7 +80,7 @@ def check_create(given: object, find: Callable[[str], Job | None]) -> dict[str, 
     _check_window(body)
     check_metadata(body.get("metadata"))
     check_input(body)
-    included_by(body)
+    check_include(body.get("include"))
     _check_format(body)
     _check_tools(body)
     if body.get("model") == MISSING_MODEL:

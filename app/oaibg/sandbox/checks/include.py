@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from oaibg.sandbox.checks.values import check_choice, check_type
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _INCLUDABLE = (
     "file_search_call.results",
@@ -23,18 +20,17 @@ _INCLUDABLE = (
 )
 
 
-def included_by(body: Mapping[str, Any]) -> list[str]:
-    """Return the `include` of a create's body; raise `FieldError` if it is invalid."""
-    given = body.get("include")
+def check_include(given: Any) -> None:
+    """Raise `FieldError` if the `include` of a request is invalid."""
     check_type(given, "include", list)
     for place, value in enumerate(given or []):
         check_type(value, f"include[{place}]", str, nullable=False)
         check_choice(value, _INCLUDABLE, f"include[{place}]")
-    return given or []
 
 
 def included_in_query(query: bytes) -> list[str]:
     """Return the `include` of a retrieve's query; raise `FieldError` if it is invalid."""
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     given = [value for key, value in pairs if re.fullmatch(r"include(\[\d*\])?", key)]
-    return included_by({"include": given})
+    check_include(given)
+    return given

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.sandbox.checks.create import check_create
-from oaibg.sandbox.checks.include import included_by, included_in_query
+from oaibg.sandbox.checks.include import included_in_query
 from oaibg.sandbox.errors import ApiError
 from oaibg.sandbox.job.items import input_items
 from oaibg.sandbox.job.job import new_job
@@ -31,7 +31,7 @@ def create(call: Call) -> Answer:
     state.jobs[job.id] = job
     state.keep_container(job)
     call.log.response_id = job.id
-    include = included_by(request)
+    include = request.get("include") or ()
     show = partial(state.show, include=include)
     if call.streams:
         return EventStream(job, show, state.personality.stream, include)
