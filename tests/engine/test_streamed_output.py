@@ -204,6 +204,14 @@ def test_cut_off_text_is_no_answer(run: Callable[..., Result], sandbox: Sandbox)
     assert (result.last["output_text_bytes"], warning_codes(result)) == (0, [])
 
 
+def test_text_of_a_lost_stream_is_no_answer(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """If a stream is lost, a text that was not finished does not become the output."""
+    script_stream(sandbox, delta("The"), retrieved=response("completed", output=[]))
+    sandbox.script(Fault(on="stream", kind="status", status=400))
+    result = run(*SUBMIT)
+    assert (result.last["output_text_bytes"], warning_codes(result)) == (0, ["stream_unavailable"])
+
+
 # Text that comes without deltas:
 
 PIECES: dict[str, tuple[list[dict[str, Any]], str]] = {

@@ -221,6 +221,7 @@ class Listener:
 
     async def _give_up(self, code: str, reason: str) -> None:
         self._usable, self._must_poll = False, True
+        self._report.note_lost()
         what = "job can't be streamed" if code == "stream_unavailable" else "job's stream was lost"
         message = f"The {what} ({reason.rstrip('.')}); it is polled instead."
         if self._report.error:

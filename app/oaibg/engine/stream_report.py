@@ -85,9 +85,13 @@ class StreamReport:
     async def note_gap(self, missing: str) -> None:
         """Note that events are missing permanently, with a warning."""
         self._has_gap = True
-        self._output.note_gap()
+        self._output.note_loss()
         message = f"The job's stream lacks {missing}; the complete result will be retrieved."
         await self.warn("stream_gap", message)
+
+    def note_lost(self) -> None:
+        """Note that the rest of the stream can't be read."""
+        self._output.note_loss()
 
     def lacks_output(self, payload: Payload) -> bool:
         """Whether a job's result lacks output that was streamed."""

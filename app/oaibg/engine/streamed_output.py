@@ -31,8 +31,8 @@ class StreamedOutput:
         self._begun: set[int] = set()
         """The places of the items whose first event has been seen."""
 
-    def note_gap(self) -> None:
-        """Note that events are missing permanently."""
+    def note_loss(self) -> None:
+        """Note that events are missing permanently, so that unfinished texts may lack some."""
         self._has_gap = True
 
     def take(self, event: StreamEvent) -> str | None:
