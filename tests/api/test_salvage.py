@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import response, with_text
 from oaibg.api import salvage
-from raw_server import Answer, chunked, head, reply
+from oaibg.api.client import Client
+from raw_server import KEY, Answer, chunked, head, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,3 +196,32 @@ def test_part_of_a_retrieve_is_not_used(run: Callable[..., Result], raw: RawServ
     raw.answer = lambda _: next(replies)
     result = run("monitor", ID, *FAST)
     assert (result.code, result.events) == (0, ["poll_error", "poll", "final"])
+
+
+@pytest.mark.usefixtures("run")
+def test_reply_that_came_while_suspended(raw: RawServer) -> None:
+    """A reply that arrived while the process was suspended beyond the timeout is still read."""
+    suspended, sent = threading.Event(), threading.Event()
+
+    def answer(_: bytes) -> Answer:
+        suspended.wait(20)
+        threading.Timer(0.1, sent.set).start()
+        return Answer(reply(JSON))
+
+    def suspend() -> None:
+        suspended.set()
+        sent.wait(20)
+        time.sleep(1.5)
+
+    async def sending() -> None:
+        asyncio.get_running_loop().call_later(0.1, suspend)
+
+    async def create() -> str | None:
+        client = Client(raw.base_url, KEY)
+        try:
+            return (await client.create({"background": True}, sending, timeout=0.3)).id
+        finally:
+            await client.close()
+
+    raw.answer = answer
+    assert asyncio.run(create()) == ID

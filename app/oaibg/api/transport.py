@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +32,9 @@ REPLY_BYTES_MAX = 1 << 30
 """Maximum size of a reply that is read into memory, in decompressed bytes."""
 
 CONNECT_TIMEOUT = 10.0
+
+_LATE_SECONDS, _CATCH_UP_SECONDS = 1.0, 1.0
+"""If a create's timeout is that late, the process was suspended: the time to read what arrived."""
 
 Use = Literal["creating", "reading", "listening"]
 """Each use has its own client: requests that must not be sent twice, most other calls, and streams,
@@ -85,7 +88,8 @@ class Transport:
         token = _exchange.set(exchange)
         try:
             async with timer:
-                yield sdk
+                with _catching_up(timer) if on_sending is not None else nullcontext():
+                    yield sdk
         except Exception as error:  # noqa: BLE001 - `call_failed` explains why
             if exchange.own_error is not None:
                 raise exchange.own_error from None
@@ -175,6 +179,27 @@ def own_code() -> Iterator[None]:
     except Exception as error:
         _exchange.get().own_error = error
         raise
+
+
+@contextmanager
+def _catching_up(timer: asyncio.Timeout) -> Iterator[None]:
+    """Delay a timeout that is late, because the process was suspended: a reply may have arrived."""
+    loop, due = asyncio.get_running_loop(), timer.when()
+    if due is None:
+        yield
+        return
+
+    def expire() -> None:
+        if not timer.expired():
+            late = loop.time() - due > _LATE_SECONDS
+            timer.reschedule(loop.time() + (_CATCH_UP_SECONDS if late else 0.0))
+
+    timer.reschedule(None)
+    alarm = loop.call_at(due, expire)
+    try:
+        yield
+    finally:
+        alarm.cancel()
 
 
 class _Exchange:
