@@ -151,7 +151,7 @@ class _Poller:
         return self._listener is not None and self._listener.is_alive()
 
     async def _end_after(self, failure: CallFailed) -> End | None:
-        """Return the end of the wait, or raise the error that ends it; None if polling continues."""
+        """Return the end, or raise the error that ends the wait; None if polling continues."""
         patience = self._patience
         if patience.refusal is not None:
             raise patience.refusal from failure
