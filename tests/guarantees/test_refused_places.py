@@ -169,7 +169,7 @@ def test_server_without_retrieve(
     """A submit to a server that can't return background jobs ends with exit 1 and the ID."""
     body = {"detail": "Method Not Allowed"}
     sandbox.script(Fault(on="retrieve", kind="status", status=status, body=body, times=0))
-    result = run(*KEYED)
+    result = run(*KEYED, "--max-wait-seconds", "300")
     last = result.last
     assert (result.code, last["code"], last["http_status"]) == (1, "no_retrieve", status)
     assert (last["outcome"], last["next"], last["response_id"]) == ("created", None, result.id)

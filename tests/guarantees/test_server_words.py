@@ -46,6 +46,8 @@ def answered(sandbox: Sandbox, status: int, body: object, **more: Any) -> None:
             "Failed to get response from provider",
         ),
         (400, {"error": {"message": "Provider returned error", "code": 400}}, "Provider returned"),
+        (400, {"error": {"message": "Bad luck.", "code": 400}}, "Bad luck."),
+        (400, {"error": {"message": "Bad luck.", "code": "2005", "type": None}}, "Bad luck."),
         (400, "upstream error", "upstream error"),
         (400, "", "HTTP 400"),
         (409, "<html><title>Conflict</title></html>", "Conflict"),
