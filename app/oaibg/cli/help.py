@@ -21,6 +21,7 @@ EXAMPLES = {
         ),
         "oaibg submit --jobs-file jobs.jsonl --results-file results.jsonl",
         "oaibg submit --prompt-file task.md --json-schema-file schema.json",
+        'oaibg submit --continue resp_123 --prompt "Say it in one sentence."',
         "oaibg submit --prompt-file task.md --dry-run",
     ],
     "monitor": [
@@ -39,6 +40,7 @@ EXAMPLES = {
         "oaibg show --output-text > answer.md",
         "oaibg show --job-key report-7",
         "oaibg show resp_123 --output-json-file response.json",
+        "oaibg show resp_123 --artifacts-dir images",
         "oaibg show --list --limit 10",
     ],
 }
