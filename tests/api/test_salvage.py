@@ -218,6 +218,17 @@ def test_retrieve_answered_with_open_events(
     assert [line["status"] for line in result.lines[:2]] == ["queued", "completed"]
 
 
+def test_retrieve_answered_with_events_without_a_status(
+    run: Callable[..., Result], raw: RawServer
+) -> None:
+    """Events without a status are no reply to a retrieve, which is repeated."""
+    without = event("response.created", 0, {"id": ID})
+    replies = iter([Answer(typed(SSE, without)), Answer(reply(json.dumps(DONE)))])
+    raw.answer = lambda _: next(replies)
+    result = run("monitor", ID, *FAST)
+    assert (result.code, result.events) == (0, ["poll_error", "poll", "final"])
+
+
 def test_part_of_a_retrieve_is_not_used(run: Callable[..., Result], raw: RawServer) -> None:
     """A retrieve whose JSON is cut off is repeated: a part of an answer is no answer."""
     replies = iter([Answer(reply(json.dumps(DONE))[:-9]), Answer(reply(json.dumps(DONE)))])

@@ -118,7 +118,8 @@ class Client(Calls):
                     raise reply_failed(reply.http_response, "the reply has no status")
                 return payload
         except CallFailed:
-            if (found := arrived.response()) is None:
+            found = arrived.response()
+            if found is None or found.status is None:
                 raise
             return found
 
