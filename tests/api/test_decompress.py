@@ -92,8 +92,9 @@ def test_cut_off(cut: int, size: int) -> None:
 
 def test_exact_pieces() -> None:
     """A body that expands to exactly the size of a piece, or a little more, is read in full."""
-    for length in (PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES):
+    for length in (*range(PIECE_BYTES - 1, PIECE_BYTES + 260, 26), 3 * PIECE_BYTES):
         assert read(gzip.compress(bytes(length)), 1000) == bytes(length)
+        assert read(raw_deflate(bytes(length)), PIECE_BYTES, "deflate") == bytes(length)
     assert read(b"", 1) == b""
 
 

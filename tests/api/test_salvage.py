@@ -13,6 +13,8 @@ import pytest
 from harness import response, with_text
 from oaibg.api import salvage
 from oaibg.api.client import Client
+from oaibg.api.payload import Payload
+from oaibg.api.salvage import events_response
 from raw_server import KEY, Answer, chunked, head, reply
 
 if TYPE_CHECKING:
@@ -95,6 +97,32 @@ def test_resumed_stream_of_any_type(
     raw.answer = lambda request: stream if b"stream=true" in request else running
     result = run("monitor", ID, "--stream", *FAST)
     assert (result.code, result.events) == (0, ["poll", "final"])
+
+
+def test_stream_that_is_silent_at_first(raw: RawServer, run: object) -> None:
+    """A stream is open as soon as its head has arrived: the first event may come late."""
+    raw.answer = Answer(typed(SSE, b""), "hold")
+
+    async def listen() -> object:
+        client = Client(raw.base_url, KEY)
+        opened = await client.stream(ID, None, 5.0)
+        assert not isinstance(opened, Payload)
+        await opened.close()
+        await client.close()
+        return opened
+
+    assert asyncio.run(listen()) is not None
+
+
+def test_response_in_events() -> None:
+    """The response that has ended counts, also if another event follows; a bare end doesn't."""
+    bare = event("response.completed", 2, {"id": ID, "status": "completed"})
+    later = event("response.in_progress", 3, {"id": ID, "status": "in_progress"})
+    for events, status in ((ENDED + later, "completed"), (BEGUN + bare, "queued")):
+        found = events_response(events)
+        assert found is not None
+        assert found.status == status
+    assert events_response(JSON) is events_response(b"data: {}\n\n") is None
 
 
 @pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["plain", "stream"])
@@ -188,6 +216,17 @@ def test_retrieve_answered_with_open_events(
     result = run("monitor", ID, *FAST)
     assert (result.code, result.events) == (0, ["poll", "poll", "final"])
     assert [line["status"] for line in result.lines[:2]] == ["queued", "completed"]
+
+
+def test_retrieve_answered_with_events_without_a_status(
+    run: Callable[..., Result], raw: RawServer
+) -> None:
+    """Events without a status are no reply to a retrieve, which is repeated."""
+    without = event("response.created", 0, {"id": ID})
+    replies = iter([Answer(typed(SSE, without)), Answer(reply(json.dumps(DONE)))])
+    raw.answer = lambda _: next(replies)
+    result = run("monitor", ID, *FAST)
+    assert (result.code, result.events) == (0, ["poll_error", "poll", "final"])
 
 
 def test_part_of_a_retrieve_is_not_used(run: Callable[..., Result], raw: RawServer) -> None:

@@ -125,7 +125,8 @@ class Client(Calls):
                     raise unusable(reply.http_response, message, payload.data)
                 return payload
         except CallFailed:
-            if (found := arrived.response()) is None:
+            found = arrived.response()
+            if found is None or found.status is None:
                 raise
             return found
 
