@@ -102,6 +102,11 @@ def test_results_of_all_calls(sandbox: Sandbox, waiting: Callable[..., str], sen
         ([APPROVED], "The input has no result for call_1."),
         ([RESULT | {"call_id": "call_9"}], "Input[0] has the call_id 'call_9', which is not"),
         ([RESULT | {"call_id": "fc_1"}], "Input[0] has the call_id 'fc_1', which is not"),
+        ([RESULT | {"call_id": "mcpr_1"}], "Input[0] answers mcpr_1, which needs the type mcp_app"),
+        (
+            [RESULT | {"type": "custom_tool_call_output"}],
+            "Input[0] answers call_1, which needs the",
+        ),
         ([RESULT | {"call_id": 1}], "Input[0] has the call_id 1, which is not waiting."),
         (
             [{"type": "function_call_output", "output": "x"}],

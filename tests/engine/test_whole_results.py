@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from oaibg.sandbox import Fault
 from outputs import REASONING, bring, completed, message
 from runs import FAST
 
@@ -43,6 +44,21 @@ def test_an_emptier_result_does_not_replace_a_whole_one(
         assert (result.code, text.read_text()) == (0, "The answer.")
         text.unlink()
     assert run("show", "--output-text", identifier).out == b"The answer."
+
+
+@pytest.mark.row("404 for a job with a local copy of its result")
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_the_local_copy_ends_a_monitor(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, status: int
+) -> None:
+    """If the first poll of a job that has ended fails, its local copy is delivered at once."""
+    bring(sandbox, completed(message("The answer.")), times=1)
+    identifier = run(*SUBMIT).id
+    sandbox.script(Fault(kind="status", on="retrieve", status=status, times=0))
+    text = tmp_path / "answer.md"
+    result = run("monitor", identifier, "--output-text-file", str(text))
+    assert (result.code, result.events) == (0, ["warning", "wrote_text", "final"])
+    assert (result.lines[0]["code"], text.read_text()) == ("local_copy", "The answer.")
 
 
 def test_a_fuller_result_replaces_the_local_copy(

@@ -16,7 +16,7 @@ WARNINGS = {
     "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",
     "job_key_ended": "The job with this key had already ended; its stored result follows.",
-    "local_copy": "The API no longer has the response, or not all of it; the result is the local "
+    "local_copy": "The API does not return the response, or not all of it; the result is the local "
     "copy.",
     "other_base_url": "The response ID was submitted to another base URL.",
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "

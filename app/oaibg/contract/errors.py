@@ -50,7 +50,7 @@ class ExitCode(IntEnum):
     STILL_RUNNING = (
         3,
         "the wait limit was reached; the job keeps running",
-        "Run `next` to keep waiting. If `status` is null, no poll succeeded: read `poll_error`.",
+        "Run `next` to keep waiting. Without a `poll` event, no poll succeeded: read `poll_error`.",
     )
     UNSUCCESSFUL = (
         4,

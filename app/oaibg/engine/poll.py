@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
-from oaibg.engine.fetch import is_known_gone, not_found, readable_copy
+from oaibg.engine.fetch import is_known_gone, may_have_changed, not_found, readable_copy
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import remember_payload
@@ -157,8 +157,14 @@ class _Poller:
             raise patience.refusal from failure
         if self._is_streaming():
             return None
+        local = await readable_copy(self._job, self._context)
+        if local is not None and (is_missing(failure) or not may_have_changed(local)):
+            return await self._local_end(local, failure)
         if patience.is_gone or await self._was_gone(failure):
-            return await self._local_end(failure)
+            streamed = await self._streamed_end()
+            if streamed is None:
+                raise await not_found(failure, self._job, self._context)
+            return streamed
         if patience.is_unretrievable:
             streamed = await self._streamed_end()
             if streamed is None:
@@ -229,18 +235,14 @@ class _Poller:
         """Whether a 404 only confirms what the local state has recorded."""
         return is_missing(failure) and await is_known_gone(self._job, self._context)
 
-    async def _local_end(self, failure: CallFailed) -> End:
+    async def _local_end(self, local: Payload, failure: CallFailed) -> End:
         job = self._job
-        payload = await readable_copy(job, self._context)
-        if payload is None:
-            streamed = await self._streamed_end()
-            if streamed is None:
-                raise await not_found(failure, job, self._context)
-            return streamed
-        job.note_status(payload.status)
-        message = "The API no longer has this response; its local copy follows."
+        job.note_status(local.status)
+        lost = "The API no longer has this response"
+        why = lost if is_missing(failure) else f"The API gave no usable reply ({failure.message})"
+        message = f"{why}; the local copy of the result follows."
         await self._context.emit(report.warning(job, "local_copy", message))
-        return End(payload, is_local=True)
+        return End(local, is_local=True)
 
     async def _streamed_end(self) -> End | None:
         """The result that the stream's last event had, if nothing else can be had."""

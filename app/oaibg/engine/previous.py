@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oaibg.base.clock import Clock
     from oaibg.state.store import Row, Store
 
-_APPROVAL = "mcp_approval_response"
+_APPROVAL, _APPROVAL_REQUEST = "mcp_approval_response", "mcp_approval_request"
 
 
 class Previous(NamedTuple):
@@ -44,6 +44,11 @@ class Previous(NamedTuple):
             if number not in waiting.keys() | own:
                 what = f"has no {key}" if number is None else f"has the {key} {number!r}"
                 raise self._refused(f"input[{index}] {what}, which is not waiting")
+            if number in waiting and item["type"] != _type_of_result(waiting[number]):
+                needed = _type_of_result(waiting[number])
+                raise self._refused(
+                    f"input[{index}] answers {number}, which needs the type {needed}"
+                )
             needed = "approve" if key != "call_id" else "output"
             if needed not in item:
                 raise self._refused(f"input[{index}] has no `{needed}`")
@@ -56,8 +61,10 @@ class Previous(NamedTuple):
         listed = ", ".join(f"{one.id} ({one.name or one.type})" for one in calls) or "nothing"
         hint = "Send a new prompt, without tool results."
         if calls:
-            example = json.dumps([_example(one) for one in calls])
+            example = json.dumps([_example(one) for one in calls], ensure_ascii=False)
             hint = f"Give --input-json-file a file such as {example}."
+            if any(one.type == _APPROVAL_REQUEST for one in calls):
+                hint += " Set `approve` to true only if you want the tool to run."
         message = f"{problem}. These calls of {self.response_id} are waiting: {listed}."
         return UsageError(message[0].upper() + message[1:], hint=hint)
 
@@ -125,7 +132,12 @@ def _key_of_result(item: object) -> str | None:
     return "call_id" if kind.endswith("_call_output") else None
 
 
+def _type_of_result(call: Call) -> str:
+    return _APPROVAL if call.type == _APPROVAL_REQUEST else f"{call.type}_output"
+
+
 def _example(call: Call) -> dict[str, Any]:
-    if call.type == "mcp_approval_request":
-        return {"type": _APPROVAL, "approval_request_id": call.id, "approve": True}
-    return {"type": f"{call.type}_output", "call_id": call.id, "output": "…"}
+    kind = _type_of_result(call)
+    if kind == _APPROVAL:
+        return {"type": kind, "approval_request_id": call.id, "approve": False}
+    return {"type": kind, "call_id": call.id, "output": "…"}
