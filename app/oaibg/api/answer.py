@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from oaibg.base.json_text import objects, value_at
+from oaibg.base.json_text import objects, string, value_at
 
 Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 """Why there is no text, or why the text is not the answer."""
@@ -89,6 +89,24 @@ class Answer:
         return "not_text" if is_other else "empty"
 
 
+def is_emptier(output: object, other: object) -> bool:
+    """Whether an `output` has fewer items than another one, or less text in its messages.
+
+    A refusal counts as text.
+    """
+    items, text = _extent(output)
+    more_items, more_text = _extent(other)
+    return items < more_items or text < more_text
+
+
+def _extent(output: object) -> tuple[int, int]:
+    """The number of output items, and of characters in all messages."""
+    items = objects(output)
+    parts = _parts([item for item in items if item.get("type") == "message"])
+    texts = (part.get(key) for part in parts for key in ("text", "refusal"))
+    return len(items), sum(len(text) for text in texts if isinstance(text, str))
+
+
 def _parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [part for message in messages for part in objects(message.get("content"))]
 
@@ -107,9 +125,8 @@ def _call(item: dict[str, Any]) -> Call | None:
     is_call = kind == _APPROVAL or str(kind).endswith("_call")
     if not is_call or not isinstance(number, str) or item.get("execution") == "server":
         return None
-    name = item.get("name")
     details = next((item[key] for key in _DETAILS if item.get(key) is not None), "")
     if isinstance(details, dict):
         details = value_at(details, "commands") or value_at(details, "command") or details
     text = details if isinstance(details, str) else json.dumps(details, ensure_ascii=False)
-    return Call(str(kind), number, name if isinstance(name, str) else None, text)
+    return Call(str(kind), number, string(item.get("name")), text)

@@ -12,9 +12,8 @@ from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Summary
 from oaibg.engine import report
 from oaibg.engine.deliver import text_events
-from oaibg.engine.fetch import may_have_changed
 from oaibg.engine.find import Target, find_blocking
-from oaibg.engine.persist import local_copy, state_error, state_warnings
+from oaibg.engine.persist import local_copy, may_have_changed, state_error, state_warnings
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 
