@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Summary
-from oaibg.engine import report
+from oaibg.engine import report, report_end
 from oaibg.engine.deliver import text_events
 from oaibg.engine.find import Target, find_blocking
 from oaibg.engine.persist import local_copy, may_have_changed, state_error, state_warnings
@@ -43,7 +43,7 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
     if payload is None or may_have_changed(payload) or context.output.writes_files:
         return warnings, False
     job.note_status(payload.status)
-    shown = report.response(job, payload, "local", context, written=True)
+    shown = report_end.response(job, payload, "local", context, written=True)
     return [*warnings, *text_events(payload, job, context), shown], True
 
 

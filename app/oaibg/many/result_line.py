@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from oaibg.api.payload import Payload
 from oaibg.base.json_text import is_altered, json_line, read_json
 from oaibg.contract.errors import ApiRefused, ExitCode
-from oaibg.engine import report
+from oaibg.engine import report_end
 from oaibg.many.tally import NEEDS_ACTION
 from oaibg.state.rows import NOT_FOUND
 
@@ -87,7 +87,7 @@ def ending_of(line: dict[str, Any]) -> Ending | None:
 
 def status_of(payload: Payload) -> str:
     """Return the status under which a run counts a job that has ended."""
-    needs_action = report.end_code(payload) == ExitCode.NEEDS_ACTION
+    needs_action = report_end.end_code(payload) == ExitCode.NEEDS_ACTION
     return NEEDS_ACTION if needs_action else str(payload.status)
 
 
