@@ -10,6 +10,7 @@ from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.artifacts import save_artifacts
+from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.many.batch_files import Downloads, files_of
@@ -198,8 +199,7 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
         yield report_end.error(Job(job.response_id, submitting=True), refusal, context.next_command)
     if payload is None:
         return
-    if context.output.show_output_text and payload.text:
-        yield report.output_text(job, payload.text)
+    yield from text_events(payload, job, context)
     yield report_end.final(Job(job.response_id), payload, context)
 
 
