@@ -15,6 +15,11 @@ Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 _APPROVAL = "mcp_approval_request"
 _TEXT_ITEMS = frozenset({"message", "reasoning"})
 _TEXT_PARTS = frozenset({"output_text", "refusal"})
+_RESULT_KEYS = {
+    "mcp_approval_response": ("approval_request_id", "approve"),
+    "apply_patch_call_output": ("call_id", "status"),
+    "tool_search_output": ("call_id", "tools"),
+}
 _DETAILS = ("arguments", "input", "action", "actions", "operation")
 """The keys with what a call does; each type of call has one of them."""
 
@@ -66,12 +71,11 @@ class Answer:
     def calls(self) -> list[Call]:
         """The tool calls without an output, and the MCP approval requests without a response."""
         answered = {
-            str(item.get(key))
+            str(item.get(keys[0]))
             for item in self._items
-            for suffix, key in (("_output", "call_id"), ("_response", "approval_request_id"))
-            if str(item.get("type")).endswith(suffix)
+            if (keys := result_keys(item)) is not None
         }
-        calls = [call for item in self._items if (call := _call(item)) is not None]
+        calls = [call for item in self._items if (call := call_of(item)) is not None]
         return [call for call in calls if call.id not in answered]
 
     @property
@@ -87,6 +91,34 @@ class Answer:
             part.get("type") not in _TEXT_PARTS for part in self._parts
         )
         return "not_text" if is_other else "empty"
+
+
+def call_of(item: dict[str, Any]) -> Call | None:
+    """Return the item as a call if the user can answer it; hosted tools have no `call_id`."""
+    kind = item.get("type")
+    number = item.get("id" if kind == _APPROVAL else "call_id")
+    if kind == "function_call":
+        number = number or item.get("id")
+    is_call = kind == _APPROVAL or str(kind).endswith("_call")
+    if not is_call or not isinstance(number, str) or item.get("execution") == "server":
+        return None
+    details = next((item[key] for key in _DETAILS if item.get(key) is not None), "")
+    if isinstance(details, dict):
+        details = value_at(details, "commands") or value_at(details, "command") or details
+    text = details if isinstance(details, str) else json.dumps(details, ensure_ascii=False)
+    return Call(str(kind), number, string(item.get("name")), text)
+
+
+def result_keys(item: object) -> tuple[str, str] | None:
+    """Return the key with the ID of the call that an item answers, and the key with the result.
+
+    Returns None if the item is not the result of a call.
+    """
+    kind = str(value_at(item, "type"))
+    if kind == "local_shell_call_output" and value_at(item, "call_id") is None:
+        return "id", "output"
+    usual = ("call_id", "output") if kind.endswith("_call_output") else None
+    return _RESULT_KEYS.get(kind, usual)
 
 
 def is_emptier(output: object, other: object) -> bool:
@@ -114,19 +146,3 @@ def _parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _texts(parts: list[dict[str, Any]], kind: str, key: str) -> list[str]:
     found = (part.get(key) for part in parts if part.get("type") == kind)
     return [text for text in found if isinstance(text, str)]
-
-
-def _call(item: dict[str, Any]) -> Call | None:
-    """Return the item as a call if the user can answer it; hosted tools have no `call_id`."""
-    kind = item.get("type")
-    number = item.get("id" if kind == _APPROVAL else "call_id")
-    if kind == "function_call":
-        number = number or item.get("id")
-    is_call = kind == _APPROVAL or str(kind).endswith("_call")
-    if not is_call or not isinstance(number, str) or item.get("execution") == "server":
-        return None
-    details = next((item[key] for key in _DETAILS if item.get(key) is not None), "")
-    if isinstance(details, dict):
-        details = value_at(details, "commands") or value_at(details, "command") or details
-    text = details if isinstance(details, str) else json.dumps(details, ensure_ascii=False)
-    return Call(str(kind), number, string(item.get("name")), text)

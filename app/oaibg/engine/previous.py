@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oaibg.api.answer import call_of, result_keys
+from oaibg.base.json_text import objects
 from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import copy_of, state_error
 from oaibg.state.commits import patiently_blocking
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from oaibg.api.answer import Call
     from oaibg.base.clock import Clock
     from oaibg.state.store import Row, Store
-
-_APPROVAL = "mcp_approval_response"
 
 
 class Previous(NamedTuple):
@@ -32,22 +32,20 @@ class Previous(NamedTuple):
         """
         if self.calls is None:
             return
-        items = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-        waiting = {call.id: call for call in self.calls}
-        own = {item.get("call_id") for item in items if _is_call(item)}
+        waiting = [call.id for call in self.calls]
+        known = {*waiting, *(call.id for item in objects(given) if (call := call_of(item)))}
         sent: set[str] = set()
         for index, item in enumerate(given if isinstance(given, list) else []):
-            key = _key_of_result(item)
-            if key is None:
+            if (keys := result_keys(item)) is None:
                 continue
+            key, needed = keys
             number = item.get(key)
-            if number not in waiting.keys() | own:
+            if not isinstance(number, str) or number not in known:
                 what = f"has no {key}" if number is None else f"has the {key} {number!r}"
                 raise self._refused(f"input[{index}] {what}, which is not waiting")
-            needed = "approve" if key != "call_id" else "output"
             if needed not in item:
                 raise self._refused(f"input[{index}] has no `{needed}`")
-            sent.add(str(number))
+            sent.add(number)
         if missing := [one for one in waiting if one not in sent]:
             raise self._refused(f"the input has no result for {', '.join(missing)}")
 
@@ -113,19 +111,16 @@ def _row(name: str, store: Store, base_url: str) -> Row | None:
     return row
 
 
-def _is_call(item: dict[str, Any]) -> bool:
-    return str(item.get("type")).endswith("_call")
-
-
-def _key_of_result(item: object) -> str | None:
-    """Return the key with the ID of the call that the item answers; None if it answers none."""
-    kind = str(item.get("type")) if isinstance(item, dict) else ""
-    if kind == _APPROVAL:
-        return "approval_request_id"
-    return "call_id" if kind.endswith("_call_output") else None
-
-
 def _example(call: Call) -> dict[str, Any]:
-    if call.type == "mcp_approval_request":
-        return {"type": _APPROVAL, "approval_request_id": call.id, "approve": True}
-    return {"type": f"{call.type}_output", "call_id": call.id, "output": "…"}
+    """Return a result that the call may wait for."""
+    kind = _RESULT_TYPES.get(call.type, f"{call.type}_output")
+    key, needed = result_keys({"type": kind}) or ("call_id", "output")
+    return {"type": kind, key: call.id, needed: _EXAMPLES.get(needed, "…")}
+
+
+_RESULT_TYPES = {
+    "mcp_approval_request": "mcp_approval_response",
+    "tool_search_call": "tool_search_output",
+}
+_EXAMPLES: dict[str, Any] = {"approve": True, "status": "completed", "tools": []}
+"""What the results of some types have in place of a text."""
