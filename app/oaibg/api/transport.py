@@ -235,7 +235,7 @@ async def _begin_reply(reply: httpx2.Response) -> None:
     exchange = _exchange.get()
     exchange.begun = True
     arrived = exchange.arrived
-    if arrived is not None and not arrived.concerns(reply):
+    if arrived is not None and not arrived.begin(reply):
         arrived = None
     length = reply.headers.get("content-length", "")
     known = length.isdecimal() and len(length) < 20 and int(length) <= REPLY_BYTES_MAX

@@ -14,11 +14,8 @@ from oaibg.api.payload import Payload
 from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
 from oaibg.engine import report_end
-from oaibg.many.tally import NEEDS_ACTION
+from oaibg.many.tally import NEEDS_ACTION, REFUSED
 from oaibg.state.rows import NOT_FOUND
-
-REFUSED = "refused"
-"""The status of a job that the API refused to create."""
 
 _NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND})
 """The statuses of jobs without a response; the code of their error has them."""
