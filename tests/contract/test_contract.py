@@ -24,7 +24,7 @@ from oaibg.contract import codes
 from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, OaibgError, Unavailable
 from oaibg.contract.events import EVENTS
 from oaibg.contract.schema import event_schema
-from oaibg.engine import report
+from oaibg.engine import report_end
 from oaibg.engine.claim import Submission
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
@@ -162,7 +162,7 @@ def test_every_line_satisfies_the_schema(run: Callable[..., Result], tmp_path: P
         lines += [
             json.loads(json_line(event.to_dict("2026-01-01T00:00:00.000Z"))) for event in events
         ]
-    no_text = report.interrupted(Job("r"), NextCommand(), 2)
+    no_text = report_end.interrupted(Job("r"), NextCommand(), 2)
     lines.append(json.loads(json_line(no_text.to_dict("2026-01-01T00:00:00.000Z"))))
     missing = run(
         "submit", "--prompt", "x", "--metadata", "sandbox_empty=1", "--show-output-text", *fast

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox.server import Sandbox
 
-SOURCES = "web_search_call.action.sources"
+SOURCES, OUTPUTS = "web_search_call.action.sources", "code_interpreter_call.outputs"
 SUBMIT = ("submit", "--prompt", "x", "--job-key", "k", "--metadata", "sandbox_seconds=600")
 
 
@@ -75,6 +75,18 @@ def test_a_job_of_another_machine(
     assert set(included(sandbox)) == {SOURCES}
     words = result.last["next"]
     assert words[words.index("--include") + 1] == SOURCES
+
+
+@pytest.mark.parametrize("command", ["monitor", "show"])
+def test_more_values_later(run: Callable[..., Result], tmp_path: Path, command: str) -> None:
+    """Values that are given later are added to those of the submit; `show` retrieves for them."""
+    saved = tmp_path / "o.json"
+    output = ("--metadata", "sandbox_tools=1", "--metadata", "sandbox_outcome=file", *FAST)
+    identifier = run("submit", "--prompt", "x", *output, "--include", OUTPUTS).id
+    result = run(command, identifier, "--include", SOURCES, "--output-json-file", str(saved))
+    items = {item["type"]: item for item in json.loads(saved.read_bytes())["output"]}
+    assert (result.code, items["web_search_call"]["action"]["sources"] != []) == (0, True)
+    assert items["code_interpreter_call"]["outputs"]
 
 
 def test_a_state_of_an_older_version(

@@ -107,11 +107,13 @@ def test_results_of_all_calls(sandbox: Sandbox, waiting: Callable[..., str], sen
             [RESULT | {"type": "custom_tool_call_output"}],
             "Input[0] answers call_1, which needs the",
         ),
+        ([RESULT | {"call_id": {}}], "Input[0] has the call_id {}, which is not waiting."),
         ([RESULT | {"call_id": 1}], "Input[0] has the call_id 1, which is not waiting."),
         (
             [{"type": "function_call_output", "output": "x"}],
             "Input[0] has no call_id, which is not",
         ),
+        ([RESULT, RESULT, APPROVED], "Input[1] answers call_1 a second time."),
         ([RESULT, APPROVED | {"approval_request_id": "x"}], "Input[1] has the approval_request_id"),
         ([RESULT, {"type": "mcp_approval_response", "approve": True}], "Input[1] has no approval"),
         ([{"type": "function_call_output", "call_id": "call_1"}], "Input[0] has no `output`."),
@@ -136,6 +138,40 @@ def test_results_that_do_not_fit(
     assert error["message"].endswith(waits)
     assert '"call_id": "call_1"' in error["hint"]
     assert '"approval_request_id": "mcpr_1"' in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("call", "result", "needed"),
+    [
+        ({"type": "tool_search_call", "execution": "client"}, "tool_search_output", {"tools": []}),
+        ({"type": "apply_patch_call"}, "apply_patch_call_output", {"status": "completed"}),
+        ({"type": "custom_tool_call"}, "custom_tool_call_output", {"output": "…"}),
+    ],
+)
+def test_results_in_other_forms(
+    waiting: Callable[..., str],
+    send: Callable[..., Result],
+    call: Item,
+    result: str,
+    needed: Item,
+) -> None:
+    """The result of each type of call has the type and the keys that the API requires."""
+    waiting(call | {"call_id": "call_2"})
+    refused = send("k", {"role": "user", "content": "Hello"}).last["hint"]
+    assert (
+        json.dumps([{"type": result, "call_id": "call_2", **needed}], ensure_ascii=False) in refused
+    )
+    assert send("k", {"type": result, "call_id": "call_2"}).code == 2
+    assert send("k", {"type": result, "call_id": "call_2", **needed}).code == 0
+
+
+@pytest.mark.parametrize("key", ["id", "call_id"])
+def test_result_of_a_local_shell(
+    waiting: Callable[..., str], send: Callable[..., Result], key: str
+) -> None:
+    """The result of a local shell call may have the call's ID as its `id`, as the API documents."""
+    waiting({"type": "local_shell_call", "id": "lsh_1", "call_id": "call_2"})
+    assert send("k", {"type": "local_shell_call_output", key: "call_2", "output": "{}"}).code == 0
 
 
 def test_a_prompt_while_a_call_waits(

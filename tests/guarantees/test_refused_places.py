@@ -36,8 +36,13 @@ NO_REGION = {
 }
 
 
+NO_SUCH_PLACE = {"error": NO_REGION["error"] | {"message": "Not available here."}}
+
+
 @pytest.mark.row(REGION)
-@pytest.mark.parametrize("body", [NO_REGION, "Your country or region is not supported."])
+@pytest.mark.parametrize(
+    "body", [NO_REGION, NO_SUCH_PLACE, "Your country or region is not supported."]
+)
 @pytest.mark.parametrize("command", ["submit", "monitor", "cancel", "show"])
 def test_refused_region(
     run: Callable[..., Result],

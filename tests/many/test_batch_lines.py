@@ -76,7 +76,11 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         "HTTP 400: plain words",
         "http_400",
     ),
-    ({"response": {"status_code": 502, "body": "<html>"}, "error": {}}, "HTTP 502", "http_502"),
+    (
+        {"response": {"status_code": 502, "body": "<html>"}, "error": {}},
+        "HTTP 502: an HTML page",
+        "http_502",
+    ),
     (
         {"response": {"status_code": 200, "body": {"error": {"message": "m", "code": "c"}}}},
         "HTTP 200: m",

@@ -151,6 +151,15 @@ def test_show_output_text(run: Callable[..., Result], batch: BatchFiles) -> None
     assert "output_text_missing" not in result.events
 
 
+def test_output_text_missing(run: Callable[..., Result], batch: BatchFiles) -> None:
+    """As in background mode, `output_text_missing` stands for the text of a job that has none."""
+    batch.write(line("a", metadata={"sandbox_empty": "true"}), line("b"))
+    result = checked(run(*batch.argv("--show-output-text")))
+    (missing,) = of(result, "output_text_missing")
+    assert (missing["custom_id"], missing["reason"]) == ("a", "empty")
+    assert [one["custom_id"] for one in of(result, "output_text")] == ["b"]
+
+
 def test_human_mode(run: Callable[..., Result], batch: BatchFiles) -> None:
     """`--human` changes only what is printed."""
     result = run(*batch.argv("--human"))

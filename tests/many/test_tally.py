@@ -9,7 +9,7 @@ import pytest
 
 from harness import FakeClient, FakeClock, fake_context
 from oaibg.contract.errors import ExitCode
-from oaibg.engine import report
+from oaibg.engine import report_end
 from oaibg.engine.job import Job
 from oaibg.many.tally import WORST, Tally
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def final(code: int) -> Event:
     """Return an event that ends a job with an exit code."""
-    return report.cancel_result(Job("resp_1"), ExitCode(code), fake())
+    return report_end.cancel_result(Job("resp_1"), ExitCode(code), fake())
 
 
 @pytest.mark.parametrize(("worse", "better"), list(pairwise((6, 8, 7, 1, 3, 9, 5, 4, 10, 0))))

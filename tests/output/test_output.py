@@ -21,7 +21,7 @@ from oaibg.base.text import inert, utf8
 from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import Internal
 from oaibg.contract.events import OutputText, Warning  # noqa: A004
-from oaibg.engine import report
+from oaibg.engine import report_end
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output
 from oaibg.output.renderers import JsonLines
@@ -260,7 +260,7 @@ def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("wb") as file:
         lines = JsonLines(Stdout(file.fileno()), lambda: "2026-01-01T00:00:00.000Z")
-        lines.write(report.error(Job(submitting=True), _boom(), NextCommand()))
+        lines.write(report_end.error(Job(submitting=True), _boom(), NextCommand()))
         written = path.read_bytes()
     assert written.startswith(b'{"ts":"2026-01-01T00:00:00.000Z","v":1,"event":"error"')
 

@@ -26,7 +26,7 @@ from oaibg.api.payload import Payload
 from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import CallFailed, OaibgError
 from oaibg.contract.events import Event
-from oaibg.engine import commands, report
+from oaibg.engine import commands, report_end
 from oaibg.engine.context import Context, Shared
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
@@ -484,7 +484,7 @@ async def show_steps(target: Target, context: Context) -> Event:
     try:
         events, is_whole = show_local(target, job, context)
     except OaibgError as error:
-        return report.error(job, error, context.next_command)
+        return report_end.error(job, error, context.next_command)
     *before, last = [*events, None] if not is_whole else events
     for event in before:
         assert event is not None

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from oaibg.base.json_text import objects, value_at
+from oaibg.base.json_text import objects, string, value_at
 
 Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 """Why there is no text, or why the text is not the answer."""
@@ -15,6 +15,11 @@ Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 _APPROVAL = "mcp_approval_request"
 _TEXT_ITEMS = frozenset({"message", "reasoning"})
 _TEXT_PARTS = frozenset({"output_text", "refusal"})
+_RESULT_KEYS = {
+    "mcp_approval_response": ("approval_request_id", "approve"),
+    "apply_patch_call_output": ("call_id", "status"),
+    "tool_search_output": ("call_id", "tools"),
+}
 _DETAILS = ("arguments", "input", "action", "actions", "operation")
 """The keys with what a call does; each type of call has one of them."""
 
@@ -66,12 +71,11 @@ class Answer:
     def calls(self) -> list[Call]:
         """The tool calls without an output, and the MCP approval requests without a response."""
         answered = {
-            str(item.get(key))
+            str(item.get(keys[0]))
             for item in self._items
-            for suffix, key in (("_output", "call_id"), ("_response", "approval_request_id"))
-            if str(item.get("type")).endswith(suffix)
+            if (keys := result_keys(item)) is not None
         }
-        calls = [call for item in self._items if (call := _call(item)) is not None]
+        calls = [call for item in self._items if (call := call_of(item)) is not None]
         return [call for call in calls if call.id not in answered]
 
     @property
@@ -89,16 +93,7 @@ class Answer:
         return "not_text" if is_other else "empty"
 
 
-def _parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [part for message in messages for part in objects(message.get("content"))]
-
-
-def _texts(parts: list[dict[str, Any]], kind: str, key: str) -> list[str]:
-    found = (part.get(key) for part in parts if part.get("type") == kind)
-    return [text for text in found if isinstance(text, str)]
-
-
-def _call(item: dict[str, Any]) -> Call | None:
+def call_of(item: dict[str, Any]) -> Call | None:
     """Return the item as a call if the user can answer it; hosted tools have no `call_id`."""
     kind = item.get("type")
     number = item.get("id" if kind == _APPROVAL else "call_id")
@@ -107,9 +102,47 @@ def _call(item: dict[str, Any]) -> Call | None:
     is_call = kind == _APPROVAL or str(kind).endswith("_call")
     if not is_call or not isinstance(number, str) or item.get("execution") == "server":
         return None
-    name = item.get("name")
     details = next((item[key] for key in _DETAILS if item.get(key) is not None), "")
     if isinstance(details, dict):
         details = value_at(details, "commands") or value_at(details, "command") or details
     text = details if isinstance(details, str) else json.dumps(details, ensure_ascii=False)
-    return Call(str(kind), number, name if isinstance(name, str) else None, text)
+    return Call(str(kind), number, string(item.get("name")), text)
+
+
+def result_keys(item: object) -> tuple[str, str] | None:
+    """Return the key with the ID of the call that an item answers, and the key with the result.
+
+    Returns None if the item is not the result of a call.
+    """
+    kind = str(value_at(item, "type"))
+    if kind == "local_shell_call_output" and value_at(item, "call_id") is None:
+        return "id", "output"
+    usual = ("call_id", "output") if kind.endswith("_call_output") else None
+    return _RESULT_KEYS.get(kind, usual)
+
+
+def is_emptier(output: object, other: object) -> bool:
+    """Whether an `output` has fewer items than another one, or less text in its messages.
+
+    A refusal counts as text.
+    """
+    items, text = _extent(output)
+    more_items, more_text = _extent(other)
+    return items < more_items or text < more_text
+
+
+def _extent(output: object) -> tuple[int, int]:
+    """The number of output items, and of characters in all messages."""
+    items = objects(output)
+    parts = _parts([item for item in items if item.get("type") == "message"])
+    texts = (part.get(key) for part in parts for key in ("text", "refusal"))
+    return len(items), sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [part for message in messages for part in objects(message.get("content"))]
+
+
+def _texts(parts: list[dict[str, Any]], kind: str, key: str) -> list[str]:
+    found = (part.get(key) for part in parts if part.get("type") == kind)
+    return [text for text in found if isinstance(text, str)]

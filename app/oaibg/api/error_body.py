@@ -32,7 +32,8 @@ KNOWN_CODES = frozenset(
 """Codes of the API. A reply with one of them comes from the API even if it has no `type`."""
 
 _ABSENT = ("", "none", "null")
-_MESSAGES = ("message", "detail", "error", "errors")
+MESSAGES = ("message", "detail", "error", "errors")
+"""The keys under which servers send an error's message."""
 _TITLE = re.compile(r"<title[^>]*>\s*([^<]{1,200}?)\s*</title", re.IGNORECASE)
 
 
@@ -87,7 +88,7 @@ def _of_fields(fields: object, *, is_own: bool) -> ErrorBody:
     code, kind = _name(value_at(fields, "code")), _name(value_at(fields, "type"))
     message, param = value_at(fields, "message"), value_at(fields, "param")
     named = isinstance(message, str) and message.strip() and (kind or code in KNOWN_CODES)
-    words = next(filter(None, (value_at(fields, key) for key in _MESSAGES)), fields)
+    words = next(filter(None, (value_at(fields, key) for key in MESSAGES)), fields)
     return ErrorBody(
         code,
         kind,

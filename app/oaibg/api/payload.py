@@ -7,7 +7,7 @@ import re
 from functools import cached_property
 from typing import Any, Self
 
-from oaibg.api.answer import Answer
+from oaibg.api.answer import Answer, is_emptier
 from oaibg.base.json_text import is_altered, objects, read_json, value_at
 from oaibg.base.text import utf8
 
@@ -29,16 +29,6 @@ def is_batch_id(text: str) -> bool:
 def is_response_id(text: str) -> bool:
     """Whether a text has the form of the IDs that servers send, and is safe in a URL path."""
     return _RESPONSE_ID.fullmatch(text) is not None and text.strip(".") != ""
-
-
-def is_emptier(output: object, other: object) -> bool:
-    """Whether an `output` has fewer items than another one, or less text in its messages.
-
-    A refusal counts as text.
-    """
-    items, text = _extent(output)
-    more_items, more_text = _extent(other)
-    return items < more_items or text < more_text
 
 
 class Payload:
@@ -131,15 +121,6 @@ class Payload:
     def needs_text(self) -> bool:
         """Whether the request asked for structured output, which is a text."""
         return value_at(self.data, "text", "format", "type") in ("json_schema", "json_object")
-
-
-def _extent(output: object) -> tuple[int, int]:
-    """The number of output items, and of characters in all messages."""
-    items = objects(output)
-    messages = [item for item in items if item.get("type") == "message"]
-    parts = [part for message in messages for part in objects(message.get("content"))]
-    texts = [part.get(key) for part in parts for key in ("text", "refusal")]
-    return len(items), sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _text(value: object, length: int | None = None) -> str | None:

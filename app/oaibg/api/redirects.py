@@ -22,11 +22,8 @@ class Redirects(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and the same request again to each new address."""
         reply = await self._transport.handle_async_request(request)
-        if reply.status_code not in _STATUSES or request.method != "GET":
-            return reply
-        for _ in range(_MAX):
-            target = _target(request.url, reply)
-            if target is None:
+        for _ in range(_MAX if request.method == "GET" else 0):
+            if (target := _target(request.url, reply)) is None:
                 break
             await reply.aclose()
             request = httpx2.Request(
@@ -53,4 +50,4 @@ def _target(url: httpx2.URL, reply: httpx2.Response) -> httpx2.URL | None:
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return url.scheme, url.host, url.port  # None, even if the default port is given

@@ -45,8 +45,8 @@ class Arrived:
         self._raw = bytearray()
         self._request_id: str | None = None
 
-    def concerns(self, reply: httpx2.Response) -> bool:
-        """Whether to keep the head of this reply."""
+    def begin(self, reply: httpx2.Response) -> bool:
+        """Note the headers of a reply; return whether to keep the head of its body."""
         self._request_id = reply.headers.get("x-request-id")
         is_json = "json" in reply.headers.get("content-type", "")
         return reply.is_success and (self._creating or not is_json)

@@ -87,12 +87,13 @@ class StreamEvent:
         if has_surrogates(text):
             self._members = members(text.encode("utf-8", _ESCAPE).decode("utf-8", "replace"))[0]
         kind, number = self.get("type"), self.get("sequence_number")
+        has_error = is_error(self._members)
         if not isinstance(kind, str):
-            kind = "error" if is_error(self._members) else name
+            kind = "error" if has_error else name
         self.type: str = kind
         self.error: ErrorBody | None = None
-        """What an `error` event says."""
-        if kind == "error":
+        """What the stream's error says; events of the type `response.…` are about the job."""
+        if kind == "error" or (has_error and not kind.startswith("response.")):
             self.error = error_event({**self._members, "type": kind})
             if not self._members:
                 self.error = read_error(text[:_TEXT_LENGTH])

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx2
 import openai
 
-from oaibg.api.certificates import tls_context
-from oaibg.api.connections import Body, Connections
+from oaibg.api.connections import Body
 from oaibg.api.decompress import decompressed
 from oaibg.api.failures import call_failed, plain
-from oaibg.api.proxies import proxy_for
+from oaibg.api.network import tls_context, transport_to
 from oaibg.api.redirects import Redirects
 from oaibg.api.secrets import Secrets, mask_credentials
 from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
@@ -116,7 +115,7 @@ class Transport:
             base = httpx2.URL(self._base_url)
             client = httpx2.AsyncClient(
                 timeout=timeouts,
-                transport=Redirects(self._transport_to(base, limits)),
+                transport=Redirects(transport_to(base, self._tls, limits)),
                 headers={"accept-encoding": "gzip"},
                 follow_redirects=False,  # never send the key to a different server
                 event_hooks={"request": [_before_request], "response": [_begin_reply]},
@@ -138,25 +137,6 @@ class Transport:
         self._check_headers(sdk.default_headers)
         self._clients[use] = sdk
         return sdk
-
-    def _transport_to(self, base: httpx2.URL, limits: httpx2.Limits) -> httpx2.AsyncBaseTransport:
-        """Return the transport for the base URL: a proxy only if it applies to this host."""
-        tls, proxy = self._tls, proxy_for(base)
-        if proxy is None:
-            return Connections(lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits))
-        try:
-            # Only httpx2's own pool supports proxies.
-            return httpx2.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy.url)
-        except (ImportError, ValueError, httpx2.InvalidURL) as error:
-            problem, hint = mask_credentials(plain(error)), "Use"
-            if isinstance(error, ImportError):
-                problem = "support for SOCKS is not installed"
-                hint = 'Run: pip install "httpx2[socks]". Or use'
-            raise UsageError(
-                f"The proxy in {proxy.variable} can't be used: {problem}.",
-                hint=f"{hint} an HTTP proxy, or add the API's host to NO_PROXY.",
-                outcome="not_created",
-            ) from error
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -255,7 +235,7 @@ async def _begin_reply(reply: httpx2.Response) -> None:
     exchange = _exchange.get()
     exchange.begun = True
     arrived = exchange.arrived
-    if arrived is not None and not arrived.concerns(reply):
+    if arrived is not None and not arrived.begin(reply):
         arrived = None
     length = reply.headers.get("content-length", "")
     known = length.isdecimal() and len(length) < 20 and int(length) <= REPLY_BYTES_MAX

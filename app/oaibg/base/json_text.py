@@ -52,6 +52,11 @@ def value_at(data: object, *path: str) -> Any:
     return value
 
 
+def string(value: object) -> str | None:
+    """Return a value if it is a string, else None."""
+    return value if isinstance(value, str) else None
+
+
 def objects(value: object) -> list[dict[str, Any]]:
     """Return the objects in a JSON array; an empty list for any other value."""
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

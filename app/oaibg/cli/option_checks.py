@@ -119,12 +119,9 @@ def output_path(value: str | None) -> str | None:
         return None
     if value in ("", "-"):
         raise BadParameter("give the path of a file; `oaibg show` prints a result to stdout.")
-    path = _absolute(value)
-    folder = os.path.dirname(path)  # noqa: PTH120
+    path = _in_directory(value)
     if os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is a directory.")
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise BadParameter(f"the directory {folder} does not exist; create it first.")
     if is_same_file(path, 1):
         raise BadParameter(f"{path} is this command's stdout; give another file.")
     return path
@@ -136,20 +133,22 @@ def output_folder(value: str | None) -> str | None:
         return None
     if value in ("", "-"):
         raise BadParameter("give the path of a directory.")
-    path = _absolute(value)
-    folder = os.path.dirname(path)  # noqa: PTH120
+    path = _in_directory(value)
     if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is not a directory.")
-    if not os.path.isdir(folder):  # noqa: PTH112
-        raise BadParameter(f"the directory {folder} does not exist; create it first.")
     return path
 
 
-def _absolute(value: str) -> str:
+def _in_directory(value: str) -> str:
+    """Return the absolute path of something to write; the directory that has it must exist."""
     try:
-        return os.path.abspath(value)  # noqa: PTH100
+        path = os.path.abspath(value)  # noqa: PTH100
     except OSError as error:
         raise BadParameter(f"the working directory no longer exists ({error.strerror}).") from error
+    folder = os.path.dirname(path)  # noqa: PTH120
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise BadParameter(f"the directory {folder} does not exist; create it first.")
+    return path
 
 
 def is_same_file(one: str, other: str | int) -> bool:

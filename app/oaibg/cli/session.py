@@ -8,7 +8,7 @@ from oaibg.cli import environment
 from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import StdoutGone
 from oaibg.contract.events import exit_code_of
-from oaibg.engine import report
+from oaibg.engine import report_end
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
 from oaibg.process.lifecycle import Process, allow_connections
@@ -45,7 +45,7 @@ class Session:
 
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
-        return report.interrupted(self.job, self.next_command, signum)
+        return report_end.interrupted(self.job, self.next_command, signum)
 
     def must_cancel(self) -> bool:
         """Whether a signal must cancel the job, which needs the event loop."""
@@ -68,7 +68,7 @@ class Session:
             raw = self.argv[:1] == ["show"] and "--output-text" in self.argv
             self.process.render(human="--human" in self.argv, raw=raw)
         try:
-            return self.write([report.error(self.job, error, self.next_command)])
+            return self.write([report_end.error(self.job, error, self.next_command)])
         except StdoutGone as gone:
             return gone.exit_code
 

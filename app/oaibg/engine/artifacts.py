@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.api.payload import is_response_id
 from oaibg.base.file_names import folded, numbered, safe_name
 from oaibg.base.files import new_file, settle
-from oaibg.base.json_text import objects
+from oaibg.base.json_text import objects, string
 from oaibg.contract.errors import CallFailed, OaibgError
 from oaibg.engine import report
 from oaibg.engine.patience import with_retries
@@ -143,15 +143,15 @@ def _artifacts(output: object) -> Iterator[_Image | _File]:
     """Yield the images and the cited files, each file once."""
     cited_before: set[tuple[str, str]] = set()
     for item in objects(output):
-        source = _text(item.get("id"))
+        source = string(item.get("id"))
         if item.get("type") == "image_generation_call" and item.get("result"):
             yield _Image(source, str(item["result"]))
         parts = [part for part in objects(item.get("content")) if part.get("type") == "output_text"]
         for cited in (one for part in parts for one in objects(part.get("annotations"))):
-            ids = _text(cited.get("container_id")) or "", _text(cited.get("file_id")) or ""
+            ids = string(cited.get("container_id")) or "", string(cited.get("file_id")) or ""
             if cited.get("type") == "container_file_citation" and ids not in cited_before:
                 cited_before.add(ids)
-                yield _File(source, *ids, _text(cited.get("filename")))
+                yield _File(source, *ids, string(cited.get("filename")))
 
 
 def _save_image(image: _Image, folder: _Folder) -> _Saved:
@@ -203,7 +203,3 @@ def _extension(image: bytes) -> str:
         return ".webp"
     known = (extension for start, extension in _EXTENSIONS.items() if image.startswith(start))
     return next(known, ".bin")
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

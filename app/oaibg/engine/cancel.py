@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import CallFailed, ExitCode
-from oaibg.engine import report
+from oaibg.engine import report, report_end
 from oaibg.engine.fetch import fetch
 from oaibg.engine.find import find
 from oaibg.engine.patience import with_retries
@@ -59,7 +59,7 @@ async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult
         await context.emit(_refused(job, refusal))
     else:
         code = ExitCode.STILL_RUNNING
-    return report.cancel_result(job, code, context)
+    return report_end.cancel_result(job, code, context)
 
 
 async def cancel_quickly(job: Job, context: Context) -> bool:

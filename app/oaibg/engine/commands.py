@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import Internal, OaibgError
-from oaibg.engine import report
+from oaibg.engine import report, report_end
 from oaibg.engine.artifacts import EXPIRY_ADVICE
 from oaibg.engine.cancel import cancel_job, cancel_quickly
 from oaibg.engine.create import Created, create_once, stop_streaming
@@ -61,13 +61,13 @@ async def closing(steps: Awaitable[T], job: Job, context: Context) -> T | Event:
     try:
         return await steps
     except OaibgError as error:
-        return report.error(job, error, context.next_command)
+        return report_end.error(job, error, context.next_command)
     except StateError as error:
-        return report.error(job, state_error(error), context.next_command)
+        return report_end.error(job, state_error(error), context.next_command)
     except asyncio.CancelledError:
         return await _interrupted(job, context)
     except Exception as error:  # noqa: BLE001 - a bug; report what is known about the job
-        return report.error(job, Internal.from_bug(error), context.next_command)
+        return report_end.error(job, Internal.from_bug(error), context.next_command)
 
 
 async def report_and_follow(
@@ -98,11 +98,11 @@ async def await_end(
     if detach:
         if context.output.artifacts_dir is not None:
             await context.emit(report.warning(job, "artifacts_expire", EXPIRY_ADVICE))
-        return report.detached(job, context)
+        return report_end.detached(job, context)
     now = context.clock.monotonic()
     delay = 0.0 if reattached else times.next(now, now) - now
     followed = await follow(job, context, times, delay=delay, stream=created.stream)
-    return followed or report.timeout(job, context)
+    return followed or report_end.timeout(job, context)
 
 
 async def finish(end: End, job: Job, context: Context) -> Event:
@@ -111,7 +111,7 @@ async def finish(end: End, job: Job, context: Context) -> Event:
     if not end.is_local:
         payload = await remember_payload(payload, job, context)
     written = await deliver(payload, job, context)
-    return report.final(job, payload, context, written=written)
+    return report_end.final(job, payload, context, written=written)
 
 
 async def _submit(submission: Submission, job: Job, context: Context) -> Event:
@@ -141,19 +141,19 @@ async def _monitor(target: Target, job: Job, context: Context, times: PollTimes 
     await find(target, job, context)
     times = times or PollTimes(context.wait.poll_seconds)
     end = await follow(job, context, times, delay=times.first)
-    return report.timeout(job, context) if end is None else await finish(end, job, context)
+    return report_end.timeout(job, context) if end is None else await finish(end, job, context)
 
 
 async def _show(job: Job, context: Context) -> Event:
     payload, source = await fetch_ended(job, context)
-    if payload is None:
+    if payload is None or context.output.include:  # the local copy may lack what it asks for
         payload, source = await fetch(job, context)
     if source == "api":
         retrieved, payload = payload, await remember_payload(payload, job, context)
         source = "api" if payload is retrieved else "local"
     job.note_status(payload.status)
     written = await deliver(payload, job, context)
-    return report.response(job, payload, source, context, written=written)
+    return report_end.response(job, payload, source, context, written=written)
 
 
 async def _interrupted(job: Job, context: Context) -> Event:
@@ -163,4 +163,4 @@ async def _interrupted(job: Job, context: Context) -> Event:
     if cancels and job.response_id is not None:
         with suppress(OaibgError):  # `job_cancelled` reports it
             cancelled = await cancel_quickly(job, context)
-    return report.interrupted(job, context.next_command, context.signum(), cancelled=cancelled)
+    return report_end.interrupted(job, context.next_command, context.signum(), cancelled=cancelled)

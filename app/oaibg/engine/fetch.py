@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
-from oaibg.engine.persist import commit, local_copy, warn_of_state
+from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
 from oaibg.engine.verdicts import cannot_retrieve, is_missing, not_retrievable
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
@@ -71,19 +71,6 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
             job.note_status(payload.status)
             return payload, "api"
     return local, "local"
-
-
-def may_have_changed(local: Payload) -> bool:
-    """Whether the job's final status may differ from its local copy."""
-    return local.status == "cancelled"
-
-
-async def readable_copy(job: Job, context: Context) -> Payload | None:
-    """The job's local copy; None if there is none, or if the local state can't be read."""
-    try:
-        return await patiently(lambda: local_copy(job, context), context.clock)
-    except StateError:
-        return None
 
 
 async def not_found(failure: CallFailed, job: Job, context: Context) -> NotFound:

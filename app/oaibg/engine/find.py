@@ -55,8 +55,7 @@ def find_blocking(target: Target, job: Job, context: Context) -> list[Event]:
 def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     """Read the local state once; raise `StateBusyError` if a retry may succeed."""
     store, base_url, response_id = context.store, context.base_url, target.response_id
-    if context.output.include:
-        job.note_include(context.output.include)
+    job.note_include(context.output.include)
     if response_id is not None:
         job.identify(response_id)
     if context.state_problem is not None:
@@ -86,7 +85,7 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
 
 
 def _note_include(row: Row | None, job: Job) -> None:
-    if row is not None and not job.include:
+    if row is not None:
         job.note_include(row.included)
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from oaibg.engine import words
+from oaibg.engine import wording
 
 if TYPE_CHECKING:
     from oaibg.contract.errors import CallFailed
@@ -92,7 +92,7 @@ def refusal_hint(
         return _QUOTA_HINT
     if too_large:
         return _TOO_LARGE_HINT
-    if words.refuses_region(f"{failure.code} {failure.message}"):
+    if wording.refuses_region(f"{failure.code} {failure.message}"):
         return REGION_HINT
     if address:
         return _address_hint(failure.base_url)

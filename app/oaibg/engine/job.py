@@ -48,8 +48,8 @@ class Job:
         self.response_id, self.status = response_id, status
 
     def note_include(self, include: tuple[str, ...]) -> None:
-        """Note the `include` values to send with every retrieve."""
-        self.include = include
+        """Add to the `include` values to send with every retrieve."""
+        self.include = tuple(dict.fromkeys((*self.include, *include)))
 
     def note_status(self, status: str | None) -> None:
         """Note the status from the API or from a local copy."""

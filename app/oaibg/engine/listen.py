@@ -230,7 +230,7 @@ class Listener:
 
     async def _handle(self, event: StreamEvent) -> None:
         kind, number = event.type, event.number
-        if kind == "error" or (event.get("error") and not kind.startswith("response.")):
+        if event.error is not None:
             # Its number is not noted: a resumed stream may use it for another event.
             self._report.note_error(event)
             await self._reconnect(CallFailed("stream_ended", "the stream ended with an error"))

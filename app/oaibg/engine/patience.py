@@ -75,9 +75,10 @@ class Patience:
         self.failures = 0
         """The number of failures in a row."""
         self.last: CallFailed | None = None
-        self._missing, self._unretrievable = _Row(is_missing), _Row(cannot_retrieve)
-        self._cut_short = 0
-        self._refusal: tuple[int, OaibgError | None] = 0, None
+        self._missing, self._unretrievable = Streak(is_missing), Streak(cannot_retrieve)
+        self._cut_short = Streak(lambda failure: failure.begun)
+        self._refused = Streak(lambda failure: access_error(failure) is not None)
+        self._streaks = self._missing, self._unretrievable, self._cut_short, self._refused
 
     @property
     def limit(self) -> float:
@@ -94,27 +95,24 @@ class Patience:
 
     def answered(self) -> None:
         """Note a success, which resets everything."""
-        self.failures = self._cut_short = 0
-        self._refusal = 0, None
+        self.failures = 0
         self.last, self.give_up = None, math.inf
-        self._missing.end()
-        self._unretrievable.end()
+        for streak in self._streaks:
+            streak.end()
 
     def failed(self, failure: CallFailed) -> None:
         """Count one more failure."""
         self.failures += 1
         self.last = failure
-        self._cut_short = self._cut_short + 1 if failure.begun else 0
-        refusal = access_error(failure, resumable=True)
-        self._refusal = self._refusal[0] + 1 if refusal is not None else 0, refusal
-        for row in (self._missing, self._unretrievable):
-            row.note(failure, self._clock.monotonic())
+        for streak in self._streaks:
+            streak.note(failure, self._clock.monotonic())
 
     @property
     def refusal(self) -> OaibgError | None:
         """The error to report if access was refused twice in a row, else None."""
-        times, error = self._refusal
-        return error if times >= 2 else None
+        if self.last is None or self._refused.count < 2:
+            return None
+        return access_error(self.last, resumable=True)
 
     @property
     def is_denied(self) -> bool:
@@ -150,7 +148,7 @@ class Patience:
 
         A reply that was arriving when its time was up gets extra attempts.
         """
-        if 0 < self._cut_short < _CUT_REPLIES_MAX:
+        if 0 < self._cut_short.count < _CUT_REPLIES_MAX:
             return False
         return self._clock.monotonic() + delay >= self.give_up
 
@@ -173,27 +171,31 @@ class Patience:
         It grows while replies are cut short: a large result on a slow line takes longer. A request
         that hangs leaves time for another one.
         """
-        grown = min(REQUEST_TIMEOUT * 2.0 ** min(self._cut_short, 10), _TIMEOUT_MAX)
+        grown = min(REQUEST_TIMEOUT * 2.0 ** min(self._cut_short.count, 10), _TIMEOUT_MAX)
         return max(min(grown, remaining, max(remaining / 2, _LEAST_TIMEOUT)), 0.01)
 
 
-class _Row:
-    """Counts the last failures of one kind in a row."""
+class Streak:
+    """Counts the last failures of one kind in a row. Times are on the monotonic clock."""
 
     def __init__(self, is_one: Callable[[CallFailed], bool]) -> None:
         self._is_one = is_one
         self._since = 0.0
         self.count = 0
+        """The number of these failures since the last success or other failure."""
 
     def note(self, failure: CallFailed, now: float) -> None:
+        """Count a failure; one of another kind ends the streak."""
         self.count = self.count + 1 if self._is_one(failure) else 0
         if self.count == 1:
             self._since = now
 
     def end(self) -> None:
+        """Note a success."""
         self.count = 0
 
     def is_believed(self, now: float) -> bool:
+        """Whether there were enough of them over a long enough time."""
         return self.count >= NOT_FOUND_COUNT and now - self._since >= NOT_FOUND_SECONDS
 
 

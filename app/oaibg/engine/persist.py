@@ -57,10 +57,11 @@ async def remember_payload(payload: Payload, job: Job, context: Context) -> Payl
     That is the local copy if it has output that the payload lacks; the copy is not replaced then.
     """
     await remember_id(job, context)
-    if payload.ended and (fuller := await _fuller_copy(payload, job, context)) is not None:
+    local = await readable_copy(job, context) if payload.ended else None
+    if local is not None and not may_have_changed(local) and payload.is_emptier_than(local):
         message = "The API's result lacks output that it had before; its local copy follows."
         await context.emit(report.warning(job, "local_copy", message))
-        return fuller
+        return local
     await _store(payload, job, context)
     return payload
 
@@ -103,15 +104,17 @@ def state_error(error: StateError) -> OaibgError:
     return (Unavailable if busy else UsageError)(error.message, code=error.code, hint=hint)
 
 
-async def _fuller_copy(payload: Payload, job: Job, context: Context) -> Payload | None:
-    """The local copy if the payload is emptier; a cancelled job may still change."""
+async def readable_copy(job: Job, context: Context) -> Payload | None:
+    """The job's local copy; None if there is none, or if the local state can't be read."""
     try:
-        local = await patiently(lambda: local_copy(job, context), context.clock)
+        return await patiently(lambda: local_copy(job, context), context.clock)
     except StateError:
         return None
-    if local is None or local.status == "cancelled" or not payload.is_emptier_than(local):
-        return None
-    return local
+
+
+def may_have_changed(local: Payload) -> bool:
+    """Whether the job's final status may differ from its local copy: it was cancelled."""
+    return local.status == "cancelled"
 
 
 def local_copy(job: Job, context: Context) -> Payload | None:

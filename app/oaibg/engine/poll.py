@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
-from oaibg.engine.fetch import is_known_gone, may_have_changed, not_found, readable_copy
+from oaibg.engine.fetch import is_known_gone, not_found
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
-from oaibg.engine.persist import remember_payload
+from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
 from oaibg.engine.verdicts import CERTIFICATE, is_missing, not_retrievable
 
 if TYPE_CHECKING:

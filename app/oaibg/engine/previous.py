@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oaibg.api.answer import call_of, result_keys
+from oaibg.api.payload import is_batch_id
+from oaibg.base.json_text import objects
 from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import copy_of, state_error
 from oaibg.state.commits import patiently_blocking
@@ -14,8 +17,6 @@ if TYPE_CHECKING:
     from oaibg.api.answer import Call
     from oaibg.base.clock import Clock
     from oaibg.state.store import Row, Store
-
-_APPROVAL, _APPROVAL_REQUEST = "mcp_approval_response", "mcp_approval_request"
 
 
 class Previous(NamedTuple):
@@ -32,27 +33,24 @@ class Previous(NamedTuple):
         """
         if self.calls is None:
             return
-        items = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
         waiting = {call.id: call for call in self.calls}
-        own = {item.get("call_id") for item in items if _is_call(item)}
+        known = {*waiting, *(call.id for item in objects(given) if (call := call_of(item)))}
         sent: set[str] = set()
         for index, item in enumerate(given if isinstance(given, list) else []):
-            key = _key_of_result(item)
-            if key is None:
+            if (keys := result_keys(item)) is None:
                 continue
+            key, needed = keys
             number = item.get(key)
-            if number not in waiting.keys() | own:
+            if not isinstance(number, str) or number not in known:
                 what = f"has no {key}" if number is None else f"has the {key} {number!r}"
                 raise self._refused(f"input[{index}] {what}, which is not waiting")
-            if number in waiting and item["type"] != _type_of_result(waiting[number]):
-                needed = _type_of_result(waiting[number])
-                raise self._refused(
-                    f"input[{index}] answers {number}, which needs the type {needed}"
-                )
-            needed = "approve" if key != "call_id" else "output"
+            if number in waiting and item["type"] != (kind := _type_of_result(waiting[number])):
+                raise self._refused(f"input[{index}] answers {number}, which needs the type {kind}")
+            if number in sent:
+                raise self._refused(f"input[{index}] answers {number} a second time")
             if needed not in item:
                 raise self._refused(f"input[{index}] has no `{needed}`")
-            sent.add(str(number))
+            sent.add(number)
         if missing := [one for one in waiting if one not in sent]:
             raise self._refused(f"the input has no result for {', '.join(missing)}")
 
@@ -63,7 +61,7 @@ class Previous(NamedTuple):
         if calls:
             example = json.dumps([_example(one) for one in calls], ensure_ascii=False)
             hint = f"Give --input-json-file a file such as {example}."
-            if any(one.type == _APPROVAL_REQUEST for one in calls):
+            if any(_type_of_result(one) == "mcp_approval_response" for one in calls):
                 hint += " Set `approve` to true only if you want the tool to run."
         message = f"{problem}. These calls of {self.response_id} are waiting: {listed}."
         return UsageError(message[0].upper() + message[1:], hint=hint)
@@ -112,32 +110,32 @@ def _row(name: str, store: Store, base_url: str) -> Row | None:
             f"requests to {base_url}.",
             hint="Set OPENAI_BASE_URL to the first URL.",
         )
-    if row is None and (jobs := store.of_run(base_url, name)):
+    jobs = store.of_run(base_url, name) if row is None else {}
+    if jobs or is_batch_id(name):
+        what = (
+            f"belongs to a run of {len(jobs):,} jobs" if jobs and "" not in jobs else "is a batch"
+        )
         raise UsageError(
-            f"The job key {name!r} belongs to a run of {len(jobs):,} jobs.",
+            f"{name!r} {what}; only one response can be continued.",
             hint="Give the response ID of one job; `oaibg show --list` lists them.",
         )
     return row
 
 
-def _is_call(item: dict[str, Any]) -> bool:
-    return str(item.get("type")).endswith("_call")
-
-
-def _key_of_result(item: object) -> str | None:
-    """Return the key with the ID of the call that the item answers; None if it answers none."""
-    kind = str(item.get("type")) if isinstance(item, dict) else ""
-    if kind == _APPROVAL:
-        return "approval_request_id"
-    return "call_id" if kind.endswith("_call_output") else None
-
-
 def _type_of_result(call: Call) -> str:
-    return _APPROVAL if call.type == _APPROVAL_REQUEST else f"{call.type}_output"
+    return _RESULT_TYPES.get(call.type, f"{call.type}_output")
 
 
 def _example(call: Call) -> dict[str, Any]:
+    """Return a result that the call may wait for."""
     kind = _type_of_result(call)
-    if kind == _APPROVAL:
-        return {"type": kind, "approval_request_id": call.id, "approve": False}
-    return {"type": kind, "call_id": call.id, "output": "…"}
+    key, needed = result_keys({"type": kind}) or ("call_id", "output")
+    return {"type": kind, key: call.id, needed: _EXAMPLES.get(needed, "…")}
+
+
+_RESULT_TYPES = {
+    "mcp_approval_request": "mcp_approval_response",
+    "tool_search_call": "tool_search_output",
+}
+_EXAMPLES: dict[str, Any] = {"approve": False, "status": "completed", "tools": []}
+"""What the results of some types have in place of a text."""

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Summary
-from oaibg.engine import report
+from oaibg.engine import report, report_end
 from oaibg.engine.deliver import text_events
-from oaibg.engine.fetch import may_have_changed
 from oaibg.engine.find import Target, find_blocking
-from oaibg.engine.persist import local_copy, state_error, state_warnings
+from oaibg.engine.persist import local_copy, may_have_changed, state_error, state_warnings
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 
@@ -41,10 +40,11 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
         payload = patiently_blocking(lambda: local_copy(job, context), context.clock)
     except StateError:
         payload = None
-    if payload is None or may_have_changed(payload) or context.output.writes_files:
+    output = context.output
+    if payload is None or may_have_changed(payload) or output.writes_files or output.include:
         return warnings, False
     job.note_status(payload.status)
-    shown = report.response(job, payload, "local", context, written=True)
+    shown = report_end.response(job, payload, "local", context, written=True)
     return [*warnings, *text_events(payload, job, context), shown], True
 
 

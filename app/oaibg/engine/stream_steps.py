@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oaibg.base.json_text import objects, value_at
+from oaibg.base.json_text import objects, string, value_at
 
 if TYPE_CHECKING:
     from oaibg.api.stream import StreamEvent
@@ -71,12 +71,12 @@ class Steps:
         if known is None:
             return None
         self._parts[part] = None
-        return Step(item_type, _string(text) or known or None)
+        return Step(item_type, string(text) or known or None)
 
     def _item(self, event: StreamEvent) -> Step:
         value = event.get("item")
         item: dict[str, Any] = value if isinstance(value, dict) else {}
-        item_type, item_id = _string(item.get("type")), str(item.get("id"))
+        item_type, item_id = string(item.get("type")), str(item.get("id"))
         text = _about(item)
         if text is not None:
             self._about[item_id] = text
@@ -84,7 +84,7 @@ class Steps:
             # Some servers send the texts of an item only when it is finished.
             parts = [part.get("text") for part in objects(item.get("summary"))]
             parts += [part.get("refusal") for part in objects(item.get("content"))]
-            text = "\n\n".join(filter(None, map(_string, parts))) or None
+            text = "\n\n".join(filter(None, map(string, parts))) or None
         return Step(item_type and item_type[:_ITEM_TYPE_LENGTH], text)
 
     def _is_new(self, item_id: str) -> bool:
@@ -102,7 +102,7 @@ def error_words(event: StreamEvent) -> str | None:
     if reported is None and event.type == "error":
         reported = {key: event.get(key) for key in ("message", "code")}
     if isinstance(reported, dict):
-        reported = _string(reported.get("message")) or _string(reported.get("code"))
+        reported = string(reported.get("message")) or string(reported.get("code"))
     return _cut(reported, _TEXT_LENGTH) if isinstance(reported, str) and reported else None
 
 
@@ -111,14 +111,14 @@ def _about(item: dict[str, Any]) -> str | None:
     if item.get("type") == "mcp_list_tools":
         error = item.get("error")
         words = (item.get("server_label"), error, value_at(error, "message"))
-        return ": ".join(filter(None, map(_string, words))) or None
+        return ": ".join(filter(None, map(string, words))) or None
     action = item.get("action")
     sources = (action if isinstance(action, dict) else {}, item)
     for key in ("query", "queries", "pattern", "url", "name"):
         for source in sources:
             value = source.get(key)
             entries = value if isinstance(value, list) else [value]
-            if text := ", ".join(filter(None, map(_string, entries))):
+            if text := ", ".join(filter(None, map(string, entries))):
                 return text
     return None
 
@@ -127,10 +127,6 @@ def _part(event: StreamEvent) -> tuple[str, ...]:
     """The part of an item that an event is about."""
     keys = ("item_id", "output_index", "summary_index", "content_index")
     return tuple(str(event.get(key)) for key in keys)
-
-
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _cut(text: str, length: int) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from oaibg.api.payload import Payload, is_emptier
-from oaibg.base.json_text import objects
+from oaibg.api.answer import is_emptier
+from oaibg.api.payload import Payload
+from oaibg.base.json_text import objects, string
 
 if TYPE_CHECKING:
     from oaibg.api.stream import StreamEvent
@@ -113,7 +114,7 @@ class StreamedOutput:
         return self._part(place, text=text).finish(text)
 
     def _finish_item(self, index: int | None, item: dict[str, Any]) -> str | None:
-        item_id = _string(item.get("id"))
+        item_id = string(item.get("id"))
         added: list[str | None] = []
         content = item.get("content") if item.get("type") == "message" else None
         for number, entry in enumerate(objects(content)):
@@ -140,7 +141,7 @@ class _Place(NamedTuple):
         index, number = event.get("output_index"), event.get("content_index")
         return cls(
             index if type(index) is int else None,
-            _string(event.get("item_id")),
+            string(event.get("item_id")),
             number if type(number) is int else 0,
         )
 
@@ -209,8 +210,4 @@ def _is_same(item: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _text_of(part: dict[str, Any]) -> str | None:
-    return _string(part.get("text")) if part.get("type") == "output_text" else None
-
-
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return string(part.get("text")) if part.get("type") == "output_text" else None

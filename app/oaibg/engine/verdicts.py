@@ -15,7 +15,7 @@ from oaibg.contract.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from oaibg.engine import words
+from oaibg.engine import wording
 from oaibg.engine.hints import (
     KEY_HINT,
     NO_RETRIEVE_HINT,
@@ -91,14 +91,14 @@ def _is_refused(failure: CallFailed, status: int) -> bool:
         return True
     if is_exhausted(failure):
         return True
-    if words.names_upstream(failure.code, failure.kind):
+    if wording.names_upstream(failure.code, failure.kind):
         return False
     if not failure.envelope:
-        blamed = status >= 400 and words.blames_request(failure.message)
+        blamed = status >= 400 and wording.blames_request(failure.message)
         return blamed or is_wrong_address(failure)
     if status < 300:
         return failure.kind == "invalid_request_error" or failure.code in KNOWN_CODES
-    return failure.param is not None or not words.blames_upstream(failure.message)
+    return failure.param is not None or not wording.blames_upstream(failure.message)
 
 
 _TOO_LARGE = (413, 414, 431)
@@ -123,23 +123,23 @@ _BUSY = {
 def is_exhausted(failure: CallFailed) -> bool:
     """Whether the quota, the credit or a spend limit is exhausted."""
     if failure.http_status == 402:
-        return words.demands_payment(failure.message)
+        return wording.demands_payment(failure.message)
     return (failure.http_status == 429 or failure.envelope) and _has(failure, QUOTA_EXHAUSTED)
 
 
 def is_too_large(failure: CallFailed) -> bool:
     """Whether the request alone exceeds a rate limit, so that waiting does not help."""
     limited = failure.http_status == 429 or (failure.envelope and _has(failure, _BUSY))
-    return limited and words.exceeds_limit(failure.message)
+    return limited and wording.exceeds_limit(failure.message)
 
 
 def is_locked(failure: CallFailed) -> bool:
     """Whether something that the request needs is in use for a moment; nothing was created."""
     if not failure.envelope or failure.http_status not in (200, 400, 409, 423):
         return False
-    if words.names_upstream(failure.code, failure.kind):
+    if wording.names_upstream(failure.code, failure.kind):
         return False
-    return failure.code.endswith("_locked") or words.asks_to_retry(failure.message)
+    return failure.code.endswith("_locked") or wording.asks_to_retry(failure.message)
 
 
 def refuses_stream(failure: CallFailed) -> bool:
@@ -148,8 +148,8 @@ def refuses_stream(failure: CallFailed) -> bool:
     if failure.http_status not in (400, 404, 422, 501) or not _STREAM.search(text):
         return False
     if failure.envelope and failure.http_status != 501:
-        return not words.names_upstream(failure.code, failure.kind)
-    return words.blames_request(failure.message)
+        return not wording.names_upstream(failure.code, failure.kind)
+    return wording.blames_request(failure.message)
 
 
 _STREAM = re.compile(r"(?<![a-z])stream", re.IGNORECASE)  # but not "upstream"
@@ -165,7 +165,7 @@ def is_auth(failure: CallFailed) -> bool:
     if _has(failure, _AUTH):
         return True
     is_other = refuses_region(failure) or failure.code == "model_not_found"
-    return status == 403 and not is_other and not words.names_upstream(failure.code, failure.kind)
+    return status == 403 and not is_other and not wording.names_upstream(failure.code, failure.kind)
 
 
 _AUTH = {"invalid_api_key", "authentication_error", "account_deactivated"}
@@ -175,13 +175,13 @@ def refuses_region(failure: CallFailed) -> bool:
     """Whether the API does not serve the place that the request comes from."""
     if failure.code == "unsupported_country_region_territory":
         return True
-    return failure.http_status == 403 and words.refuses_region(failure.message)
+    return failure.http_status == 403 and wording.refuses_region(failure.message)
 
 
 def is_missing(failure: CallFailed) -> bool:
     """Whether a server reports that the response does not exist; some do so with a 400 or a 200."""
     if failure.http_status in (200, 400):
-        return words.says_missing(failure.message, failure.code, failure.kind)
+        return wording.says_missing(failure.message, failure.code, failure.kind)
     return failure.http_status in (404, 410)
 
 
@@ -277,5 +277,7 @@ def is_wrong_address(failure: CallFailed) -> bool:
     if failure.http_status not in (404, 405):
         return False
     if failure.is_json or failure.envelope:
-        return words.says_no_api(failure.message)
-    return not words.blames_upstream(failure.message) and not words.blames_request(failure.message)
+        return wording.says_no_api(failure.message)
+    return not wording.blames_upstream(failure.message) and not wording.blames_request(
+        failure.message
+    )

@@ -10,9 +10,8 @@ from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import (
     BLOCKED_AFTER,
     MIN_RETRIEVE_SECONDS,
-    NOT_FOUND_COUNT,
-    NOT_FOUND_SECONDS,
     Patience,
+    Streak,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +52,9 @@ class Downloads:
         """
         context, patience, clock = self._context, self._patience, self._context.clock
         api = await context.connect()
-        refusals, least = _Refusals(), MIN_RETRIEVE_SECONDS
+        refusals = Streak(lambda failure: not verdicts.is_transient(failure))
+        refused_keys = Streak(lambda failure: failure.http_status == 401)
+        least = MIN_RETRIEVE_SECONDS
         while True:
             content.seek(0)
             content.truncate()
@@ -62,8 +63,11 @@ class Downloads:
                 await api.download(file_id, content, min(left, TRANSFER_SECONDS))
             except CallFailed as failure:
                 patience.failed(failure)
-                refusals.note(failure, clock.monotonic())
-                if refusals.are_final(clock.monotonic()):
+                for streak in (refusals, refused_keys):
+                    streak.note(failure, clock.monotonic())
+                if refused_keys.count >= 2:
+                    raise verdicts.auth_error(failure) from failure
+                if refusals.is_believed(clock.monotonic()):
                     patience.answered()  # the server is there
                     raise
                 delay, count = self._delay(failure, file_id), patience.failures
@@ -91,24 +95,3 @@ class Downloads:
             message = f"The batch file {file_id} could not be downloaded: {failure.message}"
             raise Unavailable.of(failure, message, hint=passing_hint(failure)) from failure
         return max(min(delay, patience.deadline - now), 0.0)
-
-
-class _Refusals:
-    """Counts the refusals of a file in a row, which are believed as slowly as those of a poll."""
-
-    def __init__(self) -> None:
-        self._count = self._of_key = 0
-        self._since = 0.0
-
-    def note(self, failure: CallFailed, now: float) -> None:
-        """Count one more failure; raises `AuthRefused` if the key was refused twice."""
-        self._of_key = self._of_key + 1 if failure.http_status == 401 else 0
-        if self._of_key >= 2:
-            raise verdicts.auth_error(failure) from failure
-        self._count = 0 if verdicts.is_transient(failure) else self._count + 1
-        if self._count == 1:
-            self._since = now
-
-    def are_final(self, now: float) -> bool:
-        """Whether there were enough refusals over a long enough time."""
-        return self._count >= NOT_FOUND_COUNT and now - self._since >= NOT_FOUND_SECONDS

@@ -8,8 +8,9 @@ from typing import IO, TYPE_CHECKING
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
 from oaibg.contract.events import Final
-from oaibg.engine import commands, persist, report
+from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.artifacts import save_artifacts
+from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.many.batch_files import Downloads, files_of
@@ -73,7 +74,11 @@ class BatchResults:
         if not end.is_local:
             await persist.remember_payload(end.payload, job, context)
         fetched = await self._fetch(end.payload, job, context)
-        return report.final(job, end.payload, context) if fetched else report.timeout(job, context)
+        return (
+            report_end.final(job, end.payload, context)
+            if fetched
+            else report_end.timeout(job, context)
+        )
 
     async def _fetch(self, batch: Payload, job: Job, context: Context) -> bool:
         """Deliver the batch's files; False if the wait limit is reached before the end.
@@ -191,12 +196,11 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
     assert ending is not None  # noqa: S101 - the line was read before
     payload, refusal = ending
     if refusal is not None:
-        yield report.error(Job(job.response_id, submitting=True), refusal, context.next_command)
+        yield report_end.error(Job(job.response_id, submitting=True), refusal, context.next_command)
     if payload is None:
         return
-    if context.output.show_output_text and payload.text:
-        yield report.output_text(job, payload.text)
-    yield report.final(Job(job.response_id), payload, context)
+    yield from text_events(payload, job, context)
+    yield report_end.final(Job(job.response_id), payload, context)
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:

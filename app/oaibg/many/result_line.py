@@ -7,23 +7,18 @@ servers leave out what is null, send the body as a JSON string, or have their ow
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
+from oaibg.api.error_body import MESSAGES, ErrorBody, read_error
 from oaibg.api.payload import Payload
-from oaibg.base.json_text import is_altered, json_line, read_json
+from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
-from oaibg.engine import report
-from oaibg.many.tally import NEEDS_ACTION
+from oaibg.engine import report_end
+from oaibg.many.tally import NEEDS_ACTION, REFUSED
 from oaibg.state.rows import NOT_FOUND
-
-REFUSED = "refused"
-"""The status of a job that the API refused to create."""
 
 _NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND})
 """The statuses of jobs without a response; the code of their error has them."""
-
-_MESSAGES = ("message", "detail", "error", "errors")
 
 
 class ResultLine(NamedTuple):
@@ -74,20 +69,21 @@ def ending_of(line: dict[str, Any]) -> Ending | None:
         payload = Payload.of(body)
         if payload.status is not None:
             return Ending(payload)
-        refused = _error(body) if any(body.get(key) for key in _MESSAGES) else error
+        refused = _error(body) if any(body.get(key) for key in MESSAGES) else error
         if refused is not None:
             return Ending(None, _refusal(refused, response))
         return Ending(Payload.of({**body, "status": "completed"}))
     if error is None:
         return None
-    status = str(error["code"]).removeprefix("batch_")
+    status = str(error.code).removeprefix("batch_")
     status = status if status in _NOT_RUN else "failed"
-    return Ending(Payload.of({"status": status, "error": error}))
+    own = {"code": error.code, "message": error.words}
+    return Ending(Payload.of({"status": status, "error": own}))
 
 
 def status_of(payload: Payload) -> str:
     """Return the status under which a run counts a job that has ended."""
-    needs_action = report.end_code(payload) == ExitCode.NEEDS_ACTION
+    needs_action = report_end.end_code(payload) == ExitCode.NEEDS_ACTION
     return NEEDS_ACTION if needs_action else str(payload.status)
 
 
@@ -104,37 +100,23 @@ _CODES = {
 }
 
 
-def _refusal(error: dict[str, str | None] | None, response: dict[str, Any]) -> ApiRefused:
-    status, request_id = _whole(response.get("status_code")), response.get("request_id")
-    words = [] if status is None else [f"HTTP {status}"]
-    if error is not None and error["message"]:
-        words.append(error["message"])
+def _refusal(error: ErrorBody | None, response: dict[str, Any]) -> ApiRefused:
+    status = _whole(response.get("status_code"))
+    code, words = (error.code, error.words) if error is not None else (None, None)
+    http = None if status is None else f"HTTP {status}"
     return ApiRefused(
-        ": ".join(words) or "The server gave no reason.",
-        code=(error and error["code"]) or (None if status is None else f"http_{status}"),
+        ": ".join(filter(None, (http, words))) or "The server gave no reason.",
+        code=code or (http and f"http_{status}"),
         http_status=status,
-        request_id=request_id if isinstance(request_id, str) else None,
+        request_id=string(response.get("request_id")),
         outcome="not_created",
     )
 
 
-def _error(value: object) -> dict[str, str | None] | None:
-    """Return the code and the message of an error in any form; None if there is none."""
+def _error(value: object) -> ErrorBody | None:
+    """Return an error in any form; None if there is none."""
     value = _parsed(value)
-    if not value:
-        return None
-    code, words = None, value
-    if isinstance(value, dict):
-        if isinstance(value.get("error"), dict):
-            return _error(value["error"])
-        code = value.get("code")
-        words = next(filter(None, (value.get(key) for key in _MESSAGES)), value)
-    if not isinstance(words, str):
-        words = json.dumps(words, separators=(",", ":"))
-    return {
-        "code": str(code) if isinstance(code, str | int) and code else None,
-        "message": None if words.lstrip().startswith("<") else " ".join(words.split()) or None,
-    }
+    return read_error(value) if value else None
 
 
 def _parsed(value: object) -> object:

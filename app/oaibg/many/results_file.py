@@ -18,7 +18,8 @@ from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
-from oaibg.many.result_line import REFUSED, ResultLine, read_line, status_of
+from oaibg.many.result_line import ResultLine, read_line, status_of
+from oaibg.many.tally import REFUSED
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
-from oaibg.engine import commands, persist, report
+from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
@@ -100,7 +100,7 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
     async def follow_found(context: Context) -> End | Event:
         await find(Target(response_id=batch_id), job, context)
         times = PollTimes(context.wait.poll_seconds)
-        return await follow(job, context, times, delay=0.0) or report.timeout(job, context)
+        return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
     with ResultsFile(results_path) as results:
         return await BatchResults(results).run(job, follow_found, context)

@@ -17,9 +17,8 @@ WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 10, 0)
 """The exit codes of single jobs, worst first. A run exits with its worst code, except that a
 signal outranks them all. A job has 2 if the state can no longer store it."""
 
-
-NEEDS_ACTION = "needs_action"
-"""The count of the completed jobs that exit with 10."""
+NEEDS_ACTION, REFUSED = "needs_action", "refused"
+"""The counts of the completed jobs that exit with 10, and of those that the API did not create."""
 
 
 class Tally:
@@ -74,7 +73,7 @@ def _status(event: Event) -> str:
         if event.exit_code == ExitCode.NOT_FOUND:
             return NOT_FOUND
         if event.outcome == "not_created":
-            return "refused" if event.exit_code == ExitCode.ERROR else "not_submitted"
+            return REFUSED if event.exit_code == ExitCode.ERROR else "not_submitted"
         return "unknown"
     if isinstance(event, Interrupted) and event.response_id is None:
         return "outcome_unknown" if event.outcome == "unknown" else "not_submitted"

@@ -7,7 +7,7 @@ import json
 from math import isinf
 from typing import TYPE_CHECKING, Any
 
-from oaibg.base.json_text import value_at
+from oaibg.base.json_text import string, value_at
 from oaibg.base.record import Record
 from oaibg.base.text import has_surrogates
 from oaibg.contract.errors import UsageError
@@ -56,14 +56,12 @@ class Request(Record):
     def include(self) -> tuple[str, ...]:
         """The values of `include`, which retrieves have to send, too."""
         values = self.body.get("include")
-        return (
-            tuple(one for one in values if isinstance(one, str)) if isinstance(values, list) else ()
-        )
+        given = values if isinstance(values, list) else []
+        return tuple(value for value in given if isinstance(value, str))
 
     def text_of(self, *path: str) -> str | None:
         """Return the string at a path of keys in the body, or None."""
-        value = value_at(self.body, *path)
-        return value if isinstance(value, str) else None
+        return string(value_at(self.body, *path))
 
 
 def build_request(given: str | list[Any], settings: Settings) -> Request:

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from harness import response, with_text
-from oaibg.api.proxies import proxy_for
+from oaibg.api.network import proxy_for
 from raw_server import Answer, reply
 
 if TYPE_CHECKING:

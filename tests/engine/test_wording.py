@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from oaibg.engine import words
+from oaibg.engine import wording
 
 BLAMES_REQUEST = [
     "Invalid 'temperature': expected a value from 0 to 2.",
@@ -63,13 +63,13 @@ BLAMES_NOBODY = [
 @pytest.mark.parametrize("text", BLAMES_REQUEST)
 def test_words_that_blame_the_request(text: str) -> None:
     """A message that names a field, the model or the body blames the request."""
-    assert words.blames_request(f"HTTP 400: {text}")
+    assert wording.blames_request(f"HTTP 400: {text}")
 
 
 @pytest.mark.parametrize("text", BLAMES_NOBODY)
 def test_words_that_do_not_blame_the_request(text: str) -> None:
     """A message that names nothing of the request may come from a server between."""
-    assert not words.blames_request(f"HTTP 400: {text}")
+    assert not wording.blames_request(f"HTTP 400: {text}")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_words_that_do_not_blame_the_request(text: str) -> None:
 )
 def test_words_for_a_missing_response(text: str) -> None:
     """A message that says that this response does not exist is understood."""
-    assert words.says_missing(f"HTTP 400: {text}")
+    assert wording.says_missing(f"HTTP 400: {text}")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_words_for_a_missing_response(text: str) -> None:
 )
 def test_words_for_something_else(text: str) -> None:
     """A message about another response, key or token does not say that the job is missing."""
-    assert not words.says_missing(f"HTTP 400: {text}")
+    assert not wording.says_missing(f"HTTP 400: {text}")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_words_for_something_else(text: str) -> None:
 )
 def test_codes_for_a_missing_response(code: str, missing: bool) -> None:
     """The code or the type alone may say that the response does not exist."""
-    assert words.says_missing("HTTP 400: Sorry.", code) == missing
+    assert wording.says_missing("HTTP 400: Sorry.", code) == missing
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_codes_for_a_missing_response(code: str, missing: bool) -> None:
 )
 def test_request_that_exceeds_a_limit_alone(text: str, exceeds: bool) -> None:
     """A rate limit's numbers say whether the request can ever fit."""
-    assert words.exceeds_limit(text) == exceeds
+    assert wording.exceeds_limit(text) == exceeds
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_request_that_exceeds_a_limit_alone(text: str, exceeds: bool) -> None:
 )
 def test_words_for_an_address_without_the_api(text: str, no_api: bool) -> None:
     """A 404 about the path is recognized in the wording of common servers."""
-    assert words.says_no_api(f"HTTP 404: {text}") == no_api
+    assert wording.says_no_api(f"HTTP 404: {text}") == no_api
 
 
 @pytest.mark.parametrize("text", ["response 1", "model ", "'input", "json ", "unknown id "])
@@ -173,6 +173,11 @@ def test_long_words_take_no_time(text: str) -> None:
     """The longest message that is kept is read without backtracking for long."""
     long = f"{text * (500 // len(text))}{'1' * 500}"
     began = time.process_time()
-    for reads in (words.says_missing, words.blames_request, words.says_no_api, words.exceeds_limit):
+    for reads in (
+        wording.says_missing,
+        wording.blames_request,
+        wording.says_no_api,
+        wording.exceeds_limit,
+    ):
         reads(long)
     assert time.process_time() - began < 5

@@ -173,9 +173,6 @@ def asks_to_retry(text: str) -> bool:
     return _says(_RETRY, text)
 
 
-_REGION = r"\b(?:country|region|territory)\b.{0,60}\bnot supported\b"
-
-
 _PAYMENT = r"\b(?:balance|billing|credits?|funds|payment|quota)\b"
 
 
@@ -184,8 +181,14 @@ def demands_payment(text: str) -> bool:
     return not _says(_MENTIONS_UPSTREAM, text) and _says(_PAYMENT, text)
 
 
+_REGION = (
+    r"\b(?:country|region|territory)\b.{0,60}\bnot supported\b"
+    r"|\bunsupported_country_region_territory\b"
+)
+
+
 def refuses_region(text: str) -> bool:
-    """Whether a message says that the API does not serve the place that the request comes from."""
+    """Whether a message or a code says that the API does not serve the place of the request."""
     return _says(_REGION, text)
 
 

@@ -1,0 +1,177 @@
+"""Builds the events that end a command or a job of a run: those with an exit code and `next`."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from oaibg.base.text import utf8
+from oaibg.contract import events
+from oaibg.contract.errors import ExitCode
+
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from oaibg.api.payload import Payload
+    from oaibg.contract.errors import OaibgError, Outcome
+    from oaibg.engine.context import Context, NextCommand
+    from oaibg.engine.job import Job
+    from oaibg.engine.run_options import Output
+
+
+def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
+    """The job has ended; `written` is whether all files could be written."""
+    code = end_code(payload, context.output, written=written)
+    return events.Final(
+        response_id=job.response_id,
+        status=str(payload.status),
+        ok=code in (ExitCode.OK, ExitCode.LOCAL_IO),
+        elapsed_seconds=context.elapsed(),
+        model=payload.model,
+        service_tier=payload.service_tier,
+        exit_code=code,
+        next=_save_again(code, job, context),
+        **_result(payload),
+    )
+
+
+def end_code(payload: Payload, output: Output | None = None, *, written: bool = True) -> ExitCode:
+    """The exit code of a job that has ended, and whose output goes there.
+
+    `written` is whether all files could be written.
+    """
+    if not payload.succeeded:
+        return ExitCode.UNSUCCESSFUL
+    missing = payload.answer.missing
+    needs_text = payload.needs_text or (output is not None and output.needs_text)
+    if missing in ("tool_calls", "refusal") or (missing is not None and needs_text):
+        return ExitCode.NEEDS_ACTION
+    return ExitCode.OK if written else ExitCode.LOCAL_IO
+
+
+def response(
+    job: Job, payload: Payload, source: Literal["api", "local"], context: Context, *, written: bool
+) -> events.Response:
+    """The result of one retrieve; it has the payload unless the user requested another output."""
+    output, next_command, code = context.output, context.next_command, ExitCode.STILL_RUNNING
+    if payload.ended:
+        code = end_code(payload, output, written=written)
+    return events.Response(
+        response_id=job.response_id,
+        status=payload.status,
+        source=source,
+        response=None if output.is_asked_for else payload.data,
+        exit_code=code,
+        next=_save_again(code, job, context) if payload.ended else _resume(job, next_command),
+        **_result(payload),
+    )
+
+
+def timeout(job: Job, context: Context) -> events.Timeout:
+    """The wait limit was reached; the job keeps running."""
+    return events.Timeout(
+        response_id=job.response_id,
+        status=job.status,
+        elapsed_seconds=context.elapsed(),
+        exit_code=3,
+        next=_resume(job, context.next_command),
+    )
+
+
+def detached(job: Job, context: Context) -> events.Detached:
+    """The command ends without waiting; the job keeps running."""
+    return events.Detached(
+        response_id=job.response_id,
+        status=job.status,
+        exit_code=0,
+        next=_resume(job, context.next_command),
+    )
+
+
+def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelResult:
+    """The result of a cancel."""
+    is_running = code in (ExitCode.STILL_RUNNING, ExitCode.ERROR)
+    return events.CancelResult(
+        response_id=job.response_id,
+        status=job.status,
+        cancelled=code == ExitCode.OK,
+        exit_code=code,
+        next=_resume(job, context.next_command) if is_running else None,
+    )
+
+
+def interrupted(
+    job: Job, next_command: NextCommand, signum: int, *, cancelled: bool = False
+) -> events.Interrupted:
+    """A signal ended the run; `cancelled` is whether it also cancelled the job."""
+    has_ended = cancelled and not (job.is_run and next_command.rerun())
+    return events.Interrupted(
+        response_id=job.response_id,
+        signal=signal.Signals(signum).name,
+        status=job.status,
+        job_cancelled=cancelled,
+        outcome=job.outcome,
+        exit_code=128 + signum,
+        next=None if has_ended else _resume(job, next_command),
+    )
+
+
+def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Error:
+    """An error ended the run."""
+    outcome = job.outcome
+    if outcome is not None and outcome != "created" and failed.outcome is not None:
+        outcome = failed.outcome
+    return events.Error(
+        response_id=job.response_id,
+        code=failed.code,
+        message=failed.message,
+        http_status=failed.http_status,
+        request_id=failed.request_id,
+        retryable=failed.retryable,
+        outcome=outcome,
+        hint=failed.hint,
+        exit_code=failed.exit_code,
+        next=_after(failed, outcome, job, next_command),
+    )
+
+
+def _after(
+    failed: OaibgError, outcome: Outcome | None, job: Job, next_command: NextCommand
+) -> list[str] | None:
+    if job.is_run and (rerun := next_command.rerun()) is not None:
+        return rerun if failed.exit_code == ExitCode.UNAVAILABLE else None
+    still_running = failed.resumable or outcome == "created"
+    return _resume(job, next_command) if still_running and failed.can_follow else None
+
+
+def _result(payload: Payload) -> dict[str, Any]:
+    """The fields that `final` and `response` have in common."""
+    answer = payload.answer
+    calls = answer.calls if payload.succeeded else []
+    return {
+        "usage": payload.object("usage"),
+        "error": payload.object("error"),
+        "incomplete_details": payload.object("incomplete_details"),
+        "output_text_bytes": len(utf8(answer.text)),
+        "output_types": answer.types,
+        "refusal": answer.refusal,
+        "calls": [
+            events.Call(type=one.type, id=one.id, name=one.name).with_details(one.details)
+            for one in calls
+        ],
+        "job_seconds": payload.seconds,
+    }
+
+
+def _save_again(code: ExitCode, job: Job, context: Context) -> list[str] | None:
+    """The argv that writes the files of an ended job again, if one could not be written."""
+    if code != ExitCode.LOCAL_IO:
+        return None
+    return context.next_command.show(str(job.response_id), context.folder_of(job))
+
+
+def _resume(job: Job, next_command: NextCommand) -> list[str] | None:
+    """The argv that resumes a job, or the run that it represents."""
+    rerun = next_command.rerun() if job.is_run else None
+    ids = [] if job.response_id is None else [job.response_id]
+    return rerun or next_command.monitor(ids, job.last_number)
