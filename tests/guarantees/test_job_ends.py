@@ -71,7 +71,7 @@ def test_partial_output(
     assert (result.code, result.last["status"], text.read_text()) == (4, status, "half")
 
 
-@pytest.mark.row("The job completes without output text")
+@pytest.mark.row("The job completes without the text that was asked for")
 def test_no_text(run: Callable[..., Result], tmp_path: Path) -> None:
     """A job that completes without the requested text gives exit 10, and leaves the file."""
     text = tmp_path / "o.md"

@@ -134,7 +134,9 @@ ROWS: dict[str, str] = {
     "The job ends as failed, incomplete, cancelled or expired": (
         "Exit 4, with the reason in `final`. Partial output is saved."
     ),
-    "The job completes without output text": "Emits `output_text_missing`. Exit 0.",
+    "The job completes without the text that was asked for": (
+        "Emits `output_text_missing` with the reason. Exit 10; an existing file stays as it was."
+    ),
     "The wait limit is reached": (
         "Exit 3 with `next`, within a second of the limit. The job keeps running."
     ),
