@@ -32,7 +32,7 @@ def targets(raw: RawServer) -> list[str]:
 @pytest.mark.parametrize("paced", [False, True], ids=["one job", "a run"])
 def test_sent_as_query_parameters(raw: RawServer, paced: bool) -> None:
     """`retrieve` and `stream` send each value; a batch's retrieve sends none."""
-    raw.answer = Answer(reply(json.dumps(with_text("ok"))))
+    raw.answer = Answer(reply(json.dumps(with_text("ok")), "200 OK", "Connection: close"))
 
     async def calls() -> None:
         client = Client(raw.base_url, KEY)
