@@ -146,8 +146,7 @@ class StreamedOutput:
         for number, entry in enumerate(objects(content)):
             if text := _text_of(entry):
                 part = self._part(_Place(index, item_id, number), text=text)
-                added.append(part.finish(text))
-                part.is_in_item = True
+                added.append(part.finish(text, in_item=True))
         self._note_phase(index, item, ends=True)
         index = len(self._items) if index is None else index
         while (other := self._items.get(index)) is not None and not _is_same(item, other):
@@ -216,13 +215,13 @@ class _Part:
             self._text.write(delta)
         return "" if self.is_commentary else delta
 
-    def finish(self, text: str) -> str | None:
+    def finish(self, text: str, *, in_item: bool = False) -> str | None:
         """Note the whole text; return what the deltas lack of it, None if they contradict it.
 
         Commentary adds nothing to the answer.
         """
         before, is_whole = self.text, self._is_whole
-        self._text, self.is_done, self._is_whole = text, True, True
+        self._text, self.is_done, self._is_whole, self.is_in_item = text, True, True, in_item
         if self.is_commentary or not is_whole:
             return ""  # without the beginning, an earlier process may have emitted it
         return text[len(before) :] if text.startswith(before) else None
