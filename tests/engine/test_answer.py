@@ -248,7 +248,7 @@ def test_times_and_tier(run: Callable[..., Result], sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ([refusal("No way.")], "the model refused: No way"),
+        ([refusal("No way.")], "the model refused: No way."),
         ([CALL], 'waiting for the result of get_weather({"city":"Paris"}) (call_1)'),
         ([APPROVAL], "waiting for approval of delete({}) (mcpr_1)"),
         ([CALL | {"arguments": "9" * 900}], f"get_weather({'9' * 120}…) (call_1)"),
@@ -264,7 +264,65 @@ def test_human_mode_says_what_the_job_waits_for(
     raw = run("show", "--output-text")
     assert (raw.code, raw.out) == (10, b"")
     assert words[1:] in raw.err
+    assert ".." not in raw.err
+    assert (raw.err.count("completed"), raw.err.count("tatus")) == (1, 1)
     assert words in run("show", "--human").out.decode().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ([CALL], "Send the results: oaibg submit --continue resp_1 --input-json-file PATH"),
+        ([CALL, message("Wait.")], "Send the results: oaibg submit --continue resp_1"),
+        ([APPROVAL], "Send your decision: oaibg submit --continue resp_1 --input-json-file PATH"),
+        ([APPROVAL, CALL], "Send the results and your decision: oaibg submit --continue resp_1"),
+        ([IMAGE], "To save its images and files: oaibg show resp_1 --artifacts-dir DIR"),
+        ([refusal()], None),
+        ([REASONING], None),
+    ],
+)
+def test_people_read_what_to_do_next(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    answer: Path,
+    output: list[Item],
+    words: str | None,
+) -> None:
+    """At exit 10, human mode and `show --output-text` end with the next command on stderr."""
+    bring(sandbox, completed(*output))
+    submitted = run(*SUBMIT, "--human", "--output-text-file", str(answer))
+    shown = run("show", "--human", "--output-text-file", str(answer))
+    raw = run("show", "--output-text")
+    (identifier,) = sandbox.jobs
+    has_text = b"Wait." in raw.out
+    for result, names_file in ((submitted, not has_text), (shown, not has_text), (raw, False)):
+        assert result.code == 10
+        last = result.err.splitlines()[-1].replace(identifier, "resp_1")
+        assert last.startswith(words or "")
+        assert ("oaibg" in last) == (words is not None)
+        assert (f"{answer} was not written." in result.err) == names_file
+
+
+def test_saved_images_need_no_next_step(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """If the images were saved, no line says how to save them; nor if the job ended with exit 0."""
+    bring(sandbox, completed(IMAGE | {"result": "aGk="}))
+    for command in (
+        (
+            *SUBMIT,
+            "--human",
+            "--output-text-file",
+            str(tmp_path / "o"),
+            "--artifacts-dir",
+            str(tmp_path / "a"),
+        ),
+        ("show", "--output-text", "--artifacts-dir", str(tmp_path / "a")),
+    ):
+        result = run(*command)
+        assert (result.code, "To save" in result.err) == (10, False)
+    result = run(*SUBMIT, "--human")
+    assert (result.code, "To save" in result.err) == (0, False)
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -284,3 +342,17 @@ def test_a_run_counts_the_jobs_that_need_action(
         result = run(*command)
         assert result.last["counts"] == {"completed": 1, "needs_action": 1}
         assert (result.code, result.last["next"]) == (10, None)
+
+
+@pytest.mark.parametrize(("jobs", "words"), [("a", "1 needs action"), ("ab", "2 need action")])
+def test_human_mode_counts_the_jobs_that_need_action(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, jobs: str, words: str
+) -> None:
+    """The summary of a run in human mode has the verb in the right form."""
+    path = tmp_path / "jobs.jsonl"
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": {"input": "x"}}
+    path.write_text("".join(json.dumps({**line, "custom_id": one}) + "\n" for one in jobs))
+    bring(sandbox, completed(CALL))
+    files = ("--jobs-file", str(path), "--results-file", str(tmp_path / "results.jsonl"))
+    result = run("submit", *files, *FAST, "--human")
+    assert (result.code, f"{words} after " in result.err) == (10, True)

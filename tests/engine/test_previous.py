@@ -111,11 +111,14 @@ def test_results_of_all_calls(sandbox: Sandbox, waiting: Callable[..., str], sen
         ([RESULT | {"call_id": 1}], "Input[0] has the call_id 1, which is not waiting."),
         (
             [{"type": "function_call_output", "output": "x"}],
-            "Input[0] has no call_id, which is not",
+            "Input[0] has no call_id. These calls",
         ),
         ([RESULT, RESULT, APPROVED], "Input[1] answers call_1 a second time."),
         ([RESULT, APPROVED | {"approval_request_id": "x"}], "Input[1] has the approval_request_id"),
-        ([RESULT, {"type": "mcp_approval_response", "approve": True}], "Input[1] has no approval"),
+        (
+            [RESULT, {"type": "mcp_approval_response", "approve": True}],
+            "Input[1] has no approval_request_id. These",
+        ),
         ([{"type": "function_call_output", "call_id": "call_1"}], "Input[0] has no `output`."),
         ([{"type": "mcp_approval_response", "approval_request_id": "mcpr_1"}], "Input[0] has no"),
     ],
@@ -186,10 +189,10 @@ def test_a_prompt_while_a_call_waits(
 
 def test_results_when_nothing_waits(waiting: Callable[..., str], send: Any) -> None:
     """Results for a response without calls are refused."""
-    waiting(message("42"))
+    identifier = waiting(message("42"))
     result = send("k", RESULT)
     assert result.code == 2
-    assert result.last["message"].endswith("are waiting: nothing.")
+    assert result.last["message"].endswith(f". No call of {identifier} is waiting.")
 
 
 def test_calls_and_their_results_in_one_input(waiting: Callable[..., str], send: Any) -> None:

@@ -275,7 +275,7 @@ def test_human_steps(run: Callable[..., Result], sandbox: Sandbox) -> None:
         "listing the tools of maps",
         "listing the tools of maps failed: no route",
         "thinking",
-        "thinking: **Checking the sources** …",
+        "thinking: Checking the sources …",
         "searching the web",
         "searching the web: rivers\\x1b[31m",
         "calling get_weather",
@@ -319,6 +319,14 @@ def test_live_display_has_the_latest_step() -> None:
         ("output_item.done", "mcp_list_tools", "m: gone", "listing the tools of m failed: gone"),
         ("refusal.done", "message", "I can't.", "refused: I can't."),
         ("output_item.done", "message", None, "writing the answer"),
+        ("output_item.done", "message", "I'll *check*.\nOK?", "says: I'll check. …"),
+        (
+            "reasoning_summary_text.done",
+            "reasoning",
+            "**A b** and *c*: 2*3*4",
+            "thinking: A b and c: 2*3*4",
+        ),
+        ("output_item.done", "web_search_call", "**kwargs", "searching the web: **kwargs"),
         ("reasoning_summary_text.done", "reasoning", "a" * 150, f"thinking: {'a' * 100} …"),
     ],
 )

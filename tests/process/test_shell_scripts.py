@@ -58,3 +58,25 @@ def test_examples_for_agents(command: Command, sandbox: Sandbox, tmp_path: Path)
         timeout=60,
     )
     assert printed.stdout.startswith(b"resp_unknown: not_found (exit 5): No such response")
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        ("refusal", b"refused: No."),
+        ("function_call", b"waiting for get_weather"),
+        ("approval", b"waiting for delete_file"),
+    ],
+)
+def test_outcome_of_a_job_that_needs_action(command: Command, outcome: str, why: bytes) -> None:
+    """`outcome.jq` prints the refusal, or the names of the calls that wait."""
+    settings = ("--metadata", f"sandbox_outcome={outcome}", "--metadata", "sandbox_text=No.")
+    printed = subprocess.run(
+        ["jq", "-r", "-f", str(EXAMPLES / "outcome.jq")],
+        input=command.run("submit", "--prompt", "x", "--poll-seconds", "0.05", *settings).out,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert b": completed (exit 10): " + why in printed.stdout

@@ -12,6 +12,9 @@ from oaibg.base.json_text import objects, string, value_at
 Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 """Why there is no text, or why the text is not the answer."""
 
+COMMENTARY = "commentary"
+"""The phase of a message that the model writes before its answer."""
+
 _APPROVAL = "mcp_approval_request"
 _TEXT_ITEMS = frozenset({"message", "reasoning"})
 _TEXT_PARTS = frozenset({"output_text", "refusal"})
@@ -22,6 +25,11 @@ _RESULT_KEYS = {
 }
 _DETAILS = ("arguments", "input", "action", "actions", "operation")
 """The keys with what a call does; each type of call has one of them."""
+
+
+def is_commentary(item: dict[str, Any]) -> bool:
+    """Whether an output item is a message that is not part of the answer."""
+    return item.get("type") == "message" and item.get("phase") == COMMENTARY
 
 
 class Call(NamedTuple):
@@ -48,7 +56,7 @@ class Answer:
         self._items = objects(output)
         messages = [item for item in self._items if item.get("type") == "message"]
         final = [one for one in messages if one.get("phase") == "final_answer"]
-        others = [one for one in messages if one.get("phase") != "commentary"]
+        others = [one for one in messages if not is_commentary(one)]
         self._parts = _parts(final or others or messages)
 
     @cached_property

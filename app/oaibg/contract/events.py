@@ -68,7 +68,8 @@ class Progress(Event, name="progress", by="`--stream`"):
     """The job reached another status, output item or step.
 
     `type` is the type of the API's stream event. `text` has at most 2,000 characters of what the
-    step is about: a reasoning summary, a search's query, the name of a tool, or a refusal.
+    step is about: a reasoning summary, a search's query, the name of a tool, commentary before the
+    answer, or a refusal.
     """
 
     type: str

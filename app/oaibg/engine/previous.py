@@ -41,9 +41,11 @@ class Previous(NamedTuple):
                 continue
             key, needed = keys
             number = item.get(key)
+            if number is None:
+                raise self._refused(f"input[{index}] has no {key}")
             if not isinstance(number, str) or number not in known:
-                what = f"has no {key}" if number is None else f"has the {key} {number!r}"
-                raise self._refused(f"input[{index}] {what}, which is not waiting")
+                what = f"has the {key} {number!r}, which is not waiting"
+                raise self._refused(f"input[{index}] {what}")
             if number in waiting and item["type"] != (kind := _type_of_result(waiting[number])):
                 raise self._refused(f"input[{index}] answers {number}, which needs the type {kind}")
             if number in sent:
@@ -56,14 +58,16 @@ class Previous(NamedTuple):
 
     def _refused(self, problem: str) -> UsageError:
         calls = self.calls or []
-        listed = ", ".join(f"{one.id} ({one.name or one.type})" for one in calls) or "nothing"
+        waiting = f"No call of {self.response_id} is waiting."
         hint = "Send a new prompt, without tool results."
         if calls:
+            listed = ", ".join(f"{one.id} ({one.name or one.type})" for one in calls)
+            waiting = f"These calls of {self.response_id} are waiting: {listed}."
             example = json.dumps([_example(one) for one in calls], ensure_ascii=False)
             hint = f"Give --input-json-file a file such as {example}."
             if any(_type_of_result(one) == "mcp_approval_response" for one in calls):
                 hint += " Set `approve` to true only if you want the tool to run."
-        message = f"{problem}. These calls of {self.response_id} are waiting: {listed}."
+        message = f"{problem}. {waiting}"
         return UsageError(message[0].upper() + message[1:], hint=hint)
 
 

@@ -1,6 +1,7 @@
 """Which stream events are steps of a job, and the words that come with them.
 
-Deltas are never steps. A reasoning summary is one when it is finished, with its text.
+Deltas are never steps. A reasoning summary and commentary are one when they are finished, with
+their text.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oaibg.api.answer import is_commentary
 from oaibg.base.json_text import objects, string, value_at
 
 if TYPE_CHECKING:
@@ -78,7 +80,10 @@ class Steps:
         item: dict[str, Any] = value if isinstance(value, dict) else {}
         item_type, item_id = string(item.get("type")), str(item.get("id"))
         text = _about(item)
-        if text is not None:
+        if event.type.endswith("done") and is_commentary(item):
+            parts = [part.get("text") for part in objects(item.get("content"))]
+            text = "".join(filter(None, map(string, parts))) or None
+        elif text is not None:
             self._about[item_id] = text
         elif event.type.endswith("done") and self._is_new(item_id):
             # Some servers send the texts of an item only when it is finished.

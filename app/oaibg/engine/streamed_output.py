@@ -9,7 +9,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from oaibg.api.answer import is_emptier
+from oaibg.api.answer import COMMENTARY, is_commentary, is_emptier
 from oaibg.api.payload import Payload
 from oaibg.base.json_text import objects, string
 
@@ -31,6 +31,8 @@ class StreamedOutput:
         self._parts: list[_Part] = []
         self._begun: set[int] = set()
         """The places of the items whose first event has been seen."""
+        self._commentary: set[object] = set()
+        """The places and IDs of the unfinished messages that are commentary."""
 
     def note_loss(self) -> None:
         """Note that events are missing permanently, so that unfinished texts may lack some."""
@@ -39,19 +41,18 @@ class StreamedOutput:
     def take(self, event: StreamEvent) -> str | None:
         """Note an event; return the text that it adds to the text so far.
 
-        Returns None if the text so far is not the beginning of a part's whole text.
+        Commentary adds none, as it is not part of the answer. Returns None if the text so far is
+        not the beginning of a part's whole text.
         """
         place = _Place.of(event)
         part = event.get("part")
         match event.type:
-            case "response.output_item.added" if place.output_index is not None:
-                self._begun.add(place.output_index)
+            case "response.output_item.added":
+                self._begin_item(place.output_index, event.get("item"))
             case "response.content_part.added":
                 self._part(place, begins=True)
             case "response.output_text.delta":
-                delta = str(event.get("delta"))
-                self._part(place).add(delta)
-                return delta
+                return self._part(place).add(str(event.get("delta")))
             case "response.output_text.done":
                 return self._finish(place, event.get("text"))
             case "response.content_part.done" if isinstance(part, dict):
@@ -61,8 +62,12 @@ class StreamedOutput:
         return ""
 
     def text_only_of(self, payload: Payload) -> str:
-        """Return the text of a stream's last event, if nothing before it had any."""
-        return "" if self._parts or self._has_gap or not self._from_start else payload.text
+        """Return the text of a stream's last event, if nothing before it had any.
+
+        If there is only commentary, that is the text.
+        """
+        has_text = any(part.has_text and not part.is_commentary for part in self._parts)
+        return "" if has_text or self._has_gap or not self._from_start else payload.text
 
     def exceeds(self, payload: Payload) -> bool:
         """Whether a job's result lacks output that the stream has brought."""
@@ -79,17 +84,23 @@ class StreamedOutput:
         return Payload.of(clean, payload.request_id)
 
     def _output(self) -> list[dict[str, Any]]:
-        """The finished items; if no message of them has text, also the text that came by itself."""
+        """The finished items; if none of them has an answer, also the text that came by itself."""
         items = [self._items[index] for index in sorted(self._items)]
-        texts = [part for part in self._parts if part.is_known(has_gap=self._has_gap)]
-        if not texts or any(map(_has_text, items)):
+        texts = [
+            part
+            for part in self._parts
+            if part.is_known(has_gap=self._has_gap) and not part.is_in_item
+        ]
+        if not texts or any(_has_text(item) and not is_commentary(item) for item in items):
             return items
         messages: dict[object, dict[str, Any]] = {}
         for part in texts:
             item_id, index = part.place.item_id, part.place.output_index
-            message = messages.setdefault(item_id if index is None else index, _message(item_id))
+            key = item_id if index is None else index
+            message = messages.setdefault(key, _message(item_id, part))
             message["content"].append({"type": "output_text", "text": part.text, "annotations": []})
-        return [*(item for item in items if item.get("type") != "message"), *messages.values()]
+        kept = [item for item in items if item.get("type") != "message" or _has_text(item)]
+        return [*kept, *messages.values()]
 
     def _part(self, place: _Place, *, begins: bool = False, text: str | None = None) -> _Part:
         """The part at a place; `begins` is whether it begins now, `text` is its whole text.
@@ -104,7 +115,8 @@ class StreamedOutput:
             is_other = part is not None and part.is_done and part.differs(place, text)
         if part is None or is_other:
             is_whole = begins or self._from_start or place.output_index in self._begun
-            part = _Part(place, is_whole=is_whole)
+            is_commentary = not self._commentary.isdisjoint(place[:2])
+            part = _Part(place, is_whole=is_whole, is_commentary=is_commentary)
             self._parts.append(part)
         return part
 
@@ -113,14 +125,29 @@ class StreamedOutput:
             return ""
         return self._part(place, text=text).finish(text)
 
+    def _begin_item(self, index: int | None, item: object) -> None:
+        if index is not None:
+            self._begun.add(index)
+        if isinstance(item, dict):
+            self._note_phase(index, item)
+
+    def _note_phase(self, index: int | None, item: dict[str, Any], *, ends: bool = False) -> None:
+        keys = {index, string(item.get("id"))} - {None}
+        if is_commentary(item) and not ends:
+            self._commentary |= keys
+        else:
+            self._commentary -= keys  # some servers reuse an item's place
+
     def _finish_item(self, index: int | None, item: dict[str, Any]) -> str | None:
         item_id = string(item.get("id"))
+        self._note_phase(index, item)
         added: list[str | None] = []
         content = item.get("content") if item.get("type") == "message" else None
         for number, entry in enumerate(objects(content)):
             if text := _text_of(entry):
                 part = self._part(_Place(index, item_id, number), text=text)
-                added.append(part.finish(text))
+                added.append(part.finish(text, in_item=True))
+        self._note_phase(index, item, ends=True)
         index = len(self._items) if index is None else index
         while (other := self._items.get(index)) is not None and not _is_same(item, other):
             index += 1  # some servers reuse an item's place
@@ -157,9 +184,10 @@ class _Place(NamedTuple):
 class _Part:
     """One text of a message; `is_whole` is whether its beginning has been seen."""
 
-    def __init__(self, place: _Place, *, is_whole: bool) -> None:
-        self.place = place
-        self.is_done = False
+    def __init__(self, place: _Place, *, is_whole: bool, is_commentary: bool) -> None:
+        self.place, self.is_commentary = place, is_commentary
+        self.is_done = self.is_in_item = False
+        """Whether the text is whole, and whether a finished item has it."""
         self._is_whole = is_whole
         self._text: str | StringIO = StringIO()
 
@@ -181,22 +209,27 @@ class _Part:
         """Whether a part with another text is not this one, because its item has another ID."""
         return place.item_id != self.place.item_id and text != self.text
 
-    def add(self, delta: str) -> None:
-        """Note more of the text."""
+    def add(self, delta: str) -> str:
+        """Note more of the text; return what it adds to the answer."""
         if isinstance(self._text, StringIO):
             self._text.write(delta)
+        return "" if self.is_commentary else delta
 
-    def finish(self, text: str) -> str | None:
-        """Note the whole text; return what the deltas lack of it, None if they contradict it."""
+    def finish(self, text: str, *, in_item: bool = False) -> str | None:
+        """Note the whole text; return what the deltas lack of it, None if they contradict it.
+
+        Commentary adds nothing to the answer.
+        """
         before, is_whole = self.text, self._is_whole
-        self._text, self.is_done, self._is_whole = text, True, True
-        if not is_whole:
-            return ""  # an earlier process may have emitted it
+        self._text, self.is_done, self._is_whole, self.is_in_item = text, True, True, in_item
+        if self.is_commentary or not is_whole:
+            return ""  # without the beginning, an earlier process may have emitted it
         return text[len(before) :] if text.startswith(before) else None
 
 
-def _message(item_id: str | None) -> dict[str, Any]:
+def _message(item_id: str | None, part: _Part) -> dict[str, Any]:
     message = {"type": "message", "role": "assistant", "status": "completed", "content": []}
+    message |= {"phase": COMMENTARY} if part.is_commentary else {}
     return message if item_id is None else {"id": item_id, **message}
 
 

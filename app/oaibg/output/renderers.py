@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from oaibg.base.json_text import json_line
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract import events
-from oaibg.output.actions import NO_TEXT, actions
+from oaibg.output.actions import actions, next_step, no_text
 from oaibg.output.stdout import Stdout, prose
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class RawText:
 
     def __init__(self, stdout: Stdout) -> None:
         self._stdout = stdout
+        self._saved = False
+        """Whether an image or a file was saved."""
 
     def write(self, event: events.Event) -> None:
         """Write the text or the message."""
@@ -59,11 +61,16 @@ class RawText:
                     prose("Warning: The text contains lone surrogates, printed as U+FFFD.")
                 self._stdout.write(utf8(event.text))
             case events.OutputTextMissing():
-                prose(f"{NO_TEXT[event.reason]} Its status is {event.status}.")
+                prose(no_text(event))
+            case events.WroteArtifact():
+                self._saved = True
             case events.Response() if event.exit_code:
                 prose(f"The status of {event.response_id} is {event.status}.")
                 for action in actions(event):
-                    prose(f"{action[0].upper()}{action[1:]}.")
+                    stop = "" if action.endswith((".", "!", "?")) else "."
+                    prose(f"{action[0].upper()}{action[1:]}{stop}")
+                if step := next_step(event, saved=self._saved):
+                    prose(step)
             case events.Warning():
                 prose(f"Warning: {event.message}")
             case events.Error():

@@ -13,6 +13,7 @@ from rich.text import Text
 from oaibg.base.text import inert, one_line, utf8
 from oaibg.contract import events
 from oaibg.contract.events import Event, exit_code_of
+from oaibg.output.actions import next_step
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.live import Board, JobStatus
 from oaibg.output.human.pages import end_table, job_table, request_page, response_page, usage_page
@@ -81,6 +82,8 @@ class Human:
         self._ends: list[Ended] = []
         self._ended: Counter[bool] = Counter()
         """Number of jobs that succeeded (True) and that did not (False)."""
+        self._saved = False
+        """Whether an image or a file was saved."""
         self._hint = ""
         self._step: events.Progress | None = None
         """The last step that was shown."""
@@ -100,6 +103,7 @@ class Human:
     def write(self, event: Event) -> None:
         """Show one event."""
         self._display.update(event)
+        self._saved = self._saved or isinstance(event, events.WroteArtifact)
         is_last = exit_code_of(event) is not None
         if is_last:
             self._stderr.wait_for_reader()
@@ -128,6 +132,8 @@ class Human:
         command = getattr(event, "next", None)
         if command and (is_last or not self._several):
             self._print(f"Next: {shlex.join(command)}", STRONG, soft_wrap=True)
+        if step := next_step(event, saved=self._saved):
+            self._print(step, STRONG, soft_wrap=True)
         if isinstance(event, _WAITING):
             self.wait()
 

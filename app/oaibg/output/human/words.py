@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from oaibg.base.text import one_line
 from oaibg.contract import events
-from oaibg.output.actions import NO_TEXT, actions
+from oaibg.output.actions import actions, no_text
 
 GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
 
@@ -38,6 +39,9 @@ _STEPS = {
 
 _STEP_LENGTH = 100
 
+_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)")
+"""Markdown's asterisks around words."""
+
 
 def describe(event: events.Event) -> tuple[str, str]:
     """Return the sentence for an event, and its style."""
@@ -59,7 +63,7 @@ def describe(event: events.Event) -> tuple[str, str]:
         case events.WroteJson() | events.WroteText() | events.WroteArtifact():
             return f"Wrote {event.path} ({size(event.bytes)})", ""
         case events.OutputTextMissing():
-            return NO_TEXT[event.reason], CAUTION
+            return no_text(event), CAUTION
         case events.Warning():
             return f"Warning: {event.message}", CAUTION
         case events.Final():
@@ -124,14 +128,17 @@ def status_words(status: str | None, unknown: str = "not known yet") -> str:
 
 def progress_words(event: events.Progress) -> str:
     """Return the step that a streamed job has reached, such as `searching the web: rivers`."""
-    about = _first_line(event.text or "")
+    text = event.text or ""
+    is_prose = event.item_type in ("reasoning", "message")
+    about = _first_line(_EMPHASIS.sub(r"\2", text) if is_prose else text)
     has_failed = event.type.endswith(".failed")
     match event.item_type:
         case None:
             state = event.type.removeprefix("response.")
             return status_words(state) if state in _STATUS_STYLES else "working"
         case "message":
-            return f"refused: {about}" if about else "writing the answer"
+            verb = "refused" if event.type == "response.refusal.done" else "says"
+            return f"{verb}: {about}" if about else "writing the answer"
         case "mcp_list_tools":
             server, _, error = about.partition(": ")
             words = f"listing the tools of {server or 'a server'}"
@@ -154,7 +161,7 @@ def is_news(event: events.Progress, last: events.Progress | None) -> bool:
 
 def counted(counts: dict[Any, int]) -> str:
     """Return counts such as `3 completed, 1 failed`."""
-    parts = (f"{count:,} {status_words(status)}" for status, count in counts.items() if count)
+    parts = (f"{count:,} {_counted(status, count)}" for status, count in counts.items() if count)
     return ", ".join(parts) or "No jobs"
 
 
@@ -203,6 +210,10 @@ def _first_line(text: str) -> str:
     whole = text.strip()
     first = whole.partition("\n")[0].strip()[:_STEP_LENGTH]
     return first if first == whole else f"{first} …"
+
+
+def _counted(status: str | None, count: int) -> str:
+    return "need action" if status == "needs_action" and count > 1 else status_words(status)
 
 
 def _fate(event: events.Interrupted) -> str:
