@@ -127,7 +127,7 @@ def test_several_ids_of_which_one_fails(
     assert (result.code, result.last["counts"]) == (9, {"completed": 2})
     again = run(*rerun(result.last["next"]))
     assert (again.code, again.last["event"], again.last["response_id"]) == (0, "final", ids[1])
-    assert saved(tmp_path / "out") == [f"{ids[0]}/ig_1.png", f"{ids[1]}/cfile_1"]
+    assert saved(tmp_path / "out") == sorted([f"{ids[0]}/ig_1.png", f"{ids[1]}/cfile_1"])
 
 
 def batch_results(**outputs: list[dict[str, Any]]) -> Fault:
@@ -267,16 +267,96 @@ def test_rerun_saves_what_failed(
 def test_lost_and_failed_files(
     many: Callable[..., Result], sandbox: Sandbox, files: Files, argv: tuple[str, ...]
 ) -> None:
-    """A job whose file is lost gets its result at once, and a rerun does not try it again."""
-    sandbox.script(FORBIDDEN)
+    """A job whose file is lost gets its result, and `next` is null once nothing else is left."""
+    sandbox.script(FORBIDDEN, FORBIDDEN)
     first = many(*argv)
     assert (first.code, first.last["counts"]) == (9, {"completed": 4})
-    assert len(files.by_id()) in (3, 4)  # the fault may affect the file that is lost
-    last = many(*(rerun(first.last["next"]) if len(files.by_id()) == 3 else argv))
-    assert len(files.by_id()) == 4
-    assert (last.last["counts"], last.last["next"]) == ({"completed": 4}, None)
+    assert sorted(files.by_id()) == ["picture", "text"]
+
+    last = many(*rerun(first.last["next"]))
+    assert (last.code, last.last["counts"], last.last["next"]) == (9, {"completed": 4}, None)
+    (warning,) = (one for one in of(last, "warning") if one["custom_id"] == "late")
+    assert warning["message"].endswith("The file is lost; only a new job can create it again.")
+    assert sorted(files.by_id()) == ["late", "picture", "table", "text"]
+
     settled = many(*argv)
     assert (settled.code, settled.events) == (0, ["summary"])
+
+
+def test_directory_that_can_be_used_later(
+    many: Callable[..., Result], files: Files, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    """A job's folder that can't be written is like a failed download: `next` saves into it."""
+    files.write(*MADE[:2])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "picture").symlink_to(tmp_path)
+    first = many(*argv)
+    assert (first.code, first.last["counts"], [*files.by_id()]) == (9, {"completed": 2}, ["table"])
+    (tmp_path / "out" / "picture").unlink()
+    last = many(*rerun(first.last["next"]))
+    assert (last.code, last.last["counts"]) == (0, {"completed": 2})
+    assert len(saved(tmp_path / "out")) == len(files.by_id()) == 2
+
+
+def test_signal_after_a_failed_file(
+    command: Command, sandbox: Sandbox, files: Files, argv: tuple[str, ...]
+) -> None:
+    """After a signal, too, each job is counted once, whether its result is in the file or not."""
+    files.write(MADE[1], line("other", metadata={"sandbox_outcome": "file"}), MADE[3])
+    sandbox.script(FORBIDDEN, Fault(on="container_content", kind="hang_before"))
+    process = command.start(*argv)
+    wait_until(lambda: sum("/containers/" in one.path for one in sandbox.requests) == 2)
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    assert (result.code, sum(result.last["counts"].values())) == (130, 3)
+    again = command.run(*rerun(result.last["next"]))
+    assert (again.code, again.last["counts"]) == (0, {"completed": 3})
+
+
+def test_kill_during_a_download(
+    command: Command, sandbox: Sandbox, files: Files, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    """After `kill -9` during a download, the same command saves the file without a new job."""
+    files.write(MADE[1])
+    sandbox.script(Fault(on="container_content", kind="hang_before"))
+    process = command.start(*argv)
+    wait_until(lambda: any("/containers/" in request.path for request in sandbox.requests))
+    process.kill()
+    process.wait(60)
+    again = command.run(*argv)
+    assert (again.code, again.last["counts"]) == (0, {"completed": 1})
+    assert "table/chart.csv" in saved(tmp_path / "out")
+    assert len(sandbox.posts + sandbox.batch_posts) == 1
+
+
+def test_failed_file_without_a_local_copy(
+    many: Callable[..., Result],
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the local state keeps no results, the answer is more important: the file gets it."""
+    monkeypatch.setenv("OAIBG_KEEP_DAYS", "0")
+    files.write(MADE[1])
+    sandbox.script(FORBIDDEN)
+    result = many(*files.argv("--artifacts-dir", str(tmp_path / "out")))
+    assert (result.code, [*files.by_id()]) == (9, ["table"])
+    (final,) = of(result, "final")
+    assert run(*final["next"][final["next"].index("show") :]).code == 0
+    assert saved(tmp_path / "out") == ["table/chart.csv"]
+
+
+@pytest.mark.parametrize("target", [(), ("--job-key", "k")])
+def test_batch_that_is_found(
+    run: Callable[..., Result], batch: BatchFiles, tmp_path: Path, target: tuple[str, ...]
+) -> None:
+    """`show` saves no artifacts of a batch either if it is the newest job, or found by its key."""
+    assert run(*batch.argv("--detach", "--job-key", "k")).code == 0
+    result = run("show", *target, "--artifacts-dir", str(tmp_path / "out"))
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert "--results-file" in result.last["message"]
 
 
 @pytest.mark.parametrize("mode", [(), WINDOW], ids=["background", "batch"])
