@@ -102,6 +102,12 @@ def wrote(found: list[Event]) -> list[str]:
     return paths
 
 
+def next_of(found: list[Event]) -> list[str] | None:
+    """Return the `next` of the last event, which is the job's `final`."""
+    assert isinstance(found[-1], events.Final)
+    return found[-1].next
+
+
 def warnings(found: list[Event]) -> list[str]:
     """Return the messages of the failed writes."""
     given = [event for event in found if isinstance(event, events.Warning)]
@@ -286,9 +292,7 @@ def test_one_of_three_files_fails(saving: Saving) -> None:
     assert names(found) == ["wrote_artifact", "warning", "wrote_artifact", "final"]
     assert warnings(found) == ["Could not save b: HTTP 400"]
     assert (code(found), saving.content()) == (9, {"a": b"A", "c": b"C"})
-    final = found[-1]
-    assert isinstance(final, events.Final)
-    assert final.next == ["oaibg", "show", "--artifacts-dir", str(saving.folder), "resp_1"]
+    assert next_of(found) == ["oaibg", "show", "--artifacts-dir", str(saving.folder), "resp_1"]
 
 
 @pytest.mark.parametrize("gone", [GONE, failed(404, envelope=False), failed(410)])
@@ -297,9 +301,20 @@ def test_expired_container(saving: Saving, gone: CallFailed) -> None:
     found = saving.run(citing("a.csv"), image(PNG), downloads=[gone])
     (message,) = warnings(found)
     assert message == (
-        f"Could not save a.csv: {gone.message}. Containers expire 20 minutes after their last use."
+        f"Could not save a.csv: {gone.message}. Containers expire 20 minutes after their last use. "
+        "The file is lost; only a new job can create it again."
     )
-    assert (code(found), wrote(found)) == (9, ["ig_1.png"])
+    assert (code(found), wrote(found), next_of(found)) == (9, ["ig_1.png"], None)
+
+
+@pytest.mark.parametrize("other", [failed(500), failed(401, "no"), RESET], ids=str)
+def test_lost_and_retryable_files(saving: Saving, other: CallFailed) -> None:
+    """`next` is null only if every file that failed is lost, in whichever order they failed."""
+    for output in ([image("?"), citing("a")], [citing("a"), image("?")]):
+        found = saving.run(*output, downloads=[other])
+        assert (code(found), len(warnings(found)), next_of(found) is None) == (9, 2, False)
+    found = saving.run(image("?"), citing("a"), downloads=[GONE])
+    assert (code(found), len(warnings(found)), next_of(found)) == (9, 2, None)
 
 
 def test_passing_failures_are_retried(saving: Saving) -> None:

@@ -106,7 +106,9 @@ def test_file_of_the_sandbox(run: Callable[..., Result], tmp_path: Path) -> None
 def test_detach(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
     """With `--detach` a warning says that files expire, and `next` saves them."""
     out = tmp_path / "out"
-    result = run("submit", "--prompt", "x", "--detach", "--artifacts-dir", f"{out}/")
+    (tmp_path / "tools").write_text('[{"type": "code_interpreter", "container": {"type": "auto"}}]')
+    tools = ("--tools-json-file", str(tmp_path / "tools"))
+    result = run("submit", "--prompt", "x", "--detach", *tools, "--artifacts-dir", f"{out}/")
     warning, detached = result.lines[-2:]
     assert (warning["event"], warning["code"]) == ("warning", "artifacts_expire")
     assert "20 minutes" in warning["message"]
@@ -115,7 +117,18 @@ def test_detach(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) ->
     sandbox.script(completed(IMAGE), content())
     assert run(*following[following.index("monitor") :]).code == 0
     assert saved(out) == {"ig_1.png": PNG}
-    assert run("submit", "--prompt", "x", "--detach").events.count("warning") == 0
+    assert run("submit", "--prompt", "x", "--detach", *tools).events.count("warning") == 0
+
+
+@pytest.mark.parametrize("tools", ["[]", '[{"type": "image_generation"}, {"type": "web_search"}]'])
+def test_detach_without_the_code_interpreter(
+    run: Callable[..., Result], tmp_path: Path, tools: str
+) -> None:
+    """Without the code interpreter there are no files that expire, and no warning."""
+    (tmp_path / "tools").write_text(tools)
+    options = ("--tools-json-file", str(tmp_path / "tools"), "--artifacts-dir", str(tmp_path / "a"))
+    result = run("submit", "--prompt", "x", "--detach", *options)
+    assert (result.code, result.events) == (0, ["submit_start", "submitted", "detached"])
 
 
 def test_show_of_the_local_copy(
@@ -140,25 +153,46 @@ def test_show_of_the_local_copy(
     assert (result.code, list(saved(tmp_path / "other"))) == (9, ["ig_1.png"])
 
 
-@pytest.mark.row("An image or a file of the job can't be saved, or its container has expired")
+@pytest.mark.row(
+    "An image or a file of the job is lost: its container has expired, or it can't be read"
+)
+@pytest.mark.parametrize("status", [404, 410])
 def test_expired_container(
-    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox, tmp_path: Path
+    run: Callable[..., Result],
+    started: Callable[..., str],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    status: int,
 ) -> None:
-    """A file that is gone is a warning, the run ends with exit 9, and `next` tries it again."""
+    """A file that is gone is a warning, the others are saved, and exit 9 has no `next`."""
     response_id = started()
     sandbox.script(completed(IMAGE, citing("a.csv", "b.csv", "c.csv")))
-    sandbox.script(
-        content("A"), Fault(on="container_content", kind="status", status=404), content("C")
-    )
+    gone = Fault(on="container_content", kind="status", status=status)
+    sandbox.script(content("A"), gone, content("C"))
     result = run("monitor", response_id, "--artifacts-dir", str(tmp_path / "out"))
     wrote = "wrote_artifact"
     assert result.events == ["poll", wrote, wrote, "warning", wrote, "final"]
     warning = result.lines[3]
     assert warning["code"] == "write_failed"
-    assert warning["message"].startswith("Could not save b.csv: HTTP 404")
-    assert "Containers expire 20 minutes after their last use." in warning["message"]
-    assert (result.code, result.last["ok"]) == (9, True)
+    assert warning["message"].startswith(f"Could not save b.csv: HTTP {status}")
+    advice = "The file is lost; only a new job can create it again."
+    assert f"Containers expire 20 minutes after their last use. {advice}" in warning["message"]
+    assert (result.code, result.last["ok"], result.last["next"]) == (9, True, None)
     assert saved(tmp_path / "out") == {"ig_1.png": PNG, "a.csv": b"A", "c.csv": b"C"}
+
+
+@pytest.mark.row("An image or a file of the job can't be saved")
+def test_refused_download(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A file that can't be downloaded now is a warning, and `next` of exit 9 tries it again."""
+    response_id = started()
+    sandbox.script(completed(IMAGE, citing("a.csv", "b.csv", "c.csv")))
+    refused = Fault(on="container_content", kind="status", status=403)
+    sandbox.script(content("A"), refused, content("C"))
+    result = run("monitor", response_id, "--artifacts-dir", str(tmp_path / "out"))
+    assert (result.code, result.last["ok"]) == (9, True)
+    assert sorted(saved(tmp_path / "out")) == ["a.csv", "c.csv", "ig_1.png"]
 
     sandbox.clear()
     sandbox.script(content("A"), content("B"), content("C"))
@@ -238,6 +272,20 @@ def test_directory_that_is_also_a_file(run: Callable[..., Result], folder: Path)
         assert result.code == 2
         assert result.last["message"] == f"{option} and --artifacts-dir can't name the same file."
     assert run("show", "--list", "--artifacts-dir", "a").code == 2
+
+
+@pytest.mark.parametrize(
+    "command", ["monitor batch_1", "monitor resp_1 batch_2", "show batch_1", "monitor -- batch_1"]
+)
+def test_batch_without_a_results_file(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, command: str
+) -> None:
+    """A batch itself has no images and files: `monitor` needs a results file to save them."""
+    verb, *ids = command.split()
+    result = run(verb, "--artifacts-dir", str(tmp_path / "out"), *ids)
+    assert (result.code, result.last["code"], sandbox.requests) == (2, "usage", [])
+    assert result.last["message"] == "--artifacts-dir for a batch needs --results-file."
+    assert not (tmp_path / "out").exists()
 
 
 def test_directory_without_permission(

@@ -30,6 +30,9 @@ IMAGE = {
 }
 BROKEN = IMAGE | {"id": "ig_2", "result": "?"}
 
+FORBIDDEN = Fault(on="container_content", kind="status", status=403)
+"""A download that is not retried at once, but that a rerun may repeat."""
+
 
 def completed(*output: dict[str, Any], **more: Any) -> Fault:
     """A fault that ends every job with some output."""
@@ -67,20 +70,19 @@ def test_job_of_a_file_whose_artifact_fails(
     files: Files,
     tmp_path: Path,
 ) -> None:
-    """A job's failed artifact makes the run's exit 9; its `next` saves into the same folder."""
+    """The `next` of a job whose file failed saves it into the job's folder; `counts` has it."""
     out = tmp_path / "out"
-    files.write(line("a"), line("b"))
-    sandbox.script(completed(IMAGE, BROKEN), completed(IMAGE, times=0))
+    files.write(*MADE[:2])
+    sandbox.script(FORBIDDEN)
     result = many(*files.argv("--artifacts-dir", str(out)))
     assert (result.code, result.last["counts"]) == (9, {"completed": 2})
-    assert saved(out) == ["a/ig_1.png", "b/ig_1.png"]
     (warning,) = of(result, "warning")
     (final,) = (one for one in of(result, "final") if one["next"] is not None)
-    assert warning["custom_id"] == final["custom_id"]
+    assert warning["custom_id"] == final["custom_id"] == "table"
     argv = final["next"][final["next"].index("show") :]
-    assert argv[1:3] == ["--artifacts-dir", f"{out}/{final['custom_id']}"]
-    assert run(*argv).events == ["wrote_artifact", "warning", "response"]
-    assert saved(out) == ["a/ig_1.png", "b/ig_1.png"]
+    assert argv[1:3] == ["--artifacts-dir", f"{out}/table"]
+    assert run(*argv).events == ["wrote_artifact", "response"]
+    assert saved(out)[1] == "table/chart.csv"
 
 
 def test_wait_limit_of_a_jobs_file(
@@ -109,6 +111,23 @@ def test_several_ids(many: Callable[..., Result], sandbox: Sandbox, tmp_path: Pa
     result = many("monitor", *ids, *FAST, "--artifacts-dir", str(tmp_path / "out"))
     assert result.code == 0
     assert saved(tmp_path / "out") == sorted(f"{one}/ig_1.png" for one in ids)
+
+
+def test_several_ids_of_which_one_fails(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """With several IDs, `next` of the run follows the jobs whose files may be saved after all."""
+    ids = new_jobs(sandbox, 2)
+    cited = {"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"}
+    part = {"type": "output_text", "text": "x", "annotations": [cited]}
+    message = {"type": "message", "role": "assistant", "content": [part]}
+    sandbox.script(completed(message, times=0, response_id=ids[1]), completed(IMAGE, times=0))
+    sandbox.script(FORBIDDEN, Fault(on="container_content", kind="raw", body="a,b"))
+    result = checked(run("monitor", *ids, *FAST, "--artifacts-dir", str(tmp_path / "out")))
+    assert (result.code, result.last["counts"]) == (9, {"completed": 2})
+    again = run(*rerun(result.last["next"]))
+    assert (again.code, again.last["event"], again.last["response_id"]) == (0, "final", ids[1])
+    assert saved(tmp_path / "out") == sorted([f"{ids[0]}/ig_1.png", f"{ids[1]}/cfile_1"])
 
 
 def batch_results(**outputs: list[dict[str, Any]]) -> Fault:
@@ -151,7 +170,7 @@ def test_batch_whose_artifact_fails(
     """A result's failed artifact is a warning with the job's name; each job is counted once."""
     out = tmp_path / "out"
     started = checked(run(*batch.argv("--detach", "--artifacts-dir", str(out))))
-    assert [one["code"] for one in of(started, "warning")] == ["artifacts_expire"]
+    assert of(started, "warning") == []  # of a batch, containers expire before the results arrive
     age(sandbox)
     sandbox.script(batch_results(a=[BROKEN, IMAGE], b=[IMAGE]))
     options = ("--results-file", str(batch.results), "--artifacts-dir", str(out))
@@ -159,6 +178,7 @@ def test_batch_whose_artifact_fails(
     assert (result.code, result.last["counts"]) == (9, {"completed": 2})
     assert [one["custom_id"] for one in of(result, "warning")] == ["a"]
     assert [one["next"] for one in of(result, "final")] == [None, None, None]
+    assert (result.last["next"], batch.results.read_text().count("\n")) == (None, 2)
     assert saved(out) == ["a/ig_1.png", "b/ig_1.png"]
 
 
@@ -196,6 +216,147 @@ def check_made(result: Result, out: Path) -> None:
     assert (warning["custom_id"], warning["code"]) == ("late", "write_failed")
     assert result.last["counts"] == {"completed": 4}
     assert result.code == 9
+
+
+@pytest.fixture(params=[(), WINDOW], ids=["background", "batch"])
+def argv(request: pytest.FixtureRequest, files: Files, tmp_path: Path) -> tuple[str, ...]:
+    """The command of a run over `MADE`, in background mode or as a batch."""
+    files.write(*MADE)
+    return files.argv("--artifacts-dir", str(tmp_path / "out"), *request.param)
+
+
+@pytest.mark.usefixtures("instant_sleep")
+@pytest.mark.parametrize(
+    "failing",
+    [
+        FORBIDDEN,
+        Fault(on="container_content", kind="status", status=500, times=0),
+        Fault(on="container_content", kind="status", status=401, times=0),
+        Fault(on="container_content", kind="reset_before", times=0),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
+def test_rerun_saves_what_failed(
+    many: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    tmp_path: Path,
+    argv: tuple[str, ...],
+    failing: Fault,
+) -> None:
+    """A job whose file may be saved later gets no result yet: `next` delivers it again."""
+    files.write(*MADE[:2], MADE[3])
+    sandbox.script(failing)
+    first = many(*argv)
+    assert (first.code, first.last["counts"]) == (9, {"completed": 3})
+    assert sorted(files.by_id()) == ["picture", "text"]
+
+    again = many(*rerun(first.last["next"]))  # fails in the same way, and is counted as before
+    if failing.times == 0:
+        assert (again.code, again.last["counts"]) == (9, {"completed": 3})
+        assert again.last["next"] == first.last["next"]
+        sandbox._state.faults.clear()
+        again = many(*argv)
+    assert (again.code, again.last["counts"], again.last["next"]) == (0, {"completed": 3}, None)
+    assert [one["custom_id"] for one in of(again, "wrote_artifact")] == ["table"]
+    assert saved(tmp_path / "out")[1:] == ["table/chart.csv"]
+    assert sorted(files.by_id()) == ["picture", "table", "text"]
+    assert len(sandbox.posts + sandbox.batch_posts) == (1 if WINDOW[0] in argv else 3)
+
+
+def test_lost_and_failed_files(
+    many: Callable[..., Result], sandbox: Sandbox, files: Files, argv: tuple[str, ...]
+) -> None:
+    """A job whose file is lost gets its result, and `next` is null once nothing else is left."""
+    sandbox.script(FORBIDDEN, FORBIDDEN)
+    first = many(*argv)
+    assert (first.code, first.last["counts"]) == (9, {"completed": 4})
+    assert sorted(files.by_id()) == ["picture", "text"]
+
+    last = many(*rerun(first.last["next"]))
+    assert (last.code, last.last["counts"], last.last["next"]) == (9, {"completed": 4}, None)
+    (warning,) = (one for one in of(last, "warning") if one["custom_id"] == "late")
+    assert warning["message"].endswith("The file is lost; only a new job can create it again.")
+    assert sorted(files.by_id()) == ["late", "picture", "table", "text"]
+
+    settled = many(*argv)
+    assert (settled.code, settled.events) == (0, ["summary"])
+
+
+def test_directory_that_can_be_used_later(
+    many: Callable[..., Result], files: Files, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    """A job's folder that can't be written is like a failed download: `next` saves into it."""
+    files.write(*MADE[:2])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "picture").symlink_to(tmp_path)
+    first = many(*argv)
+    assert (first.code, first.last["counts"], [*files.by_id()]) == (9, {"completed": 2}, ["table"])
+    (tmp_path / "out" / "picture").unlink()
+    last = many(*rerun(first.last["next"]))
+    assert (last.code, last.last["counts"]) == (0, {"completed": 2})
+    assert len(saved(tmp_path / "out")) == len(files.by_id()) == 2
+
+
+def test_signal_after_a_failed_file(
+    command: Command, sandbox: Sandbox, files: Files, argv: tuple[str, ...]
+) -> None:
+    """After a signal, too, each job is counted once, whether its result is in the file or not."""
+    files.write(MADE[1], line("other", metadata={"sandbox_outcome": "file"}), MADE[3])
+    sandbox.script(FORBIDDEN, Fault(on="container_content", kind="hang_before"))
+    process = command.start(*argv)
+    wait_until(lambda: sum("/containers/" in one.path for one in sandbox.requests) == 2)
+    process.send_signal(signal.SIGINT)
+    result = command.end(process)
+    assert (result.code, sum(result.last["counts"].values())) == (130, 3)
+    again = command.run(*rerun(result.last["next"]))
+    assert (again.code, again.last["counts"]) == (0, {"completed": 3})
+
+
+def test_kill_during_a_download(
+    command: Command, sandbox: Sandbox, files: Files, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    """After `kill -9` during a download, the same command saves the file without a new job."""
+    files.write(MADE[1])
+    sandbox.script(Fault(on="container_content", kind="hang_before"))
+    process = command.start(*argv)
+    wait_until(lambda: any("/containers/" in request.path for request in sandbox.requests))
+    process.kill()
+    process.wait(60)
+    again = command.run(*argv)
+    assert (again.code, again.last["counts"]) == (0, {"completed": 1})
+    assert "table/chart.csv" in saved(tmp_path / "out")
+    assert len(sandbox.posts + sandbox.batch_posts) == 1
+
+
+def test_failed_file_without_a_local_copy(
+    many: Callable[..., Result],
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the local state keeps no results, the answer is more important: the file gets it."""
+    monkeypatch.setenv("OAIBG_KEEP_DAYS", "0")
+    files.write(MADE[1])
+    sandbox.script(FORBIDDEN)
+    result = many(*files.argv("--artifacts-dir", str(tmp_path / "out")))
+    assert (result.code, [*files.by_id()]) == (9, ["table"])
+    (final,) = of(result, "final")
+    assert run(*final["next"][final["next"].index("show") :]).code == 0
+    assert saved(tmp_path / "out") == ["table/chart.csv"]
+
+
+@pytest.mark.parametrize("target", [(), ("--job-key", "k")])
+def test_batch_that_is_found(
+    run: Callable[..., Result], batch: BatchFiles, tmp_path: Path, target: tuple[str, ...]
+) -> None:
+    """`show` saves no artifacts of a batch either if it is the newest job, or found by its key."""
+    assert run(*batch.argv("--detach", "--job-key", "k")).code == 0
+    result = run("show", *target, "--artifacts-dir", str(tmp_path / "out"))
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert "--results-file" in result.last["message"]
 
 
 @pytest.mark.parametrize("mode", [(), WINDOW], ids=["background", "batch"])

@@ -160,8 +160,12 @@ ROWS: dict[str, str] = {
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
-    "An image or a file of the job can't be saved, or its container has expired": (
-        "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again."
+    "An image or a file of the job can't be saved": (
+        "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
+        "the job's result is added to the results file after that."
+    ),
+    "An image or a file of the job is lost: its container has expired, or it can't be read": (
+        "Emits `write_failed` for it, and saves the others. Exit 9; `next` is null."
     ),
     "The local state is read-only, corrupt, or from a newer version": (
         "Emits a warning and continues; a corrupt file is kept under another name. With a job "

@@ -34,28 +34,34 @@ class NextCommand:
         self._wait, self._output, self._rerun = wait or Wait(), output or Output(), rerun
 
     def monitor(
-        self, response_ids: Sequence[str], starting_after: int | None = None
+        self, response_ids: Sequence[str], starting_after: int | None = None, folder: str = ""
     ) -> list[str] | None:
-        """Return the argv that follows these jobs; None if there are none, or it is too long."""
+        """Return the argv that follows these jobs; None if there are none, or it is too long.
+
+        `folder` is as for `show`.
+        """
         if not response_ids or sum(len(one) + 1 for one in response_ids) > _NEXT_BYTES:
             return None
         wait = self._wait.but(
             starting_after=starting_after,
             stream=self._wait.stream and not self._wait.stream_text,  # which implies --stream
         )
-        return _command("monitor", [wait, self._output], response_ids)
+        return _command("monitor", [wait, self._output_in(folder)], response_ids)
 
     def show(self, response_id: str, folder: str = "") -> list[str]:
         """Return the argv that shows a job; `folder` is its folder in `artifacts_dir`."""
-        output = self._output.but(show_output_text=False)
-        if output.artifacts_dir is not None and folder:
-            own = os.path.join(output.artifacts_dir, folder)  # noqa: PTH118
-            output = output.but(artifacts_dir=own)
+        output = self._output_in(folder).but(show_output_text=False)
         return _command("show", [output], [response_id])
 
     def rerun(self) -> list[str] | None:
         """Return the argv that repeats this run; None if it can't be repeated."""
         return self._rerun
+
+    def _output_in(self, folder: str) -> Output:
+        directory = self._output.artifacts_dir
+        if directory is None or not folder:
+            return self._output
+        return self._output.but(artifacts_dir=os.path.join(directory, folder))  # noqa: PTH118
 
 
 def rerun_of(context: typer.Context) -> list[str] | None:

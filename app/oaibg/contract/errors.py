@@ -76,7 +76,7 @@ class ExitCode(IntEnum):
     LOCAL_IO = (
         9,
         "the job completed, but a file could not be written; or stdout is full",
-        "Fix the cause and run `next`. Without a last line, rerun the command with its job key.",
+        "Fix the cause and run `next`. Null: a file is lost. No last line: rerun with the job key.",
     )
     NEEDS_ACTION = (
         10,

@@ -13,14 +13,15 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oaibg.api.payload import is_response_id
+from oaibg.api.payload import is_batch_id, is_response_id
 from oaibg.base.file_names import folded, numbered, safe_name
 from oaibg.base.files import new_file, settle
 from oaibg.base.json_text import objects, string
-from oaibg.contract.errors import CallFailed, OaibgError
+from oaibg.contract.errors import CallFailed, OaibgError, UsageError
 from oaibg.engine import report
 from oaibg.engine.patience import with_retries
 from oaibg.engine.persist import in_thread
+from oaibg.engine.written import Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +29,16 @@ if TYPE_CHECKING:
 
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
+    from oaibg.engine.run_options import Output
 
 EXPIRY_ADVICE = (
     "Files of code interpreter containers expire 20 minutes after the container's last use. "
     "Run `next` soon, so that they can be saved."
+)
+
+_EXPIRED = (
+    "Containers expire 20 minutes after their last use. The file is lost; only a new job can "
+    "create it again."
 )
 
 _EXTENSIONS = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif"}
@@ -73,14 +80,21 @@ class _Saved(NamedTuple):
     sha256: str
 
 
-async def save_artifacts(output: object, job: Job, context: Context) -> bool:
-    """Save the images and files in a response's `output`, if requested.
+def check_artifacts(response_id: str | None, output: Output) -> None:
+    """Raise `UsageError` for a batch: only its results have images and files."""
+    if output.artifacts_dir is not None and is_batch_id(response_id or ""):
+        raise UsageError(
+            "--artifacts-dir for a batch needs --results-file.",
+            hint="Run `oaibg monitor BATCH_ID --results-file PATH --artifacts-dir DIR`: it fetches "
+            "the results of the batch, and saves their images and files.",
+        )
 
-    Returns whether all of them were saved.
-    """
-    directory, saved = context.output.artifacts_dir, True
+
+async def save_artifacts(output: object, job: Job, context: Context) -> Written:
+    """Save the images and files in a response's `output`, if requested."""
+    directory, written = context.output.artifacts_dir, Written.ALL
     if directory is None:
-        return True
+        return written
     with suppress(OSError):  # if it is needed, `create` tries again
         os.mkdir(directory)  # noqa: PTH102
     folder = _Folder(directory, context.folder_of(job))
@@ -91,14 +105,14 @@ async def save_artifacts(output: object, job: Job, context: Context) -> bool:
             else:
                 done = await _save_file(artifact, folder, context)
         except OSError as error:
-            saved = False
+            written = Written.RETRY
             await context.emit(report.not_written(job, folder.path_of(artifact.name), error))
         except (_UnusableError, CallFailed, OaibgError) as error:
-            saved = False
+            written = max(written, Written.LOST if _is_lost(error) else Written.RETRY)
             await context.emit(report.not_saved(job, artifact.name, _reason(error)))
         else:
             await context.emit(report.wrote_artifact(job, *done, artifact.source))
-    return saved
+    return written
 
 
 class _Folder:
@@ -192,9 +206,15 @@ async def _save_file(cited: _File, folder: _Folder, context: Context) -> _Saved:
         return await in_thread(folder.keep, file, name)
 
 
+def _is_lost(error: _UnusableError | CallFailed | OaibgError) -> bool:
+    """Whether only a new job can create the image or file again."""
+    is_gone = isinstance(error, CallFailed) and error.http_status in (404, 410)
+    return is_gone or isinstance(error, _UnusableError)
+
+
 def _reason(error: _UnusableError | CallFailed | OaibgError) -> str:
-    if isinstance(error, CallFailed) and error.http_status in (404, 410):
-        return f"{error.message.rstrip('.')}. Containers expire 20 minutes after their last use."
+    if isinstance(error, CallFailed) and _is_lost(error):
+        return f"{error.message.rstrip('.')}. {_EXPIRED}"
     return str(error)
 
 

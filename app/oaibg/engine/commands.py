@@ -10,9 +10,11 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from oaibg.base.json_text import objects
 from oaibg.contract.errors import Internal, OaibgError
+from oaibg.contract.events import Detached
 from oaibg.engine import report, report_end
-from oaibg.engine.artifacts import EXPIRY_ADVICE
+from oaibg.engine.artifacts import EXPIRY_ADVICE, check_artifacts
 from oaibg.engine.cancel import cancel_job, cancel_quickly
 from oaibg.engine.create import Created, create_once, stop_streaming
 from oaibg.engine.deliver import deliver
@@ -96,8 +98,6 @@ async def await_end(
             await context.emit(_already_ended(ended, job))
         return End(ended, is_local=source == "local")
     if detach:
-        if context.output.artifacts_dir is not None:
-            await context.emit(report.warning(job, "artifacts_expire", EXPIRY_ADVICE))
         return report_end.detached(job, context)
     now = context.clock.monotonic()
     delay = 0.0 if reattached else times.next(now, now) - now
@@ -111,7 +111,7 @@ async def finish(end: End, job: Job, context: Context) -> Event:
     if not end.is_local:
         payload = await remember_payload(payload, job, context)
     written = await deliver(payload, job, context)
-    return report_end.final(job, payload, context, written=written)
+    return report_end.final(job, payload, context, written)
 
 
 async def _submit(submission: Submission, job: Job, context: Context) -> Event:
@@ -124,7 +124,12 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
         await warn_of_state(problem, job, context)
     created = await create_once(submission, job, context)
     times = PollTimes(context.wait.poll_seconds)
-    return await report_and_follow(created, job, context, times, detach=submission.detach)
+    event = await report_and_follow(created, job, context, times, detach=submission.detach)
+    if isinstance(event, Detached) and context.output.artifacts_dir is not None:
+        tools = objects(submission.request.body.get("tools"))
+        if any(tool.get("type") == "code_interpreter" for tool in tools):
+            await context.emit(report.warning(job, "artifacts_expire", EXPIRY_ADVICE))
+    return event
 
 
 def _already_ended(payload: Payload, job: Job) -> Event:
@@ -139,12 +144,14 @@ def _already_ended(payload: Payload, job: Job) -> Event:
 
 async def _monitor(target: Target, job: Job, context: Context, times: PollTimes | None) -> Event:
     await find(target, job, context)
+    check_artifacts(job.response_id, context.output)
     times = times or PollTimes(context.wait.poll_seconds)
     end = await follow(job, context, times, delay=times.first)
     return report_end.timeout(job, context) if end is None else await finish(end, job, context)
 
 
 async def _show(job: Job, context: Context) -> Event:
+    check_artifacts(job.response_id, context.output)
     payload, source = await fetch_ended(job, context)
     if payload is None or context.output.include:  # the local copy may lack what it asks for
         payload, source = await fetch(job, context)
@@ -153,7 +160,7 @@ async def _show(job: Job, context: Context) -> Event:
         source = "api" if payload is retrieved else "local"
     job.note_status(payload.status)
     written = await deliver(payload, job, context)
-    return report_end.response(job, payload, source, context, written=written)
+    return report_end.response(job, payload, source, context, written)
 
 
 async def _interrupted(job: Job, context: Context) -> Event:

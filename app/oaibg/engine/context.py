@@ -26,9 +26,9 @@ class NextCommand(Protocol):
     """Builds the argv of `next`; `oaibg.cli.next_command` implements it."""
 
     def monitor(
-        self, response_ids: Sequence[str], starting_after: int | None = None
+        self, response_ids: Sequence[str], starting_after: int | None = None, folder: str = ""
     ) -> list[str] | None:
-        """The argv that follows these jobs; None without an ID."""
+        """The argv that follows these jobs; None without an ID. `folder` is as for `show`."""
 
     def show(self, response_id: str, folder: str = "") -> list[str]:
         """The argv that shows a job; `folder` is its folder in the directory for artifacts."""

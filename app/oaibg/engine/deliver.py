@@ -9,7 +9,8 @@ from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract.events import WroteJson, WroteText
 from oaibg.engine import report
 from oaibg.engine.artifacts import save_artifacts
-from oaibg.engine.persist import in_thread
+from oaibg.engine.persist import in_thread, readable_copy
+from oaibg.engine.written import Written
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
     from oaibg.engine.job import Job
 
 
-async def deliver(payload: Payload, job: Job, context: Context) -> bool:
-    """Write and emit a result as requested; return whether every file was written.
+async def deliver(payload: Payload, job: Job, context: Context) -> Written:
+    """Write and emit a result as requested.
 
     A job that did not complete may have partial output, which is delivered as well.
     """
-    results, output, written = context.results, context.output, True
+    results, output, written = context.results, context.output, Written.ALL
     path, text = output.output_json_file, payload.text
     if path is not None:
-        written &= await _write(path, payload.raw, WroteJson, job, context)
+        written = max(written, await _write(path, payload.raw, WroteJson, job, context))
     path = output.output_text_file
     if "\ufffd" in text and payload.is_altered:
         message = "The answer has bytes that are not UTF-8; the text has U+FFFD in their place."
@@ -35,13 +36,16 @@ async def deliver(payload: Payload, job: Job, context: Context) -> bool:
         message = "The text contains lone surrogates; the file has U+FFFD in their place."
         await context.emit(report.warning(job, "text_replaced", message))
     if path is not None and text:
-        written &= await _write(path, utf8(text), WroteText, job, context)
-    written &= await save_artifacts(payload.data.get("output"), job, context)
-    if results is not None:  # last, because a rerun ignores jobs that have a result
+        written = max(written, await _write(path, utf8(text), WroteText, job, context))
+    artifacts = await save_artifacts(payload.data.get("output"), job, context)
+    written = max(written, artifacts)
+    # Last, because a rerun ignores jobs that have a result: one that may save more gets none yet.
+    waits = artifacts is Written.RETRY and await readable_copy(job, context) is not None
+    if results is not None and not waits:
         try:
             await results.add_payload(str(job.custom_id), payload)
         except OSError as error:
-            written = False
+            written = Written.RETRY
             await context.emit(report.not_written(job, results.path, error))
     for event in text_events(payload, job, context):
         await context.emit(event)
@@ -58,11 +62,11 @@ def text_events(payload: Payload, job: Job, context: Context) -> list[Event]:
 
 async def _write(
     path: str, data: bytes, kind: type[WroteJson | WroteText], job: Job, context: Context
-) -> bool:
+) -> Written:
     try:
         await in_thread(save, path, data)
     except OSError as error:
         await context.emit(report.not_written(job, path, error))
-        return False
+        return Written.RETRY
     await context.emit(report.wrote(job, kind, path, data))
-    return True
+    return Written.ALL

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.text import utf8
 from oaibg.contract import events
 from oaibg.contract.errors import ExitCode
+from oaibg.engine.written import Written
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from oaibg.engine.run_options import Output
 
 
-def final(job: Job, payload: Payload, context: Context, *, written: bool = True) -> events.Final:
-    """The job has ended; `written` is whether all files could be written."""
-    code = end_code(payload, context.output, written=written)
+def final(job: Job, payload: Payload, context: Context, written: Written) -> events.Final:
+    """The job has ended, and its files were written or not."""
+    code = end_code(payload, context.output, written)
     return events.Final(
         response_id=job.response_id,
         status=str(payload.status),
@@ -30,39 +31,38 @@ def final(job: Job, payload: Payload, context: Context, *, written: bool = True)
         model=payload.model,
         service_tier=payload.service_tier,
         exit_code=code,
-        next=_save_again(code, job, context),
+        next=_save_again(code, written, job, context),
         **_result(payload),
     )
 
 
-def end_code(payload: Payload, output: Output | None = None, *, written: bool = True) -> ExitCode:
-    """The exit code of a job that has ended, and whose output goes there.
-
-    `written` is whether all files could be written.
-    """
+def end_code(
+    payload: Payload, output: Output | None = None, written: Written = Written.ALL
+) -> ExitCode:
+    """The exit code of a job that has ended, and whose output goes there."""
     if not payload.succeeded:
         return ExitCode.UNSUCCESSFUL
     missing = payload.answer.missing
     needs_text = payload.needs_text or (output is not None and output.needs_text)
     if missing in ("tool_calls", "refusal") or (missing is not None and needs_text):
         return ExitCode.NEEDS_ACTION
-    return ExitCode.OK if written else ExitCode.LOCAL_IO
+    return ExitCode.OK if written is Written.ALL else ExitCode.LOCAL_IO
 
 
 def response(
-    job: Job, payload: Payload, source: Literal["api", "local"], context: Context, *, written: bool
+    job: Job, payload: Payload, source: Literal["api", "local"], context: Context, written: Written
 ) -> events.Response:
     """The result of one retrieve; it has the payload unless the user requested another output."""
-    output, next_command, code = context.output, context.next_command, ExitCode.STILL_RUNNING
-    if payload.ended:
-        code = end_code(payload, output, written=written)
+    output, ended = context.output, payload.ended
+    code = end_code(payload, output, written) if ended else ExitCode.STILL_RUNNING
+    save_again = _save_again(code, written, job, context)
     return events.Response(
         response_id=job.response_id,
         status=payload.status,
         source=source,
         response=None if output.is_asked_for else payload.data,
         exit_code=code,
-        next=_save_again(code, job, context) if payload.ended else _resume(job, next_command),
+        next=save_again if ended else _resume(job, context.next_command),
         **_result(payload),
     )
 
@@ -163,9 +163,9 @@ def _result(payload: Payload) -> dict[str, Any]:
     }
 
 
-def _save_again(code: ExitCode, job: Job, context: Context) -> list[str] | None:
-    """The argv that writes the files of an ended job again, if one could not be written."""
-    if code != ExitCode.LOCAL_IO:
+def _save_again(code: ExitCode, written: Written, job: Job, context: Context) -> list[str] | None:
+    """The argv that writes the files of an ended job again, if that may help."""
+    if code != ExitCode.LOCAL_IO or written is not Written.RETRY:
         return None
     return context.next_command.show(str(job.response_id), context.folder_of(job))
 

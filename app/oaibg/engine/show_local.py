@@ -14,6 +14,7 @@ from oaibg.engine import report, report_end
 from oaibg.engine.deliver import text_events
 from oaibg.engine.find import Target, find_blocking
 from oaibg.engine.persist import local_copy, may_have_changed, state_error, state_warnings
+from oaibg.engine.written import Written
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 
@@ -44,7 +45,7 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
     if payload is None or may_have_changed(payload) or output.writes_files or output.include:
         return warnings, False
     job.note_status(payload.status)
-    shown = report_end.response(job, payload, "local", context, written=True)
+    shown = report_end.response(job, payload, "local", context, Written.ALL)
     return [*warnings, *text_events(payload, job, context), shown], True
 
 

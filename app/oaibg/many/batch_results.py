@@ -13,6 +13,7 @@ from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
+from oaibg.engine.written import Written
 from oaibg.many.batch_files import Downloads, files_of
 from oaibg.many.result_line import code_of, ending_of, read_line
 from oaibg.many.side_by_side import side_by_side
@@ -41,6 +42,8 @@ class BatchResults:
         self._results, self._tally = results, Tally()
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
+        self._waiting: dict[str, str] = {}
+        """The statuses of results that are not in the file, by custom_id; a rerun adds them."""
         self._unfetched = False
         """Whether running the same command again can fetch more results."""
         self._refused = False
@@ -52,7 +55,7 @@ class BatchResults:
         async def steps(context: Context) -> None:
             event = await commands.closing(self._see_through(job, follow, context), job, context)
             if not isinstance(event, Final):  # a final's jobs were counted one by one
-                self._tally.take(event, jobs=len(self._results.missing or ()) or 1)
+                self._tally.take(event, jobs=len(self._left or ()) or 1)
             await context.emit(event)
 
         await side_by_side(iter([(None, steps)]), self._tally, context, at_once=1)
@@ -63,9 +66,17 @@ class BatchResults:
         tally = self._tally
         for status in self._results.statuses.values():
             tally.count(status, code_of(status))
-        more = tally.still_running or tally.counts["not_submitted"] or self._unfetched
+        for status in self._waiting.values():
+            tally.count(status, code_of(status) or ExitCode.LOCAL_IO)
+        more = tally.unfinished or tally.counts["not_submitted"] or self._unfetched or self._waiting
         next_ = context.next_command.rerun() if more else None
         return tally.summary(context, next_=next_, response_id=batch_id)
+
+    @property
+    def _left(self) -> set[str] | None:
+        """The custom_ids without a result so far; None if the custom_ids are not known."""
+        missing = self._results.missing
+        return None if missing is None else missing - self._waiting.keys()
 
     async def _see_through(self, job: Job, follow: Follow, context: Context) -> Event:
         end = await follow(context)
@@ -74,11 +85,9 @@ class BatchResults:
         if not end.is_local:
             await persist.remember_payload(end.payload, job, context)
         fetched = await self._fetch(end.payload, job, context)
-        return (
-            report_end.final(job, end.payload, context)
-            if fetched
-            else report_end.timeout(job, context)
-        )
+        if not fetched:
+            return report_end.timeout(job, context)
+        return report_end.final(job, end.payload, context, Written.ALL)
 
     async def _fetch(self, batch: Payload, job: Job, context: Context) -> bool:
         """Deliver the batch's files; False if the wait limit is reached before the end.
@@ -88,7 +97,7 @@ class BatchResults:
         downloads, in_time, blocked = Downloads(job, context), True, None
         try:
             for file_id, name in files_of(batch).items():
-                if self._results.missing == set():
+                if self._left == set():
                     break
                 with tempfile.TemporaryFile() as content:
                     try:
@@ -145,15 +154,17 @@ class BatchResults:
         new = [line for line in lines if line.custom_id not in self._results.statuses]
         # Before the lines are written: a rerun ignores those that the file has.
         for line in new if context.output.artifacts_dir is not None else ():
-            if not await _save_artifacts(line, job, context):
+            saved = await _save_artifacts(line, job, context)
+            if saved is Written.RETRY:
+                self._waiting[line.custom_id] = line.status
+            elif saved is Written.LOST:
                 self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO, jobs=0)
         try:
-            await self._results.add(new)
+            await self._results.add(line for line in new if line.custom_id not in self._waiting)
         except OSError as error:
             self._unfetched = True
             await context.emit(report.not_written(job, self._results.path, error))
-            for line in new:
-                self._tally.count(line.status, code_of(line.status) or ExitCode.LOCAL_IO)
+            self._waiting |= {line.custom_id: line.status for line in new}
         for line in new:
             for event in _ends(line, job, context):
                 await context.emit(event.of_many(line.custom_id))
@@ -178,8 +189,8 @@ class BatchResults:
             self._tally.count(str(batch.status), ExitCode.UNSUCCESSFUL, jobs=missing)
 
 
-async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> bool:
-    """Save the images and files of a job; return whether all of them were saved."""
+async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Written:
+    """Save the images and files of a job."""
 
     async def emit(event: Event) -> None:
         await context.emit(event.of_many(line.custom_id))
@@ -200,7 +211,7 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
     if payload is None:
         return
     yield from text_events(payload, job, context)
-    yield report_end.final(Job(job.response_id), payload, context)
+    yield report_end.final(Job(job.response_id), payload, context, Written.ALL)
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:

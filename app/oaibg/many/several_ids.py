@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.engine import commands
+from oaibg.engine.artifacts import check_artifacts
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
@@ -48,6 +49,8 @@ async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
 
 
 async def _each(response_ids: list[str], command: Command, context: Context, at_once: int) -> Event:
+    for response_id in response_ids:
+        check_artifacts(response_id, context.output)
     tally, wait = Tally(), context.wait
     interval, count = wait.poll_seconds, len(response_ids)
     # Polls each job for the first time early, but not thousands at the same moment.
@@ -61,4 +64,6 @@ async def _each(response_ids: list[str], command: Command, context: Context, at_
 
     members = (member(*one) for one in enumerate(response_ids))
     await side_by_side(members, tally, context, at_once=at_once)
-    return tally.summary(context, next_=context.next_command.monitor(tally.still_running))
+    left = tally.unfinished
+    folder = context.folder_of(Job(left[0])) if len(left) == 1 else ""  # as in this run
+    return tally.summary(context, next_=context.next_command.monitor(left, folder=folder))

@@ -6,7 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
-from oaibg.contract.events import CancelResult, Detached, Error, Interrupted, Summary, exit_code_of
+from oaibg.contract.events import (
+    CancelResult,
+    Detached,
+    Error,
+    Final,
+    Interrupted,
+    Summary,
+    exit_code_of,
+)
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
@@ -26,8 +34,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.still_running: list[str] = []
-        """The response IDs of jobs that keep running at the API."""
+        self.unfinished: list[str] = []
+        """The response IDs of jobs that keep running at the API, or with files to write again."""
         self.interrupted = False
         """Whether a signal ended the run."""
         self._codes: set[int] = set()
@@ -42,8 +50,8 @@ class Tally:
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
         self.count(_status(event), code, jobs=jobs)
-        if event.response_id is not None and _is_still_running(event):
-            self.still_running.append(event.response_id)
+        if event.response_id is not None and _is_unfinished(event):
+            self.unfinished.append(event.response_id)
 
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""
@@ -83,10 +91,10 @@ def _status(event: Event) -> str:
     return status or "unknown"
 
 
-def _is_still_running(event: Event) -> bool:
+def _is_unfinished(event: Event) -> bool:
     if isinstance(event, Interrupted):
         return not event.job_cancelled
-    if isinstance(event, Error):
+    if isinstance(event, Error | Final):
         return event.next is not None
     if isinstance(event, CancelResult) and event.exit_code == ExitCode.ERROR:
         return True  # the server refused to cancel it
