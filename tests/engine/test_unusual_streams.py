@@ -164,7 +164,7 @@ def test_server_that_refuses_stream(
         (501, "Streaming is not implemented", 2),
         (400, {"error": {"message": "Unsupported value", "param": "stream"}}, 2),
         (400, {"error": {"message": "Unsupported value", "param": "model"}}, 1),
-        (404, {"error": {"message": "No streams.", "type": "invalid_request_error"}}, 2),
+        (404, {"error": {"message": "No streams yet.", "type": "invalid_request_error"}}, 2),
         (404, "no upstream", 1),
         (500, "stream", 1),
     ],

@@ -106,6 +106,7 @@ def test_a_refusal_that_may_not_be_one(
     ("status", "body"),
     [
         (400, own("Bad luck.")),
+        (400, own("'tools' is not supported yet.", type="bad_request")),
         (400, {"error": {"message": "Bad luck.", "code": "unknown_parameter"}}),
         (400, {"error": {"message": "Bad luck.", "code": 400, "param": "input"}}),
         (400, {"error": "'temperature' must be at most 2"}),

@@ -102,7 +102,8 @@ def _is_refused(failure: CallFailed, status: int) -> bool:
         return False
     if failure.kind in _OWN_KINDS or failure.code in KNOWN_CODES:
         return True
-    return status >= 400 and not wording.mentions_upstream(failure.message)
+    is_clear = wording.blames_request(text) or not wording.mentions_upstream(failure.message)
+    return status >= 400 and is_clear
 
 
 def _is_numbered(failure: CallFailed) -> bool:
@@ -168,7 +169,7 @@ def refuses_stream(failure: CallFailed) -> bool:
         return False
     if wording.names_upstream(failure.code, failure.kind):
         return False
-    if wording.mentions_upstream(failure.message):
+    if wording.blames_upstream(failure.message):
         return False
     if failure.envelope and failure.http_status != 501 and not _is_numbered(failure):
         return failure.kind in _OWN_KINDS or failure.code in KNOWN_CODES
