@@ -142,7 +142,7 @@ def test_one_of_several_ids(
 def test_the_usual_patience() -> None:
     """A job that was not known to be gone counts as gone only after three 404s over 15 s."""
     events, client = monitored([response("queued"), GONE], wait=Wait(poll_seconds=5))
-    assert client.times("retrieve") == [0, 5, 10, 20]
+    assert client.times("retrieve") == [0, 5, 10, 15, 20]
     error = last_error(events)
     assert (error.exit_code, error.next) == (5, None)
     assert "it was queued before" in error.message

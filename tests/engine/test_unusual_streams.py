@@ -164,6 +164,7 @@ def test_server_that_refuses_stream(
         (501, "Streaming is not implemented", 2),
         (400, {"error": {"message": "Unsupported value", "param": "stream"}}, 2),
         (400, {"error": {"message": "Unsupported value", "param": "model"}}, 1),
+        (404, {"error": {"message": "No streams yet.", "type": "invalid_request_error"}}, 2),
         (404, "no upstream", 1),
         (500, "stream", 1),
     ],
@@ -191,7 +192,10 @@ def test_refused_stream_creates_nothing(state: Path) -> None:
             seen.append((job.outcome, row and row.step))
             return await super().create(body, on_sending, timeout=timeout)
 
-    client = Refusing(FakeClock(), creates=[failed(400, "no_stream"), with_text("ok")])
+    client = Refusing(
+        FakeClock(),
+        creates=[failed(400, "no_stream", kind="invalid_request_error"), with_text("ok")],
+    )
     context = fake_context(client, store, wait=Wait(stream=True))
     job = job_of(context, submitting=True)
     events = submit(submission("k"), context, job)

@@ -89,6 +89,11 @@ def test_words_that_do_not_blame_the_request(text: str) -> None:
         "Invalid ID: 'resp_1'",
         "Could not find response resp_1",
         "response_id resp_1 not found",
+        "Response not found.",
+        "No such response with id resp_1",
+        "Object with id resp_1 not found",
+        "response 3f2a9c0e-1b2c-4d5e-8f90-123456789abc was not found",
+        "Unknown response: resp_1",
     ],
 )
 def test_words_for_a_missing_response(text: str) -> None:
@@ -113,6 +118,22 @@ def test_words_for_a_missing_response(text: str) -> None:
         "Response format json_schema not found in registry",
         "The deployment was not found",
         "API key expired. Please renew the API key.",
+        "Invalid response: 502",
+        "Invalid response 'err_500'",
+        "Unknown response 500 from worker",
+        "Invalid response 504 from origin",
+        "No such response from the pool",
+        "Response 502 not found",
+        "Response req_12 not found",
+        "Response schema not found",
+        "Response not found yet, worker still writing",
+        "Response was not found by worker, retrying",
+        "request id req_123 not found",
+        "Request with id 55f not found",
+        "Session ID 55 does not exist",
+        "trace id: 4f3 could not be found",
+        "Project id proj_1 not found",
+        "unknown id req_1",
     ],
 )
 def test_words_for_something_else(text: str) -> None:
@@ -122,7 +143,7 @@ def test_words_for_something_else(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("code", "missing"),
-    [("response_not_found", True), ("not_found_error", True), ("server_error", False)],
+    [("response_not_found", True), ("not_found", False), ("server_error", False)],
 )
 def test_codes_for_a_missing_response(code: str, missing: bool) -> None:
     """The code or the type alone may say that the response does not exist."""
@@ -138,6 +159,16 @@ def test_codes_for_a_missing_response(code: str, missing: bool) -> None:
         ("Requested 50_000, limit 40_000", True),
         ("limit is 30000 tokens, but requested 342389", True),
         ("Request too large for gpt-5.2", True),
+        ("requested tokens: 12000, limit: 10000", True),
+        ("Your request has 12000 tokens, but the limit is 10000", True),
+        ("Limit (10000) exceeded: Requested (12000)", True),
+        ("Limit is set to 10000, Requested 12000", True),
+        ("Limit 1M, Requested 1.2M", True),
+        ("A maximum of 10k tokens; requested 12k", True),
+        ("Limit 10 000, Requested 12 000", True),
+        ("Limit 10 000, Requested 12", False),
+        ("Limit 1M, Requested 900k", False),
+        ("Limit 10000.0, Requested 1200.5", False),
         ("Limit 30000, Used 29000, Requested 2000.", False),
         ("requests per min (RPM): Limit 3, Used 3, Requested 1", False),
         ("Request too large for now: Limit 30000, Requested 30000", False),
@@ -168,6 +199,72 @@ def test_words_for_an_address_without_the_api(text: str, no_api: bool) -> None:
     assert wording.says_no_api(f"HTTP 404: {text}") == no_api
 
 
+@pytest.mark.parametrize(
+    ("text", "route", "retrieve"),
+    [
+        ("an HTML page (Cannot GET /v1/responses/resp_1)", True, False),
+        ("Invalid URL (GET /v1/responses/resp_1)", True, False),
+        ("no Route matched with those values", True, False),
+        ("Retrieving responses is not supported by this server", False, True),
+        ("This server does not support retrieving responses", False, True),
+        ("Background mode is not implemented", False, True),
+        ("Not Found", False, False),
+        ("404 page not found", False, False),
+        ("Response with id 'resp_1' not found.", False, False),
+        ("Getting the response from upstream is not supported yet", False, False),
+        ("the upstream route was not found", False, False),
+    ],
+)
+def test_words_for_a_server_without_retrieve(text: str, route: bool, retrieve: bool) -> None:
+    """A server without a retrieve says so by its route or in words; a bare 404 does not."""
+    said = f"HTTP 404: {text}"
+    assert (wording.says_no_route(said), wording.says_no_retrieve(said)) == (route, retrieve)
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("OpenAI's services are not available in your country.", True),
+        ("This model is not available in your region.", True),
+        ("User location is not supported for the API use.", True),
+        ("unsupported country", True),
+        ("not supported in your region", True),
+        ("We do not serve requests from your country", True),
+        ("Access from your region is blocked", True),
+        ("RegionNotAllowed", True),
+        ("unsupported_country_region_territory", True),
+        ("country_not_supported", True),
+        ("Unsupported value: 'user_location.country' is not supported", False),
+        ("unsupported country code 'XX'", False),
+        ("The model is not available", False),
+    ],
+)
+def test_words_for_a_place_that_is_not_served(text: str, refused: bool) -> None:
+    """A refused country or region is recognized in messages and codes."""
+    assert wording.refuses_region(f"HTTP 403: {text}") == refused
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Upstream request timed out",
+        "The model provider closed the connection",
+        "unexpected EOF",
+        "stream disconnected before completion",
+        "The stream was closed by upstream",
+        "read: connection reset by peer",
+        "The inference server did not answer",
+        "context deadline exceeded",
+        "bad status: 502",
+    ],
+)
+def test_words_that_blame_a_server_behind(text: str) -> None:
+    """A failure behind the server is recognized, and never blamed on the request."""
+    assert wording.blames_upstream(f"HTTP 400: {text}")
+    assert not wording.blames_request(f"HTTP 400: {text}")
+    assert not wording.blames_upstream("HTTP 502: Unknown parameter: 'x'.")
+
+
 @pytest.mark.parametrize("text", ["response 1", "model ", "'input", "json ", "unknown id "])
 def test_long_words_take_no_time(text: str) -> None:
     """The longest message that is kept is read without backtracking for long."""
@@ -178,6 +275,9 @@ def test_long_words_take_no_time(text: str) -> None:
         wording.blames_request,
         wording.says_no_api,
         wording.exceeds_limit,
+        wording.blames_upstream,
+        wording.refuses_region,
+        wording.says_no_retrieve,
     ):
         reads(long)
     assert time.process_time() - began < 5

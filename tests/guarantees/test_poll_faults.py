@@ -152,7 +152,7 @@ def test_lasting_404(status: int) -> None:
     )
     events, client = monitored([missing])
     assert last_error(events).exit_code == 5
-    assert client.times("retrieve") == [0, 5, 15]
+    assert client.times("retrieve") == [0, 5, 10, 15]
 
 
 @pytest.mark.row("The server has lost a job that it had before")

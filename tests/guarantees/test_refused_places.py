@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +42,14 @@ NO_SUCH_PLACE = {"error": NO_REGION["error"] | {"message": "Not available here."
 
 @pytest.mark.row(REGION)
 @pytest.mark.parametrize(
-    "body", [NO_REGION, NO_SUCH_PLACE, "Your country or region is not supported."]
+    "body",
+    [
+        NO_REGION,
+        NO_SUCH_PLACE,
+        "Your country or region is not supported.",
+        {"error": {"message": "Not available in your country.", "type": "forbidden"}},
+        {"error": {"message": "Sorry.", "type": "forbidden", "code": "RegionNotAllowed"}},
+    ],
 )
 @pytest.mark.parametrize("command", ["submit", "monitor", "cancel", "show"])
 def test_refused_region(
@@ -61,6 +69,17 @@ def test_refused_region(
     assert (result.last["next"] is not None) == (command == "monitor")
 
 
+@pytest.mark.row(REGION)
+def test_region_refused_with_a_400(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """A 400 about the place created nothing, and gets the hint about the place."""
+    words = "User location is not supported for the API use."
+    body = {"error": {"code": 400, "message": words, "status": "FAILED_PRECONDITION"}}
+    sandbox.script(Fault(on="create", kind="status", status=400, body=body))
+    result = run(*KEYED)
+    assert (result.code, result.last["outcome"]) == (1, "not_created")
+    assert "country" in result.last["hint"]
+
+
 @pytest.mark.row(LOCKED)
 @pytest.mark.parametrize("status", [400, 409])
 @pytest.mark.parametrize(
@@ -74,7 +93,16 @@ def test_refused_region(
             "code": "conversation_locked",
         },
         {"message": "The thread is busy.", "type": "conflict_error", "code": "thread_locked"},
-        {"message": "Please try again in a few moments.", "type": "conflict", "code": None},
+        {
+            "message": "The conversation is in use; please wait a few seconds and retry.",
+            "type": "invalid_request_error",
+            "code": "conversation_busy",
+        },
+        {
+            "message": "Another request is operating on this conversation. Try again shortly.",
+            "type": "conflict",
+            "code": None,
+        },
     ],
 )
 def test_locked(
@@ -167,12 +195,20 @@ def test_certificate_that_changes_during_the_wait() -> None:
 
 
 @pytest.mark.row(NO_RETRIEVE)
-@pytest.mark.parametrize("status", [405, 501])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (405, {"detail": "Method Not Allowed"}),
+        (501, ""),
+        (404, "<pre>Cannot GET /v1/responses/resp_1</pre>"),
+        (404, {"error": {"message": "Invalid URL (GET /v1/x)", "type": "invalid_request_error"}}),
+        (400, {"error": "Retrieving responses is not supported by this server"}),
+    ],
+)
 def test_server_without_retrieve(
-    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, status: int
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, status: int, body: object
 ) -> None:
     """A submit to a server that can't return background jobs ends with exit 1 and the ID."""
-    body = {"detail": "Method Not Allowed"}
     sandbox.script(Fault(on="retrieve", kind="status", status=status, body=body, times=0))
     result = run(*KEYED, "--max-wait-seconds", "300")
     last = result.last
@@ -189,8 +225,28 @@ def test_server_without_retrieve(
 @pytest.mark.row(NO_RETRIEVE)
 def test_405s_that_are_believed() -> None:
     """Three 405s in a row over at least 15 s are believed; fewer, or mixed with others, are not."""
+    turns = [failed(405), CallFailed("x", "Cannot GET /x", http_status=404), failed(501)]
+    events, client = monitored([*turns, *turns])
+    assert (last_error(events).code, client.times("retrieve")) == ("no_retrieve", [0, 5, 10, 15])
     events, client = monitored([failed(405)])
-    assert (last_error(events).code, client.times("retrieve")) == ("no_retrieve", [0, 5, 15])
+    assert (last_error(events).code, client.times("retrieve")) == ("no_retrieve", [0, 5, 10, 15])
     two = [failed(501), failed(405)]
     events, _ = monitored([*two, RUNNING, *two, failed(500), *two, response("completed")])
     assert isinstance(events[-1], Final)
+
+
+@pytest.mark.row(NO_RETRIEVE)
+def test_jobs_file_on_a_server_without_retrieve(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, instant_sleep: None
+) -> None:
+    """A run on such a server creates no further jobs, and ends with exit 1 without `next`."""
+    jobs, results = tmp_path / "jobs.jsonl", tmp_path / "results.jsonl"
+    request = {"method": "POST", "url": "/v1/responses", "body": {"model": "m", "input": "x"}}
+    lines = [json.dumps({"custom_id": name, **request}) for name in "abc"]
+    jobs.write_text("\n".join(lines) + "\n")
+    sandbox.script(Fault(on="retrieve", kind="status", status=405, times=0))
+    files = ("--jobs-file", str(jobs), "--results-file", str(results), "--max-in-flight", "1")
+    result = run("submit", *files)
+    assert (result.code, result.last["event"], result.last["next"]) == (1, "summary", None)
+    assert result.last["counts"] == {"unknown": 1, "not_submitted": 2}
+    assert len(sandbox.posts) == 1

@@ -59,6 +59,27 @@ def answered(sandbox: Sandbox, status: int, body: object, **more: Any) -> None:
         (400, own("Bad luck.", type="api_error"), "Bad luck."),
         (403, own("Bad luck.", type="server_error"), "Bad luck."),
         (400, own("The provider failed to answer."), "provider failed"),
+        (
+            400,
+            own("Upstream request timed out. Try again in 5 seconds.", type="proxy_error"),
+            "timed out",
+        ),
+        (
+            200,
+            own("The provider closed the connection; retry shortly.", type="model_error"),
+            "retry shortly",
+        ),
+        (409, own("Please retry in a few seconds.", type="conflict"), "retry"),
+        (400, own("The conversation is busy: upstream timed out, retry in 5 s."), "timed out"),
+        (400, own("Bad luck.", type=2005), "Bad luck."),
+        (400, own("Bad luck.", code=2005), "Bad luck."),
+        (400, own("Bad luck.", type="x", code="get_channel_failed"), "Bad luck."),
+        (400, own("Bad luck.", type="x", code="read_response_body_failed"), "Bad luck."),
+        (400, own("unexpected EOF", type="new_api_error"), "unexpected EOF"),
+        (403, own("Upstream request timed out", type="forbidden"), "timed out"),
+        (403, {"error": "Upstream request timed out"}, "timed out"),
+        (404, {"error": "Upstream endpoint not found"}, "endpoint not found"),
+        (200, own("upstream connection reset", type="tokens"), "reset"),
     ],
 )
 def test_a_refusal_that_may_not_be_one(
@@ -85,6 +106,7 @@ def test_a_refusal_that_may_not_be_one(
     ("status", "body"),
     [
         (400, own("Bad luck.")),
+        (400, own("'tools' is not supported yet.", type="bad_request")),
         (400, {"error": {"message": "Bad luck.", "code": "unknown_parameter"}}),
         (400, {"error": {"message": "Bad luck.", "code": 400, "param": "input"}}),
         (400, {"error": "'temperature' must be at most 2"}),
@@ -120,6 +142,9 @@ def test_a_refusal_in_other_words(
         (400, {"error": "failed to stream response from provider"}),
         (400, "stream disconnected before completion"),
         (400, own("No stream for now.", type="upstream_error")),
+        (400, own("stream disconnected before completion")),
+        (400, own("stream error: closed by peer", type="x_error")),
+        (400, own("The stream was closed by upstream")),
     ],
 )
 def test_a_stream_that_failed_behind_the_server(
@@ -251,6 +276,9 @@ def test_a_missing_response_in_a_200(
         "No response received from backend",
         "Response deadline expired",
         "Invalid ID token",
+        "Invalid response: 502",
+        "request id req_123 not found",
+        "Response was not found by worker, retrying",
     ],
 )
 def test_a_400_that_does_not_mean_missing(
@@ -260,6 +288,24 @@ def test_a_400_that_does_not_mean_missing(
     sandbox.script(Fault(on="retrieve", kind="status", status=400, body=words, times=6))
     result = run(*KEYED, *FAST)
     assert (result.code, result.events.count("poll_error")) == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, own("upstream backend unavailable", type="server_error")),
+        (404, own("Sorry.", type="upstream_error")),
+        (400, own("Deployment is warming up", code="not_found")),
+        (200, {"error": "Response not found yet, worker still writing"}),
+    ],
+)
+def test_a_failure_behind_the_server_during_a_poll(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, status: int, body: object
+) -> None:
+    """A reply that blames another server, or says that the job is not there yet, ends nothing."""
+    sandbox.script(Fault(on="retrieve", kind="status", status=status, body=body, times=8))
+    result = run(*KEYED, *FAST)
+    assert (result.code, result.events.count("poll_error")) == (0, 8)
 
 
 def test_the_error_that_ends_a_stream(

@@ -14,7 +14,7 @@ KNOWN_CODES = frozenset(
         *("billing_hard_limit_reached", "insufficient_quota", "credit_balance_exhausted"),
         *("organization_spend_limit_exceeded", "project_spend_limit_exceeded"),
         *("organization_usage_limit_exceeded", "rate_limit_exceeded", "slow_down"),
-        *("server_is_overloaded", "server_error", "conversation_locked"),
+        *("server_is_overloaded", "server_error", "conversation_locked", "conversation_busy"),
         *("unsupported_country_region_territory", "model_not_found", "unsupported_model"),
         *("response_not_found", "previous_response_not_found", "context_length_exceeded"),
         *("unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_value"),
@@ -34,7 +34,10 @@ KNOWN_CODES = frozenset(
 _ABSENT = ("", "none", "null")
 MESSAGES = ("message", "detail", "error", "errors")
 """The keys under which servers send an error's message."""
-_TITLE = re.compile(r"<title[^>]*>\s*([^<]{1,200}?)\s*</title", re.IGNORECASE)
+_PAGE_TEXTS = [
+    re.compile(rf"<{tag}\b[^>]*>\s*([^<]{{1,200}}?)\s*<", re.IGNORECASE) for tag in ("pre", "title")
+]
+"""Where an HTML page says what it is about."""
 
 
 class ErrorBody(NamedTuple):
@@ -100,11 +103,11 @@ def _of_fields(fields: object, *, is_own: bool) -> ErrorBody:
 
 
 def _text(text: str) -> str | None:
-    """Return plain text, or the title of an HTML page."""
+    """Return plain text, or the message or the title of an HTML page."""
     if not text.lstrip().startswith("<"):
         return _line(text)
-    title = _TITLE.search(text)
-    return f"an HTML page ({_line(title[1])})" if title else "an HTML page"
+    found = next(filter(None, (pattern.search(text) for pattern in _PAGE_TEXTS)), None)
+    return f"an HTML page ({_line(found[1])})" if found else "an HTML page"
 
 
 def _name(value: object) -> str | None:

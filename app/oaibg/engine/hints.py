@@ -6,8 +6,6 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from oaibg.engine import wording
-
 if TYPE_CHECKING:
     from oaibg.contract.errors import CallFailed
 
@@ -80,19 +78,24 @@ def _unreachable_hint(failure: CallFailed | None) -> str:
 
 
 def refusal_hint(
-    failure: CallFailed, *, exhausted: bool = False, too_large: bool = False, address: bool = False
+    failure: CallFailed,
+    *,
+    exhausted: bool = False,
+    too_large: bool = False,
+    region: bool = False,
+    address: bool = False,
 ) -> str | None:
     """The hint for a create that was refused.
 
     The flags say why, as far as it was judged: the quota is exhausted, the request alone exceeds
-    the rate limit, or the address has no Responses API.
+    the rate limit, the API does not serve the place, or the address has no Responses API.
     """
     status = failure.http_status or 0
     if exhausted:
         return _QUOTA_HINT
     if too_large:
         return _TOO_LARGE_HINT
-    if wording.refuses_region(f"{failure.code} {failure.message}"):
+    if region:
         return REGION_HINT
     if address:
         return _address_hint(failure.base_url)
@@ -131,24 +134,30 @@ _FIELD_HINTS: tuple[tuple[str, str], ...] = (
     ),
 )
 _UNFIT = (
-    r"(?<![a-z])(?:un(?:known|supported|recogni[sz]ed|expected)|invalid|extra|not|supported values)"
-    r"(?![a-z])|n't\b"
+    r"(?<![a-z])(?:un(?:known|supported|recogni[sz]ed|expected)|invalid|extra|must|not|should"
+    r"|supported values are)(?![a-z])|n't\b"
 )
-_STRICT = re.compile(r"additionalProperties|'required' is required", re.IGNORECASE)
-_SCHEMA = re.compile(r"invalid schema for (response_format|function)", re.IGNORECASE)
+_STRICT = re.compile(
+    r"additionalProperties.{0,40}\b(?:false|missing|must|required)\b|'required' is required",
+    re.IGNORECASE,
+)
+_SCHEMA = re.compile(r"\binvalid (?:json[_ ])?schema(?: for (\w+))?", re.IGNORECASE)
 
 
 def _field_hint(failure: CallFailed) -> str | None:
     """The hint for a field that a default or an option of ours sent."""
-    message = failure.message
+    message, param = failure.message, (failure.param or "").removeprefix("body.")
     named = _SCHEMA.search(message)
-    if named is not None or failure.code in ("invalid_json_schema", "invalid_function_parameters"):
-        return _schema_hint(message, is_tool=named is not None and named[1].lower() == "function")
+    codes = ("invalid_json_schema", "invalid_function_parameters")
+    if named is not None or _STRICT.search(message) or failure.code in codes:
+        of_tool = named is not None and (named[1] or "").lower() in ("function", "tool")
+        is_tool = of_tool or failure.code == codes[1] or param.startswith("tools")
+        return _schema_hint(message, is_tool=is_tool)
     for field, hint in _FIELD_HINTS:
-        if failure.param is not None:
-            if re.fullmatch(field, failure.param):
-                return hint
-        elif re.search(_UNFIT, message, re.IGNORECASE) and _names(field, message):
+        if re.fullmatch(field, param):
+            return hint
+    for field, hint in _FIELD_HINTS:
+        if re.search(_UNFIT, message, re.IGNORECASE) and _names(field, message):
             return hint
     return None
 
@@ -156,7 +165,7 @@ def _field_hint(failure: CallFailed) -> str | None:
 def _names(field: str, message: str) -> bool:
     """Whether a message names a field, also as a place: `["body","reasoning","effort"]`."""
     place = re.sub(r'","', ".", message)
-    return re.search(rf"\b(?:{field})(?![.\w])", place, re.IGNORECASE) is not None
+    return re.search(rf"\b(?:{field})(?!\.?\w)", place, re.IGNORECASE) is not None
 
 
 def _schema_hint(message: str, *, is_tool: bool) -> str:

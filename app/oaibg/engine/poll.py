@@ -25,7 +25,9 @@ HEARTBEAT = 60.0
 """Seconds between two `poll` events with `--events changes` while nothing changes."""
 
 _BACKOFF_MAX = 60.0
-_MISSING_INTERVAL = 5.0
+_CONFIRM_INTERVAL = 5.0
+"""Maximum seconds between two retrieves that only confirm that the job can't be had."""
+
 _START_MAX = 5.0
 """At most this many seconds before the first poll count towards `BLOCKED_AFTER`."""
 
@@ -158,7 +160,8 @@ class _Poller:
         if self._is_streaming():
             return None
         local = await readable_copy(self._job, self._context)
-        if local is not None and (is_missing(failure) or not may_have_changed(local)):
+        is_lost = is_missing(failure) or patience.is_unretrievable
+        if local is not None and (is_lost or not may_have_changed(local)):
             return await self._local_end(local, failure)
         if patience.is_gone or await self._was_gone(failure):
             streamed = await self._streamed_end()
@@ -179,12 +182,12 @@ class _Poller:
         patience = self._patience
         if self._context.clock.monotonic() >= patience.deadline:
             return delay
-        interval = self._times.interval
-        if patience.is_denied:
-            interval = min(interval, _MISSING_INTERVAL)  # to confirm the 404 or 405 soon
+        interval, longest = self._times.interval, _BACKOFF_MAX
+        if patience.is_denied:  # a 404 or 405 is confirmed soon
+            interval, longest = min(interval, _CONFIRM_INTERVAL), _CONFIRM_INTERVAL
         elif not self._job.answered:
             interval = min(interval, 10.0)
-        delay = patience.delay(interval, max(interval, _BACKOFF_MAX))
+        delay = patience.delay(interval, max(interval, longest))
         event = report.poll_error(
             failure,
             self._job,

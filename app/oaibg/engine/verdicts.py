@@ -77,7 +77,8 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
         return CreateVerdict.UNKNOWN
     if is_auth(failure):
         return CreateVerdict.AUTH
-    if status in (403, 407) and not (failure.envelope or refuses_region(failure)):
+    blocks = status in (403, 407) and not (failure.envelope or refuses_region(failure))
+    if blocks and not wording.blames_upstream(failure.message):
         return CreateVerdict.BLOCKED
     return CreateVerdict.REFUSED if _is_refused(failure, status) else CreateVerdict.UNKNOWN
 
@@ -93,13 +94,27 @@ def _is_refused(failure: CallFailed, status: int) -> bool:
         return True
     if wording.names_upstream(failure.code, failure.kind):
         return False
-    if not failure.envelope:
-        blamed = status >= 400 and wording.blames_request(failure.message)
+    text = f"{failure.message} (field: {failure.param})" if failure.param else failure.message
+    if not failure.envelope or _is_numbered(failure):
+        blamed = status >= 400 and wording.blames_request(text)
         return blamed or is_wrong_address(failure)
-    if status < 300:
-        return failure.kind == "invalid_request_error" or failure.code in KNOWN_CODES
-    return failure.param is not None or not wording.blames_upstream(failure.message)
+    if failure.param is None and wording.blames_upstream(failure.message):
+        return False
+    if failure.kind in _OWN_KINDS or failure.code in KNOWN_CODES:
+        return True
+    is_clear = wording.blames_request(text) or not wording.mentions_upstream(failure.message)
+    return status >= 400 and is_clear
 
+
+def _is_numbered(failure: CallFailed) -> bool:
+    """Whether the code or the type is a number, which the API's never is."""
+    return any(name and name[0].isdecimal() for name in (failure.code, failure.kind))
+
+
+_OWN_KINDS = frozenset(
+    {"invalid_request_error", "not_found_error", "permission_error", "request_forbidden"}
+)
+"""Types of the API's errors that certainly mean a refusal."""
 
 _TOO_LARGE = (413, 414, 431)
 
@@ -111,6 +126,8 @@ def is_busy(failure: CallFailed) -> bool:
     status = failure.http_status
     if status == 429 or (status == 503 and failure.code == "server_is_overloaded"):
         return True
+    if wording.blames_upstream(failure.message):
+        return False
     return failure.envelope and status is not None and status < 500 and _has(failure, _BUSY)
 
 
@@ -139,7 +156,10 @@ def is_locked(failure: CallFailed) -> bool:
         return False
     if wording.names_upstream(failure.code, failure.kind):
         return False
-    return failure.code.endswith("_locked") or wording.asks_to_retry(failure.message)
+    if wording.blames_upstream(failure.message):
+        return False
+    in_words = failure.http_status != 200 and wording.says_locked(failure.message)
+    return in_words or wording.names_lock(failure.code)
 
 
 def refuses_stream(failure: CallFailed) -> bool:
@@ -147,8 +167,12 @@ def refuses_stream(failure: CallFailed) -> bool:
     text = f"{failure.code} {failure.message}"
     if failure.http_status not in (400, 404, 422, 501) or not _STREAM.search(text):
         return False
-    if failure.envelope and failure.http_status != 501:
-        return not wording.names_upstream(failure.code, failure.kind)
+    if wording.names_upstream(failure.code, failure.kind):
+        return False
+    if wording.blames_upstream(failure.message):
+        return False
+    if failure.envelope and failure.http_status != 501 and not _is_numbered(failure):
+        return failure.kind in _OWN_KINDS or failure.code in KNOWN_CODES
     return wording.blames_request(failure.message)
 
 
@@ -165,7 +189,9 @@ def is_auth(failure: CallFailed) -> bool:
     if _has(failure, _AUTH):
         return True
     is_other = refuses_region(failure) or failure.code == "model_not_found"
-    return status == 403 and not is_other and not wording.names_upstream(failure.code, failure.kind)
+    if status != 403 or is_other or wording.blames_upstream(failure.message):
+        return False
+    return not wording.names_upstream(failure.code, failure.kind)
 
 
 _AUTH = {"invalid_api_key", "authentication_error", "account_deactivated"}
@@ -173,21 +199,32 @@ _AUTH = {"invalid_api_key", "authentication_error", "account_deactivated"}
 
 def refuses_region(failure: CallFailed) -> bool:
     """Whether the API does not serve the place that the request comes from."""
-    if failure.code == "unsupported_country_region_territory":
-        return True
-    return failure.http_status == 403 and wording.refuses_region(failure.message)
+    status = failure.http_status
+    if status is None or status >= 500 or failure.param is not None:
+        return False
+    words = failure.message if status in (400, 403, 404, 451) else ""
+    return not wording.blames_upstream(words) and wording.refuses_region(f"{failure.code} {words}")
 
 
 def is_missing(failure: CallFailed) -> bool:
     """Whether a server reports that the response does not exist; some do so with a 400 or a 200."""
-    if failure.http_status in (200, 400):
-        return wording.says_missing(failure.message, failure.code, failure.kind)
-    return failure.http_status in (404, 410)
+    status, names = failure.http_status, (failure.code, failure.kind)
+    if status not in (200, 400, 404, 410) or cannot_retrieve(failure):
+        return False
+    if wording.says_missing(failure.message, *names):
+        return True
+    is_upstream = wording.names_upstream(*names) or wording.blames_upstream(failure.message)
+    return status in (404, 410) and not is_upstream
 
 
 def cannot_retrieve(failure: CallFailed) -> bool:
     """Whether a retrieve failed as on a server that has none."""
-    return failure.http_status in (405, 501)
+    status = failure.http_status
+    if status in (405, 501):
+        return True
+    if status == 404 and wording.says_no_route(failure.message):
+        return True
+    return status in (400, 404, 422) and wording.says_no_retrieve(failure.message)
 
 
 def _has(failure: CallFailed, names: AbstractSet[str]) -> bool:
@@ -223,11 +260,16 @@ def create_error(failure: CallFailed) -> OaibgError:
 
 def _refusal(failure: CallFailed) -> ApiRefused:
     exhausted, address = is_exhausted(failure), is_wrong_address(failure)
+    region = refuses_region(failure)
     hint = refusal_hint(
-        failure, exhausted=exhausted, too_large=is_too_large(failure), address=address
+        failure,
+        exhausted=exhausted,
+        too_large=is_too_large(failure),
+        region=region,
+        address=address,
     )
     refused = ApiRefused.of(failure, hint=hint, outcome="not_created")
-    if exhausted or address or refuses_region(failure):
+    if exhausted or address or region:
         refused.note_general()
     return refused
 

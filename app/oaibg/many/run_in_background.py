@@ -5,7 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from oaibg.contract.errors import ApiRefused, AuthRefused, ExitCode, NotFound, Unavailable
+from oaibg.contract.errors import (
+    ApiRefused,
+    AuthRefused,
+    ExitCode,
+    NotFound,
+    NotRetrievable,
+    Unavailable,
+)
 from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
@@ -52,7 +59,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             for _ in members:
                 pass  # counts the jobs that a signal kept from starting
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
-        next_ = context.next_command.rerun() if is_unfinished else None
+        is_useful = is_unfinished and not run.is_unretrievable
+        next_ = context.next_command.rerun() if is_useful else None
         return run.tally.summary(context, next_=next_)
 
 
@@ -68,6 +76,8 @@ class _FileRun:
         self, plan: Plan, rows: dict[str, Row], results: ResultsFile, context: Context
     ) -> None:
         self.tally = Tally()
+        self.is_unretrievable = False
+        """Whether the server can't return the jobs, so that a rerun would not help."""
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
         self._submits_no_more = False
@@ -116,6 +126,9 @@ class _FileRun:
             return await commands.report_and_follow(created, job, context, times)
         except NotFound as gone:
             await self._add_end(self._results.add_gone(line.custom_id, gone), job, context)
+            raise
+        except NotRetrievable:
+            self.is_unretrievable = self._submits_no_more = True
             raise
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
