@@ -122,12 +122,16 @@ def test_job_with_a_false_encoding(
     """A reply that is not compressed, although its header says so, is read by every call."""
     named = f"Content-Encoding: {encoding}"
     created = json.dumps(response("queued"))
-    raw.answer = lambda request: Answer(reply(created if b"POST" in request else DONE, "200", named))
+    raw.answer = lambda request: Answer(
+        reply(created if b"POST" in request else DONE, "200", named)
+    )
     result = run("submit", "--prompt", "x", *FAST)
     assert (result.code, result.id, len(raw.requests)) == (0, "resp_1", 2)
 
 
-@pytest.mark.parametrize("encoding", ["identity, gzip", "gzip, identity", "none,gzip", "gzip, gzip"])
+@pytest.mark.parametrize(
+    "encoding", ["identity, gzip", "gzip, identity", "none,gzip", "gzip, gzip"]
+)
 def test_job_with_odd_lists(run: Callable[..., Result], raw: RawServer, encoding: str) -> None:
     """Encodings that change nothing may be in the list, and one that was applied only once."""
     named = f"Content-Encoding: {encoding}"
