@@ -78,6 +78,7 @@ def test_members_in_any_pieces(
 )
 def test_both_forms_of_deflate(body: bytes, size: int, pack: str) -> None:
     """Deflate is read with the header of zlib and without it."""
+    body = b"{" + body  # nobody compresses what looks like plain JSON when it is compressed
     packed = zlib.compress(body) if pack == "zlib" else raw_deflate(body)
     assert read(packed, size, "deflate") == body
 
@@ -99,9 +100,52 @@ def test_exact_pieces() -> None:
 
 
 def test_invalid() -> None:
-    """A body that is not compressed is an error that says so."""
+    """A body that can't be decompressed is an error that says so."""
     with pytest.raises(CallFailed, match="invalid"):
-        read(DONE, 1000)
+        read(gzip.compress(DONE)[:10] + b"\xff" * 50, 1000)
+
+
+ENCODINGS = ["gzip", "x-gzip", "deflate", "br", "zstd", "utf-8", "none", "UTF-8, gzip", '"gzip"']
+
+
+@given(size=st.integers(1, 400), encoding=st.sampled_from(["gzip", "deflate", "br", "none"]))
+def test_plain_bodies_in_any_pieces(size: int, encoding: str) -> None:
+    """A body that is not compressed is read as it is, however its pieces divide it."""
+    for body in (DONE, b"\n " + DONE, b"data: {}\n\n", b"{}"):
+        assert read(body, size, encoding) == body
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_job_with_a_false_encoding(
+    run: Callable[..., Result], raw: RawServer, encoding: str
+) -> None:
+    """A reply that is not compressed, although its header says so, is read by every call."""
+    named = f"Content-Encoding: {encoding}"
+    created = json.dumps(response("queued"))
+    raw.answer = lambda request: Answer(
+        reply(created if b"POST" in request else DONE, "200", named)
+    )
+    result = run("submit", "--prompt", "x", *FAST)
+    assert (result.code, result.id, len(raw.requests)) == (0, "resp_1", 2)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["identity, gzip", "gzip, identity", "none,gzip", "gzip, gzip"]
+)
+def test_job_with_odd_lists(run: Callable[..., Result], raw: RawServer, encoding: str) -> None:
+    """Encodings that change nothing may be in the list, and one that was applied only once."""
+    named = f"Content-Encoding: {encoding}"
+    raw.answer = Answer(reply(gzip.compress(DONE), "200 OK", named))
+    assert run("monitor", "resp_1", *FAST).code == 0
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress"])
+def test_unsupported_encodings(run: Callable[..., Result], raw: RawServer, encoding: str) -> None:
+    """An encoding that oaibg can't read is named in the message."""
+    raw.answer = Answer(reply(b"\x28\xb5\x2f\xfd" * 9, "200 OK", f"Content-Encoding: {encoding}"))
+    result = run("submit", "--prompt", "x")
+    assert result.code == 6
+    assert f"unsupported content encoding '{encoding}'" in result.last["message"]
 
 
 @pytest.mark.parametrize("size", [7, 100, 1000])

@@ -143,7 +143,14 @@ def test_certificates_that_cannot_be_read(
 
 @pytest.mark.parametrize(
     "suffix",
-    ["?api-version=preview", "/?api-version=preview", "?api-version=preview&sig=hush+0123"],
+    [
+        "?api-version=preview",
+        "/?api-version=preview",
+        "?api-version=preview&sig=hush+0123",
+        "?api-version=1&api-version=2",
+        "?api-version=preview/",
+        "?flag&api-version=a%2Fb%2fc,d;e",
+    ],
 )
 def test_query_of_the_base_url(
     run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch, suffix: str
@@ -191,7 +198,7 @@ def test_query_in_an_error(
 def test_fragment_of_the_base_url(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    """A base URL with a fragment is a usage error."""
+    """A base URL with a fragment is a usage error that names the fragment."""
     monkeypatch.setenv("OPENAI_BASE_URL", f"{sandbox.base_url}{suffix}")
     result = run(*DETACHED)
     assert (result.code, result.last["code"]) == (2, "usage")

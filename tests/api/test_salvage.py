@@ -63,7 +63,17 @@ TYPES = [SSE, "Content-Type: text/plain", "Content-Type: application/octet-strea
 
 @pytest.mark.row(ROW)
 @pytest.mark.parametrize("kind", [*TYPES, "Content-Type: application/json"])
-@pytest.mark.parametrize("body", [BEGUN, BEGUN + ENDED, b": hello\n\n" + BEGUN, BEGUN[:-2]])
+@pytest.mark.parametrize(
+    "body",
+    [
+        BEGUN,
+        BEGUN + ENDED,
+        b": hello\n\n" + BEGUN,
+        BEGUN[:-2],
+        b"\xef\xbb\xbf" + BEGUN.replace(b"event: response.created\n", b""),
+        BEGUN.replace(b"\n", b"\r"),
+    ],
+)
 def test_events_without_a_request_for_them(
     run: Callable[..., Result], raw: RawServer, tmp_path: Path, kind: str | None, body: bytes
 ) -> None:
@@ -194,6 +204,73 @@ def test_other_ids_are_not_taken(run: Callable[..., Result], raw: RawServer, bod
     raw.answer = answering(Answer(typed(None, body)))
     result = run("submit", "--prompt", "x")
     assert (result.code, result.last["outcome"]) == (6, "unknown")
+
+
+WHOLE = {"id": ID, "object": "response", "status": "queued", "error": None}
+
+
+@pytest.mark.row(ROW)
+@pytest.mark.parametrize("options", [(), ("--stream",)], ids=["plain", "stream"])
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "400 Bad Request", "401 x", "429 x"])
+@pytest.mark.parametrize(
+    "body", [WHOLE, {"id": ID, "status": "queued"}, WHOLE | {"error": {"message": "m"}}]
+)
+def test_response_with_the_status_of_an_error(
+    run: Callable[..., Result],
+    raw: RawServer,
+    options: tuple[str, ...],
+    status: str,
+    body: dict[str, Any],
+) -> None:
+    """A create's body that is a whole response is a job, whatever the HTTP status is."""
+    raw.answer = answering(Answer(reply(json.dumps(body), status)))
+    result = run("submit", "--prompt", "x", *options, *FAST)
+    assert (result.code, result.id, posts(raw)) == (0, ID, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"id": "req_1", "error": {"message": "It broke."}},
+        {"id": "req_1", "status": "error", "message": "It broke."},
+        {"error": {"message": "It broke."}, "response": {"id": ID, "object": "response"}},
+    ],
+)
+def test_error_that_has_an_id(
+    run: Callable[..., Result], raw: RawServer, body: dict[str, Any]
+) -> None:
+    """The ID in the body of an error is not a job's, unless the body is a response."""
+    raw.answer = answering(Answer(reply(json.dumps(body), "502 Bad Gateway")))
+    result = run("submit", "--prompt", "x", *FAST)
+    assert (result.code, result.last["outcome"]) == (6, "unknown")
+    assert "It broke." in result.last["message"]
+
+
+def test_error_with_a_request_id_in_a_200(run: Callable[..., Result], raw: RawServer) -> None:
+    """An error in a 200 is one also if it has the ID of the request."""
+    error = {"message": "No credit.", "type": "insufficient_quota", "code": "insufficient_quota"}
+    raw.answer = Answer(reply(json.dumps({"id": "req_1", "error": error})))
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["code"]) == (1, "insufficient_quota")
+
+
+@pytest.mark.row(ROW)
+@pytest.mark.parametrize(
+    ("status", "path", "code"),
+    [
+        ("303 See Other", f"/v1/responses/{ID}", 0),
+        ("202 Accepted", f"http://elsewhere.test/v1/responses/{ID}?x=y", 0),
+        ("303 See Other", "/v1/responses/login", 6),
+        ("307 Temporary Redirect", f"/v1/responses/{ID}", 1),
+    ],
+)
+def test_id_in_the_location(
+    run: Callable[..., Result], raw: RawServer, status: str, path: str, code: int
+) -> None:
+    """A create that only names the job's address leads to the job; a redirect of it does not."""
+    raw.answer = answering(Answer(reply("", status, f"Location: {path}")))
+    result = run("submit", "--prompt", "x", *FAST)
+    assert (result.code, posts(raw)) == (code, 1)
 
 
 @pytest.mark.parametrize("kind", TYPES)

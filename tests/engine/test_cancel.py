@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -100,6 +100,37 @@ def test_cancel_that_is_refused(
     assert (result.code, result.last["event"]) == (1, "cancel_result")
     assert result.last["next"][-2:] == ["monitor", identifier]
     assert result.lines[0]["code"] == "cancel_refused"
+
+
+ERROR = {"message": "Cannot cancel a completed response.", "type": "invalid_request_error"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"error": ERROR}, "Cannot cancel a completed response"),
+        ({"detail": "No worker runs this job."}, "No worker runs this job"),
+        ({"success": False, "message": "Not now."}, "Not now"),
+        ("<html><title>Sign in</title></html>", "an HTML page (Sign in)"),
+        ([{"error": ERROR}], "Cannot cancel a completed response"),
+    ],
+)
+def test_cancel_that_is_refused_in_a_200(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox, body: Any, words: str
+) -> None:
+    """An error in a 200 refuses the cancel: exit 1 with its words, or the status of a job's end."""
+    identifier = started(*LONG)
+    sandbox.script(Fault(on="cancel", kind="status", status=200, body=body))
+    result = run("cancel", identifier)
+    assert (result.code, result.events) == (1, ["warning", "cancel_result"])
+    assert (result.lines[0]["code"], result.last["next"][-1]) == ("cancel_refused", identifier)
+    assert words in result.lines[0]["message"]
+
+    ended = started("--metadata", "sandbox_seconds=0")
+    sandbox.script(Fault(on="cancel", kind="status", status=200, body=body))
+    result = run("cancel", ended)
+    assert (result.code, result.events) == (4, ["cancel_result"])
+    assert result.last["status"] == "completed"
 
 
 def test_cancel_of_an_unknown_id(run: Callable[..., Result]) -> None:

@@ -53,19 +53,19 @@ def test_a_known_job_that_is_gone(
     assert listed(run) == ["not_found"]
     before = len(sandbox.requests)
     check_gone(run("monitor", *target), None)
-    assert len(sandbox.requests) == before + 1, "one retrieve is enough to confirm it"
+    assert len(sandbox.requests) == before + 2, "two retrieves are enough to confirm it"
 
 
 def test_a_job_key_whose_job_is_gone(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
 ) -> None:
-    """A rerun with the key confirms with one retrieve that the job is gone; it creates no job."""
+    """A rerun with the key confirms with two retrieves that the job is gone; it creates no job."""
     identifier = run(*KEYED, "--detach", *LONG).id
     sandbox.forget(identifier)
     check_gone(run(*KEYED, *LONG), "queued")
     for _ in range(2):
         result = run(*KEYED, *LONG)
-        assert result.events == ["submit_start", "submitted", "error"]
+        assert result.events == ["submit_start", "submitted", "poll_error", "error"]
         assert result.lines[1]["reattached"] is True
         check_gone(result, None)
     assert len(sandbox.posts) == 1
@@ -101,6 +101,36 @@ def test_a_job_that_comes_back(
     sandbox.jobs[identifier] = job
     assert run(*KEYED, *LONG).code == 0
     assert listed(run) == ["completed"]
+
+
+@pytest.mark.parametrize("command", ["show", "cancel"])
+@pytest.mark.parametrize("rerun", ["monitor", "submit"])
+def test_a_job_that_was_not_there_yet(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, command: str, rerun: str
+) -> None:
+    """A 404 soon after the create, and another one later, don't end a wait for the job."""
+    identifier = run(*KEYED, "--detach", "--metadata", "sandbox_seconds=0").id
+    sandbox.script(*(Fault(on="retrieve", kind="status", status=404, times=2),))
+    if command == "cancel":
+        sandbox.script(Fault(on="cancel", kind="status", status=404))
+    assert run(command, identifier).code == 5
+    assert listed(run) == ["not_found"]
+    argv = ("monitor", identifier) if rerun == "monitor" else KEYED
+    if rerun == "submit":
+        argv = (*argv, "--metadata", "sandbox_seconds=0")
+    result = run(*argv, *FAST)
+    assert (result.code, result.events.count("poll_error")) == (0, 1)
+
+
+def test_a_404_of_a_gateway_is_not_recorded(
+    run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None
+) -> None:
+    """A `show` that gets 404s which are not the API's records nothing about the job."""
+    identifier = run(*KEYED, "--detach", *LONG).id
+    for body in ("<html><title>404 Not Found</title></html>", {"detail": "Not Found"}):
+        sandbox.script(Fault(on="retrieve", kind="status", status=404, body=body, times=3))
+        assert run("show", identifier).code == 5
+        assert listed(run) == ["queued"]
 
 
 def test_an_unknown_id_is_not_recorded(

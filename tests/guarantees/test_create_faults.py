@@ -108,7 +108,7 @@ def test_unreachable_for_a_minute() -> None:
     [
         Fault(on="create", kind="reset_before"),
         Fault(on="create", kind="reset_after"),
-        Fault(on="create", kind="status", status=303, headers={"location": "/v1/responses/resp_7"}),
+        Fault(on="create", kind="status", status=303, headers={"location": "/v1/elsewhere"}),
         Fault(on="create", kind="status", status=408),
         Fault(on="create", kind="status", status=500),
         Fault(on="create", kind="status", status=502),

@@ -82,6 +82,21 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         "http_502",
     ),
     (
+        {"response": {"status_code": 400, "error": {"message": "bad input", "code": "c"}}},
+        "HTTP 400: bad input",
+        "c",
+    ),
+    (
+        {"response": {"status_code": 404, "message": "no such model"}, "error": None},
+        "HTTP 404: no such model",
+        "http_404",
+    ),
+    (
+        {"response": {"status_code": 422, "body": {}, "detail": "no field"}, "error": {}},
+        "HTTP 422: no field",
+        "http_422",
+    ),
+    (
         {"response": {"status_code": 200, "body": {"error": {"message": "m", "code": "c"}}}},
         "HTTP 200: m",
         "c",
@@ -126,6 +141,7 @@ def test_successes(reading: Callable[..., Result], batch: BatchFiles, line: dict
     [
         ({"error": {"code": "boom", "message": "it broke"}}, "failed", ("boom", "it broke")),
         ({"error": "it broke"}, "failed", (None, "it broke")),
+        ({"response": {"error": {"message": "it broke"}}}, "failed", (None, "it broke")),
         ({"response": {}, "error": {"detail": "it broke"}}, "failed", (None, "it broke")),
         ({"error": {"code": "batch_expired", "message": "m"}}, "expired", ("batch_expired", "m")),
         ({"error": {"code": "completed", "message": "m"}}, "failed", ("completed", "m")),
@@ -171,3 +187,16 @@ def test_lines_that_cannot_be_read(
     (warning,) = of(result, "warning")
     output = sandbox.batches[batch_of(sandbox)].output_file_id
     assert f"{output} were ignored: 2 can't be read, 0 are" in warning["message"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \r\n\r\n"])
+def test_byte_order_mark_and_line_ends(
+    run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, end: str
+) -> None:
+    """A byte order mark and the line ends of Windows don't get into the results file."""
+    lines = [json.dumps(OK), json.dumps(OK | {"id": "2", "custom_id": "b"})]
+    sandbox.script(Fault(on="file_content", kind="raw", body="\ufeff" + end.join([*lines, ""])))
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"]) == (0, {"completed": 2})
+    assert batch.results.read_text() == "".join(f"{line}\n" for line in lines)
+    assert run(*batch.argv()).code == 0

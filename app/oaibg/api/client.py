@@ -8,7 +8,7 @@ sent.
 from __future__ import annotations
 
 import gc
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 # The import creates about 100,000 objects that are never freed. The garbage collector would find
@@ -25,12 +25,13 @@ finally:
 
 from oaibg.api.calls import Calls
 from oaibg.api.decompress import PIECE_BYTES
+from oaibg.api.error_body import is_page, reports_failure
 from oaibg.api.failures import error_failed, not_json, reply_failed, unusable
 from oaibg.api.payload import Payload, is_batch_id, is_response_id
 from oaibg.api.salvage import Arrived, events_response, is_events
 from oaibg.api.stream import EventStream, has_events_type
 from oaibg.api.transport import CONNECT_TIMEOUT, Transport, own_code
-from oaibg.base.json_text import objects
+from oaibg.base.json_text import objects, read_json, value_at
 from oaibg.contract.errors import CallFailed
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
 """For files of up to hundreds of megabytes: seconds in which no byte is sent or received."""
+
+_ERROR_BYTES = 1 << 16
+"""Maximum size of an error that a server sends in place of a file."""
 
 _UNCOMPRESSED = {"accept-encoding": "identity"}
 """Headers of a stream: a server or proxy that compresses it may delay small events."""
@@ -165,11 +169,18 @@ class Client(Calls):
         async with self._transport.exchange("reading", timeout) as sdk:
             resource = sdk.batches if is_batch_id(response_id) else sdk.responses
             reply = await resource.with_raw_response.cancel(response_id)
+            http = reply.http_response
             try:
-                payload = Payload(reply.http_response.content)
-            except ValueError:
+                payload = Payload(http.content)
+            except ValueError as error:
+                if is_page(http.text) or _error_in(http.content) is not None:
+                    raise not_json(http, error) from error
                 return None
-            return payload if payload.status is not None else None
+            if payload.status is not None:
+                return payload
+            if reports_failure(payload.data):
+                raise unusable(http, "the server refused it", payload.data)
+            return None
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:
         """POST /files."""
@@ -203,13 +214,16 @@ class Client(Calls):
         async with self._transport.exchange("reading", timeout) as sdk:
             cursor = openai.omit if after is None else after
             reply = await sdk.batches.with_raw_response.list(limit=100, after=cursor)
-            return objects(_payload(reply.http_response).data.get("data"))
+            data = _payload(reply.http_response).data
+            if reports_failure(data):
+                raise unusable(reply.http_response, "the reply is not a list", data)
+            return objects(data.get("data"))
 
     async def download(self, file_id: str, into: IO[bytes], timeout: float) -> None:
         """GET /files/{id}/content."""
         async with self._transport.exchange("reading", timeout, bounded=False) as sdk:
             call = sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS)
-            await _write(call, into)
+            await _write(call, into, may_be_error=True)
 
     async def download_artifact(
         self,
@@ -251,7 +265,7 @@ class Client(Calls):
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """Return the response that a create returned; raises `CallFailed` without a usable ID."""
         payload = payload or _payload(reply)
-        if payload.id is None:
+        if payload.id is None or (is_response_id(payload.id) and not payload.names_job):
             raise unusable(reply, "the reply has no ID", payload.data)
         if not is_response_id(payload.id):
             raise reply_failed(reply, f"the reply has the unusable ID {payload.id!a}")
@@ -282,12 +296,33 @@ def _payload(reply: httpx2.Response) -> Payload:
 
 
 async def _write(
-    call: AbstractAsyncContextManager[Any], into: IO[bytes], *, may_be_html: bool = False
+    call: AbstractAsyncContextManager[Any],
+    into: IO[bytes],
+    *,
+    may_be_html: bool = False,
+    may_be_error: bool = False,
 ) -> None:
-    """Make a call, and write the file in its reply."""
+    """Make a call, and write the file in its reply.
+
+    A file of results is never the JSON of an error; the files of jobs may be any JSON.
+    """
+    head = b""
     async with call as reply:
         if "html" in reply.headers.get("content-type", "") and not may_be_html:
             raise reply_failed(reply.http_response, "the reply is an HTML page, not the file")
         async for piece in reply.iter_bytes(PIECE_BYTES):
+            if may_be_error and len(head) <= _ERROR_BYTES:
+                head += piece
             with own_code():
                 into.write(piece)
+        if 0 < len(head) <= _ERROR_BYTES and (document := _error_in(head)) is not None:
+            raise unusable(reply.http_response, "the reply is an error, not the file", document)
+
+
+def _error_in(raw: bytes) -> object:
+    """Return the error that a body consists of; None for a line of results."""
+    with suppress(ValueError):
+        document = read_json(raw)
+        is_line = value_at(document, "custom_id") is not None
+        return document if reports_failure(document) and not is_line else None
+    return None

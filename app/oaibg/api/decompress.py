@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -13,18 +14,62 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 20
 """Maximum size of a decompressed piece: a few compressed bytes may expand to very many."""
 
+_GZIP = ("gzip", "x-gzip")
 _GZIP_START = b"\x1f\x8b"
+_UNSUPPORTED = ("br", "zstd", "compress", "x-compress")
+
+_PLAIN = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{|data:|event:)")
+"""The start of JSON or of events; no format without magic bytes begins with it in practice."""
+_ENOUGH = 16
+"""Bytes that suffice to recognize a plain body."""
 
 
 async def decompressed(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
-    """Yield a decompressed body.
+    """Yield a decompressed body; one that is not compressed, whatever its headers say, as it is.
 
-    A gzip body may have several members, one after the other; what follows the last one is ignored.
-    Deflate may lack the header of zlib. Raises `CallFailed` if the body is invalid or cut off.
+    Encodings that don't exist, such as `utf-8`, change nothing. Raises `CallFailed` if the body is
+    invalid or cut off, or if its format is not supported.
     """
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    known = encoding in ("deflate", *_GZIP, *_UNSUPPORTED)
+    pieces, head = await _begun(pieces, _ENOUGH if known else 0)
+    if not known or _is_plain(head, encoding):
+        async for piece in pieces:
+            yield piece
+        return
+    if encoding in _UNSUPPORTED:
         message = f"the reply has the unsupported content encoding {encoding!a}"
         raise CallFailed("bad_reply", message)
+    async for piece in _inflated(pieces, encoding):
+        yield piece
+
+
+async def _begun(pieces: AsyncIterator[bytes], least: int) -> tuple[AsyncIterator[bytes], bytes]:
+    """Return a body that can still be read in full, and its first bytes: at least so many."""
+    head = b""
+    while len(head) < least and (piece := await anext(pieces, None)) is not None:
+        head += piece
+
+    async def whole() -> AsyncIterator[bytes]:
+        if head:
+            yield head
+        async for piece in pieces:
+            yield piece
+
+    return whole(), head
+
+
+def _is_plain(head: bytes, encoding: str) -> bool:
+    if encoding in _GZIP:
+        return not head.startswith(_GZIP_START[: len(head)])
+    return not head or _PLAIN.match(head) is not None
+
+
+async def _inflated(pieces: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    """Yield a body in gzip or deflate.
+
+    A gzip body may have several members, one after the other; what follows the last one is ignored.
+    Deflate may lack the header of zlib.
+    """
     member, packed, ended = None, b"", False  # the current member, unused bytes, if one has ended
     try:
         async for piece in pieces:

@@ -31,7 +31,9 @@ KNOWN_CODES = frozenset(
 )
 """Codes of the API. A reply with one of them comes from the API even if it has no `type`."""
 
-_ABSENT = ("", "none", "null")
+ABSENT = ("", "none", "null")
+"""How servers spell the lack of a code, a type or a file ID, in lower case."""
+
 MESSAGES = ("message", "detail", "error", "errors")
 """The keys under which servers send an error's message."""
 _PAGE_TEXTS = [
@@ -59,10 +61,13 @@ def read_error(document: object) -> ErrorBody:
     """Return what a body says; `document` is its parsed JSON, or its text.
 
     The API's form is `{"error": {"message", "type", "param", "code"}}`. Other servers send
-    `{"error": "…"}`, `{"detail": …}`, JSON of their own, plain text or an HTML page.
+    `{"error": "…"}`, `{"detail": …}`, JSON of their own (also in a list), plain text or an HTML
+    page.
     """
     if isinstance(document, str):
         return ErrorBody(None, None, None, _text(document), envelope=False, is_json=False)
+    if (inner := _only(document)) is not None:
+        return read_error(inner)._replace(envelope=False)
     error = value_at(document, "error")
     if isinstance(error, dict):
         return _of_fields(error, is_own=True)
@@ -87,6 +92,27 @@ def is_error(document: object) -> bool:
     return isinstance(error, dict | list | str) and bool(error)
 
 
+def reports_failure(document: object) -> bool:
+    """Whether JSON that is not a response says, in any server's form, that the call failed."""
+    document = _only(document) or document
+    if is_error(document) or value_at(document, "type") == "error":
+        return True
+    if value_at(document, "success") is False or value_at(document, "code") in KNOWN_CODES:
+        return True
+    return bool(value_at(document, "detail") or value_at(document, "errors"))
+
+
+def _only(document: object) -> object:
+    """Return the only object of a list; None for anything else."""
+    one = document[0] if isinstance(document, list) and len(document) == 1 else None
+    return one if isinstance(one, dict) else None
+
+
+def is_page(text: str) -> bool:
+    """Whether a body is an HTML page."""
+    return text.lstrip("\ufeff \t\r\n").startswith("<")
+
+
 def _of_fields(fields: object, *, is_own: bool) -> ErrorBody:
     code, kind = _name(value_at(fields, "code")), _name(value_at(fields, "type"))
     message, param = value_at(fields, "message"), value_at(fields, "param")
@@ -104,7 +130,7 @@ def _of_fields(fields: object, *, is_own: bool) -> ErrorBody:
 
 def _text(text: str) -> str | None:
     """Return plain text, or the message or the title of an HTML page."""
-    if not text.lstrip().startswith("<"):
+    if not is_page(text):
         return _line(text)
     found = next(filter(None, (pattern.search(text) for pattern in _PAGE_TEXTS)), None)
     return f"an HTML page ({_line(found[1])})" if found else "an HTML page"
@@ -114,7 +140,7 @@ def _name(value: object) -> str | None:
     """Return a code or a type as a string; gateways spell the lack of one in several ways."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    return None if str(value).strip().lower() in _ABSENT else str(value)
+    return None if str(value).strip().lower() in ABSENT else str(value)
 
 
 def _line(text: str) -> str | None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
 
-from oaibg.api.error_body import error_event, is_error, read_error
-from oaibg.base.json_text import read_json
+from oaibg.api.error_body import MESSAGES, is_error, read_error
+from oaibg.api.stream import begins_events, events_of
+from oaibg.base.json_text import read_json, value_at
 from oaibg.contract.errors import CallFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from oaibg.api.error_body import ErrorBody
     from oaibg.api.secrets import Secrets
+    from oaibg.api.stream import StreamEvent
 
 
 def call_failed(
@@ -75,26 +77,36 @@ def error_failed(reply: httpx2.Response, body: ErrorBody) -> CallFailed:
 
 
 def unusable(reply: httpx2.Response, problem: str, document: object = None) -> CallFailed:
-    """Return the failure for a successful reply that lacks something.
+    """Return the failure for a successful reply that lacks something, with the server's words.
 
-    `document` is its JSON: if that is an error, the failure has the server's words.
+    `document` is its JSON. A response has no words about the call.
     """
+    body = read_error(document)
     if is_error(document):
-        return error_failed(reply, read_error(document))
-    return reply_failed(reply, problem)
+        return error_failed(reply, body)
+    has_words = any(value_at(document, key) for key in MESSAGES)
+    if not document or (value_at(document, "id") and not has_words):
+        return reply_failed(reply, problem)
+    return reply_failed(
+        reply, f"{problem}: {body.words}", body.code or "bad_reply", kind=body.kind, is_json=True
+    )
 
 
 def not_json(reply: httpx2.Response, error: ValueError) -> CallFailed:
     """Return the failure for a successful reply that is not a JSON object.
 
-    If it is a stream that begins with an error, the failure has the server's words.
+    It has the server's words: those of the error in a stream, of a list, a text or an HTML page.
     """
-    event = _FIRST_EVENT.match(reply.content)
-    with suppress(ValueError):
-        document = read_json(event[1]) if event else None
-        if isinstance(document, dict) and (body := error_event(document)) is not None:
-            return error_failed(reply, body)
-    return reply_failed(reply, f"the reply is not the API's JSON ({plain(error)})")
+    raw, problem = reply.content, "the reply is not the API's JSON"
+    if begins_events(raw) and (event := _error_of(events_of(raw))) is not None:
+        return error_failed(reply, event)
+    try:
+        return unusable(reply, problem, read_json(raw))
+    except ValueError:
+        text = reply.text[:_TEXT_LENGTH]
+    is_cut = text.lstrip().startswith(("{", "["))
+    words = None if is_cut else read_error(text).words
+    return reply_failed(reply, f"{problem}: {words}" if words else f"{problem} ({plain(error)})")
 
 
 def plain(error: BaseException) -> str:
@@ -102,7 +114,17 @@ def plain(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-_FIRST_EVENT = re.compile(rb"(?:(?:event|id|retry)?:.*\r?\n|\r?\n)*data: ?(.*)")
+_TEXT_LENGTH = 10_000
+
+
+def _error_of(events: Iterable[StreamEvent]) -> ErrorBody | None:
+    """Return the first error; after an event with a response, it says nothing about the create."""
+    created_some = False
+    for event in events:
+        if event.error is not None:
+            return event.error._replace(envelope=event.error.envelope and not created_some)
+        created_some = created_some or event.payload is not None
+    return None
 
 
 def _failure(error: Exception, *, sent: bool, begun: bool) -> CallFailed:

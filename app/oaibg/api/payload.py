@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from oaibg.api.answer import Answer, is_emptier
+from oaibg.api.error_body import is_error
 from oaibg.base.json_text import is_altered, objects, read_json, value_at
 from oaibg.base.text import utf8
 
@@ -18,6 +19,7 @@ RUNNING = frozenset({"queued", "in_progress", "validating", "finalizing", "cance
 """The statuses of a running job. Only batches use the last three."""
 
 _NAME_LENGTH = 1000
+_OWN_PREFIXES = ("resp_", "batch_")
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
 
 
@@ -63,6 +65,22 @@ class Payload:
         self.ended = self.status in TERMINAL
         self.model = _text(data.get("model"), _NAME_LENGTH)
         self.service_tier = _text(data.get("service_tier"), _NAME_LENGTH)
+
+    @property
+    def names_job(self) -> bool:
+        """Whether it has a job's ID; the ID beside a server's error may be that of the request."""
+        if self.id is None or not is_response_id(self.id):
+            return False
+        return (
+            self.status is not None or not is_error(self.data) or self.id.startswith(_OWN_PREFIXES)
+        )
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it certainly is a response or a batch, whatever status its reply has."""
+        named = self.data.get("object") in ("response", "batch")
+        is_own = str(self.id).startswith(_OWN_PREFIXES) and self.status is not None
+        return self.names_job and (named or is_own)
 
     @cached_property
     def raw(self) -> bytes:

@@ -15,7 +15,7 @@ import httpx2
 
 from oaibg.api.connections import Body
 from oaibg.api.payload import Payload, is_response_id
-from oaibg.api.stream import events_of, members
+from oaibg.api.stream import begins_events, events_of, members
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,6 @@ _HEAD_BYTES = 1 << 16
 _SETTLE_SECONDS = 3.0
 """Seconds that the rest of a reply may take once a response's ID has arrived."""
 
-_EVENTS = re.compile(rb"\s*(?:data|event|id|retry)?:")
 _ENOUGH = 10
 """Bytes that suffice to recognize events."""
 
@@ -34,29 +33,47 @@ _OBJECT = re.compile(r'(?:\A|^data:|"(?:response|data)"\s*:)\s*(?=\{)', re.MULTI
 """What stands before a response: the start of the body or of an event, or the key of a wrapper."""
 
 
+_PLACE = re.compile(r"/(?:responses|batches)/((?:resp|batch)_[A-Za-z0-9_-]{1,1000})/?(?:\Z|[?#])")
+"""Ends the address of a job."""
+
+
 class Arrived:
     """The head of a reply, kept in case the rest does not arrive.
 
-    A part of the API's JSON only counts if the reply is a create's.
+    A part of the API's JSON only counts if the reply is a create's. If a create's status is an
+    error, its body counts if it is a whole response: a server between may have set the status.
     """
 
     def __init__(self, *, creating: bool) -> None:
         self._creating = creating
         self._raw = bytearray()
         self._request_id: str | None = None
+        self._is_success = True
+        self._location = ""
 
     def begin(self, reply: httpx2.Response) -> bool:
         """Note the headers of a reply; return whether to keep the head of its body."""
         self._request_id = reply.headers.get("x-request-id")
+        self._is_success = reply.is_success
+        if reply.is_success or reply.status_code == httpx2.codes.SEE_OTHER:
+            self._location = reply.headers.get("location", "")
         is_json = "json" in reply.headers.get("content-type", "")
-        return reply.is_success and (self._creating or not is_json)
+        return self._creating or (reply.is_success and not is_json)
 
     def response(self) -> Payload | None:
-        """Return the response whose ID has arrived."""
-        raw = bytes(self._raw)
-        found = events_response(raw) or (_partial(raw) if self._creating else None)
+        """Return the response whose ID has arrived: in the body, or in a create's `Location`."""
+        found = self._in_body()
+        if found is None and self._creating and (named := _PLACE.search(self._location)):
+            found = Payload.of({"id": named[1]})
         if found is not None:
             found.request_id = self._request_id
+        return found
+
+    def _in_body(self) -> Payload | None:
+        raw = bytes(self._raw)
+        found = events_response(raw)
+        if found is None and self._creating:
+            found = _partial(raw) if self._is_success else _whole(raw)
         return found
 
     async def noted(
@@ -68,7 +85,7 @@ class Arrived:
             if len(self._raw) < _HEAD_BYTES:
                 self._raw += piece
                 # An ID ends with a quotation mark, so tiny pieces without one cost no time.
-                if not found and b'"' in piece and self.response() is not None:
+                if not found and b'"' in piece and self._in_body() is not None:
                     found = True
                     soon = asyncio.get_running_loop().time() + _SETTLE_SECONDS
                     with suppress(RuntimeError):  # the call is over, and its stream is read on
@@ -92,7 +109,7 @@ async def is_events(reply: httpx2.Response) -> bool:
             yield piece
 
     reply.stream = Body(whole(), body.aclose)
-    return _EVENTS.match(head) is not None
+    return begins_events(head)
 
 
 def events_response(raw: bytes) -> Payload | None:
@@ -101,7 +118,7 @@ def events_response(raw: bytes) -> Payload | None:
     It is the one that has ended, or else the last one. A response without its output is no end.
     """
     found: Payload | None = None
-    for event in events_of(raw) if _EVENTS.match(raw) else ():
+    for event in events_of(raw) if begins_events(raw) else ():
         payload = event.payload
         if payload is None or not _is_usable(payload.id) or (found is not None and found.ended):
             continue
@@ -114,8 +131,19 @@ def _partial(raw: bytes) -> Payload | None:
     """Return a response that is complete, or the ID of one that is cut off or wrapped."""
     with suppress(ValueError):
         payload = Payload(raw)
-        if _is_usable(payload.id):
-            return payload
+        return payload if payload.names_job else _wrapped(raw)
+    return _wrapped(raw)
+
+
+def _whole(raw: bytes) -> Payload | None:
+    """Return a response that is the whole body."""
+    with suppress(ValueError):
+        payload = Payload(raw)
+        return payload if payload.is_job else None
+    return None
+
+
+def _wrapped(raw: bytes) -> Payload | None:
     text = raw.decode("utf-8", "replace")
     for start in _OBJECT.finditer(text):
         first = members(text[start.end() :])[0]

@@ -62,9 +62,10 @@ def _credentials() -> set[str]:
 
     base_url = os.environ.get("OPENAI_BASE_URL", "")
     found = []
-    for name, value in parse_qsl(urlsplit(base_url).query):
-        if name != "api-version" and len(value) >= _QUERY_LENGTH:
-            found += [value, quote_plus(value)]
+    for part in urlsplit(base_url).query.split("&"):
+        for name, value in parse_qsl(part):
+            if name != "api-version" and len(value) >= _QUERY_LENGTH:
+                found += [value, quote_plus(value), part.partition("=")[2]]
     for url in (base_url, *getproxies_environment().values()):
         user = url.rpartition("://")[2].partition("/")[0].rpartition("@")[0]
         plain = unquote(user)

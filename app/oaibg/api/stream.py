@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 
 from oaibg.api.connections import Body
-from oaibg.api.error_body import error_event, is_error, read_error
+from oaibg.api.error_body import error_event, is_error, read_error, reports_failure
 from oaibg.api.payload import Payload
 from oaibg.base.text import has_surrogates
 
@@ -26,6 +26,8 @@ _CLOSE_SECONDS = 0.5
 _TEXT_LENGTH = 1000
 
 _TYPE = "text/event-stream"
+_BOM = b"\xef\xbb\xbf"
+_EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")
 _ESCAPE = "surrogateescape"
 _ENCODING = "latin-1"
 """Keeps every byte, so that a response is stored as the server sent it, even if not in UTF-8."""
@@ -61,8 +63,8 @@ class EventStream:
 
     async def _counted(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
+            yield piece if self.heard else piece.removeprefix(_BOM)
             self.heard += len(piece)
-            yield piece
 
     def give_back(self, event: StreamEvent) -> None:
         """Make `next` return this event again."""
@@ -88,11 +90,13 @@ class StreamEvent:
             self._members = members(text.encode("utf-8", _ESCAPE).decode("utf-8", "replace"))[0]
         kind, number = self.get("type"), self.get("sequence_number")
         has_error = is_error(self._members)
-        if not isinstance(kind, str):
-            kind = "error" if has_error else name
-        self.type: str = kind
         self.error: ErrorBody | None = None
         """What the stream's error says; events of the type `response.…` are about the job."""
+        if not isinstance(kind, str):
+            kind = "error" if has_error else name
+            if name == "message" and not has_error and reports_failure(self._members):
+                self.error = read_error(self._members)
+        self.type: str = kind
         if kind == "error" or (has_error and not kind.startswith("response.")):
             self.error = error_event({**self._members, "type": kind})
             if not self._members:
@@ -118,12 +122,17 @@ def has_events_type(reply: httpx2.Response) -> bool:
     return kind.partition(";")[0].strip().lower() == _TYPE
 
 
+def begins_events(raw: bytes) -> bool:
+    """Whether a body begins as a stream of events does."""
+    return _EVENTS.match(raw) is not None
+
+
 def events_of(raw: bytes) -> Iterator[StreamEvent]:
     """Yield the events in a body; the last one may lack the empty line that ends it."""
     reply = httpx2.Response(
         200,
         headers={"content-type": _TYPE},
-        content=raw + b"\n\n",
+        content=raw.removeprefix(_BOM) + b"\n\n",
         request=httpx2.Request("GET", "http://localhost"),  # `EventSource` requires one
     )
     reply.encoding = _ENCODING

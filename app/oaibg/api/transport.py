@@ -22,7 +22,7 @@ from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from oaibg.api.calls import Hook
     from oaibg.api.salvage import Arrived
@@ -118,12 +118,14 @@ class Transport:
                 transport=Redirects(transport_to(base, self._tls, limits)),
                 headers={"accept-encoding": "gzip"},
                 follow_redirects=False,  # never send the key to a different server
-                event_hooks={"request": [_before_request], "response": [_begin_reply]},
+                event_hooks={
+                    "request": [_adding(base.query), _before_request],
+                    "response": [_begin_reply],
+                },
             )
             sdk = openai.AsyncOpenAI(
                 api_key=self._api_key,
                 base_url=base.copy_with(query=None),
-                default_query=dict(base.params),
                 timeout=timeouts,
                 max_retries=0,  # oaibg has its own retry policy
                 http_client=client,
@@ -211,6 +213,17 @@ def _unusable(problem: str) -> UsageError:
     )
 
 
+def _adding(query: bytes) -> Callable[[httpx2.Request], Awaitable[None]]:
+    """Return a hook that adds the base URL's query to a request, as it is written."""
+
+    async def add(request: httpx2.Request) -> None:
+        if query:
+            joined = b"&".join(filter(None, (query, request.url.query)))
+            request.url = request.url.copy_with(query=joined)
+
+    return add
+
+
 async def _before_request(request: httpx2.Request) -> None:
     """Await a create's `on_sending` just before the request's first byte is written.
 
@@ -242,11 +255,10 @@ async def _begin_reply(reply: httpx2.Response) -> None:
     if known and "content-encoding" not in reply.headers and arrived is None:
         return
     if isinstance(reply.stream, httpx2.AsyncByteStream):
-        encodings = reply.headers.pop("content-encoding", "").lower().replace(",", " ").split()
+        encodings = re.findall(r"[a-z][\w-]*", reply.headers.pop("content-encoding", "").lower())
         pieces = aiter(reply.stream)
         for encoding in reversed(encodings):
-            if encoding != "identity":
-                pieces = decompressed(pieces, encoding)
+            pieces = decompressed(pieces, encoding)
         pieces = _bounded(pieces, exchange)
         if arrived is not None:
             pieces = arrived.noted(pieces, exchange.timer)

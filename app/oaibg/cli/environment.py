@@ -34,13 +34,17 @@ def base_url() -> str:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        valid = valid and "#" not in url
     except ValueError:
         valid = False
+    before, mark, fragment = url.partition("#")
+    problem = ""
     if not valid:
-        shown = url.rpartition("@")[2].partition("?")[0][:200]
+        problem = f"is not a valid URL: {before.rpartition('@')[2].partition('?')[0][:200]!r}"
+    elif mark:
+        problem = f"has a fragment, which no request can have: {mark + fragment[:10]!r}"
+    if problem:
         raise UsageError(
-            f"OPENAI_BASE_URL is not a valid URL: {shown!r}.",
+            f"OPENAI_BASE_URL {problem}.",
             hint=f"Use a URL such as {DEFAULT_BASE_URL}, or unset the variable for OpenAI's API.",
         )
     return urlunsplit(parts._replace(path=parts.path.rstrip("/")))

@@ -11,7 +11,7 @@ from oaibg.engine.fetch import fetch
 from oaibg.engine.find import find
 from oaibg.engine.patience import with_retries
 from oaibg.engine.persist import remember_payload
-from oaibg.engine.verdicts import is_transient
+from oaibg.engine.verdicts import is_error_in_200, is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,7 +38,9 @@ async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult
     refusal: CallFailed | None = None
     try:
         response_id, clock = str(job.response_id), context.clock
-        reply = await with_retries(lambda seconds: api.cancel(response_id, seconds), clock)
+        reply = await with_retries(
+            lambda seconds: api.cancel(response_id, seconds), clock, may_pass=_may_pass
+        )
     except CallFailed as failure:
         # A server may refuse because the job has already ended; a retrieve shows its status.
         refusal, reply = failure, None
@@ -83,7 +85,7 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
             reply = await call(min(_QUICK_TIMEOUT, remaining))
             latest, call = reply or latest, retrieve
         except CallFailed as failure:
-            if not is_transient(failure):
+            if not _may_pass(failure):
                 # As above: the job may have already ended.
                 call, refusal = retrieve, failure
         if latest is not None and (latest.ended or refusal is not None):
@@ -98,6 +100,11 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     job.note_status(latest.status)
     await remember_payload(latest, job, context)
     return latest.status == "cancelled"
+
+
+def _may_pass(failure: CallFailed) -> bool:
+    """Whether a repeated cancel may succeed; an error in a 200 is a refusal, too."""
+    return is_transient(failure) and not is_error_in_200(failure)
 
 
 def _refused(job: Job, refusal: CallFailed) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from oaibg.api.payload import is_batch_id
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
@@ -46,7 +47,7 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         if not isinstance(failure, CallFailed):
             raise
         if is_missing(failure):
-            raise await not_found(failure, job, context) from failure
+            raise await not_found(failure, job, context, certain=failure.envelope) from failure
         if cannot_retrieve(failure):
             raise not_retrievable(failure) from failure
         if failure.http_status in (403, 407):
@@ -73,16 +74,18 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
     return local, "local"
 
 
-async def not_found(failure: CallFailed, job: Job, context: Context) -> NotFound:
+async def not_found(
+    failure: CallFailed, job: Job, context: Context, *, certain: bool = True
+) -> NotFound:
     """Return the error for an ID that the API does not have, if there is no local copy.
 
-    If the local state has the job, it records that the API no longer has it.
+    If the local state has the job, it records that the API no longer has it, if that is `certain`.
     """
     store, base_url, response_id = context.store, context.base_url, str(job.response_id)
 
     def note() -> Row | None:
         row = store.by_id(base_url, response_id)
-        if row is not None:
+        if row is not None and certain:
             store.note_status(base_url, response_id, NOT_FOUND, None)
         return row
 
@@ -97,7 +100,9 @@ async def not_found(failure: CallFailed, job: Job, context: Context) -> NotFound
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"
     message = f"The server no longer has this job{seen}: {failure.message}"
-    return NotFound.of(failure, message, hint=_GONE_HINT)
+    is_batch = job.is_run or is_batch_id(response_id)
+    attempt = _NEW_BATCH if is_batch else _NEW_JOB
+    return NotFound.of(failure, message, hint=f"{attempt} {_KEY_HINT}")
 
 
 async def is_known_gone(job: Job, context: Context) -> bool:
@@ -114,8 +119,14 @@ _UNKNOWN_HINT = (
     "the local state."
 )
 
-_GONE_HINT = (
+_NEW_JOB = (
     "A new attempt is a new job that is billed again; it needs a new job key (in a jobs file: a "
-    "new custom_id). If OPENAI_API_KEY now belongs to another project than before, use the earlier "
-    "key."
+    "new custom_id)."
 )
+
+_NEW_BATCH = (
+    "A new attempt is a new batch that is billed again; it needs a new --job-key and another "
+    "--results-file."
+)
+
+_KEY_HINT = "If OPENAI_API_KEY now belongs to another project than before, use the earlier key."

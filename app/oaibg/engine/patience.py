@@ -31,6 +31,10 @@ NOT_FOUND_COUNT, NOT_FOUND_SECONDS = 3, 15.0
 """A retrieve soon after the create may briefly get a 404, and gateways sometimes send bare 404s. A
 404 is believed after this many in a row, over at least this many seconds; so is a 405 or a 501."""
 
+_GONE_AGAIN = 2, 3.0
+"""As above, for a job that the local state has recorded as not found: that may have been too early.
+"""
+
 UNTRUSTED_COUNT = 3
 """How many requests in a row may meet a certificate that can't be verified."""
 
@@ -125,6 +129,11 @@ class Patience:
         return self._missing.is_believed(self._clock.monotonic())
 
     @property
+    def is_gone_again(self) -> bool:
+        """Whether there were enough 404s to believe that a job is still gone."""
+        return self._missing.is_believed(self._clock.monotonic(), *_GONE_AGAIN)
+
+    @property
     def is_unretrievable(self) -> bool:
         """Whether the server has no retrieve, as far as the last failures show."""
         return self._unretrievable.is_believed(self._clock.monotonic())
@@ -194,16 +203,23 @@ class Streak:
         """Note a success."""
         self.count = 0
 
-    def is_believed(self, now: float) -> bool:
-        """Whether there were enough of them over a long enough time."""
-        return self.count >= NOT_FOUND_COUNT and now - self._since >= NOT_FOUND_SECONDS
+    def is_believed(
+        self, now: float, count: int = NOT_FOUND_COUNT, seconds: float = NOT_FOUND_SECONDS
+    ) -> bool:
+        """Whether there were at least so many of them over at least so many seconds."""
+        return self.count >= count and now - self._since >= seconds
 
 
 async def with_retries(
-    call: Callable[[float], Awaitable[T]], clock: Clock, *, deadline: float = math.inf
+    call: Callable[[float], Awaitable[T]],
+    clock: Clock,
+    *,
+    deadline: float = math.inf,
+    may_pass: Callable[[CallFailed], bool] = is_transient,
 ) -> T:
     """Make a call that may be repeated, and retry it for about 20 s; `call` takes its timeout.
 
+    Failures that `may_pass` are retried, and a few 404s of gateways.
     Nothing is retried after the `deadline`, and the first attempt then has only a second.
 
     Raises:
@@ -222,7 +238,7 @@ async def with_retries(
                 raise refusal from failure
             if failure.code == CERTIFICATE:
                 raise no_usable_reply(failure) from failure
-            if not patience.doubts_last and not is_transient(failure):
+            if not patience.doubts_last and not may_pass(failure):
                 raise
             delay = patience.delay()
             if patience.is_over(delay) or clock.monotonic() + delay >= deadline:

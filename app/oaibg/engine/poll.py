@@ -163,7 +163,7 @@ class _Poller:
         is_lost = is_missing(failure) or patience.is_unretrievable
         if local is not None and (is_lost or not may_have_changed(local)):
             return await self._local_end(local, failure)
-        if patience.is_gone or await self._was_gone(failure):
+        if patience.is_gone or (patience.is_gone_again and await self._was_gone()):
             streamed = await self._streamed_end()
             if streamed is None:
                 raise await not_found(failure, self._job, self._context)
@@ -234,9 +234,9 @@ class _Poller:
             return True
         return False
 
-    async def _was_gone(self, failure: CallFailed) -> bool:
-        """Whether a 404 only confirms what the local state has recorded."""
-        return is_missing(failure) and await is_known_gone(self._job, self._context)
+    async def _was_gone(self) -> bool:
+        """Whether the 404s only confirm what the local state has recorded."""
+        return await is_known_gone(self._job, self._context)
 
     async def _local_end(self, local: Payload, failure: CallFailed) -> End:
         job = self._job

@@ -314,6 +314,11 @@ def is_transient(failure: CallFailed) -> bool:
     return status in (408, 429) or is_locked(failure) or (status >= 500 and status != 501)
 
 
+def is_error_in_200(failure: CallFailed) -> bool:
+    """Whether a server reported an error in a successful reply."""
+    return failure.http_status is not None and failure.http_status < 300
+
+
 def is_wrong_address(failure: CallFailed) -> bool:
     """Whether the address is wrong rather than the request: it has no Responses API."""
     if failure.http_status not in (404, 405):

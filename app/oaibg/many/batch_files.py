@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING
 
+from oaibg.api.error_body import ABSENT
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report, verdicts
 from oaibg.engine.hints import passing_hint
@@ -26,13 +27,19 @@ _REFUSED_INTERVAL = 5.0
 
 
 def files_of(batch: Payload) -> dict[str, str]:
-    """Return what each file of a batch is, by its ID; a blank ID means that there is no file."""
+    """Return what each file of a batch is, by its ID; "" or "null" means that there is none."""
     found: dict[str, str] = {}
     for kind in ("output", "error"):
         file_id = batch.data.get(f"{kind}_file_id")
-        if isinstance(file_id, str) and file_id.strip():
+        if isinstance(file_id, str) and file_id.strip().lower() not in ABSENT:
             found.setdefault(file_id, f"{kind} file {file_id}")
     return found
+
+
+def _is_refusal(failure: CallFailed) -> bool:
+    """Whether the server refuses to send a file; some send the JSON of an error in its place."""
+    in_place = verdicts.is_error_in_200(failure) and failure.is_json
+    return in_place or not verdicts.is_transient(failure)
 
 
 class Downloads:
@@ -52,7 +59,7 @@ class Downloads:
         """
         context, patience, clock = self._context, self._patience, self._context.clock
         api = await context.connect()
-        refusals = Streak(lambda failure: not verdicts.is_transient(failure))
+        refusals = Streak(_is_refusal)
         refused_keys = Streak(lambda failure: failure.http_status == 401)
         least = MIN_RETRIEVE_SECONDS
         while True:
@@ -87,10 +94,10 @@ class Downloads:
         """Return the seconds until the next attempt; raise if the network counts as blocked."""
         patience, now = self._patience, self._context.clock.monotonic()
         patience.give_up_at(min(patience.give_up, now + BLOCKED_AFTER))
-        if verdicts.is_transient(failure):
-            delay = patience.delay()
+        if _is_refusal(failure):
+            delay = patience.delay(longest=_REFUSED_INTERVAL)  # to confirm it soon
         else:
-            delay = patience.delay(longest=_REFUSED_INTERVAL)  # to confirm the refusal soon
+            delay = patience.delay()
         if now + delay >= patience.give_up:
             message = f"The batch file {file_id} could not be downloaded: {failure.message}"
             raise Unavailable.of(failure, message, hint=passing_hint(failure)) from failure

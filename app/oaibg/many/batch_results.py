@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 from typing import IO, TYPE_CHECKING
 
@@ -215,6 +216,10 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:
-    """Yield the lines of a file in lists of a few megabytes; every line ends with a line end."""
+    """Yield the lines of a file in lists of a few megabytes; every line ends with a line feed.
+
+    Some servers write a byte order mark, or the line ends of Windows.
+    """
     while lines := content.readlines(_PIECE_BYTES):
-        yield [line if line.endswith(b"\n") else line + b"\n" for line in lines if line.strip()]
+        bare = (line.removeprefix(codecs.BOM_UTF8).strip() for line in lines)
+        yield [line + b"\n" for line in bare if line]

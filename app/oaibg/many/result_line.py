@@ -61,7 +61,8 @@ def ending_of(line: dict[str, Any]) -> Ending | None:
     response = line.get("response") or {}
     if not isinstance(response, dict):
         return None
-    body, error = _parsed(response.get("body")), _error(line.get("error"))
+    body = _parsed(response.get("body"))
+    error = _error(line.get("error")) or _error_beside(response)
     http_status = _whole(response.get("status_code"))
     if http_status is not None and http_status >= 300:
         return Ending(None, _refusal(_error(body) or error, response))
@@ -117,6 +118,11 @@ def _error(value: object) -> ErrorBody | None:
     """Return an error in any form; None if there is none."""
     value = _parsed(value)
     return read_error(value) if value else None
+
+
+def _error_beside(response: dict[str, Any]) -> ErrorBody | None:
+    """Return the error that a server wrote into `response` in place of a body."""
+    return read_error(response) if any(response.get(key) for key in MESSAGES) else None
 
 
 def _parsed(value: object) -> object:
