@@ -27,7 +27,7 @@ REGION = "403 because of the country or region"
 LOCKED = "Create: 400 or 409 because something is locked for a moment"
 TOO_LARGE = "Create: 429 for a request that alone exceeds the rate limit"
 UNTRUSTED = "The server's certificate can't be verified"
-NO_RETRIEVE = "Poll: 405 or 501 each time"
+NO_RETRIEVE = "Poll: 405, 501 or a 404 about the route each time"
 NO_REGION = {
     "error": {
         "message": "Country, region, or territory not supported",

@@ -76,7 +76,7 @@ ROWS: dict[str, str] = {
     "Retrieve: the result has less output than before": (
         "Delivers the local copy, which is not replaced, and emits a `local_copy` warning."
     ),
-    "Poll: 405 or 501 each time": (
+    "Poll: 405, 501 or a 404 about the route each time": (
         "Exit 1 (`no_retrieve`) after at least three in a row over at least 15 s: the server can't "
         "return background jobs."
     ),
