@@ -202,4 +202,8 @@ def test_fragment_of_the_base_url(
     monkeypatch.setenv("OPENAI_BASE_URL", f"{sandbox.base_url}{suffix}")
     result = run(*DETACHED)
     assert (result.code, result.last["code"]) == (2, "usage")
+    assert (
+        f"fragment, which no request can have: '#{suffix.partition('#')[2]}'"
+        in (result.last["message"])
+    )
     assert not sandbox.requests

@@ -39,6 +39,9 @@ pytestmark = pytest.mark.process
 NOTES = (SKILL / "references" / "background_mode_notes.md").read_text()
 
 
+SUBMIT = "oaibg submit --job-key review-1 "
+
+
 @pytest.fixture
 def shell(sandbox: Sandbox, state: Path, tmp_path: Path, forks: ForkServer) -> Iterator[Shell]:
     """An agent's shell."""
@@ -124,7 +127,7 @@ def test_allowlist(shell: Shell, sandbox: Sandbox) -> None:
 
 def test_submit_and_again(shell: Shell, sandbox: Sandbox) -> None:
     """The submit command saves the answer; run again, it saves it without a second job."""
-    command = f"{documented('oaibg submit')} {' '.join(FAST)}"
+    command = f"{documented(SUBMIT)} {' '.join(FAST)}"
     first = shell.run("sh", "-c", command)
     assert first.code == 0
     answer = (shell.folder / "answer.md").read_text()
@@ -138,9 +141,9 @@ def test_submit_and_again(shell: Shell, sandbox: Sandbox) -> None:
 
 def test_slices(shell: Shell, sandbox: Sandbox) -> None:
     """A wait that ends before the job is exit 3; `next` continues until the answer is saved."""
-    job = shell.documented("oaibg submit", "--detach", *LONG)
+    job = shell.documented(SUBMIT, "--detach", *LONG)
     options = " ".join((*FAST, *LONG, "--max-wait-seconds", "0.3"))
-    first = shell.run("sh", "-c", f"{documented('oaibg submit')} {options}")
+    first = shell.run("sh", "-c", f"{documented(SUBMIT)} {options}")
     assert first.last["next"][:2] == ["oaibg", "monitor"]
     slices = [first, shell.oaibg(*first.last["next"][1:])]
     assert [(one.code, one.last["event"]) for one in slices] == [(3, "timeout")] * 2
@@ -154,7 +157,7 @@ def test_slices(shell: Shell, sandbox: Sandbox) -> None:
 
 def test_lost_shell(shell: Shell) -> None:
     """A job whose lines were lost is found by its key, in the list, and by its ID."""
-    job = shell.documented("oaibg submit", "--detach", *LONG)
+    job = shell.documented(SUBMIT, "--detach", *LONG)
     found = (
         shell.documented("oaibg show --job-key"),
         shell.documented("oaibg monitor --job-key", "--max-wait-seconds", "0.3"),
@@ -168,19 +171,19 @@ def test_lost_shell(shell: Shell) -> None:
 @pytest.mark.parametrize("status", ["failed", "incomplete"])
 def test_without_success(shell: Shell, sandbox: Sandbox, status: str) -> None:
     """Exit 4 gives the reason and saves partial text; `show ID` prints the whole response."""
-    result = shell.documented("oaibg submit", *FAST, "--metadata", f"sandbox_outcome={status}")
+    result = shell.documented(SUBMIT, *FAST, "--metadata", f"sandbox_outcome={status}")
     assert (result.code, result.last["status"]) == (4, status)
     assert (shell.folder / "answer.md").exists() == (status == "incomplete")
     shown = shell.documented("oaibg show resp_", response_id=result.id)
     assert (shown.code, shown.last["response"]["status"]) == (4, status)
-    again = shell.documented("oaibg submit", *FAST, "--metadata", f"sandbox_outcome={status}")
+    again = shell.documented(SUBMIT, *FAST, "--metadata", f"sandbox_outcome={status}")
     assert (again.code, len(sandbox.posts)) == (4, 1)
 
 
 @pytest.mark.parametrize("way", ["resp_", "--job-key"])
 def test_cancel(shell: Shell, sandbox: Sandbox, way: str) -> None:
     """Each of the two cancel commands cancels the job."""
-    job = shell.documented("oaibg submit", "--detach", *LONG)
+    job = shell.documented(SUBMIT, "--detach", *LONG)
     result = shell.documented(f"oaibg cancel {way}", response_id=job.id)
     assert (result.code, result.last["status"]) == (0, "cancelled")
     assert sandbox.jobs[job.id].cancelled is not None
@@ -200,7 +203,7 @@ def test_many_jobs(shell: Shell, sandbox: Sandbox) -> None:
 def test_state_in_the_workspace(shell: Shell) -> None:
     """If the home directory can't be written, the two documented lines make job keys work."""
     shell.lose_home()
-    refused = shell.documented("oaibg submit", *FAST)
+    refused = shell.documented(SUBMIT, *FAST)
     assert (refused.code, refused.last["code"]) == (2, "state_unwritable")
     (block,) = re.findall(r"^```sh\n(.*?OAIBG_STATE_DIR.*?)^```", BODY, re.MULTILINE | re.DOTALL)
     submit = "oaibg submit --job-key k --prompt x --poll-seconds 0.1"

@@ -31,12 +31,14 @@ def downloads(sandbox: Sandbox) -> list[str]:
     return [one.path.split("/")[-2] for one in sandbox.requests if one.path.endswith("/content")]
 
 
-@pytest.mark.parametrize("blank", ["", "  ", None, 0, False, [], {"id": "file-1"}])
+@pytest.mark.parametrize(
+    "blank", ["", "  ", "null", "none", "None", " NULL ", None, 0, False, [], {"id": "file-1"}]
+)
 @pytest.mark.parametrize("which", ["output_file_id", "error_file_id"])
 def test_a_file_id_that_is_none(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, which: str, blank: object
 ) -> None:
-    """A file ID that is blank or not a string means that there is no such file."""
+    """A file ID that is blank, "null" or not a string means that there is no such file."""
     output, error = ended(run, sandbox, batch)
     shown: dict[str, Any] = run("show", batch_of(sandbox)).last["response"]
     sandbox.script(Fault(on="batch_retrieve", kind="raw", body=shown | {which: blank}, times=0))
@@ -46,6 +48,65 @@ def test_a_file_id_that_is_none(
     counts = {"missing": 1} | ({"refused": 1} if there == error else {"completed": 1})
     assert (result.code, result.last["counts"]) == (1, counts)
     assert not of(result, "warning")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "File expired.", "type": "invalid_request_error"}},
+        '{\n  "detail": "File expired."\n}\n',
+        '[{"error": {"message": "File expired."}}]',
+        {"success": False, "message": "File expired."},
+    ],
+)
+def test_an_error_in_place_of_a_file(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    batch: BatchFiles,
+    instant_sleep: None,
+    body: object,
+) -> None:
+    """A download that is answered with an error fails in its words; the other file is fetched."""
+    ended(run, sandbox, batch)
+    sandbox.script(Fault(on="file_content", kind="status", status=200, body=body, times=7))
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"]) == (1, {"missing": 1, "refused": 1})
+    (warning,) = of(result, "warning")
+    assert (warning["code"], "File expired." in warning["message"]) == ("file_unavailable", True)
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"]) == (1, {"completed": 1, "refused": 1})
+
+
+def test_a_file_with_one_line_of_an_error(
+    run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
+) -> None:
+    """A file with one result, which has an error, is a file of results."""
+    batch.write(line("a"))
+    body = '{"custom_id": "a", "error": {"message": "It broke."}}'
+    sandbox.script(Fault(on="file_content", kind="raw", body=body))
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"]) == (4, {"failed": 1})
+
+
+@pytest.mark.parametrize("command", ["submit", "monitor"])
+def test_a_batch_that_is_gone(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    batch: BatchFiles,
+    instant_sleep: None,
+    command: str,
+) -> None:
+    """The hint for a batch that is gone names what a new attempt needs, and that works."""
+    assert run(*batch.argv("--detach")).code == 0
+    batch_id = batch_of(sandbox)
+    sandbox.batches.clear()
+    monitor = ("monitor", batch_id, "--results-file", str(batch.results))
+    result = run(*(batch.argv() if command == "submit" else monitor))
+    (error,) = of(result, "error")
+    assert (result.code, error["code"]) == (5, "not_found")
+    assert "a new --job-key and another --results-file" in error["hint"]
+    batch.results = batch.results.with_name("another.jsonl")
+    assert run(*batch.argv("--job-key", "again")).code == 0
 
 
 def test_one_id_for_both_files(

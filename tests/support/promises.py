@@ -102,7 +102,7 @@ def check_line(event: Event) -> None:
 def check_stream(played: Played) -> None:
     """Only the last line has an exit code, and it is not that of a bug."""
     codes = [exit_code_of(one.event) for one in played.events]
-    assert codes[-1] in (0, 1, 3, 4, 5, 6, 7, 8, 9, 143)
+    assert codes[-1] in (0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 143)
     assert codes[:-1] == [None] * (len(codes) - 1)
     assert not isinstance(played.last, Error) or played.last.code != "internal"
 
@@ -189,7 +189,9 @@ def check_reasons(played: Played) -> None:
         return
     code = exit_code_of(played.last)
     failed = [call.failure for call in retrieves]
-    if code == 5 or "local_copy" in played.warnings():
+    if "local_copy" in played.warnings():
+        assert failed[-1] is not None or played.last.status == "completed"
+    elif code == 5:
         row = last_row(failed, is_missing)
         assert row >= 3
         assert retrieves[-1].end - retrieves[-row].end >= 15 - TOLERANCE
@@ -234,6 +236,9 @@ def check_end(played: Played, response_id: str) -> None:
     code = exit_code_of(last)
     if isinstance(last, Final | Response) and last.status in TERMINAL:
         completed = 9 if "write_failed" in played.warnings() else 0
+        needs_text = played.run.show_text or played.run.text_folder is not None
+        if needs_text and not last.output_text_bytes:
+            completed = 10
         assert code == (completed if last.status == "completed" else 4)
     elif isinstance(last, Response):
         assert code == 3
@@ -243,7 +248,7 @@ def check_end(played: Played, response_id: str) -> None:
     elif isinstance(last, Final):
         following = "show" if code == 9 else None
     elif isinstance(last, Response):
-        following = None if last.status in TERMINAL else "monitor"
+        following = ("show" if code == 9 else None) if last.status in TERMINAL else "monitor"
     elif isinstance(last, CancelResult):
         following = None if code in (0, 4) else "monitor"
         assert last.cancelled == (last.status == "cancelled") == (code == 0)

@@ -92,6 +92,13 @@ class StreamEvent:
         has_error = is_error(self._members)
         self.error: ErrorBody | None = None
         """What the stream's error says; events of the type `response.…` are about the job."""
+        if (
+            name == "error"
+            and isinstance(kind, str)
+            and not kind.startswith(("response.", "error"))
+        ):
+            self._members, kind = {"error": self._members}, "error"  # the data are the bare error
+            has_error = True
         if not isinstance(kind, str):
             kind = "error" if has_error else name
             if name == "message" and not has_error and reports_failure(self._members):
