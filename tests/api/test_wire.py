@@ -198,7 +198,7 @@ def test_any_answer_to_a_read(wire: RawServer, answer: Answer, name: str) -> Non
 @given(answer=ANSWERS)
 @example(answer=ODD_CHARSET)
 def test_any_answer_to_a_create(wire: RawServer, answer: Answer) -> None:
-    """A create returns a usable ID, or its outcome is unknown, unless the status can exclude that."""
+    """A create returns a usable ID, or its outcome is unknown if the status allows it."""
     result = call(wire, "create", answer, timeout=0.3).result
     if isinstance(result, Payload):
         assert is_response_id(result.id or "")
