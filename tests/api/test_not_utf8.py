@@ -70,6 +70,18 @@ def test_bytes_outside_of_the_answer(
         (tmp_path / "state").rename(tmp_path / f"state {id(answer)}")
 
 
+@pytest.mark.parametrize("sent", [b"a\nb", b"a\tb", b"a\0b", b"a\x1b[1m\r\nb"])
+def test_control_characters(
+    run: Callable[..., Result], raw: RawServer, tmp_path: Path, sent: bytes
+) -> None:
+    """Control characters that JSON does not allow in a string cost no answer."""
+    raw.answer = Answer(reply(with_bytes(with_text("here"), sent)))
+    _, text_file, options = outputs(tmp_path)
+    result = run("submit", "--prompt", "x", *options, *FAST)
+    assert (result.code, text_file.read_bytes()) == (0, sent)
+    assert run("show", "resp_1", "--output-text").out == sent
+
+
 @bad
 def test_create(run: Callable[..., Result], raw: RawServer, sent: bytes, text: str) -> None:
     """A create's reply with such bytes does not lose the ID."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -281,6 +283,56 @@ def test_retrieve_answered_with_events(
     raw.answer = Answer(typed(kind, BEGUN + ENDED + b"data: [DONE]\n\n"))
     result = run("monitor", ID, *FAST)
     assert (result.code, result.events) == (0, ["poll", "final"])
+
+
+def sse(kind: str, **keys: Any) -> bytes:
+    """Return a stream event without a response."""
+    return f"data: {json.dumps({'type': f'response.{kind}', **keys})}\n\n".encode()
+
+
+EMPTY = event("response.completed", 9, DONE | {"output": []})
+PIECES = {
+    "a finished item": sse("output_item.done", output_index=0, item=DONE["output"][0]),
+    "a finished text": sse("output_text.done", output_index=0, text="The answer."),
+    "deltas": sse("output_text.delta", delta="The ") + sse("output_text.delta", delta="answer."),
+}
+
+
+@pytest.mark.row(ROW)
+@pytest.mark.parametrize("kind", [SSE, "Content-Type: text/plain"])
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+@pytest.mark.parametrize("end", [EMPTY, EMPTY.replace(b"[]", b"null")], ids=["list", "null"])
+def test_events_whose_end_has_no_output(
+    run: Callable[..., Result], raw: RawServer, kind: str, pieces: bytes, end: bytes
+) -> None:
+    """A stream in place of a reply, whose end lacks the output, has it in its other events.
+
+    After a create, a retrieve is made as well, because it may have more.
+    """
+    stream = typed(kind, BEGUN + pieces + end)
+    full = DONE | with_text("The whole answer.", id=ID)
+    for get, text in (
+        (reply(json.dumps(full)), b"The whole answer."),
+        (reply(json.dumps(DONE | {"output": []})), b"The answer."),
+        (reply("{}", "404 Not Found"), b"The answer."),
+        (stream, b"The answer."),
+    ):
+        raw.requests.clear()
+        raw.answer = answering(Answer(stream), get)
+        result = run("submit", "--prompt", "x", *FAST)
+        assert (result.code, result.id, posts(raw)) == (0, ID, 1)
+        assert len(raw.requests) == 2
+        assert run("show", ID, "--output-text").out == text
+        shutil.rmtree(os.environ["OAIBG_STATE_DIR"])
+    raw.answer = Answer(stream)
+    assert run("monitor", ID, *FAST).last["output_text_bytes"] == len("The answer.")
+
+
+def test_events_without_any_output(run: Callable[..., Result], raw: RawServer) -> None:
+    """If a stream in place of a reply has no output at all, the job is polled, then has ended."""
+    raw.answer = Answer(typed(SSE, BEGUN + EMPTY))
+    result = run("submit", "--prompt", "x", *FAST)
+    assert (result.code, result.last["output_types"], len(raw.requests)) == (0, {}, 2)
 
 
 def test_retrieve_answered_with_open_events(

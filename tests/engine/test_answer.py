@@ -87,6 +87,34 @@ def test_structured_output_is_valid_json(
     assert json.loads(answer.read_text()) == {}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "42",
+        [{"type": "text", "text": "42"}],
+        [{"type": "text", "text": "4"}, {"type": "output_text", "text": "2"}],
+        [None, "x", {"type": "text", "text": "42"}],
+    ],
+)
+def test_text_in_other_forms(
+    asked: Callable[..., tuple[Result, str]], content: str | list[Any]
+) -> None:
+    """A message whose content is a string, or has parts of the type `text`, has that text."""
+    result, written = asked(message() | {"content": content})
+    assert (result.code, written, result.last["output_text_bytes"]) == (0, "42", 2)
+
+
+def test_response_without_a_status(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """`show --output-text` says that a response has no status, with and without a text."""
+    identifier = run("submit", "--prompt", "x", "--detach").id
+    for output in ([message("42")], [message()]):
+        sandbox.clear()
+        bring(sandbox, completed(*output, status=None))
+        shown = run("show", identifier, "--output-text")
+        assert (shown.code, "None" in shown.err) == (3, False)
+        assert f"{identifier} has no status." in shown.err
+
+
 # --- calls -----------------------------------------------------------------------------------
 
 
@@ -114,6 +142,22 @@ def test_structured_output_is_valid_json(
         (
             {"type": "computer_call", "call_id": "call_6", "actions": [{"type": "wait"}]},
             {"type": "computer_call", "id": "call_6", "name": None},
+        ),
+        (
+            {"type": "custom_tool_call", "id": "ct_1", "name": "f", "input": "x"},
+            {"type": "custom_tool_call", "id": "ct_1", "name": "f"},
+        ),
+        (CALL | {"call_id": 7}, {"type": "function_call", "id": "7", "name": "get_weather"}),
+        (CALL | {"call_id": ""}, {"type": "function_call", "id": "fc_1", "name": "get_weather"}),
+        (
+            {"type": "function_call", "id": "", "name": "f", "arguments": "{}"},
+            {"type": "function_call", "id": None, "name": "f"},
+        ),
+        ({"type": "shell_call", "id": 5}, {"type": "shell_call", "id": "5", "name": None}),
+        ({"type": "computer_call"}, {"type": "computer_call", "id": None, "name": None}),
+        (
+            APPROVAL | {"id": None},
+            {"type": "mcp_approval_request", "id": None, "name": "delete"},
         ),
         (
             {"type": "tool_search_call", "call_id": "call_7", "execution": "client"},
@@ -149,6 +193,11 @@ def test_a_call_that_waits(
             {"type": "shell_call_output", "call_id": "call_3", "output": []},
         ],
         [{"type": "tool_search_call", "call_id": "call_7", "execution": "server"}],
+        [{"type": "tool_search_call", "id": "ts_1"}],
+        [
+            CALL | {"call_id": 7},
+            {"type": "function_call_output", "call_id": "7", "output": "sunny"},
+        ],
         [APPROVAL, {"type": "mcp_approval_response", "approval_request_id": "mcpr_1"}],
     ],
 )

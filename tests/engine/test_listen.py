@@ -131,7 +131,7 @@ def test_unknown_keys_of_the_last_event(
 ) -> None:
     """The saved response has the unknown keys and spellings of the one in the last event."""
     identifier = run(*STREAM_TEXT, *LONG, "--detach").id
-    odd = '{ "id":"x",  "status" : "completed", "zzz": [1.0, 1e3, "\\ud83d"], "output":[ ] }'
+    odd = '{ "id":"x",  "status" : "completed", "zzz": [1.0, 1e3, "\\ud83d"], "output":[ {} ] }'
     event = f'{{ "sequence_number" : 1 , "response" : {odd} , "type":"response.completed"}}'
     sandbox.script(sse_fault(f"data:{event}\r\n\r\n"))
     out = tmp_path / "o.json"

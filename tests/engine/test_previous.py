@@ -177,6 +177,15 @@ def test_result_of_a_local_shell(
     assert send("k", {"type": "local_shell_call_output", key: "call_2", "output": "{}"}).code == 0
 
 
+def test_odd_ids_of_calls(waiting: Callable[..., str], send: Any) -> None:
+    """A call with a number as its ID can be answered; one without any ID needs no result."""
+    identifier = waiting(CALL | {"call_id": 7}, {"type": "computer_call"})
+    for number in (7, "7"):
+        assert send(identifier, RESULT | {"call_id": number}).code == 0
+    refused = send(identifier, {"role": "user", "content": "y"})
+    assert (refused.code, "no result for 7" in refused.last["message"]) == (2, True)
+
+
 def test_a_prompt_while_a_call_waits(
     run: Callable[..., Result], sandbox: Sandbox, waiting: Callable[..., str]
 ) -> None:

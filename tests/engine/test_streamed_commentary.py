@@ -135,7 +135,8 @@ def test_which_text_is_commentary(
     run: Callable[..., Result], sandbox: Sandbox, events: list[Event], text: str
 ) -> None:
     """Only an item that began as commentary is held back, also if its place is used again."""
-    script_stream(sandbox, *events, completed(output=[*OUTPUT, *OUTPUT]))
+    more = [{"type": "reasoning", "id": f"rs_{number}"} for number in range(2)]
+    script_stream(sandbox, *events, completed(output=[*OUTPUT, *more]))
     assert streamed_text(run(*SUBMIT)) == text
 
 

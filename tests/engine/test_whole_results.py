@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oaibg.sandbox import Fault
-from outputs import REASONING, bring, completed, message
+from outputs import CALL, IMAGE, REASONING, bring, completed, message
 from runs import FAST
 
 if TYPE_CHECKING:
@@ -44,6 +44,44 @@ def test_an_emptier_result_does_not_replace_a_whole_one(
         assert (result.code, text.read_text()) == (0, "The answer.")
         text.unlink()
     assert run("show", "--output-text", identifier).out == b"The answer."
+
+
+@pytest.mark.parametrize(
+    ("item", "key", "value"),
+    [
+        (IMAGE | {"result": "aGk="}, "result", None),
+        (CALL, "arguments", ""),
+        (
+            {"type": "web_search_call", "action": {"sources": [{"url": "https://a.test"}]}},
+            "action",
+            {},
+        ),
+        ({"type": "code_interpreter_call", "outputs": [{"logs": "1"}]}, "outputs", []),
+        ({"type": "custom_tool_call", "call_id": "c", "input": "1"}, "input", None),
+        (message({"type": "refusal", "refusal": "No."}), "content", [{"type": "refusal"}]),
+        (message("a"), "content", [{"type": "output_text", "text": None}]),
+        (message("a") | {"content": "a"}, "content", ""),
+        (REASONING | {"summary": [{"text": "Hm."}]}, "summary", []),
+    ],
+)
+def test_an_emptied_item_does_not_replace_a_whole_one(
+    run: Callable[..., Result], sandbox: Sandbox, item: Item, key: str, value: Any
+) -> None:
+    """If an item of a later result holds less than before, the local copy stays.
+
+    That is so even if items of other types hold more. Other IDs and statuses don't matter.
+    """
+    other = message("This one.")
+    bring(sandbox, completed(item, other), times=1)
+    bring(sandbox, completed(item | {key: value}, {"type": "new_item", "text": "x" * 99}, other))
+    identifier = run(*SUBMIT).id
+    result = run("monitor", identifier)
+    assert [one["code"] for one in result.lines if one["event"] == "warning"] == ["local_copy"]
+    assert run("show", identifier).last["response"]["output"][0] == item
+    renamed = item | {"id": "x", "status": "done"}
+    sandbox.clear()
+    bring(sandbox, completed(renamed, other))
+    assert "warning" not in run("monitor", identifier).events
 
 
 @pytest.mark.row("404 for a job with a local copy of its result")

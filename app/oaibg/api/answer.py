@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from oaibg.base.json_text import objects, string, value_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 """Why there is no text, or why the text is not the answer."""
@@ -17,7 +20,14 @@ COMMENTARY = "commentary"
 
 _APPROVAL = "mcp_approval_request"
 _TEXT_ITEMS = frozenset({"message", "reasoning"})
-_TEXT_PARTS = frozenset({"output_text", "refusal"})
+_OUTPUT_TEXT = frozenset({"output_text", "text"})
+"""The types of a part with text; only other servers send `text`."""
+_TEXT_PARTS = _OUTPUT_TEXT | {"refusal"}
+_CALLS = frozenset(
+    f"{kind}_call"
+    for kind in ("function", "custom_tool", "computer", "local_shell", "shell", "apply_patch")
+)
+"""The types of calls that only the user can answer, even if they lack a `call_id`."""
 _RESULT_KEYS = {
     "mcp_approval_response": ("approval_request_id", "approve"),
     "apply_patch_call_output": ("call_id", "status"),
@@ -35,11 +45,12 @@ def is_commentary(item: dict[str, Any]) -> bool:
 class Call(NamedTuple):
     """An item that waits for the user: a tool call without an output, or an MCP approval request.
 
-    `id` is the `call_id` of the output to send, or the `approval_request_id` of the approval.
+    `id` is the `call_id` of the output to send, or the `approval_request_id` of the approval. It is
+    None if the server sent no ID.
     """
 
     type: str
-    id: str
+    id: str | None
     name: str | None
     details: str
     """The arguments as the model wrote them."""
@@ -54,20 +65,26 @@ class Answer:
 
     def __init__(self, output: object) -> None:
         self._items = objects(output)
-        messages = [item for item in self._items if item.get("type") == "message"]
+        messages = self._messages = [one for one in self._items if one.get("type") == "message"]
         final = [one for one in messages if one.get("phase") == "final_answer"]
         others = [one for one in messages if not is_commentary(one)]
-        self._parts = _parts(final or others or messages)
+        self._parts = [part for one in final or others or messages for part in parts_of(one)]
 
     @cached_property
     def text(self) -> str:
         """The joined `output_text` parts."""
-        return "".join(_texts(self._parts, "output_text", "text"))
+        return _joined(self._parts)
+
+    @property
+    def text_of_all(self) -> str:
+        """The text of all messages, whatever their phase."""
+        return _joined(part for one in self._messages for part in parts_of(one))
 
     @cached_property
     def refusal(self) -> str | None:
         """The joined `refusal` parts; None if the model did not refuse."""
-        refusals = _texts(self._parts, "refusal", "refusal")
+        parts = [part for part in self._parts if part.get("type") == "refusal"]
+        refusals = [text for part in parts if (text := string(part.get("refusal"))) is not None]
         return "".join(refusals) if refusals else None
 
     @cached_property
@@ -79,12 +96,12 @@ class Answer:
     def calls(self) -> list[Call]:
         """The tool calls without an output, and the MCP approval requests without a response."""
         answered = {
-            str(item.get(keys[0]))
+            identifier(item.get(keys[0]))
             for item in self._items
             if (keys := result_keys(item)) is not None
         }
         calls = [call for item in self._items if (call := call_of(item)) is not None]
-        return [call for call in calls if call.id not in answered]
+        return [call for call in calls if call.id is None or call.id not in answered]
 
     @property
     def missing(self) -> Reason | None:
@@ -96,25 +113,26 @@ class Answer:
         if self.text:
             return None
         is_other = self.types.keys() - _TEXT_ITEMS or any(
-            part.get("type") not in _TEXT_PARTS for part in self._parts
+            str(part.get("type")) not in _TEXT_PARTS for part in self._parts
         )
         return "not_text" if is_other else "empty"
 
 
 def call_of(item: dict[str, Any]) -> Call | None:
     """Return the item as a call if the user can answer it; hosted tools have no `call_id`."""
-    kind = item.get("type")
-    number = item.get("id" if kind == _APPROVAL else "call_id")
-    if kind == "function_call":
-        number = number or item.get("id")
-    is_call = kind == _APPROVAL or str(kind).endswith("_call")
-    if not is_call or not isinstance(number, str) or item.get("execution") == "server":
+    kind = str(item.get("type"))
+    number = None if kind == _APPROVAL else identifier(item.get("call_id"))
+    if kind in _CALLS or kind == _APPROVAL:
+        number = number or identifier(item.get("id"))
+    elif number is None or not kind.endswith("_call"):
+        return None
+    if item.get("execution") == "server":
         return None
     details = next((item[key] for key in _DETAILS if item.get(key) is not None), "")
     if isinstance(details, dict):
         details = value_at(details, "commands") or value_at(details, "command") or details
     text = details if isinstance(details, str) else json.dumps(details, ensure_ascii=False)
-    return Call(str(kind), number, string(item.get("name")), text)
+    return Call(kind, number, string(item.get("name")), text)
 
 
 def result_keys(item: object) -> tuple[str, str] | None:
@@ -129,28 +147,53 @@ def result_keys(item: object) -> tuple[str, str] | None:
     return _RESULT_KEYS.get(kind, usual)
 
 
+def identifier(value: object) -> str | None:
+    """Return an ID as a string; None if it is empty, or neither a string nor an integer."""
+    return str(value) if type(value) is int else string(value) or None
+
+
+def parts_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the content parts of a message; some servers send its text as a string."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [{"type": "output_text", "text": content}]
+    return objects(content)
+
+
+def text_of(part: dict[str, Any]) -> str | None:
+    """Return the text of a content part; None if it is of another type."""
+    return string(part.get("text")) if str(part.get("type")) in _OUTPUT_TEXT else None
+
+
 def is_emptier(output: object, other: object) -> bool:
-    """Whether an `output` has fewer items than another one, or less text in its messages.
+    """Whether an `output` has fewer items than another one, or its items of a type hold less.
 
-    A refusal counts as text.
+    What an item holds is measured in characters: of texts, arguments, images, sources and so on.
     """
-    items, text = _extent(output)
-    more_items, more_text = _extent(other)
-    return items < more_items or text < more_text
+    items, others = objects(output), objects(other)
+    return len(items) < len(others) or bool(_held(others) - _held(items))
 
 
-def _extent(output: object) -> tuple[int, int]:
-    """The number of output items, and of characters in all messages."""
-    items = objects(output)
-    parts = _parts([item for item in items if item.get("type") == "message"])
-    texts = (part.get(key) for part in parts for key in ("text", "refusal"))
-    return len(items), sum(len(text) for text in texts if isinstance(text, str))
+def _joined(parts: Iterable[dict[str, Any]]) -> str:
+    return "".join(text for part in parts if (text := text_of(part)) is not None)
 
 
-def _parts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [part for message in messages for part in objects(message.get("content"))]
+def _held(items: list[dict[str, Any]]) -> Counter[str]:
+    """The number of characters in the items, by the type of the item."""
+    held: Counter[str] = Counter()
+    for item in items:
+        kind, left = str(item.get("type")), [item]
+        while left:
+            value: Any = left.pop()
+            if isinstance(value, str):
+                held[kind] += len(value)
+            elif isinstance(value, list):
+                left.extend(value)
+            elif isinstance(value, dict):
+                left.extend(value[key] for key in value if not _is_label(key))
+    return held
 
 
-def _texts(parts: list[dict[str, Any]], kind: str, key: str) -> list[str]:
-    found = (part.get(key) for part in parts if part.get("type") == kind)
-    return [text for text in found if isinstance(text, str)]
+def _is_label(key: str) -> bool:
+    """Whether the value of a key only names something; servers change IDs and statuses."""
+    return key in ("type", "role", "status", "id") or key.endswith("_id")

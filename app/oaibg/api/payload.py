@@ -18,6 +18,9 @@ TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired
 RUNNING = frozenset({"queued", "in_progress", "validating", "finalizing", "cancelling"})
 """The statuses of a running job. Only batches use the last three."""
 
+WITH_OUTPUT = frozenset({"completed", "incomplete"})
+"""The terminal statuses of a response that should have all of its output."""
+
 _NAME_LENGTH = 1000
 _OWN_PREFIXES = ("resp_", "batch_")
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
@@ -39,6 +42,9 @@ class Payload:
     Unknown keys and item types are kept. Files contain `raw`, the body as received; events contain
     `data`. Raises `ValueError` if the body is not a JSON object that `read_json` accepts.
     """
+
+    is_pieced = False
+    """Whether the output is from a stream's events, because the response lacks some of it."""
 
     def __init__(self, raw: bytes, request_id: str | None = None) -> None:
         data = read_json(raw)
@@ -102,6 +108,14 @@ class Payload:
     def is_whole(self) -> bool:
         """Whether the job has ended and its output is present."""
         return self.ended and isinstance(self.data.get("output"), list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the output is missing although the job should have some; a retrieve may have it.
+
+        A job that failed or was cancelled needs no output.
+        """
+        return self.status in WITH_OUTPUT and not objects(self.data.get("output"))
 
     @property
     def seconds(self) -> float | None:

@@ -16,6 +16,7 @@ import httpx2
 from oaibg.api.connections import Body
 from oaibg.api.payload import Payload, is_response_id
 from oaibg.api.stream import begins_events, events_of, members
+from oaibg.api.streamed_output import StreamedOutput
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -115,15 +116,24 @@ async def is_events(reply: httpx2.Response) -> bool:
 def events_response(raw: bytes) -> Payload | None:
     """Return the fullest response in a body of events; None for any other body.
 
-    It is the one that has ended, or else the last one. A response without its output is no end.
+    It is the one that has ended, or else the last one, with any output that only other events have.
+    A response without its output is no end.
     """
     found: Payload | None = None
+    streamed = StreamedOutput(from_start=True)
     for event in events_of(raw) if begins_events(raw) else ():
         payload = event.payload
-        if payload is None or not _is_usable(payload.id) or (found is not None and found.ended):
+        streamed.take(event)
+        if payload is None or not _is_usable(payload.id):
             continue
+        if streamed.exceeds(payload):
+            with suppress(ValueError):
+                payload = streamed.restored(payload)
+                payload.is_pieced = True
         if payload.is_whole or not payload.ended:
             found = payload
+        if payload.is_whole:
+            break
     return found
 
 

@@ -153,7 +153,7 @@ def _event(sent: httpx2.ServerSentEvent) -> StreamEvent:
 
 
 _KEY = re.compile(r'(?:\A\s*\{|(?!\A)\s*,)\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:\s*')
-_decode = json.JSONDecoder().raw_decode
+_decode = json.JSONDecoder(strict=False).raw_decode
 
 
 def members(text: str) -> tuple[dict[str, Any], str]:

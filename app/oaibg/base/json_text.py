@@ -15,12 +15,19 @@ DEPTH = 200
 def read_json(raw: bytes) -> Any:
     """Parse a server's JSON in UTF-8, UTF-16 or UTF-32; invalid bytes become U+FFFD.
 
+    Strings may contain unescaped control characters, which JSON forbids.
     Numbers that JSON or Python can't represent become None: NaN, Infinity, 1e999, and integers of
     thousands of digits. Raises `ValueError` for invalid JSON, or nesting deeper than `DEPTH`.
     """
     text = _decoded(raw)[0]
     try:
-        value = json.loads(text, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
+        value = json.loads(
+            text,
+            strict=False,
+            parse_constant=lambda _: None,
+            parse_float=_float,
+            parse_int=_int,
+        )
         if not (isinstance(value, list | dict) and is_deep(value)):
             return value
     except RecursionError:

@@ -56,12 +56,15 @@ class CallError(Record):
 
 
 class Call(Record):
-    """An output item that waits for the user: a tool call, or an MCP approval request."""
+    """An output item that waits for the user: a tool call, or an MCP approval request.
+
+    Its ID is null if the server sent none.
+    """
 
     details: ClassVar[str] = ""
     """What the call does, for people. It is not in the line."""
     type: str
-    id: str
+    id: str | None
     name: str | None
 
     def with_details(self, details: str) -> Self:

@@ -10,7 +10,7 @@ from oaibg.engine import report, verdicts
 from oaibg.engine.claim import claim, job_of_key
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
-from oaibg.engine.persist import commit, remember, remember_id, warn_of_state
+from oaibg.engine.persist import commit, remember, remember_id, remember_payload, warn_of_state
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
 from oaibg.state.database import StateError
 from oaibg.state.store import Intent
@@ -164,8 +164,11 @@ class _Creation:
         await self._note_intent()
         job.note_row(self._row)
         await remember_id(job, self._context)
-        # The response in a first stream event may be incomplete, even if the job has ended.
-        is_end = payload.ended and (stream is None or payload.is_whole)
+        if payload.is_pieced:
+            await remember_payload(payload, job, self._context)
+        # A retrieve may have more. The response in a first stream event may be incomplete, too.
+        is_end = payload.ended and not (payload.is_empty or payload.is_pieced)
+        is_end = is_end and (stream is None or payload.is_whole)
         return Created(False, payload.request_id, payload if is_end else None, stream)
 
     async def _retry_delay(self, failure: CallFailed, attempt: int) -> float:

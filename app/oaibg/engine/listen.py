@@ -131,8 +131,11 @@ class Listener:
         """
         ended = self._ended
         if ended and ended.status == payload.status and payload.is_emptier_than(ended):
-            return ended
-        return await self._report.completed(payload)
+            payload = ended
+        else:
+            payload = await self._report.completed(payload)
+        await self._report.take_end(payload, None if self._last < 0 else self._last)
+        return payload
 
     async def last_resort(self) -> Payload | None:
         """Return the result as the stream had it, for a job that can't be retrieved any more."""
@@ -264,7 +267,6 @@ class Listener:
             if payload is not None and payload.is_whole and not self._is_incomplete(payload):
                 self._ended = payload
                 job.note_status(payload.status)
-                await self._report.take_end(event, payload)
             else:
                 self._must_poll = True
         elif payload is not None and payload.status not in (None, job.status):
@@ -272,8 +274,8 @@ class Listener:
             await remember_payload(payload, job, self._context)
 
     def _is_incomplete(self, payload: Payload) -> bool:
-        """Whether the last event lacks events before it, or output that they had."""
-        return self._has_gap or self._report.lacks_output(payload)
+        """Whether the last event lacks events before it, or output that the job should have."""
+        return self._has_gap or payload.is_empty or self._report.lacks_output(payload)
 
     def _note_heard(self) -> None:
         if self._stream is not None and self._stream.heard > self._heard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oaibg.api.answer import call_of, result_keys
+from oaibg.api.answer import call_of, identifier, result_keys
 from oaibg.api.payload import is_batch_id
 from oaibg.base.json_text import objects
 from oaibg.contract.errors import UsageError
@@ -40,11 +40,12 @@ class Previous(NamedTuple):
             if (keys := result_keys(item)) is None:
                 continue
             key, needed = keys
-            number = item.get(key)
-            if number is None:
+            given_id = item.get(key)
+            number = identifier(given_id)
+            if given_id is None:
                 raise self._refused(f"input[{index}] has no {key}")
-            if not isinstance(number, str) or number not in known:
-                what = f"has the {key} {number!r}, which is not waiting"
+            if number is None or number not in known:
+                what = f"has the {key} {given_id!r}, which is not waiting"
                 raise self._refused(f"input[{index}] {what}")
             if number in waiting and item["type"] != (kind := _type_of_result(waiting[number])):
                 raise self._refused(f"input[{index}] answers {number}, which needs the type {kind}")
@@ -53,7 +54,7 @@ class Previous(NamedTuple):
             if needed not in item:
                 raise self._refused(f"input[{index}] has no `{needed}`")
             sent.add(number)
-        if missing := [one for one in waiting if one not in sent]:
+        if missing := [str(one) for one in waiting if one not in sent]:
             raise self._refused(f"the input has no result for {', '.join(missing)}")
 
     def _refused(self, problem: str) -> UsageError:
@@ -102,7 +103,10 @@ def find_previous(
             hint=f"To see its state, run `oaibg show --job-key {name}`.",
         )
     payload = copy_of(row, store)
-    return Previous(row.response_id, None if payload is None else payload.answer.calls)
+    if payload is None:
+        return Previous(row.response_id, None)
+    # A call without an ID can't be answered.
+    return Previous(row.response_id, [one for one in payload.answer.calls if one.id is not None])
 
 
 def _row(name: str, store: Store, base_url: str) -> Row | None:

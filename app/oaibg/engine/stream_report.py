@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from io import StringIO
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import WITH_OUTPUT
+from oaibg.api.streamed_output import StreamedOutput
 from oaibg.engine import report
 from oaibg.engine.stream_steps import Steps, error_words
-from oaibg.engine.streamed_output import StreamedOutput
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload
@@ -24,9 +26,11 @@ class StreamReport:
 
     def __init__(self, job: Job, context: Context) -> None:
         self._job, self._context = job, context
-        from_start = job.last_number is None
+        self._from_start = from_start = job.last_number is None
         self._steps = Steps(from_start=from_start)
         self._output = StreamedOutput(from_start=from_start)
+        self._whole_text = StringIO()
+        """The text that has been emitted, or will be."""
         self._text: list[str] = []
         self._text_number: int | None = None
         """The text that is not emitted yet, and the sequence_number of its last event."""
@@ -55,15 +59,25 @@ class StreamReport:
         if text is None:
             await self._warn_of_text()
         else:
-            await self._add_text(text, event)
+            await self._add_text(text, event.number)
         if (step := self._steps.step(event)) is not None:
             await self.flush(now=True)
             await self._context.emit(report.progress(self._job, kind, event.number, *step))
         return True
 
-    async def take_end(self, event: StreamEvent, payload: Payload) -> None:
-        """Report the text of a whole result, if no event before it brought any."""
-        await self._add_text(self._output.text_only_of(payload), event)
+    async def take_end(self, payload: Payload, number: int | None) -> None:
+        """Report the text of a result that no event brought, or that it contradicts the events.
+
+        `number` is that of the last event. If an earlier process read a part of the stream, only
+        the text after what this one emitted is reported: the rest may have been emitted before.
+        """
+        if self._context.wait.stream_text and not self._has_gap:
+            rest = self._rest_of(payload)
+            if rest is not None:
+                await self._add_text(rest, number)
+            elif payload.status in WITH_OUTPUT:
+                await self._warn_of_text()
+            await self.flush(now=True)
 
     def note_error(self, event: StreamEvent) -> None:
         """Note the words of an event that reports an error."""
@@ -90,12 +104,13 @@ class StreamReport:
         await self.warn("stream_gap", message)
 
     def note_lost(self) -> None:
-        """Note that the rest of the stream can't be read."""
+        """Note that the rest of the stream can't be read; a warning says so."""
+        self._has_gap = True
         self._output.note_loss()
 
     def lacks_output(self, payload: Payload) -> bool:
-        """Whether a job's result lacks output that was streamed."""
-        return self._output.exceeds(payload)
+        """Whether a job's result lacks output that was streamed, or items that were begun."""
+        return self._output.began_more(payload) or self._output.exceeds(payload)
 
     async def completed(self, payload: Payload) -> Payload:
         """Return a job's result, with the streamed output if the server's lacks some, and warn.
@@ -114,10 +129,25 @@ class StreamReport:
         await self.warn("output_from_stream", message)
         return restored
 
-    async def _add_text(self, text: str, event: StreamEvent) -> None:
+    def _rest_of(self, payload: Payload) -> str | None:
+        """What follows the emitted text in a result's text; None if the result contradicts it."""
+        emitted = self._whole_text.getvalue()
+        if not payload.text or not (emitted or self._from_start):
+            return ""
+        # Commentary is not in the answer's text, but may have been emitted.
+        for text in (payload.text, payload.answer.text_of_all):
+            if self._from_start and text.startswith(emitted):
+                return text[len(emitted) :]
+            if not self._from_start and emitted in text:
+                rest = text.partition(emitted)[2]
+                return "" if emitted in rest else rest
+        return None
+
+    async def _add_text(self, text: str, number: int | None) -> None:
         if text and self._context.wait.stream_text:
+            self._whole_text.write(text)
             self._text.append(text)
-            self._text_number = event.number
+            self._text_number = number
             await self.flush()
 
     async def _warn_of_text(self) -> None:

@@ -40,7 +40,7 @@ def no_text(event: events.OutputTextMissing) -> str:
 def actions(event: events.Final | events.Response) -> list[str]:
     """Return the refusal in the model's words, and the calls that wait, a clause each."""
     refused = [] if event.refusal is None else [f"the model refused: {event.refusal}"]
-    return [*refused, *(f"waiting for {_awaited(call)} ({call.id})" for call in event.calls)]
+    return [*refused, *(f"waiting for {_awaited(call)}" for call in event.calls)]
 
 
 def next_step(event: events.Event, *, saved: bool) -> str | None:
@@ -66,4 +66,5 @@ def _awaited(call: events.Call) -> str:
     if len(details) > _SHOWN:
         details = f"{details[:_SHOWN]}…"
     what = "approval" if call.type == _APPROVAL else "the result"
-    return f"{what} of {call.name or call.type}({details})"
+    number = "" if call.id is None else f" ({call.id})"
+    return f"{what} of {call.name or call.type}({details}){number}"

@@ -65,7 +65,10 @@ class RawText:
             case events.WroteArtifact():
                 self._saved = True
             case events.Response() if event.exit_code:
-                prose(f"The status of {event.response_id} is {event.status}.")
+                if event.status is None:
+                    prose(f"{event.response_id} has no status.")
+                else:
+                    prose(f"The status of {event.response_id} is {event.status}.")
                 for action in actions(event):
                     stop = "" if action.endswith((".", "!", "?")) else "."
                     prose(f"{action[0].upper()}{action[1:]}{stop}")

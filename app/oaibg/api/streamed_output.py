@@ -6,18 +6,17 @@ the output can be completed. It holds each item and text once, while its job is 
 
 from __future__ import annotations
 
+import math
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from oaibg.api.answer import COMMENTARY, is_commentary, is_emptier
-from oaibg.api.payload import Payload
+from oaibg.api.answer import COMMENTARY, is_commentary, is_emptier, parts_of, text_of
+from oaibg.api.payload import WITH_OUTPUT, Payload
+from oaibg.api.streamed_calls import StreamedCalls
 from oaibg.base.json_text import objects, string
 
 if TYPE_CHECKING:
     from oaibg.api.stream import StreamEvent
-
-_CHECKED = frozenset({"completed", "incomplete"})
-"""The statuses of a result that should have all of the streamed output."""
 
 
 class StreamedOutput:
@@ -31,6 +30,8 @@ class StreamedOutput:
         self._parts: list[_Part] = []
         self._begun: set[int] = set()
         """The places of the items whose first event has been seen."""
+        self._calls = StreamedCalls()
+        self._refusals: dict[_Place, str] = {}
         self._commentary: set[object] = set()
         """The places and IDs of the unfinished messages that are commentary."""
 
@@ -51,28 +52,30 @@ class StreamedOutput:
                 self._begin_item(place.output_index, event.get("item"))
             case "response.content_part.added":
                 self._part(place, begins=True)
-            case "response.output_text.delta":
-                return self._part(place).add(str(event.get("delta")))
+            case "response.output_text.delta" if isinstance(delta := event.get("delta"), str):
+                return self._part(place).add(delta)
             case "response.output_text.done":
                 return self._finish(place, event.get("text"))
+            case "response.refusal.done":
+                self._refuse(place, event.get("refusal"))
             case "response.content_part.done" if isinstance(part, dict):
-                return self._finish(place, _text_of(part))
+                self._refuse(place, part.get("refusal"))
+                return self._finish(place, text_of(part))
             case "response.output_item.done" if isinstance(item := event.get("item"), dict):
                 return self._finish_item(place.output_index, item)
+            case _:
+                self._calls.take(event, place.output_index)
         return ""
-
-    def text_only_of(self, payload: Payload) -> str:
-        """Return the text of a stream's last event, if nothing before it had any.
-
-        If there is only commentary, that is the text.
-        """
-        has_text = any(part.has_text and not part.is_commentary for part in self._parts)
-        return "" if has_text or self._has_gap or not self._from_start else payload.text
 
     def exceeds(self, payload: Payload) -> bool:
         """Whether a job's result lacks output that the stream has brought."""
-        checked = payload.status in _CHECKED
+        checked = payload.status in WITH_OUTPUT
         return checked and is_emptier(payload.data.get("output"), self._output())
+
+    def began_more(self, payload: Payload) -> bool:
+        """Whether a job's result has fewer items than have begun."""
+        items = objects(payload.data.get("output"))
+        return payload.status in WITH_OUTPUT and len(items) < len(self._begun | self._items.keys())
 
     def restored(self, payload: Payload) -> Payload:
         """Return the result with the streamed output.
@@ -80,27 +83,67 @@ class StreamedOutput:
         Raises `ValueError` if it is nested too deeply.
         """
         # Parsed twice, because JSON can't represent some numbers of a stream.
-        clean = Payload.of(payload.data | {"output": self._output()}).data
-        return Payload.of(clean, payload.request_id)
+        output = self._merged(objects(payload.data.get("output")))
+        return Payload(Payload.of(payload.data | {"output": output}).raw, payload.request_id)
+
+    def _merged(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The streamed output; if that lacks some of the result's, both."""
+        streamed = self._output()
+        if not is_emptier(streamed, output):
+            return streamed
+        merged = [*output]
+        places = {_id_of(item): place for place, item in enumerate(output)}
+        for index, item in enumerate(streamed):
+            place = places.get(_id_of(item), index)
+            if place >= len(output) or merged[place].get("type") != item.get("type"):
+                merged.append(item)
+            elif is_emptier([merged[place]], [item]):
+                merged[place] = item
+        return merged
 
     def _output(self) -> list[dict[str, Any]]:
-        """The finished items; if none of them has an answer, also the text that came by itself."""
-        items = [self._items[index] for index in sorted(self._items)]
-        texts = [
-            part
-            for part in self._parts
-            if part.is_known(has_gap=self._has_gap) and not part.is_in_item
+        """The finished items, and the texts, refusals and calls that came by themselves."""
+        done = list(self._items.values())
+        loose = self._loose_messages(done)
+        placed: list[tuple[int | None, dict[str, Any]]] = [
+            (index, item)
+            for index, item in self._items.items()
+            if not loose or item.get("type") != "message" or _has_text(item)
         ]
-        if not texts or any(_has_text(item) and not is_commentary(item) for item in items):
-            return items
-        messages: dict[object, dict[str, Any]] = {}
-        for part in texts:
-            item_id, index = part.place.item_id, part.place.output_index
-            key = item_id if index is None else index
-            message = messages.setdefault(key, _message(item_id, part))
-            message["content"].append({"type": "output_text", "text": part.text, "annotations": []})
-        kept = [item for item in items if item.get("type") != "message" or _has_text(item)]
-        return [*kept, *messages.values()]
+        placed += loose + self._calls.without_item(done)
+        return [item for _, item in sorted(placed, key=_order)]
+
+    def _loose_messages(
+        self, done: list[dict[str, Any]]
+    ) -> list[tuple[int | None, dict[str, Any]]]:
+        """The messages of texts and refusals that no finished item has.
+
+        An unfinished text only counts if no finished item has any.
+        """
+        known = {text for item in done for text in _texts_of(item)}
+        has_answer = any(_has_text(item) and not is_commentary(item) for item in done)
+        contents = [
+            (
+                part.place,
+                part.is_commentary,
+                {"type": "output_text", "text": part.text, "annotations": []},
+            )
+            for part in self._parts
+            if part.is_known(has_gap=self._has_gap)
+            and not part.is_in_item
+            and (part.text not in known if part.is_done else not has_answer)
+        ]
+        contents += [
+            (place, False, {"type": "refusal", "refusal": refusal})
+            for place, refusal in self._refusals.items()
+            if refusal not in known
+        ]
+        messages: dict[object, tuple[int | None, dict[str, Any]]] = {}
+        for place, is_comment, content in contents:
+            new = (place.output_index, _message(place.item_id, is_commentary=is_comment))
+            key = place.item_id if place.output_index is None else place.output_index
+            messages.setdefault(key, new)[1]["content"].append(content)
+        return list(messages.values())
 
     def _part(self, place: _Place, *, begins: bool = False, text: str | None = None) -> _Part:
         """The part at a place; `begins` is whether it begins now, `text` is its whole text.
@@ -125,10 +168,15 @@ class StreamedOutput:
             return ""
         return self._part(place, text=text).finish(text)
 
+    def _refuse(self, place: _Place, refusal: object) -> None:
+        if isinstance(refusal, str) and refusal:
+            self._refusals[place] = refusal
+
     def _begin_item(self, index: int | None, item: object) -> None:
         if index is not None:
             self._begun.add(index)
         if isinstance(item, dict):
+            self._calls.begin(index, item)
             self._note_phase(index, item)
 
     def _note_phase(self, index: int | None, item: dict[str, Any], *, ends: bool = False) -> None:
@@ -142,9 +190,9 @@ class StreamedOutput:
         item_id = string(item.get("id"))
         self._note_phase(index, item)
         added: list[str | None] = []
-        content = item.get("content") if item.get("type") == "message" else None
-        for number, entry in enumerate(objects(content)):
-            if text := _text_of(entry):
+        entries = parts_of(item) if item.get("type") == "message" else []
+        for number, entry in enumerate(entries):
+            if text := text_of(entry):
                 part = self._part(_Place(index, item_id, number), text=text)
                 added.append(part.finish(text, in_item=True))
         self._note_phase(index, item, ends=True)
@@ -227,20 +275,30 @@ class _Part:
         return text[len(before) :] if text.startswith(before) else None
 
 
-def _message(item_id: str | None, part: _Part) -> dict[str, Any]:
+def _message(item_id: str | None, *, is_commentary: bool) -> dict[str, Any]:
     message = {"type": "message", "role": "assistant", "status": "completed", "content": []}
-    message |= {"phase": COMMENTARY} if part.is_commentary else {}
+    message |= {"phase": COMMENTARY} if is_commentary else {}
     return message if item_id is None else {"id": item_id, **message}
 
 
+def _texts_of(item: dict[str, Any]) -> list[str]:
+    """The texts and refusals of a message."""
+    parts = parts_of(item) if item.get("type") == "message" else []
+    found = [text for part in parts for text in (text_of(part), string(part.get("refusal")))]
+    return [text for text in found if text]
+
+
 def _has_text(item: dict[str, Any]) -> bool:
-    parts = objects(item.get("content")) if item.get("type") == "message" else []
-    return any(part.get("text") or part.get("refusal") for part in parts)
+    return bool(_texts_of(item))
+
+
+def _id_of(item: dict[str, Any]) -> str | None:
+    return string(item.get("id"))
 
 
 def _is_same(item: dict[str, Any], other: dict[str, Any]) -> bool:
     return item == other or (item.get("id") is not None and item["id"] == other.get("id"))
 
 
-def _text_of(part: dict[str, Any]) -> str | None:
-    return string(part.get("text")) if part.get("type") == "output_text" else None
+def _order(placed: tuple[int | None, dict[str, Any]]) -> float:
+    return math.inf if placed[0] is None else placed[0]
