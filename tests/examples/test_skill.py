@@ -110,6 +110,8 @@ def test_allowlist(shell: Shell, sandbox: Sandbox) -> None:
     job = shell.oaibg("submit", "--prompt", "x", "--detach", *LONG)
     shell.oaibg("show", job.id)
     shell.oaibg("cancel", job.id)
+    folder = ("--artifacts-dir", str(shell.folder / "out"))
+    shell.oaibg("submit", "--prompt", "x", "--metadata", "sandbox_outcome=file", *folder, *FAST)
     line = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": {"input": "x"}}
     (shell.folder / "jobs.jsonl").write_text(json.dumps(line))
     batch = ("submit", "--jobs-file", "jobs.jsonl", "--completion-window", "24h", *FAST)
