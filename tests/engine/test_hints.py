@@ -143,7 +143,7 @@ def test_https_for_a_plain_server(
     [
         ("", "usually ends in /v1", "has no /responses"),
         ("/api/v1", "has no /responses", "usually ends in /v1"),
-        ("/v1/responses", "without /responses", "usually ends in /v1"),
+        ("/v1/responses", "Remove /responses", "usually ends in /v1"),
     ],
 )
 def test_address_without_the_api(

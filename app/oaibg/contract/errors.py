@@ -76,11 +76,11 @@ class ExitCode(IntEnum):
     LOCAL_IO = (
         9,
         "the job completed, but a file could not be written; or stdout is full",
-        "Fix the cause and run `next`. Null: a file is lost. No last line: rerun with the job key.",
+        "Fix the cause and run `next`. If null, a file is lost. Without a last line, rerun with the key.",
     )
     NEEDS_ACTION = (
         10,
-        "the job completed, but waits for results, was refused, or has no text",
+        "the job completed, but it waits, the model refused, or there is no text",
         "Send the results of `calls` with `--continue`, or report `refusal`. Don't repeat the job.",
     )
     SIGHUP = (

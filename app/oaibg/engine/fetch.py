@@ -129,4 +129,4 @@ _NEW_BATCH = (
     "--results-file."
 )
 
-_KEY_HINT = "If OPENAI_API_KEY now belongs to another project than before, use the earlier key."
+_KEY_HINT = "If OPENAI_API_KEY now belongs to a different project than before, use the earlier key."

@@ -29,7 +29,7 @@ NO_RETRIEVE_HINT = (
 )
 
 _CERTIFICATE_HINT = (
-    "If a proxy of your company opens TLS connections, set SSL_CERT_FILE to the path of its CA "
+    "If your company's proxy intercepts TLS connections, set SSL_CERT_FILE to the path of its CA "
     "certificate. Otherwise check the host name in OPENAI_BASE_URL."
 )
 _QUOTA_HINT = "Waiting does not help. Add credit, or raise the limit in the billing settings."
@@ -115,7 +115,7 @@ def _address_hint(url: str | None) -> str:
     if path.endswith("/v1"):
         return f"{hint} The server at {url} has no /responses there."
     if path.endswith("/responses"):
-        return f"{hint} It is the URL without /responses at its end."
+        return f"{hint} Remove /responses from its end."
     return f"{hint} It usually ends in /v1."
 
 

@@ -45,7 +45,7 @@ class Previous(NamedTuple):
             if given_id is None:
                 raise self._refused(f"input[{index}] has no {key}")
             if number is None or number not in known:
-                what = f"has the {key} {given_id!r}, which is not waiting"
+                what = f"has the {key} {given_id!r}, which matches no waiting call"
                 raise self._refused(f"input[{index}] {what}")
             if number in waiting and item["type"] != (kind := _type_of_result(waiting[number])):
                 raise self._refused(f"input[{index}] answers {number}, which needs the type {kind}")
@@ -65,7 +65,7 @@ class Previous(NamedTuple):
             listed = ", ".join(f"{one.id} ({one.name or one.type})" for one in calls)
             waiting = f"These calls of {self.response_id} are waiting: {listed}."
             example = json.dumps([_example(one) for one in calls], ensure_ascii=False)
-            hint = f"Give --input-json-file a file such as {example}."
+            hint = f"Use --input-json-file with a file such as {example}."
             if any(_type_of_result(one) == "mcp_approval_response" for one in calls):
                 hint += " Set `approve` to true only if you want the tool to run."
         message = f"{problem}. {waiting}"
