@@ -76,7 +76,7 @@ class ExitCode(IntEnum):
     LOCAL_IO = (
         9,
         "the job completed, but a file could not be written; or stdout is full",
-        "Fix the cause, then run `next`. If null, a file is lost. Without a line, rerun with the key.",
+        "Fix the cause and run `next`; null: a file is lost. No last line: rerun with the key.",
     )
     NEEDS_ACTION = (
         10,
