@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from oaibg.sandbox import Fault
+from outputs import PICTURE, PNG
 from runs import FAST
 
 if TYPE_CHECKING:
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
     from harness import Result
     from oaibg.sandbox import Sandbox
-
-PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
-IMAGE = {
-    "type": "image_generation_call",
-    "id": "ig_1",
-    "status": "completed",
-    "result": base64.b64encode(PNG).decode(),
-}
 
 
 def citing(*names: str) -> dict[str, Any]:
@@ -64,7 +56,7 @@ def saved(folder: Path) -> dict[str, bytes]:
 
 def test_submit(run: Callable[..., Result], sandbox: Sandbox, folder: Path) -> None:
     """A submit saves the images and the files before `final`; the directory may be relative."""
-    sandbox.script(completed(IMAGE, citing("chart.csv")), content())
+    sandbox.script(completed(PICTURE, citing("chart.csv")), content())
     result = run("submit", "--prompt", "x", "--artifacts-dir", "out", *FAST)
     assert (result.code, result.err) == (0, "")
     assert result.events[2:] == ["poll", "wrote_artifact", "wrote_artifact", "final"]
@@ -114,7 +106,7 @@ def test_detach(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) ->
     assert "20 minutes" in warning["message"]
     following = detached["next"]
     assert following[-4:] == ["monitor", "--artifacts-dir", str(out), result.id]
-    sandbox.script(completed(IMAGE), content())
+    sandbox.script(completed(PICTURE), content())
     assert run(*following[following.index("monitor") :]).code == 0
     assert saved(out) == {"ig_1.png": PNG}
     assert run("submit", "--prompt", "x", "--detach", *tools).events.count("warning") == 0
@@ -138,7 +130,7 @@ def test_show_of_the_local_copy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`show` saves the artifacts of a local copy, again and again, and emits no response."""
-    sandbox.script(completed(IMAGE, citing("chart.csv")))
+    sandbox.script(completed(PICTURE, citing("chart.csv")))
     assert run("submit", "--prompt", "x", *FAST).code == 0
     sandbox.clear()
     sandbox.script(content(times=0))
@@ -166,7 +158,7 @@ def test_expired_container(
 ) -> None:
     """A file that is gone is a warning, the others are saved, and exit 9 has no `next`."""
     response_id = started()
-    sandbox.script(completed(IMAGE, citing("a.csv", "b.csv", "c.csv")))
+    sandbox.script(completed(PICTURE, citing("a.csv", "b.csv", "c.csv")))
     gone = Fault(on="container_content", kind="status", status=status)
     sandbox.script(content("A"), gone, content("C"))
     result = run("monitor", response_id, "--artifacts-dir", str(tmp_path / "out"))
@@ -187,7 +179,7 @@ def test_refused_download(
 ) -> None:
     """A file that can't be downloaded now is a warning, and `next` of exit 9 tries it again."""
     response_id = started()
-    sandbox.script(completed(IMAGE, citing("a.csv", "b.csv", "c.csv")))
+    sandbox.script(completed(PICTURE, citing("a.csv", "b.csv", "c.csv")))
     refused = Fault(on="container_content", kind="status", status=403)
     sandbox.script(content("A"), refused, content("C"))
     result = run("monitor", response_id, "--artifacts-dir", str(tmp_path / "out"))
@@ -292,7 +284,7 @@ def test_directory_without_permission(
     unprivileged: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """A directory without write permission is one warning per artifact, and exit 9."""
-    sandbox.script(completed(IMAGE, IMAGE | {"id": "ig_2"}))
+    sandbox.script(completed(PICTURE, PICTURE | {"id": "ig_2"}))
     (tmp_path / "closed").mkdir(mode=0o555)
     options = ("--artifacts-dir", str(tmp_path / "closed"))
     result = unprivileged("monitor", "resp_1", *options)
@@ -305,7 +297,7 @@ def test_directory_without_permission(
 
 def test_human(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
     """Human mode prints a line per file on stderr."""
-    sandbox.script(completed(IMAGE))
+    sandbox.script(completed(PICTURE))
     result = run("monitor", "resp_1", "--human", "--artifacts-dir", str(tmp_path))
     assert result.code == 0
     assert f"Wrote {tmp_path}/ig_1.png (14 bytes)" in " ".join(result.err.split())
@@ -323,7 +315,7 @@ def test_job_without_artifacts(
 
 def test_raw_text(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
     """With `--output-text` only the text is on stdout, and the files are saved as well."""
-    sandbox.script(completed(IMAGE, citing()))
+    sandbox.script(completed(PICTURE, citing()))
     result = run("show", "resp_1", "--output-text", "--artifacts-dir", str(tmp_path / "out"))
     assert (result.code, result.out) == (0, b"The answer.")
     assert saved(tmp_path / "out") == {"ig_1.png": PNG}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import signal
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import pytest
 
 from harness import wait_until
 from oaibg.sandbox import Fault
+from outputs import PICTURE
 from runs import FAST, WINDOW, BatchFiles, Files, age, batch_of, line, new_jobs, of, rerun
 from schemas import checked
 
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from harness import Command, Result
     from oaibg.sandbox import Sandbox
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
-IMAGE = {
-    "type": "image_generation_call",
-    "id": "ig_1",
-    "status": "completed",
-    "result": base64.b64encode(PNG).decode(),
-}
-BROKEN = IMAGE | {"id": "ig_2", "result": "?"}
+BROKEN = PICTURE | {"id": "ig_2", "result": "?"}
 
 FORBIDDEN = Fault(on="container_content", kind="status", status=403)
 """A download that is not retried at once, but that a rerun may repeat."""
@@ -51,7 +44,7 @@ def test_jobs_file(
     """Each job has a folder with its custom_id, or with a safe name that no other job has."""
     names = ["a", "Q1", "q1", "../x", "x", "b/x", "ü 1"]
     files.write(*(line(name) for name in names))
-    sandbox.script(completed(IMAGE, times=0))
+    sandbox.script(completed(PICTURE, times=0))
     out = tmp_path / "out"
     result = many(*files.argv("--artifacts-dir", str(out)))
     assert (result.code, result.last["counts"]) == (0, {"completed": 7})
@@ -99,7 +92,7 @@ def test_wait_limit_of_a_jobs_file(
     assert result.code == 3
     argv = rerun(result.last["next"])
     assert argv[argv.index("--artifacts-dir") + 1] == str(tmp_path / "out")
-    sandbox.script(completed(IMAGE, times=0))
+    sandbox.script(completed(PICTURE, times=0))
     assert many(*argv).code == 0
     assert saved(tmp_path / "out") == ["a/ig_1.png"]
 
@@ -107,7 +100,7 @@ def test_wait_limit_of_a_jobs_file(
 def test_several_ids(many: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
     """With several IDs, each response has a folder with its ID."""
     ids = new_jobs(sandbox, 3)
-    sandbox.script(completed(IMAGE, times=0))
+    sandbox.script(completed(PICTURE, times=0))
     result = many("monitor", *ids, *FAST, "--artifacts-dir", str(tmp_path / "out"))
     assert result.code == 0
     assert saved(tmp_path / "out") == sorted(f"{one}/ig_1.png" for one in ids)
@@ -121,7 +114,7 @@ def test_several_ids_of_which_one_fails(
     cited = {"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"}
     part = {"type": "output_text", "text": "x", "annotations": [cited]}
     message = {"type": "message", "role": "assistant", "content": [part]}
-    sandbox.script(completed(message, times=0, response_id=ids[1]), completed(IMAGE, times=0))
+    sandbox.script(completed(message, times=0, response_id=ids[1]), completed(PICTURE, times=0))
     sandbox.script(FORBIDDEN, Fault(on="container_content", kind="raw", body="a,b"))
     result = checked(run("monitor", *ids, *FAST, "--artifacts-dir", str(tmp_path / "out")))
     assert (result.code, result.last["counts"]) == (9, {"completed": 2})
@@ -154,7 +147,7 @@ def test_batch(
 ) -> None:
     """The artifacts of a batch's results are saved as the results arrive, before each `final`."""
     out = tmp_path / "out"
-    sandbox.script(batch_results(a=[IMAGE], b=[]))
+    sandbox.script(batch_results(a=[PICTURE], b=[]))
     result = checked(run(*batch.argv("--artifacts-dir", str(out))))
     assert (result.code, result.last["counts"]) == (0, {"completed": 2})
     (wrote,) = of(result, "wrote_artifact")
@@ -172,7 +165,7 @@ def test_batch_whose_artifact_fails(
     started = checked(run(*batch.argv("--detach", "--artifacts-dir", str(out))))
     assert of(started, "warning") == []  # of a batch, containers expire before the results arrive
     age(sandbox)
-    sandbox.script(batch_results(a=[BROKEN, IMAGE], b=[IMAGE]))
+    sandbox.script(batch_results(a=[BROKEN, PICTURE], b=[PICTURE]))
     options = ("--results-file", str(batch.results), "--artifacts-dir", str(out))
     result = checked(run("monitor", batch_of(sandbox), *options))
     assert (result.code, result.last["counts"]) == (9, {"completed": 2})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 from oaibg.sandbox import Fault
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 
 IMAGE: Item = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": ""}
+PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
+PICTURE: Item = IMAGE | {"result": base64.b64encode(PNG).decode()}
+"""An image with the bytes of `PNG`."""
+
 REASONING: Item = {"type": "reasoning", "id": "rs_1", "summary": []}
 CALL: Item = {
     "type": "function_call",
