@@ -13,6 +13,7 @@ from oaibg.contract.events import Progress
 from oaibg.output.human.live import JobStatus
 from oaibg.output.human.words import is_news, progress_words
 from stream_runs import (
+    LONG,
     completed,
     delta,
     event,
@@ -99,7 +100,7 @@ def test_each_part_of_a_summary_is_a_step(run: Callable[..., Result], sandbox: S
 
 def test_resumed_in_a_summary(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """A stream resumed after the text of a summary's part does not report that part again."""
-    identifier = run(*SUBMIT, "--detach").id
+    identifier = run(*SUBMIT, *LONG, "--detach").id
     done = item_done(0, "reasoning", summary=[PART])
     rest = [summary("part.done", part=PART), done, completed(output=[done["item"]])]
     sandbox.script(sse_fault(sse(*rest, first=4)))

@@ -9,6 +9,7 @@ import pytest
 
 from harness import response
 from stream_runs import (
+    LONG,
     completed,
     delta,
     event,
@@ -166,7 +167,7 @@ def test_restored_output_has_the_commentary(
 
 def test_resumed_within_commentary(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """After --starting-after, an item whose beginning was not seen counts as the answer."""
-    identifier = run(*SUBMIT, "--detach").id
+    identifier = run(*SUBMIT, *LONG, "--detach").id
     events = (delta(SAID[9:]), text_done(SAID), DONE, *FINAL, completed(output=OUTPUT))
     sandbox.script(sse_fault(sse(*events, first=6)))
     result = run("monitor", identifier, "--stream-text", "--starting-after", "5")

@@ -10,6 +10,7 @@ import pytest
 from harness import response
 from oaibg.sandbox import Fault
 from stream_runs import (
+    LONG,
     completed,
     delta,
     event,
@@ -164,7 +165,7 @@ def test_poll_that_finds_an_empty_end(run: Callable[..., Result], sandbox: Sandb
     empty = response("completed", output=[])
     for last, codes in ((ITEMS, []), ([], ["output_from_stream"])):
         sandbox.clear()
-        identifier = run(*SUBMIT, "--detach").id
+        identifier = run(*SUBMIT, *LONG, "--detach").id
         sandbox.script(sse_fault(sse(*STREAMED, completed(output=last))))
         sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(empty), times=0))
         result = run("monitor", identifier, "--stream-text", "--show-output-text")
@@ -185,7 +186,7 @@ def test_end_that_can_not_be_looked_up(
 
 def test_resumed_stream_has_what_was_seen(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """After --starting-after, only the items that were seen count."""
-    identifier = run(*SUBMIT, "--detach").id
+    identifier = run(*SUBMIT, *LONG, "--detach").id
     sandbox.script(sse_fault(sse(*STREAMED[-2:], completed(output=[]), first=7)))
     empty = response("completed", output=[])
     sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(empty), times=0))
@@ -196,7 +197,7 @@ def test_resumed_stream_has_what_was_seen(run: Callable[..., Result], sandbox: S
 
 def test_cut_off_text_is_no_answer(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """The end of a text whose beginning was not seen does not become the output."""
-    identifier = run(*SUBMIT, "--detach").id
+    identifier = run(*SUBMIT, *LONG, "--detach").id
     sandbox.script(sse_fault(sse(delta("of France."), completed(output=[]), first=7)))
     empty = response("completed", output=[])
     sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(empty), times=0))
@@ -328,7 +329,7 @@ def test_resumed_text_is_not_repeated(
     run: Callable[..., Result], sandbox: Sandbox, events: list[dict[str, Any]], text: str
 ) -> None:
     """After --starting-after, no text is emitted that an earlier process may have emitted."""
-    identifier = run(*SUBMIT, "--detach").id
+    identifier = run(*SUBMIT, *LONG, "--detach").id
     output = [message("ab")["item"], message("c", 1)["item"]]
     sandbox.script(sse_fault(sse(*events, completed(output=output), first=6)))
     result = run("monitor", identifier, "--stream-text", "--starting-after", "5")

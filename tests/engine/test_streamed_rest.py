@@ -8,6 +8,7 @@ import pytest
 
 from harness import response
 from stream_runs import (
+    LONG,
     completed,
     delta,
     message,
@@ -118,7 +119,7 @@ def test_rest_of_a_resumed_stream(
     codes: list[str],
 ) -> None:
     """After --starting-after, the text after the emitted text follows if it is certain."""
-    identifier = run(*SUBMIT, "--detach").id
+    identifier = run(*SUBMIT, *LONG, "--detach").id
     last = completed(output=output("Hello world"))
     sandbox.script(sse_fault(sse(*events, last, first=5)))
     result = run("monitor", identifier, "--stream-text", "--starting-after", "4")
