@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 from oaibg.contract.event import EVENTS, AttachedFile, Call, CallError, Event, V, exit_code_of
 
-__all__ = ["EVENTS", "AttachedFile", "Call", "CallError", "Event", "V", "exit_code_of"]
-
 
 class SubmitStart(Event, name="submit_start", by="submit"):
     """The options and input files are valid. Nothing is sent yet."""
@@ -148,7 +146,8 @@ class Final(Event, name="final", by="submit, monitor"):
 
     `ok` is true if the job completed with an answer. `output_types` has the number of output items
     by type, `calls` has the items that wait for tool results or an approval, and `job_seconds` is
-    the time from the job's creation to its completion, as the API reports it.
+    the time from the job's creation to its completion, as the API reports it. `cost_usd` is an
+    estimate; it is null without the extra `cost`, and if the model's price is unknown.
     """
 
     status: str
@@ -164,6 +163,7 @@ class Final(Event, name="final", by="submit, monitor"):
     calls: list[Call]
     service_tier: str | None
     job_seconds: float | None
+    cost_usd: float | None
     exit_code: int | None
     next: list[str] | None
 
@@ -239,31 +239,8 @@ class Response(Event, name="response", by="show"):
     refusal: str | None
     calls: list[Call]
     job_seconds: float | None
+    cost_usd: float | None
     exit_code: int | None
-    next: list[str] | None
-
-
-class ListedJob(Event, name="job", by="`show --list`"):
-    """A job in the local state, submitted to any base URL.
-
-    Its status is `outcome_unknown` if the reply to its request was lost.
-    """
-
-    custom_id: str | None
-    job_key: str | None
-    model: str | None
-    status: str | None
-    created_at: str
-    updated_at: str
-    base_url: str
-
-
-class Summary(Event, name="summary", by="several jobs, `show --list`"):
-    """The end of a run over several jobs. `counts` has the number of jobs per status."""
-
-    counts: dict[str, int]
-    elapsed_seconds: float
-    exit_code: int
     next: list[str] | None
 
 
@@ -280,3 +257,27 @@ class DryRun(Event, name="dry_run", by="`submit --dry-run`"):
     attachments: list[AttachedFile]
     request_sha256: str
     exit_code: Literal[0] | None
+
+
+from oaibg.contract.run_events import (  # noqa: E402 - in the order of the guide
+    ListedJob,
+    Run,
+    RunProgress,
+    Summary,
+    Unsuccessful,
+)
+
+__all__ = [
+    "EVENTS",
+    "AttachedFile",
+    "Call",
+    "CallError",
+    "Event",
+    "ListedJob",
+    "Run",
+    "RunProgress",
+    "Summary",
+    "Unsuccessful",
+    "V",
+    "exit_code_of",
+]

@@ -8,6 +8,8 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import OaibgError, Unavailable, UsageError
 from oaibg.engine import report
 from oaibg.engine.hints import BUSY_HINT
+from oaibg.engine.recap import Recap
+from oaibg.engine.report_end import end_code
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateBusyError, StateError
 
@@ -72,6 +74,8 @@ async def _store(payload: Payload, job: Job, context: Context) -> None:
     def write() -> None:
         store.note_status(base_url, response_id, payload.status, payload.model)
         if payload.ended:
+            recap = Recap.of(payload, end_code(payload))
+            store.note_recap(base_url, response_id, recap.text())
             store.note_result(base_url, response_id)
 
     if not await remember(write, job, context):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.base.text import timestamp, utf8
 from oaibg.contract import events
+from oaibg.engine.recap import Recap
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload
@@ -146,12 +147,17 @@ def not_saved(job: Job, name: str, reason: str) -> events.Warning:
 
 def listed(row: Row) -> events.ListedJob:
     """A job in the local state."""
+    recap = Recap.of_row(row) or Recap(status=str(row.status))
+    status = recap.status if row.status == "completed" else row.status
     return events.ListedJob(
         response_id=row.response_id,
         custom_id=row.custom_id,
         job_key=row.job_key and row.job_key.partition("\n")[0],
         model=row.model,
-        status=row.status if row.response_id is not None else "outcome_unknown",
+        status=status if row.response_id is not None else "outcome_unknown",
+        usage=recap.usage,
+        cost_usd=recap.cost_usd(row.completion_window),
+        job_seconds=recap.job_seconds,
         created_at=timestamp(row.created_at),
         updated_at=timestamp(row.updated_at),
         base_url=row.base_url,

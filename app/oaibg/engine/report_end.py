@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.text import utf8
 from oaibg.contract import events
 from oaibg.contract.errors import ExitCode
+from oaibg.engine.recap import Recap
 from oaibg.engine.written import Written
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def _result(payload: Payload) -> dict[str, Any]:
             for one in calls
         ],
         "job_seconds": payload.seconds,
+        "cost_usd": Recap.of(payload, ExitCode.OK).cost_usd(),
     }
 
 

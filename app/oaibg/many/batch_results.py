@@ -65,13 +65,17 @@ class BatchResults:
     def summary(self, context: Context, batch_id: str | None = None) -> Event:
         """Return the event that ends the run."""
         tally = self._tally
-        for status in self._results.statuses.values():
+        tally.totals.include(self._results.totals)
+        for custom_id, status in self._results.statuses.items():
             tally.count(status, code_of(status))
+            if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
+                tally.note_unsuccessful(unsuccessful)
         for status in self._waiting.values():
             tally.count(status, code_of(status) or ExitCode.LOCAL_IO)
         more = tally.unfinished or tally.counts["not_submitted"] or self._unfetched or self._waiting
         next_ = context.next_command.rerun() if more else None
-        return tally.summary(context, next_=next_, response_id=batch_id)
+        path = self._results.path
+        return tally.summary(context, next_=next_, response_id=batch_id, results_file=path)
 
     @property
     def _left(self) -> set[str] | None:
@@ -168,6 +172,7 @@ class BatchResults:
             self._waiting |= {line.custom_id: line.status for line in new}
         for line in new:
             for event in _ends(line, job, context):
+                self._tally.note_end(event, line.custom_id)
                 await context.emit(event.of_many(line.custom_id))
 
     def _count_missing(self, batch: Payload) -> None:

@@ -7,15 +7,18 @@ servers leave out what is null, send the body as a JSON string, or have their ow
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.api.error_body import MESSAGES, ErrorBody, read_error
 from oaibg.api.payload import Payload
 from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
 from oaibg.engine import report_end
-from oaibg.many.tally import NEEDS_ACTION, REFUSED
+from oaibg.engine.recap import NEEDS_ACTION, REFUSED, Recap
 from oaibg.state.rows import NOT_FOUND
+
+if TYPE_CHECKING:
+    from oaibg.contract.errors import OaibgError
 
 _NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND})
 """The statuses of jobs without a response; the code of their error has them."""
@@ -29,18 +32,29 @@ class ResultLine(NamedTuple):
     status: str
     """The terminal status of the job, `NEEDS_ACTION`, or `REFUSED` if the API refused it."""
     raw: bytes
+    recap: Recap
+    response_id: str | None = None
 
 
 class Ending(NamedTuple):
     """How a job of a run ended: its last payload, or the refusal of the API to create it."""
 
     payload: Payload | None
-    refusal: ApiRefused | None = None
+    refusal: OaibgError | None = None
 
     @property
     def status(self) -> str:
         """The status under which a run counts the job."""
-        return REFUSED if self.payload is None else status_of(self.payload)
+        return self.recap.status
+
+    @property
+    def recap(self) -> Recap:
+        """What totals and tables show of the job."""
+        if self.payload is not None:
+            return Recap.of(self.payload, report_end.end_code(self.payload))
+        refusal = self.refusal
+        code, message = (refusal.code, refusal.message) if refusal is not None else (None, None)
+        return Recap(status=REFUSED, code=code, message=message)
 
 
 def read_line(raw: bytes) -> ResultLine | None:
@@ -53,7 +67,9 @@ def read_line(raw: bytes) -> ResultLine | None:
     if not isinstance(custom_id, str) or ending is None:
         return None
     raw = json_line(line) if is_altered(raw) else raw  # the file stays UTF-8
-    return ResultLine(line.get("id"), custom_id, ending.status, raw)
+    recap = ending.recap
+    response_id = None if ending.payload is None else ending.payload.id
+    return ResultLine(line.get("id"), custom_id, recap.status, raw, recap, response_id)
 
 
 def ending_of(line: dict[str, Any]) -> Ending | None:
@@ -80,12 +96,6 @@ def ending_of(line: dict[str, Any]) -> Ending | None:
     status = status if status in _NOT_RUN else "failed"
     own = {"code": error.code, "message": error.words}
     return Ending(Payload.of({"status": status, "error": own}))
-
-
-def status_of(payload: Payload) -> str:
-    """Return the status under which a run counts a job that has ended."""
-    needs_action = report_end.end_code(payload) == ExitCode.NEEDS_ACTION
-    return NEEDS_ACTION if needs_action else str(payload.status)
 
 
 def code_of(status: str) -> ExitCode:

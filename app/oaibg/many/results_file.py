@@ -13,19 +13,20 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
+from oaibg.contract.events import Unsuccessful
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
-from oaibg.many.result_line import ResultLine, read_line, status_of
-from oaibg.many.tally import REFUSED
+from oaibg.engine.totals import Totals
+from oaibg.many.result_line import Ending, ResultLine, read_line
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
 
 
@@ -46,6 +47,10 @@ class ResultsFile:
         self._known = known
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
+        self.totals = Totals()
+        """The usage and the cost of the lines that the file had when it was opened."""
+        self.unsuccessful: dict[str, Unsuccessful] = {}
+        """The jobs of these lines that did not succeed, by custom_id."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o666)
@@ -108,7 +113,7 @@ class ResultsFile:
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that ended; raises like `add`."""
         response = {"status_code": 200, "request_id": payload.request_id, "body": payload.data}
-        await self._add_end(custom_id, status_of(payload), response)
+        await self._add_end(custom_id, Ending(payload), response)
 
     async def add_refusal(self, custom_id: str, refusal: OaibgError) -> None:
         """Append the error of a request that the API refused; raises like `add`."""
@@ -118,23 +123,25 @@ class ResultsFile:
             "request_id": refusal.request_id,
             "body": {"error": error},
         }
-        await self._add_end(custom_id, REFUSED, response)
+        await self._add_end(custom_id, Ending(None, refusal), response)
 
     async def add_gone(self, custom_id: str, gone: NotFound) -> None:
         """Append the error of a job that the API no longer has; raises like `add`."""
         error = {"code": NOT_FOUND, "message": gone.message}
-        await self._add_end(custom_id, NOT_FOUND, None, error)
+        ending = Ending(Payload.of({"status": NOT_FOUND, "error": error}))
+        await self._add_end(custom_id, ending, None, error)
 
     async def _add_end(
         self,
         custom_id: str,
-        status: str,
+        ending: Ending,
         response: dict[str, Any] | None,
         error: dict[str, str] | None = None,
     ) -> None:
         id_ = self._known and self._known[custom_id]
         line = {"id": id_, "custom_id": custom_id, "response": response, "error": error}
-        await self.add([ResultLine(id_, custom_id, status, json_line(line))])
+        recap = ending.recap
+        await self.add([ResultLine(id_, custom_id, recap.status, json_line(line), recap)])
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -171,8 +178,23 @@ class ResultsFile:
                         hint="Use another --results-file, or rename this file.",
                     )
                 size += len(raw)
-                self.statuses[line.custom_id] = line.status
+                self._note(line)
         return size
+
+    def _note(self, line: ResultLine) -> None:
+        """Note what a line of the file has; the last line of a custom_id counts."""
+        custom_id, recap = line.custom_id, line.recap
+        self.statuses[custom_id] = line.status
+        self.totals.add(recap.usage, recap.cost_usd())
+        self.unsuccessful.pop(custom_id, None)
+        if line.status != "completed":
+            self.unsuccessful[custom_id] = Unsuccessful(
+                custom_id=custom_id,
+                response_id=line.response_id,
+                status=line.status,
+                code=recap.code,
+                message=recap.message,
+            )
 
 
 def _is_cut_off(raw: bytes) -> bool:

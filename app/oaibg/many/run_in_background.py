@@ -61,7 +61,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         is_useful = is_unfinished and not run.is_unretrievable
         next_ = context.next_command.rerun() if is_useful else None
-        return run.tally.summary(context, next_=next_)
+        return run.tally.summary(context, next_=next_, results_file=plan.results_path)
 
 
 def _line_id(line: Line, plan: Plan, context: Context) -> str:
@@ -87,8 +87,11 @@ class _FileRun:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
         lines, done = self._plan.file.lines, self._results.statuses
         todo = [line for line in lines if line.custom_id not in done]
-        for ended in [done[line.custom_id] for line in lines if line.custom_id in done]:
-            self.tally.count(ended, code_of(ended))
+        self.tally.totals.include(self._results.totals)
+        for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
+            self.tally.count(done[custom_id], code_of(done[custom_id]))
+            if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
+                self.tally.note_unsuccessful(unsuccessful)
         for number, line in enumerate(sorted(todo, key=self._is_new)):
             if (status := self._status_if_skipped(line, number)) is not None:
                 self.tally.count(status, ExitCode.STILL_RUNNING)

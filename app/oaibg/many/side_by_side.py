@@ -50,7 +50,7 @@ async def side_by_side(
         try:
             last = await steps(context.but(emit=emit))
             if last is not None:
-                tally.take(last)
+                tally.take(last, custom_id)
                 await emit(last)
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)

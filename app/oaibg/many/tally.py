@@ -13,20 +13,24 @@ from oaibg.contract.events import (
     Final,
     Interrupted,
     Summary,
+    Unsuccessful,
     exit_code_of,
 )
+from oaibg.engine.recap import NEEDS_ACTION, REFUSED, reason_of
+from oaibg.engine.totals import Totals
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
 
-WORST = (6, 8, 7, 1, 2, 3, 9, 5, 4, 10, 0)
+WORST = (8, 7, 3, 6, 1, 2, 9, 5, 4, 10, 0)
 """The exit codes of single jobs, worst first. A run exits with its worst code, except that a
-signal outranks them all. A job has 2 if the state can no longer store it."""
+signal outranks them all. While a job is running or waits to be submitted, the code is 3 unless the
+run can't continue at all. A job has 2 if the state can no longer store it."""
 
-NEEDS_ACTION, REFUSED = "needs_action", "refused"
-"""The counts of the completed jobs that exit with 10, and of those that the API did not create."""
+UNSUCCESSFUL_MAX = 20
+"""Maximum number of jobs in the `unsuccessful` of a summary."""
 
 
 class Tally:
@@ -38,6 +42,9 @@ class Tally:
         """The response IDs of jobs that keep running at the API, or with files to write again."""
         self.interrupted = False
         """Whether a signal ended the run."""
+        self.totals = Totals()
+        """The usage and the cost of the jobs that ended."""
+        self._unsuccessful: list[Unsuccessful] = []
         self._codes: set[int] = set()
 
     def count(self, status: str, code: int, *, jobs: int = 1) -> None:
@@ -45,20 +52,40 @@ class Tally:
         self.counts[status] += jobs
         self._codes.add(code)
 
-    def take(self, event: Event, *, jobs: int = 1) -> None:
+    def take(self, event: Event, custom_id: str | None = None, *, jobs: int = 1) -> None:
         """Count a job by the event that ended it; the event of a batch counts for `jobs` jobs."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
         self.count(_status(event), code, jobs=jobs)
+        self.note_end(event, custom_id)
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
+
+    def note_end(self, event: Event, custom_id: str | None) -> None:
+        """Add the usage of a job, and why it did not succeed, from the event that ended it."""
+        if isinstance(event, Final):
+            self.totals.add(event.usage, event.cost_usd)
+            if not event.ok:
+                self._note_unsuccessful(event, custom_id, *reason_of(event))
+        elif isinstance(event, Error) and _status(event) != "not_submitted":
+            self._note_unsuccessful(event, custom_id, event.code, event.message)
+
+    def note_unsuccessful(self, job: Unsuccessful) -> None:
+        """Note a job for the summary's `unsuccessful`."""
+        if len(self._unsuccessful) < UNSUCCESSFUL_MAX:
+            self._unsuccessful.append(job)
 
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""
         self.interrupted = True
 
     def summary(
-        self, context: Context, *, next_: list[str] | None, response_id: str | None = None
+        self,
+        context: Context,
+        *,
+        next_: list[str] | None,
+        response_id: str | None = None,
+        results_file: str | None = None,
     ) -> Summary:
         """Return the event that ends the run; `response_id` is its batch, if it has one."""
         if self.interrupted:
@@ -69,8 +96,25 @@ class Tally:
             response_id=response_id,
             counts=dict(self.counts),
             elapsed_seconds=context.elapsed(),
+            usage=self.totals.usage,
+            cost_usd=self.totals.cost_usd,
+            results_file=results_file,
+            unsuccessful=self._unsuccessful,
             exit_code=code,
             next=next_,
+        )
+
+    def _note_unsuccessful(
+        self, event: Event, custom_id: str | None, code: str | None, message: str | None
+    ) -> None:
+        self.note_unsuccessful(
+            Unsuccessful(
+                custom_id=custom_id,
+                response_id=event.response_id,
+                status=_status(event),
+                code=code,
+                message=message,
+            )
         )
 
 

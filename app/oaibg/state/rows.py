@@ -31,7 +31,7 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
-ADDED = {"include": "TEXT"}
+ADDED = {"include": "TEXT", "recap": "TEXT"}
 """The columns that later versions added, and their types. Older versions ignore them."""
 
 
@@ -59,6 +59,8 @@ class Row(Intent):
     created_at: float
     updated_at: float
     superseded: int
+    recap: str | None
+    """What lists show of a job that has ended, as JSON."""
 
     @property
     def included(self) -> tuple[str, ...]:

@@ -145,6 +145,10 @@ class Store:
                 self._db.execute("RELEASE one")
         return outcomes
 
+    def note_recap(self, base_url: str, response_id: str, recap: str) -> None:
+        """Note what lists show of a job that has ended."""
+        self._update("recap = ?", _BY_ID, recap, base_url, response_id)
+
     def note_result(self, base_url: str, response_id: str) -> None:
         """Note a job's result before it is saved; a file without a row is never removed."""
         if self._results is not None:

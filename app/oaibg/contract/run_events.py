@@ -1,0 +1,89 @@
+"""The events of runs over several jobs, and of lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oaibg.base.record import Record
+from oaibg.contract.event import Event
+
+
+class Unsuccessful(Record):
+    """A job in a run that did not succeed, and why."""
+
+    custom_id: str | None
+    response_id: str | None
+    status: str
+    code: str | None
+    message: str | None
+
+
+class ListedJob(Event, name="job", by="`show --list`"):
+    """A job in the local state, submitted to any base URL.
+
+    Its status is `outcome_unknown` if the reply to its request was lost.
+    """
+
+    custom_id: str | None
+    job_key: str | None
+    model: str | None
+    status: str | None
+    usage: dict[str, Any] | None
+    cost_usd: float | None
+    job_seconds: float | None
+    created_at: str
+    updated_at: str
+    base_url: str
+
+
+class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
+    """A run over a jobs file, from any shell; `counts` has the number of jobs per status.
+
+    `usage` and `cost_usd` are sums of what is known.
+    """
+
+    job_key: str
+    jobs_file: str | None
+    results_file: str | None
+    total: int
+    counts: dict[str, int]
+    usage: dict[str, Any] | None
+    cost_usd: float | None
+    created_at: str
+    updated_at: str
+    base_url: str
+
+
+class RunProgress(Event, name="run_progress", by="runs with `--events summary`"):
+    """How far a run over a jobs file is: at its start, and every minute.
+
+    `done` is the number of jobs that have ended, in this process or before. `in_flight` is the
+    number of jobs that are submitted and have not ended. `eta_seconds` is null until jobs have
+    ended in this process. `usage` and `cost_usd` are sums of what is known.
+    """
+
+    total: int
+    done: int
+    counts: dict[str, int]
+    in_flight: int
+    per_minute: float | None
+    eta_seconds: float | None
+    usage: dict[str, Any] | None
+    cost_usd: float | None
+
+
+class Summary(Event, name="summary", by="several jobs, `show --list`"):
+    """The end of a run over several jobs. `counts` has the number of jobs per status.
+
+    `usage` and `cost_usd` are sums of what is known. `unsuccessful` has at most 20 of the jobs that
+    did not succeed.
+    """
+
+    counts: dict[str, int]
+    elapsed_seconds: float
+    usage: dict[str, Any] | None = None
+    cost_usd: float | None = None
+    results_file: str | None = None
+    unsuccessful: list[Unsuccessful] = []  # noqa: RUF012 - records are frozen
+    exit_code: int
+    next: list[str] | None
