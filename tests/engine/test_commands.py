@@ -93,6 +93,7 @@ def test_whole_submit(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Pa
             "calls": [],
             "service_tier": "default",
             "job_seconds": result.last["job_seconds"],
+            "cost_usd": None,
             "exit_code": 0,
             "next": None,
         },

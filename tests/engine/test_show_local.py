@@ -61,3 +61,16 @@ def test_show_list(run: Callable[..., Result], started: Callable[..., str]) -> N
     assert result.lines[1]["job_key"] == "k"
     assert result.last["counts"] == {"queued": 1, "completed": 1}
     assert run("show", "--list", "--limit", "1").last["counts"] == {"queued": 1}
+
+
+def test_list_of_ended_jobs(run: Callable[..., Result]) -> None:
+    """`show --list` has the usage and the time of an ended job, and names an action it needs."""
+    options = ("--prompt", "x", *FAST)
+    final = run("submit", *options, "--metadata", "sandbox_outcome=function_call").last
+    running = run("submit", "--prompt", "x", "--detach", *LONG)
+    newest, ended, _ = run("show", "--list").lines
+    assert (newest["response_id"], newest["status"]) == (running.id, "queued")
+    assert (newest["usage"], newest["job_seconds"], newest["cost_usd"]) == (None, None, None)
+    assert (ended["status"], final["status"]) == ("needs_action", "completed")
+    assert ended["usage"]["total_tokens"] > 0
+    assert (ended["usage"], ended["job_seconds"]) == (final["usage"], final["job_seconds"])

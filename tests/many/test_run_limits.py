@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,6 +74,21 @@ def test_errors_that_stop_a_run(
     assert summary.counts["completed"] == 9
     assert len(server.times("create")) < 9 + 9, "except those in flight"
     assert summary.counts[counted] >= len(server.times("create")) - 9
+    assert sum(summary.counts.values()) == 60
+
+
+def test_an_exhausted_quota_while_jobs_run(tmp_path: Path) -> None:
+    """At the wait limit an exhausted quota gives exit 3 as long as a job is running, then 1."""
+    server, creates = Server(), count()
+    server.judge = lambda _server, name: (
+        failed(429, "insufficient_quota") if name == "create" and next(creates) >= 2 else None
+    )
+    _, summary = submit(server, tmp_path, 9, in_flight=3, wait=60)
+    counts = {"in_progress": 2, "refused": 1, "not_submitted": 6}
+    assert (summary.exit_code, summary.counts) == (3, counts)
+    server.lasting = -1e9
+    _, summary = submit(server, tmp_path, 9, in_flight=3)
+    assert (summary.exit_code, summary.counts["completed"]) == (1, 2)
 
 
 def test_a_blocked_network_under_a_monitor() -> None:

@@ -346,7 +346,7 @@ def test_cancel_of_a_mix(
         "completed": 1,
         "not_found": 1,
     }
-    assert result.code == 1
+    assert result.code == 3
     assert sorted(rerun(result.last["next"])[1:]) == sorted([refused, unconfirmed])
 
 

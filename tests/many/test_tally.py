@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
 
+ORDER = (8, 7, 3, 6, 1, 9, 5, 4, 10, 0)
+"""The exit codes, worst first."""
+
 
 def final(code: int) -> Event:
     """Return an event that ends a job with an exit code."""
     return report_end.cancel_result(Job("resp_1"), ExitCode(code), fake())
 
 
-@pytest.mark.parametrize(("worse", "better"), list(pairwise((6, 8, 7, 1, 3, 9, 5, 4, 10, 0))))
+@pytest.mark.parametrize(("worse", "better"), list(pairwise(ORDER)))
 def test_a_run_exits_with_its_worst_code(worse: int, better: int) -> None:
     """A run exits with its worst code in the documented order, whichever comes first."""
     for codes in ((worse, better), (better, worse, better)):
@@ -35,7 +38,7 @@ def test_a_run_exits_with_its_worst_code(worse: int, better: int) -> None:
 
 def test_the_order_of_codes() -> None:
     """The order has every exit code of a job, and a signal outranks them all."""
-    assert [code for code in WORST if code != ExitCode.USAGE] == [6, 8, 7, 1, 3, 9, 5, 4, 10, 0]
+    assert tuple(code for code in WORST if code != ExitCode.USAGE) == ORDER
     tally = Tally()
     tally.take(final(6))
     tally.note_interrupt()

@@ -19,7 +19,8 @@ COMMENTARY = "commentary"
 """The phase of a message that the model writes before its answer."""
 
 _APPROVAL = "mcp_approval_request"
-_TEXT_ITEMS = frozenset({"message", "reasoning"})
+TEXT_ITEMS = frozenset({"message", "reasoning"})
+"""The types of output items that may hold a text, or nothing to show."""
 _OUTPUT_TEXT = frozenset({"output_text", "text"})
 """The types of a part with text; only other servers send `text`."""
 _TEXT_PARTS = _OUTPUT_TEXT | {"refusal"}
@@ -112,7 +113,7 @@ class Answer:
             return "refusal"
         if self.text:
             return None
-        is_other = self.types.keys() - _TEXT_ITEMS or any(
+        is_other = self.types.keys() - TEXT_ITEMS or any(
             str(part.get("type")) not in _TEXT_PARTS for part in self._parts
         )
         return "not_text" if is_other else "empty"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from oaibg.api.answer import TEXT_ITEMS
 from oaibg.base.record import Record
 from oaibg.contract.errors import ExitCode
 from oaibg.engine.cost import cost_of
@@ -71,9 +72,11 @@ class Recap(Record):
 def reason_of(final: Final) -> tuple[str | None, str | None]:
     """Return the code and the message that say why a job did not succeed."""
     code, message = _reason(final.error, final.incomplete_details, final.refusal)
-    if (code, message) == (None, None) and final.calls:
-        code = "tool_calls"
-    return code, message
+    if (code, message) != (None, None) or final.ok or final.status != "completed":
+        return code, message
+    if final.calls:
+        return "tool_calls", None
+    return ("not_text" if final.output_types.keys() - TEXT_ITEMS else "empty"), None
 
 
 def _reason(

@@ -171,8 +171,10 @@ class BatchResults:
             await context.emit(report.not_written(job, self._results.path, error))
             self._waiting |= {line.custom_id: line.status for line in new}
         for line in new:
+            self._tally.totals.add(line.recap.usage, line.recap.cost_usd())
+            if (unsuccessful := line.unsuccessful) is not None:
+                self._tally.note_unsuccessful(unsuccessful)
             for event in _ends(line, job, context):
-                self._tally.note_end(event, line.custom_id)
                 await context.emit(event.of_many(line.custom_id))
 
     def _count_missing(self, batch: Payload) -> None:

@@ -13,6 +13,7 @@ from oaibg.api.error_body import MESSAGES, ErrorBody, read_error
 from oaibg.api.payload import Payload
 from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
+from oaibg.contract.events import Unsuccessful
 from oaibg.engine import report_end
 from oaibg.engine.recap import NEEDS_ACTION, REFUSED, Recap
 from oaibg.state.rows import NOT_FOUND
@@ -34,6 +35,19 @@ class ResultLine(NamedTuple):
     raw: bytes
     recap: Recap
     response_id: str | None = None
+
+    @property
+    def unsuccessful(self) -> Unsuccessful | None:
+        """The job's entry in a summary's `unsuccessful`; None if it completed with an answer."""
+        if self.status == "completed":
+            return None
+        return Unsuccessful(
+            custom_id=self.custom_id,
+            response_id=self.response_id,
+            status=self.status,
+            code=self.recap.code,
+            message=self.recap.message,
+        )
 
 
 class Ending(NamedTuple):
@@ -115,6 +129,8 @@ def _refusal(error: ErrorBody | None, response: dict[str, Any]) -> ApiRefused:
     status = _whole(response.get("status_code"))
     code, words = (error.code, error.words) if error is not None else (None, None)
     http = None if status is None else f"HTTP {status}"
+    if http and words:
+        words = words.removeprefix(f"{http}: ")  # in a line that this tool wrote
     return ApiRefused(
         ": ".join(filter(None, (http, words))) or "The server gave no reason.",
         code=code or (http and f"http_{status}"),

@@ -17,7 +17,6 @@ from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
-from oaibg.contract.events import Unsuccessful
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
 from oaibg.engine.totals import Totals
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from oaibg.contract.errors import NotFound, OaibgError
+    from oaibg.contract.events import Unsuccessful
 
 
 class ResultsFile:
@@ -183,18 +183,11 @@ class ResultsFile:
 
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
-        custom_id, recap = line.custom_id, line.recap
-        self.statuses[custom_id] = line.status
-        self.totals.add(recap.usage, recap.cost_usd())
-        self.unsuccessful.pop(custom_id, None)
-        if line.status != "completed":
-            self.unsuccessful[custom_id] = Unsuccessful(
-                custom_id=custom_id,
-                response_id=line.response_id,
-                status=line.status,
-                code=recap.code,
-                message=recap.message,
-            )
+        self.statuses[line.custom_id] = line.status
+        self.totals.add(line.recap.usage, line.recap.cost_usd())
+        self.unsuccessful.pop(line.custom_id, None)
+        if (unsuccessful := line.unsuccessful) is not None:
+            self.unsuccessful[line.custom_id] = unsuccessful
 
 
 def _is_cut_off(raw: bytes) -> bool:

@@ -17,6 +17,7 @@ from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
+from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.result_line import code_of
@@ -80,8 +81,8 @@ class _FileRun:
         """Whether the server can't return the jobs, so that a rerun would not help."""
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
-        self._submits_no_more = False
-        """Whether to submit no further jobs, because they would fail too."""
+        self._blocked: int | None = None
+        """The exit code of what keeps further jobs from being submitted."""
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -93,8 +94,8 @@ class _FileRun:
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 self.tally.note_unsuccessful(unsuccessful)
         for number, line in enumerate(sorted(todo, key=self._is_new)):
-            if (status := self._status_if_skipped(line, number)) is not None:
-                self.tally.count(status, ExitCode.STILL_RUNNING)
+            if (skipped := self._skipped(line, number)) is not None:
+                self.tally.count(*skipped)
             else:
                 yield line.custom_id, partial(self._run, line, number)
 
@@ -102,14 +103,19 @@ class _FileRun:
         row = self._rows.get(line.custom_id)
         return row is None or row.step == "intent"
 
-    def _status_if_skipped(self, line: Line, number: int) -> str | None:
-        """Return the status to count a job under if it can't be started any more, else None."""
+    def _skipped(self, line: Line, number: int) -> tuple[str, int] | None:
+        """Return the status and the exit code of a job that can't be started any more, else None.
+
+        A job that waits for nothing but its turn counts as running, so that `next` is run.
+        """
         interrupted, late = self.tally.interrupted, self._is_late()
         if self._is_new(line):
-            return "not_submitted" if self._submits_no_more or interrupted or late else None
+            if self._blocked is not None:
+                return "not_submitted", self._blocked
+            return ("not_submitted", ExitCode.STILL_RUNNING) if interrupted or late else None
         # If the start took until the wait limit, running jobs are still retrieved once.
         if interrupted or (late and number >= self._plan.max_in_flight):
-            return self._rows[line.custom_id].status or "unknown"
+            return self._rows[line.custom_id].status or "unknown", ExitCode.STILL_RUNNING
         return None
 
     def _is_late(self) -> bool:
@@ -130,8 +136,8 @@ class _FileRun:
         except NotFound as gone:
             await self._add_end(self._results.add_gone(line.custom_id, gone), job, context)
             raise
-        except NotRetrievable:
-            self.is_unretrievable = self._submits_no_more = True
+        except NotRetrievable as refusal:
+            self.is_unretrievable, self._blocked = True, refusal.exit_code
             raise
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
@@ -151,19 +157,22 @@ class _FileRun:
             return await create_locked(submission, self._rows.get(line.custom_id), job, context)
         except ApiRefused as refusal:
             if refusal.is_general:
-                self._submits_no_more = True
+                self._blocked = refusal.exit_code
             else:
                 end = self._results.add_refusal(line.custom_id, refusal)
                 await self._add_end(end, job, context)
             raise
-        except Unavailable:
+        except Unavailable as error:
             if self._is_late():
                 self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
                 return None
-            self._submits_no_more = True
+            self._blocked = error.exit_code
             raise
-        except (AuthRefused, StateError):
-            self._submits_no_more = True
+        except AuthRefused as error:
+            self._blocked = error.exit_code
+            raise
+        except StateError as error:
+            self._blocked = state_error(error).exit_code
             raise
 
     async def _add_end(self, adding: Awaitable[None], job: Job, context: Context) -> None:

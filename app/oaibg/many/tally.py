@@ -57,18 +57,9 @@ class Tally:
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
         self.count(_status(event), code, jobs=jobs)
-        self.note_end(event, custom_id)
+        self._note_end(event, custom_id)
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
-
-    def note_end(self, event: Event, custom_id: str | None) -> None:
-        """Add the usage of a job, and why it did not succeed, from the event that ended it."""
-        if isinstance(event, Final):
-            self.totals.add(event.usage, event.cost_usd)
-            if not event.ok:
-                self._note_unsuccessful(event, custom_id, *reason_of(event))
-        elif isinstance(event, Error) and _status(event) != "not_submitted":
-            self._note_unsuccessful(event, custom_id, event.code, event.message)
 
     def note_unsuccessful(self, job: Unsuccessful) -> None:
         """Note a job for the summary's `unsuccessful`."""
@@ -103,6 +94,15 @@ class Tally:
             exit_code=code,
             next=next_,
         )
+
+    def _note_end(self, event: Event, custom_id: str | None) -> None:
+        """Add the usage of a job, and why it did not succeed."""
+        if isinstance(event, Final):
+            self.totals.add(event.usage, event.cost_usd)
+            if not event.ok:
+                self._note_unsuccessful(event, custom_id, *reason_of(event))
+        elif isinstance(event, Error) and _status(event) != "not_submitted":
+            self._note_unsuccessful(event, custom_id, event.code, event.message)
 
     def _note_unsuccessful(
         self, event: Event, custom_id: str | None, code: str | None, message: str | None
