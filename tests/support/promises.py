@@ -257,7 +257,7 @@ def check_end(played: Played, response_id: str) -> None:
         following = "monitor" if runs else None
     elif isinstance(last, Error):
         stays = last.outcome == "created" or (played.run.command == "monitor" and code in (7, 8))
-        following = "monitor" if stays and last.code != "no_retrieve" else None
+        following = "monitor" if stays and code != 5 and last.code != "no_retrieve" else None
         assert last.retryable == (code == 7)
     check_next(getattr(last, "next", None), following, response_id, played.run)
 
