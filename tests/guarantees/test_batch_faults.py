@@ -79,7 +79,7 @@ def test_a_file_of_a_batch_is_refused(
     times: int,
 ) -> None:
     """A refusal that passes loses nothing; one that stays costs only the results in that file."""
-    argv = batch(tmp_path)
+    argv = (*batch(tmp_path), "--events", "changes")
     jobs = tmp_path / "jobs.jsonl"
     bad = {"custom_id": "bad", "method": "POST", "url": "/v1/responses"}
     body = {"input": "x", "temperature": 9}

@@ -60,9 +60,10 @@ class Files:
                 file.write(json.dumps(line(f"job {one}", metadata=metadata)) + "\n")
 
     def argv(self, *options: str) -> tuple[str, ...]:
-        """Return the arguments of the command that runs the jobs."""
+        """Return the arguments of the command that runs the jobs, with the events of each job."""
         files = ("--jobs-file", str(self.jobs), "--results-file", str(self.results))
-        return ("submit", *files, *FAST, *options)
+        events = () if "--events" in options else ("--events", "changes")
+        return ("submit", *files, *FAST, *events, *options)
 
     def by_id(self) -> dict[str, dict[str, Any]]:
         """Check the format of each result, and return them by custom_id."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
+    from oaibg.engine.run_options import Events
 
 
 class Skipping(selectors.SelectSelector):
@@ -236,6 +237,7 @@ def submit(
     in_flight: int = 50,
     wait: float | None = None,
     batch: bool = False,
+    events: Events = "changes",
 ) -> tuple[list[Event], Summary]:
     """Run a jobs file that polls every ten seconds; return its events and its summary."""
     path = folder / "jobs.jsonl"
@@ -251,7 +253,7 @@ def submit(
         resubmit_unknown=False,
     )
     own = Job(submitting=True, is_run=True)
-    options = Wait(max_wait_seconds=wait, events="changes")
+    options = Wait(max_wait_seconds=wait, events=events)
     store = Store(str(folder / "state"))
 
     async def steps(context: Context) -> Event:
@@ -260,8 +262,8 @@ def submit(
         return await submit_file(plan, own, context)
 
     try:
-        events = _run(server, in_flight / 10, steps, options, store)
-        return events, _summary(events)
+        found = _run(server, in_flight / 10, steps, options, store)
+        return found, _summary(found)
     finally:
         file.close()
 

@@ -55,7 +55,7 @@ NOTES = {
         "Give exactly one input: a prompt, messages, the whole `input`, or a jobs file.",
         "EFFORT is none, minimal, low, medium, high, xhigh, max, or omit (not sent).",
         "WINDOW is soonest (the API's default), 2h, 8h, or 24h (needs --jobs-file).",
-        "With --jobs-file, --events defaults to changes.",
+        "With --jobs-file, --events defaults to summary.",
     ],
 }
 """Notes below the options, by command."""

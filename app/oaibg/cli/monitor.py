@@ -22,9 +22,14 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     ids = options.response_ids
     several = ids.are_several
     for_batch = options.results_file is not None
-    session.process.render(human=options.human, several=several or for_batch, waiting=True)
-    session.process.total = len(ids)
     wait = wait_of(options)
+    session.process.render(
+        human=options.human,
+        several=several or for_batch,
+        brief=wait.events == "summary",
+        waiting=True,
+    )
+    session.process.total = len(ids)
     job = Job(
         None if several or not ids else ids[0],
         is_run=several or for_batch,

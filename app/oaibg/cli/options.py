@@ -66,7 +66,7 @@ _MAX_WAIT_SECONDS = _waiting(
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
 )
-_EVENTS = _waiting("WHICH", "all (default), or changes for fewer lines.")
+_EVENTS = _waiting("WHICH", "all (default), or less: changes, summary.")
 _STREAM = _waiting("--stream", "Stream the job: emit a progress event per step.")
 _STREAM_TEXT = _waiting("--stream-text", "Stream the job, and emit its text as it grows.")
 _STARTING_AFTER = _waiting(

@@ -35,8 +35,8 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     """Submit a job or a jobs file, follow it to its end, and return the exit code."""
     session: Session = context.obj
     many = options.jobs_file is not None
-    session.process.render(human=options.human, several=many)
-    wait = wait_of(options, "changes" if many else "all")
+    wait = wait_of(options, "summary" if many else "all")
+    session.process.render(human=options.human, several=many, brief=wait.events == "summary")
     job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file

@@ -55,14 +55,16 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
 
 
 class RunProgress(Event, name="run_progress", by="runs with `--events summary`"):
-    """How far a run over a jobs file is: at its start, and every minute.
+    """How far a run over several jobs is: at its start, and every minute.
 
     `done` is the number of jobs that have ended, in this process or before. `in_flight` is the
-    number of jobs that are submitted and have not ended. `eta_seconds` is null until jobs have
-    ended in this process. `usage` and `cost_usd` are sums of what is known.
+    number of jobs that are submitted and have not ended; `counts` has them by their last known
+    status. `per_minute` is the number of jobs that ended per minute, in the last five minutes of
+    this process. It and `eta_seconds` are null until a job has ended in this process. `usage` and
+    `cost_usd` are sums of what is known. `total` is null until a batch's number of jobs is known.
     """
 
-    total: int
+    total: int | None
     done: int
     counts: dict[str, int]
     in_flight: int

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from oaibg.contract.errors import Outcome
 
 
@@ -30,6 +32,8 @@ class Job:
         self.status: str | None = None
         self.outcome: Outcome | None = "not_created" if submitting else None
         """The outcome of the submit; None if this run submits nothing."""
+        self.request_counts: dict[str, int] = {}
+        """Of a batch: the number of its requests, and of those that completed or failed."""
         self.answered = False
         """Whether the API has answered any request about the job in this run."""
         self.streams = streams
@@ -54,6 +58,12 @@ class Job:
     def note_status(self, status: str | None) -> None:
         """Note the status from the API or from a local copy."""
         self.status = status
+
+    def note_counts(self, counts: dict[str, Any] | None) -> None:
+        """Note the `request_counts` of a batch."""
+        self.request_counts = {
+            key: value for key, value in (counts or {}).items() if isinstance(value, int)
+        }
 
     def note_answer(self) -> None:
         """Note that the API has answered a request about the job."""

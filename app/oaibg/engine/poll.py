@@ -203,6 +203,8 @@ class _Poller:
         job, context = self._job, self._context
         changed = payload.status != job.status
         job.note_status(payload.status)
+        if job.is_run:
+            job.note_counts(payload.object("request_counts"))
         if changed and not payload.ended:
             await remember_payload(payload, job, context)
         if self._is_due(payload):

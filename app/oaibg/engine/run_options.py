@@ -6,7 +6,8 @@ from typing import Literal
 
 from oaibg.base.record import Record
 
-Events = Literal["all", "changes"]
+Events = Literal["all", "changes", "summary"]
+"""Which events to write. For one job, `summary` is the same as `changes`."""
 
 
 class Wait(Record):

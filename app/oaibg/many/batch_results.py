@@ -16,6 +16,7 @@ from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
 from oaibg.many.batch_files import Downloads, files_of
+from oaibg.many.progress import BatchProgress
 from oaibg.many.result_line import code_of, ending_of, read_line
 from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import Tally
@@ -41,6 +42,7 @@ class BatchResults:
 
     def __init__(self, results: ResultsFile) -> None:
         self._results, self._tally = results, Tally()
+        self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
         self._waiting: dict[str, str] = {}
@@ -59,13 +61,13 @@ class BatchResults:
                 self._tally.take(event, jobs=len(self._left or ()) or 1)
             await context.emit(event)
 
-        await side_by_side(iter([(None, steps)]), self._tally, context, at_once=1)
+        progress = BatchProgress(self._tally, context, self._results, job)
+        await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
         return self.summary(context, job.response_id)
 
     def summary(self, context: Context, batch_id: str | None = None) -> Event:
         """Return the event that ends the run."""
         tally = self._tally
-        tally.totals.include(self._results.totals)
         for custom_id, status in self._results.statuses.items():
             tally.count(status, code_of(status))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:

@@ -20,6 +20,7 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.plan import digest, locked_run
+from oaibg.many.progress import Progress
 from oaibg.many.result_line import code_of
 from oaibg.many.results_file import ResultsFile
 from oaibg.many.side_by_side import side_by_side, spread
@@ -56,7 +57,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)
             members = run.members()
-            await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
+            progress = Progress(run.tally, context, len(plan.file.lines))
+            await side_by_side(members, progress, context, at_once=plan.max_in_flight)
             for _ in members:
                 pass  # counts the jobs that a signal kept from starting
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]

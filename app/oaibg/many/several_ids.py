@@ -10,6 +10,7 @@ from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
 from oaibg.many.pace import CONNECTIONS
+from oaibg.many.progress import Progress
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 
@@ -63,7 +64,7 @@ async def _each(response_ids: list[str], command: Command, context: Context, at_
         return None, lambda context: command(target, job, context, times)
 
     members = (member(*one) for one in enumerate(response_ids))
-    await side_by_side(members, tally, context, at_once=at_once)
+    await side_by_side(members, Progress(tally, context, count), context, at_once=at_once)
     left = tally.unfinished
     folder = context.folder_of(Job(left[0])) if len(left) == 1 else ""  # as in this run
     return tally.summary(context, next_=context.next_command.monitor(left, folder=folder))

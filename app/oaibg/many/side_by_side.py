@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
+from oaibg.many.progress import INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
-    from oaibg.many.tally import Tally
+    from oaibg.many.progress import Progress
 
     Steps = Callable[[Context], Awaitable[Event | None]]
     Member = tuple[str | None, Steps]
@@ -31,20 +32,25 @@ def spread(number: int) -> float:
 
 
 async def side_by_side(
-    members: Iterator[Member], tally: Tally, context: Context, *, at_once: int
+    members: Iterator[Member], progress: Progress, context: Context, *, at_once: int
 ) -> None:
     """Run up to `at_once` jobs at the same time, and emit their events as they arrive.
 
-    Takes the next job from `members` when a job has ended, and counts each job's end in `tally`.
+    Takes the next job from `members` when a job has ended, and counts each job's end in the tally
+    of `progress`, which is emitted every minute with `--events summary`.
     If this task is cancelled (by a signal), all jobs stop waiting. If stdout is closed, creates
     that were sent still wait for their replies.
     """
+    tally = progress.tally
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = asyncio.Semaphore(at_once)
     bugs: list[Exception] = []
 
     async def run(custom_id: str | None, steps: Steps) -> None:
+        seat = object()
+
         async def emit(event: Event) -> None:
+            progress.see(seat, event)
             outbox.put_nowait(event if event.of else event.of_many(custom_id))
 
         try:
@@ -55,16 +61,29 @@ async def side_by_side(
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
+            progress.leave(seat)
             slots.release()
 
+    async def report() -> None:
+        while True:
+            outbox.put_nowait(progress.event())
+            await context.clock.sleep(INTERVAL)
+
     async def run_all() -> None:
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await slots.acquire()
-                member = next(members, None)
-                if member is None:
-                    return
-                group.create_task(run(*member))
+        reporting: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await slots.acquire()
+                    member = next(members, None)
+                    if member is None:
+                        return
+                    if reporting is None and context.wait.events == "summary":
+                        reporting = asyncio.create_task(report())
+                    group.create_task(run(*member))
+        finally:
+            if reporting is not None:
+                reporting.cancel()
 
     # Thousands of jobs are long-lived objects: frequent collections would find no garbage.
     gc.set_threshold(*_GC_THRESHOLDS)

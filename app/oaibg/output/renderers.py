@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_ROUTINE = (
+    events.SubmitStart,
+    events.SubmitError,
+    events.Submitted,
+    events.Poll,
+    events.PollError,
+    events.WroteArtifact,
+    events.Timeout,
+    events.Interrupted,
+    events.Detached,
+)
+"""Events of single jobs that `--events summary` leaves out."""
+
+
 class Renderer(Protocol):
     """Shows events to the user."""
 
@@ -33,13 +47,28 @@ class JsonLines:
         stdout: takes the lines.
         now: returns the timestamp of a line.
         several: whether the run has several jobs; each line then has a `custom_id`.
+        brief: whether to leave out what goes as planned with each of these jobs.
     """
 
-    def __init__(self, stdout: Stdout, now: Callable[[], str], *, several: bool = False) -> None:
-        self._stdout, self._now, self._several = stdout, now, several
+    def __init__(
+        self,
+        stdout: Stdout,
+        now: Callable[[], str],
+        *,
+        several: bool = False,
+        brief: bool = False,
+    ) -> None:
+        self._stdout, self._now, self._several, self._brief = stdout, now, several, brief
+        self._shows_ids = False
+        """Whether the local state may lack IDs, so that they must be written."""
 
     def write(self, event: events.Event) -> None:
-        """Write the event's line."""
+        """Write the event's line, or leave it out."""
+        if isinstance(event, events.Warning) and event.code.startswith("state_"):
+            self._shows_ids = True
+        is_id = isinstance(event, events.Submitted) and self._shows_ids
+        if self._brief and _is_routine(event) and not is_id:
+            return
         if isinstance(event, events.Error) and event.exit_code is not None:
             _print_error(event)
         self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
@@ -78,6 +107,12 @@ class RawText:
                 prose(f"Warning: {event.message}")
             case events.Error():
                 _print_error(event)
+
+
+def _is_routine(event: events.Event) -> bool:
+    """Whether an event of one of several jobs says nothing that the summary won't say."""
+    is_planned = isinstance(event, _ROUTINE) or (isinstance(event, events.Final) and event.ok)
+    return is_planned and events.exit_code_of(event) is None
 
 
 def _print_error(error: events.Error) -> None:

@@ -65,11 +65,18 @@ class Process:
             handle_signals(self._on_signal)
 
     def render(
-        self, *, human: bool, raw: bool = False, several: bool = False, waiting: bool = False
+        self,
+        *,
+        human: bool,
+        raw: bool = False,
+        several: bool = False,
+        brief: bool = False,
+        waiting: bool = False,
     ) -> None:
         """Choose the renderer: `human` output, the `raw` text of the answer, or else JSON lines.
 
-        `several` marks a run over several jobs, `waiting` a run that has no event to write yet.
+        `several` marks a run over several jobs, `brief` one whose lines are only those of
+        `--events summary`, and `waiting` a run that has no event to write yet.
         """
         self.rendering, self.several = True, several
         if human:
@@ -83,7 +90,7 @@ class Process:
         elif raw:
             self._renderer = RawText(self.stdout)
         elif several:
-            self._renderer = JsonLines(self.stdout, _now, several=True)
+            self._renderer = JsonLines(self.stdout, _now, several=True, brief=brief)
 
     def write(self, event: Event) -> None:
         """Write one event; raises `StdoutGone` if stdout is closed or full."""

@@ -113,8 +113,8 @@ class Human:
                 self._answer = event
                 if self._several:
                     self._print_answer()
-            case events.OutputTextDelta():
-                pass  # the whole text comes at the end
+            case events.OutputTextDelta() | events.RunProgress():
+                pass  # the whole text comes at the end; the board counts by itself
             case events.Progress():
                 if is_news(event, self._step):
                     self._step = event

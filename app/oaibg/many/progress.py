@@ -1,0 +1,100 @@
+"""How far a run over several jobs is: its `run_progress` events."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from oaibg.contract.events import Poll, RunProgress, Submitted
+
+if TYPE_CHECKING:
+    from oaibg.contract.events import Event
+    from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
+    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.tally import Tally
+
+INTERVAL = 60.0
+"""Seconds between two `run_progress` events."""
+
+_MARKS = 6
+"""`per_minute` is that of the five minutes between so many events."""
+
+
+class Progress:
+    """Knows how far a run is, from its tally and from the events of its jobs."""
+
+    def __init__(self, tally: Tally, context: Context, total: int | None) -> None:
+        self.tally, self.total = tally, total
+        self._clock = context.clock
+        self._running: dict[object, str] = {}
+        """The last status of each job that is submitted and has not ended."""
+        self._marks: deque[tuple[float, int]] = deque(maxlen=_MARKS)
+        """The times of the last events, and the number of jobs that had ended then."""
+        self._done_before = 0
+
+    def see(self, job: object, event: Event) -> None:
+        """Note the status in an event; `job` is what identifies the event's job."""
+        if isinstance(event, Submitted | Poll):
+            self._running[job] = str(event.status)
+
+    def leave(self, job: object) -> None:
+        """Note that a job is no longer followed."""
+        self._running.pop(job, None)
+
+    def event(self) -> RunProgress:
+        """Return the event that says how far the run is now."""
+        ended, running = self._counts()
+        done = ended.total() - ended["not_submitted"]
+        per_minute = self._per_minute(done)
+        left = None if self.total is None else max(self.total - ended.total(), 0)
+        return RunProgress(
+            response_id=self._response_id(),
+            total=self.total,
+            done=done,
+            counts=dict(ended + running),
+            in_flight=running.total(),
+            per_minute=per_minute,
+            eta_seconds=round(left / per_minute * 60) if per_minute and left is not None else None,
+            usage=self.tally.totals.usage,
+            cost_usd=self.tally.totals.cost_usd,
+        )
+
+    def _response_id(self) -> str | None:
+        return None
+
+    def _counts(self) -> tuple[Counter[str], Counter[str]]:
+        """Return the number of jobs per status: those that ended, and those that are running."""
+        return self.tally.counts.copy(), Counter(self._running.values())
+
+    def _per_minute(self, done: int) -> float | None:
+        """Return how many jobs ended per minute; None until a job has ended in this process."""
+        now = self._clock.monotonic()
+        if not self._marks:
+            self._done_before = done
+        self._marks.append((now, done))
+        then, done_then = self._marks[0]
+        if done == self._done_before or now == then:
+            return None
+        return round((done - done_then) / (now - then) * 60, 1)
+
+
+class BatchProgress(Progress):
+    """Knows how far a batch is, from the `request_counts` of its last poll."""
+
+    def __init__(self, tally: Tally, context: Context, results: ResultsFile, batch: Job) -> None:
+        known = results.missing
+        total = None if known is None else len(known) + len(results.statuses)
+        super().__init__(tally, context, total)
+        self._results, self._batch = results, batch
+
+    def _response_id(self) -> str | None:
+        return self._batch.response_id
+
+    def _counts(self) -> tuple[Counter[str], Counter[str]]:
+        batch, known = self._batch, self._batch.request_counts
+        self.total = self.total or known.get("total") or None  # 0 while the batch is validated
+        ended = Counter({status: known.get(status, 0) for status in ("completed", "failed")})
+        ended = +ended or Counter(self._results.statuses.values())
+        left = 0 if self.total is None or batch.response_id is None else self.total - ended.total()
+        return ended, +Counter({str(batch.status): left})
