@@ -16,9 +16,10 @@ from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
 from oaibg.many.batch_files import Downloads, files_of
-from oaibg.many.result_line import code_of, ending_of, read_line
+from oaibg.many.line_id import digest
+from oaibg.many.result_line import MISSING, code_of, ending_of, not_run, read_line
 from oaibg.many.side_by_side import side_by_side
-from oaibg.many.tally import Tally
+from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -122,6 +123,7 @@ class BatchResults:
         if blocked is not None:
             raise blocked
         if in_time:
+            await self._add_missing(batch, job, context)
             self._count_missing(batch)
         return in_time
 
@@ -174,6 +176,29 @@ class BatchResults:
             for event in _ends(line, job, context):
                 self._tally.note_end(event, line.custom_id)
                 await context.emit(event.of_many(line.custom_id))
+
+    async def _add_missing(self, batch: Payload, job: Job, context: Context) -> None:
+        """Add a line for each job for which the batch will never have a result."""
+        missing = (self._results.missing or set()) - self._delivered
+        if not missing or self._unfetched or (batch.status == "completed" and not self._refused):
+            return
+        code, message = f"batch_{batch.status}", f"The batch ended as {batch.status}."
+        if self._refused:
+            code, message = MISSING, "The batch's file with the result is no longer available."
+        elif batch.status == "failed" and (error := batch.object("error")) is not None:
+            code, message = str(error.get("code") or code), str(error.get("message") or message)
+        lines = [
+            not_run(f"batch_req_{digest(str(batch.id), name)[:32]}", name, code, message)
+            for name in sorted(missing)
+        ]
+        try:
+            await self._results.add(lines)
+        except OSError as error:
+            self._unfetched = True
+            await context.emit(report.not_written(job, self._results.path, error))
+            return
+        for line in lines[:UNSUCCESSFUL_MAX]:
+            self._tally.note_unsuccessful(line.unsuccessful)
 
     def _count_missing(self, batch: Payload) -> None:
         if self._results.missing is not None:

@@ -13,6 +13,7 @@ from oaibg.api.error_body import MESSAGES, ErrorBody, read_error
 from oaibg.api.payload import Payload
 from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
+from oaibg.contract.events import Unsuccessful
 from oaibg.engine import report_end
 from oaibg.engine.recap import NEEDS_ACTION, REFUSED, Recap
 from oaibg.state.rows import NOT_FOUND
@@ -20,7 +21,13 @@ from oaibg.state.rows import NOT_FOUND
 if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
 
-_NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND})
+MISSING = "missing"
+"""The status of a job that has no result in the files of its batch."""
+
+SUCCESSFUL = frozenset({"completed", NEEDS_ACTION})
+"""The statuses of jobs that are never submitted again."""
+
+_NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND, MISSING})
 """The statuses of jobs without a response; the code of their error has them."""
 
 
@@ -34,6 +41,17 @@ class ResultLine(NamedTuple):
     raw: bytes
     recap: Recap
     response_id: str | None = None
+
+    @property
+    def unsuccessful(self) -> Unsuccessful:
+        """What a summary shows of the job, if it did not succeed."""
+        return Unsuccessful(
+            custom_id=self.custom_id,
+            response_id=self.response_id,
+            status=self.status,
+            code=self.recap.code,
+            message=self.recap.message,
+        )
 
 
 class Ending(NamedTuple):
@@ -72,6 +90,15 @@ def read_line(raw: bytes) -> ResultLine | None:
     return ResultLine(line.get("id"), custom_id, recap.status, raw, recap, response_id)
 
 
+def not_run(id_: str | None, custom_id: str, code: str, message: str) -> ResultLine:
+    """Return the line of a job that has no response; the code tells its status."""
+    error = {"code": code, "message": message}
+    line = {"id": id_, "custom_id": custom_id, "response": None, "error": error}
+    ending = ending_of(line)
+    assert ending is not None  # noqa: S101 - it has an error
+    return ResultLine(id_, custom_id, ending.status, json_line(line), ending.recap)
+
+
 def ending_of(line: dict[str, Any]) -> Ending | None:
     """Return what a parsed line reports; None if it is not a result."""
     response = line.get("response") or {}
@@ -108,6 +135,7 @@ _CODES = {
     NEEDS_ACTION: ExitCode.NEEDS_ACTION,
     REFUSED: ExitCode.ERROR,
     NOT_FOUND: ExitCode.NOT_FOUND,
+    MISSING: ExitCode.ERROR,
 }
 
 
