@@ -71,7 +71,7 @@ def test_a_batch_that_does_not_validate(
     assert final["error"]["code"] == "mismatched_model"
     assert (final["custom_id"], final["status"], final["ok"]) == (None, "failed", False)
     errors = {name: one["error"] for name, one in batch.by_id().items()}
-    assert errors == dict.fromkeys("ab", {"code": "mismatched_model", "message": "No."})
+    assert errors == {key: {"code": "mismatched_model", "message": "No."} for key in "ab"}
     again = checked(run(*batch.argv()))
     assert (again.code, again.events) == (4, ["summary"])
     assert again.last["counts"] == result.last["counts"]
