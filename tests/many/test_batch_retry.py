@@ -124,7 +124,7 @@ def test_a_batch_that_ended_early(
     sandbox.script(Fault(on="batch_create", kind="reset_after"))
     result = checked(run(*batch.argv(RETRY, "--max-wait-seconds", "0.5")))
     assert (result.code, len(sandbox.batches)) == (3, 2)
-    first, second = sandbox.batches
+    _, second = sandbox.batches
     assert result.id == second
     age(sandbox)
     assert checked(run(*batch.argv())).last["counts"] == {"completed": 2}
