@@ -42,6 +42,7 @@ FLAGS = {
     "--help",
     "--human",
     "--resubmit-unknown",
+    "--retry-failed",
     "--show-output-text",
     "--stream",
     "--stream-text",
