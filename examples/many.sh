@@ -26,4 +26,8 @@ while :; do
             ;;
         *) exit "$code" ;;
     esac
+    for option; do # a rerun continues the retry; with the option it would pay for another one
+        shift
+        [ "$option" = --retry-failed ] || set -- "$@" "$option"
+    done
 done

@@ -33,7 +33,7 @@ def check_gone(result: Result, before: str | None) -> None:
     assert (result.code, error["code"], error["next"]) == (5, "not_found", None)
     seen = "" if before is None else f" (it was {before} before)"
     assert error["message"].startswith(f"The server no longer has this job{seen}: HTTP 404: ")
-    assert "new job key" in error["hint"]
+    assert "--retry-failed" in error["hint"]
 
 
 @pytest.mark.parametrize("command", ["monitor", "show", "cancel"])

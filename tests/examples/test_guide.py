@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from typing import TYPE_CHECKING
@@ -143,13 +144,15 @@ def test_blocks_run(path: Path, slow: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
 def test_failed_jobs_are_retried(clone: Path) -> None:
-    """The recipe submits the jobs again that failed, and no other."""
+    """The recipe submits the jobs again that failed, and no other; the last lines are kept."""
     page = (GUIDE / "many-jobs.md").read_text()
-    (recipe,) = [block for block in shell_blocks(page) if "again.jsonl" in block]
+    (recipe,) = [block for block in shell_blocks(page) if "map(last)" in block]
     jobs = clone / "examples" / "jobs.jsonl"
     line, *others = jobs.read_text().splitlines(keepends=True)
-    failing = line.replace('"body": {', '"body": {"metadata": {"sandbox_outcome": "failed"}, ')
+    failing = line.replace('"body": {', '"body": {"metadata": {"sandbox_failures": "1"}, ')
     jobs.write_text("".join([*others, failing]))
-    assert [code for code, _ in exit_codes(recipe, clone)] == [4, 4]
-    assert (clone / "again.jsonl").read_text().count("\n") == 1
-    assert (clone / "again-2.jsonl").read_text().count("\n") == 1
+    assert [code for code, _ in exit_codes(recipe, clone)] == [4, 0]
+    number = len(others) + 1
+    assert (clone / "results.jsonl").read_text().count("\n") == number + 1
+    latest = map(json.loads, (clone / "latest.jsonl").read_text().splitlines())
+    assert [one["response"]["body"]["status"] for one in latest] == ["completed"] * number

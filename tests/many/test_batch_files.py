@@ -104,9 +104,10 @@ def test_a_batch_that_is_gone(
     result = run(*(batch.argv() if command == "submit" else monitor))
     (error,) = of(result, "error")
     assert (result.code, error["code"]) == (5, "not_found")
-    assert "a new --job-key and another --results-file" in error["hint"]
-    batch.results = batch.results.with_name("another.jsonl")
-    assert run(*batch.argv("--job-key", "again")).code == 0
+    assert "--retry-failed" in error["hint"]
+    retried = checked(run(*batch.argv("--retry-failed")))
+    assert (retried.code, retried.last["counts"]) == (0, {"completed": 2})
+    assert batch_of(sandbox) != batch_id
 
 
 def test_one_id_for_both_files(
@@ -130,20 +131,22 @@ def test_a_file_that_the_api_deleted(
     instant_sleep: None,
     gone: int,
 ) -> None:
-    """A deleted file does not stop the other one; its results are missing, and no rerun helps."""
+    """A deleted file does not stop the other one; its jobs get a line that says so."""
     files = ended(run, sandbox, batch)
     del sandbox.files[files[gone]]
-    left = ["hot", "good"][gone]
+    lost = ["good", "hot"][gone]
     counts = {"missing": 1, ["refused", "completed"][gone]: 1}
-    for _ in range(2):
-        result = checked(run(*batch.argv()))
-        assert (result.code, result.last["counts"], result.last["next"]) == (1, counts, None)
-        (warning,) = of(result, "warning")
-        assert (warning["code"], warning["response_id"]) == ("file_unavailable", batch_of(sandbox))
-        kind = ["output", "error"][gone]
-        assert f"{kind} file {files[gone]} could not be downloaded" in warning["message"]
-        assert "No such File object" in warning["message"]
-        assert list(batch.by_id()) == [left]
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"], result.last["next"]) == (1, counts, None)
+    (warning,) = of(result, "warning")
+    assert (warning["code"], warning["response_id"]) == ("file_unavailable", batch_of(sandbox))
+    kind = ["output", "error"][gone]
+    assert f"{kind} file {files[gone]} could not be downloaded" in warning["message"]
+    assert "No such File object" in warning["message"]
+    assert batch.by_id()[lost]["error"]["code"] == "missing"
+    assert lost in [one["custom_id"] for one in result.last["unsuccessful"]]
+    again = checked(run(*batch.argv()))
+    assert (again.code, again.events, again.last["counts"]) == (1, ["summary"], counts)
     assert len(sandbox.batch_posts) == 1
 
 

@@ -61,18 +61,22 @@ def test_results_of_megabytes(
 def test_a_batch_that_does_not_validate(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
 ) -> None:
-    """A batch that fails validation ends with exit 4 and the API's error, and is not resent."""
+    """A batch that fails validation ends with exit 4; each job's line has the API's error."""
     assert run(*batch.argv("--detach")).code == 0
     error = {"code": "mismatched_model", "message": "No.", "line": 2, "param": "body.model"}
     sandbox.batches[batch_of(sandbox)].plan = Plan(errors=[error])
-    for _ in range(2):
-        result = checked(run(*batch.argv()))
-        assert (result.code, result.last["counts"]) == (4, {"failed": 2})
-        (final,) = of(result, "final")
-        assert final["error"]["code"] == "mismatched_model"
-        assert (final["custom_id"], final["status"], final["ok"]) == (None, "failed", False)
-        assert result.last["next"] is None
-    assert (batch.by_id(), len(sandbox.batch_posts)) == ({}, 1)
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"], result.last["next"]) == (4, {"failed": 2}, None)
+    (final,) = of(result, "final")
+    assert final["error"]["code"] == "mismatched_model"
+    assert (final["custom_id"], final["status"], final["ok"]) == (None, "failed", False)
+    errors = {name: one["error"] for name, one in batch.by_id().items()}
+    assert errors == {key: {"code": "mismatched_model", "message": "No."} for key in "ab"}
+    again = checked(run(*batch.argv()))
+    assert (again.code, again.events) == (4, ["summary"])
+    assert again.last["counts"] == result.last["counts"]
+    assert again.last["unsuccessful"] == result.last["unsuccessful"]
+    assert len(sandbox.batch_posts) == 1
     shown = run("monitor", batch_of(sandbox), "--results-file", str(batch.folder / "m"))
     assert (shown.code, shown.last["counts"]) == (4, {"failed": 1})
 

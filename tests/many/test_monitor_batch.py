@@ -181,7 +181,7 @@ def test_a_batch_that_is_gone(
         jobs = 2 if argv[0] == "submit" else 1
         assert (result.code, result.last["counts"]) == (5, {"not_found": jobs})
         assert (result.last["next"], of(result, "error")[0]["next"]) == (None, None)
-        assert "a new --job-key" in of(result, "error")[0]["hint"]
+        assert "--retry-failed" in of(result, "error")[0]["hint"]
     assert len(sandbox.batch_posts) == 1
     # The server has it again.
     sandbox.batches.update(lost)

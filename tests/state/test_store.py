@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 URL = "http://api.test/v1"
 
 
-def intent(**more: str) -> Intent:
+def intent(**more: Any) -> Intent:
     """Return an intent with a hash."""
     return Intent(base_url=URL, request_sha256="h", **more)
 

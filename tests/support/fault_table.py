@@ -15,6 +15,10 @@ ROWS: dict[str, str] = {
     "`kill -9` after the response ID is stored": (
         "A rerun with the same job key continues with the same job. Only one create is sent."
     ),
+    "`kill -9` at any moment of a retry (`--retry-failed`)": (
+        "A rerun without the option finishes the retry if it had begun. Each job is submitted at "
+        "most once more."
+    ),
     "Create: connection refused, or the DNS lookup fails": (
         "Retries for a minute, then ends with exit 7 (`not_created`)."
     ),

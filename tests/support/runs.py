@@ -217,6 +217,16 @@ def check_result(line: dict[str, Any]) -> None:
         assert list(response["body"]["error"]) == ["message", "type", "param", "code"]
 
 
+def lines_of(files: Files) -> dict[str, list[dict[str, Any]]]:
+    """Check the format of each result, and return the lines of each job by custom_id."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for raw in files.results.read_text().splitlines():
+        one = json.loads(raw)
+        check_result(one)
+        found.setdefault(one["custom_id"], []).append(one)
+    return found
+
+
 def of(result: Result, event: str) -> list[dict[str, Any]]:
     """Return the lines of an event."""
     return [line for line in result.lines if line["event"] == event]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NEXT_BYTES = 1 << 20
 """Maximum size of the IDs in bytes; every system accepts command lines of this length."""
 
-_DROPPED_IN_RERUN = ("detach", "resubmit_unknown")
+_DROPPED_IN_RERUN = ("detach", "resubmit_unknown", "retry_failed")
 """Options that a rerun drops: it must wait, and must not repeat the user's decision."""
 
 

@@ -138,6 +138,9 @@ class SubmitOptions(Record):
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )
+    retry_failed: bool = _safety(
+        "--retry-failed", "Submit again what did not succeed; you pay again."
+    )
     jobs_file: str | None = _many(
         "PATH", "Read jobs from this file (Batch API JSON Lines).", callback=check.input_path
     )

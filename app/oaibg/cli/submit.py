@@ -46,8 +46,9 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     )
     previous = _previous(options, session)
     settings = _settings(options, previous)
-    if options.resubmit_unknown and options.job_key is None and not many:
-        raise UsageError("--resubmit-unknown needs --job-key or --jobs-file.")
+    for flag in ("resubmit_unknown", "retry_failed"):
+        if options.values()[flag] and options.job_key is None and not many:
+            raise UsageError(f"--{flag.replace('_', '-')} needs --job-key or --jobs-file.")
     if many:
         return _jobs_file(options, settings, context)
     return _one_job(options, given, settings, previous, session)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
+from oaibg.engine.hints import RETRY_HINT
 from oaibg.state.commits import patiently
+from oaibg.state.rows import UNSUCCESSFUL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,24 +34,28 @@ class Submission(Record):
     completion_window: str | None = None
     job_key: str | None = None
     resubmit_unknown: bool = False
+    retry_failed: bool = False
     detach: bool = False
     custom_id: str | None = None
     create: Create | None = None
 
 
 @asynccontextmanager
-async def claim(job_key: str, context: Context) -> AsyncIterator[Row | None]:
+async def claim(
+    job_key: str, context: Context, *, retry_failed: bool = False
+) -> AsyncIterator[Row | None]:
     """Hold the lock of a job key, which is the right to submit it, and yield the key's row.
 
-    A key that is already submitted needs no lock. Raises `Unavailable` if another process is still
-    submitting the key when the wait limit is reached.
+    A key that is already submitted needs no lock, unless `retry_failed` submits it again. Raises
+    `Unavailable` if another process is still submitting the key when the wait limit is reached.
     """
     store, clock = context.store, context.clock
     while True:
         lock = store.lock(context.base_url, job_key)
         try:
             row = await patiently(lambda: store.by_key(context.base_url, job_key), clock)
-            if lock is not None or (row is not None and row.step == "submitted"):
+            is_submitted = row is not None and row.step == "submitted"
+            if lock is not None or (is_submitted and not (retry_failed and is_unsuccessful(row))):
                 yield row
                 return
         finally:
@@ -68,7 +74,7 @@ async def claim(job_key: str, context: Context) -> AsyncIterator[Row | None]:
 def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | None:
     """Return the job that a claimed key already has; None if nothing was sent for the key.
 
-    A returned job without an ID has an unknown outcome, and the user chose --resubmit-unknown.
+    `must_replace` tells whether the user chose to submit another job in place of a returned one.
 
     Raises:
         UsageError: the key belongs to another request.
@@ -83,16 +89,31 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
                 f"{lost}. To make all keys usable again, remove that file.",
             )
         return None
-    if row.request_sha256 != submission.request.sha256:
+    if row.request_sha256 != submission.request.sha256 and not must_replace(row, submission):
         raise UsageError(
             f"The job key {row.job_key!r} belongs to another request. Use a new key for a new "
             "request.",
             code="job_key_reused",
-            hint="To see the key's job, run `oaibg show --job-key KEY`.",
+            hint=RETRY_HINT
+            if is_unsuccessful(row)
+            else "To see the key's job, run `oaibg show --job-key KEY`.",
         )
     if row.step == "sending" and not submission.resubmit_unknown:
         raise _unknown(submission, "was submitted before, but the reply was lost.")
     return row
+
+
+def is_unsuccessful(row: Row | None) -> bool:
+    """Return whether a job has ended without success, as far as the local state knows."""
+    return row is not None and row.step == "submitted" and row.status in UNSUCCESSFUL
+
+
+def must_replace(row: Row, submission: Submission) -> bool:
+    """Return whether the user chose to submit another job in place of this one."""
+    if row.step == "sending":
+        same = row.request_sha256 == submission.request.sha256
+        return same and submission.resubmit_unknown
+    return submission.retry_failed and is_unsuccessful(row)
 
 
 def _unknown(submission: Submission, what: str) -> OutcomeUnknown:

@@ -20,6 +20,7 @@ from oaibg.engine.create import Created, create_once, stop_streaming
 from oaibg.engine.deliver import deliver
 from oaibg.engine.fetch import fetch, fetch_ended
 from oaibg.engine.find import Target, find
+from oaibg.engine.hints import RETRY_HINT
 from oaibg.engine.persist import remember_payload, state_error, warn_of_state
 from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.state.database import StateError
@@ -136,8 +137,7 @@ def _already_ended(payload: Payload, job: Job) -> Event:
     message = (
         "The job of this job key already completed; its stored result follows."
         if payload.succeeded
-        else f"The job of this job key already ended ({payload.status}). To submit the request "
-        "again, use a new key."
+        else f"The job of this job key already ended ({payload.status}). {RETRY_HINT}"
     )
     return report.warning(job, "job_key_ended", message)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from oaibg.contract.errors import CallFailed, OaibgError, Unavailable
+from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, Unavailable
 from oaibg.engine import report, verdicts
-from oaibg.engine.claim import claim, job_of_key
+from oaibg.engine.claim import claim, job_of_key, must_replace
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, remember_payload, warn_of_state
@@ -55,7 +55,8 @@ async def create_once(submission: Submission, job: Job, context: Context) -> Cre
     if submission.job_key is None:
         job.note_include(submission.request.include)
         return await _Creation(submission, None, job, context).run()
-    async with claim(submission.job_key, context) as row:
+    retry_failed = submission.retry_failed
+    async with claim(submission.job_key, context, retry_failed=retry_failed) as row:
         return await create_locked(submission, row, job, context)
 
 
@@ -64,24 +65,27 @@ async def create_locked(
 ) -> Created:
     """As `create_once`, for a caller that holds a lock for the key and has read the key's row."""
     job.note_include(submission.request.include)
-    row = job_of_key(row, submission, context.store)
-    if row is None or row.response_id is None:
+    known = job_of_key(row, submission, context.store)
+    if known is None or known.response_id is None or must_replace(known, submission):
         return await _Creation(submission, row, job, context).run()
-    job.note_reattached(row.response_id, row.status)
+    job.note_reattached(known.response_id, known.status)
     return Created()
 
 
 class _Creation:
     """A job that is being created, and its row in the local state.
 
-    `replaced` is the job of unknown outcome from which this one takes the key.
+    `claimed` is the row that the job key has: an intent that was not sent, or the job from which
+    this one takes the key.
     """
 
     def __init__(
-        self, submission: Submission, replaced: Row | None, job: Job, context: Context
+        self, submission: Submission, claimed: Row | None, job: Job, context: Context
     ) -> None:
-        self._submission, self._replaced, self._job = submission, replaced, job
+        self._submission, self._claimed, self._job = submission, claimed, job
         self._context = context
+        self._was_intended = claimed is not None and claimed.step == "intent"
+        self._replaced = None if self._was_intended else claimed
         self._patience = Patience(context.clock, deadline=context.deadline)
         self._row: int | None = None
         self._began = 0.0
@@ -220,6 +224,7 @@ class _Creation:
             model=submission.model,
             completion_window=submission.completion_window,
             include="\n".join(submission.request.include) or None,
+            replaced_lines=None if self._claimed is None else self._claimed.replaced_lines,
         )
         self._row = await self._write(lambda: context.store.intent(intent))
 
@@ -246,10 +251,18 @@ class _Creation:
                 raise
 
     async def _delete_intent(self, error: OaibgError | StateError | None = None) -> None:
-        """Delete the row; if that fails, extend the error that ends the submit."""
+        """Restore what the state had before; if that fails, extend the error.
+
+        An intent of a jobs file is a job to submit. It ends with a refusal, which is its result.
+        """
         row, replaced, store = self._row, self._replaced, self._context.store
+        is_result = isinstance(error, ApiRefused) and not error.is_general
+        if self._was_intended and not (is_result and self._submission.custom_id is not None):
+            restore = store.unsent
+        else:
+            restore = store.not_created
         if row is None or await remember(
-            lambda: store.not_created(row, over=replaced), self._job, self._context
+            lambda: restore(row, over=replaced), self._job, self._context
         ):
             return
         if error is not None and self._submission.job_key is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
-from oaibg.api.payload import is_batch_id
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
@@ -100,9 +99,7 @@ async def not_found(
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"
     message = f"The server no longer has this job{seen}: {failure.message}"
-    is_batch = job.is_run or is_batch_id(response_id)
-    attempt = _NEW_BATCH if is_batch else _NEW_JOB
-    return NotFound.of(failure, message, hint=f"{attempt} {_KEY_HINT}")
+    return NotFound.of(failure, message, hint=f"{_NEW_ATTEMPT} {_KEY_HINT}")
 
 
 async def is_known_gone(job: Job, context: Context) -> bool:
@@ -119,14 +116,9 @@ _UNKNOWN_HINT = (
     "the local state."
 )
 
-_NEW_JOB = (
-    "A new attempt is a new job that is billed again; it needs a new job key (in a jobs file: a "
-    "new custom_id)."
-)
-
-_NEW_BATCH = (
-    "A new attempt is a new batch that is billed again; it needs a new --job-key and another "
-    "--results-file."
+_NEW_ATTEMPT = (
+    "A new attempt is billed again: repeat the submit command with its --job-key or --jobs-file, "
+    "and add --retry-failed."
 )
 
 _KEY_HINT = "If OPENAI_API_KEY now belongs to a different project than before, use the earlier key."

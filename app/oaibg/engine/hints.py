@@ -14,6 +14,8 @@ RESUBMIT_HINT = (
     "the same --job-key or --jobs-file, and add --resubmit-unknown."
 )
 
+RETRY_HINT = "To submit the request again, add --retry-failed; you pay again."
+
 BUSY_HINT = "Wait until the other process has finished, and run the same command again."
 
 KEY_HINT = "Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID if they are set."

@@ -16,10 +16,11 @@ from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
 from oaibg.many.batch_files import Downloads, files_of
+from oaibg.many.line_id import digest
 from oaibg.many.progress import BatchProgress
-from oaibg.many.result_line import code_of, ending_of, read_line
+from oaibg.many.result_line import MISSING, code_of, ending_of, not_run, read_line
 from oaibg.many.side_by_side import side_by_side
-from oaibg.many.tally import Tally
+from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -124,6 +125,7 @@ class BatchResults:
         if blocked is not None:
             raise blocked
         if in_time:
+            await self._add_missing(batch, job, context)
             self._count_missing(batch)
         return in_time
 
@@ -178,6 +180,30 @@ class BatchResults:
                 self._tally.note_unsuccessful(unsuccessful)
             for event in _ends(line, job, context):
                 await context.emit(event.of_many(line.custom_id))
+
+    async def _add_missing(self, batch: Payload, job: Job, context: Context) -> None:
+        """Add a line for each job for which the batch will never have a result."""
+        missing = (self._results.missing or set()) - self._delivered
+        if not missing or self._unfetched or (batch.status == "completed" and not self._refused):
+            return
+        code, message = f"batch_{batch.status}", f"The batch ended as {batch.status}."
+        if self._refused:
+            code, message = MISSING, "The batch's file with the result is no longer available."
+        elif batch.status == "failed" and (error := batch.object("error")) is not None:
+            code, message = str(error.get("code") or code), str(error.get("message") or message)
+        lines = [
+            not_run(f"batch_req_{digest(str(batch.id), name)[:32]}", name, code, message)
+            for name in sorted(missing)
+        ]
+        try:
+            await self._results.add(lines)
+        except OSError as error:
+            self._unfetched = True
+            await context.emit(report.not_written(job, self._results.path, error))
+            return
+        for line in lines[:UNSUCCESSFUL_MAX]:
+            if (unsuccessful := line.unsuccessful) is not None:
+                self._tally.note_unsuccessful(unsuccessful)
 
     def _count_missing(self, batch: Payload) -> None:
         if self._results.missing is not None:

@@ -1,8 +1,7 @@
-"""The plan of a run over a jobs file, and the checks before the run starts."""
+"""The plan of a run over a jobs file, and its lock."""
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ class Plan(Record):
     max_in_flight: int
     completion_window: str | None
     resubmit_unknown: bool
+    retry_failed: bool = False
 
 
 @asynccontextmanager
@@ -37,8 +37,8 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
     """Hold a run's lock, and yield its rows in the state by custom_id; its batch is at "".
 
     Raises:
-        UsageError: the run was started in the other mode or with other requests, or the state can't
-            be used, which a run needs to be resumed.
+        UsageError: the run was started in the other mode, or the state can't be used, which a run
+            needs to be resumed.
         Unavailable: another process is running it.
     """
     problem, store, base_url = context.state_problem, context.store, context.base_url
@@ -54,18 +54,13 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
         )
     try:
         rows = await patiently(lambda: store.of_run(base_url, plan.key), context.clock)
-        _check_file(plan.file, rows, batch=batch)
+        _check_mode(plan.file, rows, batch=batch)
         yield rows
     finally:
         store.unlock(lock)
 
 
-def digest(*texts: str) -> str:
-    """Return the SHA-256 of texts, in hexadecimal."""
-    return hashlib.sha256("\n".join(texts).encode(errors="replace")).hexdigest()
-
-
-def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
+def _check_mode(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
     if rows and batch != ("" in rows):
         way = "as a batch; add" if "" in rows else "in background mode; omit"
         raise UsageError(
@@ -73,18 +68,4 @@ def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
             code="job_key_reused",
             hint="To submit the jobs again, and pay for them again, start another run with "
             "--job-key KEY and another --results-file.",
-        )
-    changed = [
-        f"{line.custom_id!r} (line {line.number})"
-        for line in file.lines
-        if line.custom_id in rows and rows[line.custom_id].request_sha256 != line.sha256
-    ]
-    if changed:
-        named = ", ".join(changed[:5])
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        raise UsageError(
-            f"{file.path}: these requests differ from those that were submitted: {named}{more}.",
-            code="job_key_reused",
-            hint="Give a changed request a new custom_id, or start another run with --job-key KEY "
-            "and another --results-file. Options that fill in the bodies also change requests.",
         )

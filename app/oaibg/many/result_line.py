@@ -21,7 +21,13 @@ from oaibg.state.rows import NOT_FOUND
 if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
 
-_NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND})
+MISSING = "missing"
+"""The status of a job that has no result in the files of its batch."""
+
+SUCCESSFUL = frozenset({"completed", NEEDS_ACTION})
+"""The statuses of jobs that are never submitted again."""
+
+_NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND, MISSING})
 """The statuses of jobs without a response; the code of their error has them."""
 
 
@@ -86,6 +92,15 @@ def read_line(raw: bytes) -> ResultLine | None:
     return ResultLine(line.get("id"), custom_id, recap.status, raw, recap, response_id)
 
 
+def not_run(id_: str | None, custom_id: str, code: str, message: str) -> ResultLine:
+    """Return the line of a job that has no response; the code tells its status."""
+    error = {"code": code, "message": message}
+    line = {"id": id_, "custom_id": custom_id, "response": None, "error": error}
+    ending = ending_of(line)
+    assert ending is not None  # noqa: S101 - it has an error
+    return ResultLine(id_, custom_id, ending.status, json_line(line), ending.recap)
+
+
 def ending_of(line: dict[str, Any]) -> Ending | None:
     """Return what a parsed line reports; None if it is not a result."""
     response = line.get("response") or {}
@@ -122,6 +137,7 @@ _CODES = {
     NEEDS_ACTION: ExitCode.NEEDS_ACTION,
     REFUSED: ExitCode.ERROR,
     NOT_FOUND: ExitCode.NOT_FOUND,
+    MISSING: ExitCode.ERROR,
 }
 
 

@@ -10,47 +10,60 @@ import fcntl
 import json
 import os
 import stat
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from oaibg.api.payload import Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
 from oaibg.engine.totals import Totals
-from oaibg.many.result_line import Ending, ResultLine, read_line
+from oaibg.many.line_id import is_id_of_job, is_id_of_request
+from oaibg.many.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
     from oaibg.contract.events import Unsuccessful
 
 
 class ResultsFile:
-    """The results of a run; each custom_id has one line.
+    """The results of a run; the last line of each custom_id counts.
 
     Removes a last line that was cut off (by kill -9 or a full disk). `known` maps the custom_ids
     that the file may contain to the `id` of their line, or to None if the API sets the `id`. A file
     with other lines belongs to another run. `known` is None if the custom_ids are not known.
+    `replaced` is the number of unsuccessful lines that don't count, by custom_id: their jobs were
+    submitted again.
 
     Raises:
         UsageError: the file can't be used, or is not a results file of this run.
         Unavailable: another process is writing to the file.
     """
 
-    def __init__(self, path: str, known: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        known: Mapping[str, str | None] | None = None,
+        replaced: Mapping[str, int] | None = None,
+    ) -> None:
         self.path = path
-        self._known = known
+        self._known, self._replaced = known, replaced or {}
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
         self.totals = Totals()
         """The usage and the cost of the lines that the file had when it was opened."""
         self.unsuccessful: dict[str, Unsuccessful] = {}
         """The jobs of these lines that did not succeed, by custom_id."""
+        self.failures: Counter[str] = Counter()
+        """The number of lines of jobs that did not succeed, by custom_id."""
+        self.changed: set[str] = set()
+        """The custom_ids whose line is the result of another request than the run's."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         try:
             self._descriptor = os.open(path, flags, 0o666)
@@ -90,7 +103,13 @@ class ResultsFile:
     def is_ours(self, line: ResultLine) -> bool:
         """Return whether a line belongs to this run."""
         known, custom_id = self._known, line.custom_id
-        return known is None or (custom_id in known and known[custom_id] in (None, line.id))
+        return known is None or (custom_id in known and is_id_of_job(line.id, known[custom_id]))
+
+    def forget(self, custom_ids: Iterable[str]) -> None:
+        """Note that the lines of some jobs no longer count, because they are submitted again."""
+        for custom_id in custom_ids:
+            self.statuses.pop(custom_id, None)
+            self.unsuccessful.pop(custom_id, None)
 
     async def add(self, lines: Iterable[ResultLine]) -> None:
         """Append lines, and return once they are on disk; skip custom_ids that have a line.
@@ -127,21 +146,17 @@ class ResultsFile:
 
     async def add_gone(self, custom_id: str, gone: NotFound) -> None:
         """Append the error of a job that the API no longer has; raises like `add`."""
-        error = {"code": NOT_FOUND, "message": gone.message}
-        ending = Ending(Payload.of({"status": NOT_FOUND, "error": error}))
-        await self._add_end(custom_id, ending, None, error)
+        await self.add([not_run(self._id(custom_id), custom_id, NOT_FOUND, gone.message)])
 
-    async def _add_end(
-        self,
-        custom_id: str,
-        ending: Ending,
-        response: dict[str, Any] | None,
-        error: dict[str, str] | None = None,
-    ) -> None:
-        id_ = self._known and self._known[custom_id]
-        line = {"id": id_, "custom_id": custom_id, "response": response, "error": error}
+    async def _add_end(self, custom_id: str, ending: Ending, response: dict[str, Any]) -> None:
+        id_ = self._id(custom_id)
+        line = {"id": id_, "custom_id": custom_id, "response": response, "error": None}
         recap = ending.recap
         await self.add([ResultLine(id_, custom_id, recap.status, json_line(line), recap)])
+
+    def _id(self, custom_id: str) -> str | None:
+        """Return the `id` of a job's lines; None if it is not known."""
+        return None if self._known is None else self._known[custom_id]
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -183,11 +198,19 @@ class ResultsFile:
 
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
-        self.statuses[line.custom_id] = line.status
-        self.totals.add(line.recap.usage, line.recap.cost_usd())
-        self.unsuccessful.pop(line.custom_id, None)
+        custom_id, recap = line.custom_id, line.recap
+        self.totals.add(recap.usage, recap.cost_usd())
+        if line.status not in SUCCESSFUL:
+            self.failures[custom_id] += 1
+            if self.failures[custom_id] <= self._replaced.get(custom_id, 0):
+                return
+        self.statuses[custom_id] = line.status
+        self.unsuccessful.pop(custom_id, None)
+        self.changed.discard(custom_id)
+        if not is_id_of_request(line.id, self._id(custom_id)):
+            self.changed.add(custom_id)
         if (unsuccessful := line.unsuccessful) is not None:
-            self.unsuccessful[line.custom_id] = unsuccessful
+            self.unsuccessful[custom_id] = unsuccessful
 
 
 def _is_cut_off(raw: bytes) -> bool:

@@ -23,22 +23,24 @@ from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
 from oaibg.many.batch_files import TRANSFER_SECONDS
 from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
-from oaibg.many.plan import digest, locked_run
+from oaibg.many.batch_retry import begin_batch, read_jobs
+from oaibg.many.line_id import digest
+from oaibg.many.plan import locked_run
 from oaibg.many.results_file import ResultsFile
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Container
 
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
     from oaibg.engine.claim import Create
     from oaibg.engine.context import Context
+    from oaibg.many.batch_retry import Attempt
     from oaibg.many.plan import Plan
     from oaibg.request.jobs_file import JobsFile
-    from oaibg.state.store import Row
 
 _MARK = "oaibg"
 """The key of the mark in a batch's metadata."""
@@ -64,21 +66,17 @@ async def monitor_batch(batch_id: str, results_path: str, own: Job, context: Con
 async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool) -> Event:
     async with locked_run(plan, context, batch=True) as rows:
         row = rows.get("")
-        sha256 = digest(*(line.custom_id + line.sha256 for line in plan.file.lines))
-        if row is not None and row.step != "intent" and row.request_sha256 != sha256:
-            raise UsageError(
-                f"{plan.file.path}: the jobs changed after their batch was submitted.",
-                code="job_key_reused",
-                hint="To submit them, and pay again, start another run with --job-key KEY and "
-                "another --results-file. Options that fill in the bodies also change jobs.",
-            )
+        jobs = await read_jobs(plan, row, context)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
-        with ResultsFile(plan.results_path, ids) as results:
-            if results.statuses and (row is None or row.response_id is None):
+        with ResultsFile(plan.results_path, ids, jobs.replaced) as results:
+            is_first = row is None or (row.response_id is None and not jobs.is_retry)
+            if results.statuses and is_first:
                 raise UsageError(
                     f"{results.path}: the file contains results, but this run has no batch yet.",
                     hint="Use another --results-file, or rename this file.",
                 )
+            attempt = await begin_batch(plan, row, jobs, results, context)
+            del jobs  # it has the hashes of all requests
             batch = BatchResults(results)
             if not results.missing:
                 return batch.summary(context)
@@ -86,7 +84,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             own.note_outcome(None)
 
             async def follow_created(context: Context) -> End | Event:
-                created = await _create_or_find(plan, row, sha256, job, context)
+                created = await _create_or_find(plan, attempt, job, context)
                 times = PollTimes(context.wait.poll_seconds)
                 return await commands.await_end(created, job, context, times, detach=detach)
 
@@ -106,9 +104,8 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         return await BatchResults(results).run(job, follow_found, context)
 
 
-async def _create_or_find(
-    plan: Plan, row: Row | None, sha256: str, job: Job, context: Context
-) -> Created:
+async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Context) -> Created:
+    row, sha256, custom_ids = attempt
     model = plan.file.lines[0].model
     request = Request(body={"model": model}, sha256=sha256)
     await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
@@ -119,7 +116,7 @@ async def _create_or_find(
         completion_window=plan.completion_window,
         job_key=line_key(plan.key, ""),
         resubmit_unknown=plan.resubmit_unknown,
-        create=_create(plan.file, mark, context),
+        create=_create(plan.file, custom_ids, mark, context),
     )
     sent = row is not None and row.step == "sending"
     if sent:
@@ -139,8 +136,8 @@ async def _create_or_find(
         raise
 
 
-def _create(file: JobsFile, mark: str, context: Context) -> Create:
-    """Return the create of a batch; its first attempt uploads the file."""
+def _create(file: JobsFile, custom_ids: Container[str], mark: str, context: Context) -> Create:
+    """Return the create of a batch with these jobs; its first attempt uploads the file."""
     file_id: str | None = None
 
     async def create(
@@ -148,7 +145,7 @@ def _create(file: JobsFile, mark: str, context: Context) -> Create:
     ) -> Payload:
         nonlocal file_id
         try:
-            file_id = file_id or await _upload(file, api, context)
+            file_id = file_id or await _upload(file, custom_ids, api, context)
             return await api.create_batch(file_id, {_MARK: mark}, on_sending, timeout=timeout)
         except CallFailed as failure:
             # An upload starts no job, so its failure is always certain.
@@ -165,11 +162,11 @@ def _create(file: JobsFile, mark: str, context: Context) -> Create:
     return create
 
 
-async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
+async def _upload(file: JobsFile, custom_ids: Container[str], api: Calls, context: Context) -> str:
     """Upload the file. An upload starts no job, so it can be repeated."""
     left = context.deadline - context.clock.monotonic()
     try:
-        with await persist.in_thread(_content, file) as content:
+        with await persist.in_thread(_content, file, custom_ids) as content:
             return await api.upload("jobs.jsonl", content, min(left, TRANSFER_SECONDS))
     except CallFailed as failure:
         if judge_create(failure) is CreateVerdict.UNKNOWN:
@@ -185,9 +182,9 @@ async def _upload(file: JobsFile, api: Calls, context: Context) -> str:
         ) from error
 
 
-def _content(file: JobsFile) -> IO[bytes]:
+def _content(file: JobsFile, custom_ids: Container[str]) -> IO[bytes]:
     content = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    for line in file.requests():
+    for line in file.requests(custom_ids):
         content.write(line)
     content.seek(0)
     return content

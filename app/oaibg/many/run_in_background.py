@@ -19,10 +19,12 @@ from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
-from oaibg.many.plan import digest, locked_run
+from oaibg.many.line_id import id_of
+from oaibg.many.plan import locked_run
 from oaibg.many.progress import Progress
 from oaibg.many.result_line import code_of
 from oaibg.many.results_file import ResultsFile
+from oaibg.many.retry import begin_retry, replaced_lines
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import StateError
@@ -43,16 +45,20 @@ if TYPE_CHECKING:
 async def submit_file(plan: Plan, own: Job, context: Context) -> Event:
     """Submit the jobs of a file, and follow each to its end; `own` stands for the run itself.
 
-    Jobs that ended, by the results file or the state, are not submitted again. Running jobs are
-    followed.
+    Jobs that ended, by the results file or the state, are not submitted again, unless they did not
+    succeed and the plan retries them. Running jobs are followed.
     """
     return await commands.closing(_submit_file(plan, own, context), own, context)
 
 
 async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
     async with locked_run(plan, context, batch=False) as rows:
-        ids = {line.custom_id: _line_id(line, plan, context) for line in plan.file.lines}
-        with ResultsFile(plan.results_path, ids) as results:
+        ids = {
+            line.custom_id: id_of(context.base_url, plan.key, line.custom_id, line.sha256)
+            for line in plan.file.lines
+        }
+        with ResultsFile(plan.results_path, ids, replaced_lines(rows)) as results:
+            rows = await begin_retry(plan, rows, results, context)  # noqa: PLW2901
             own.note_outcome(None)
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)
@@ -65,11 +71,6 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
         is_useful = is_unfinished and not run.is_unretrievable
         next_ = context.next_command.rerun() if is_useful else None
         return run.tally.summary(context, next_=next_, results_file=plan.results_path)
-
-
-def _line_id(line: Line, plan: Plan, context: Context) -> str:
-    """Return the `id` of a result line, which is unique to this request in this run."""
-    return f"batch_req_{digest(context.base_url, plan.key, line.custom_id, line.sha256)[:32]}"
 
 
 class _FileRun:

@@ -18,7 +18,7 @@ from oaibg.request.body import Request, Settings, fill_request
 from oaibg.request.json_files import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 URL = "/v1/responses"
 BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
@@ -84,10 +84,11 @@ class JobsFile:
             outcome="not_created",
         )
 
-    def requests(self) -> Iterator[bytes]:
-        """Yield the lines of a batch's input file."""
+    def requests(self, custom_ids: Container[str]) -> Iterator[bytes]:
+        """Yield the lines of the input file of a batch with these jobs."""
         for line in self.lines:
-            yield _batch_line(line.custom_id, self.request(line))
+            if line.custom_id in custom_ids:
+                yield _batch_line(line.custom_id, self.request(line))
 
     def _check_batch(self) -> None:
         """Check the Batch API's limits (https://platform.openai.com/docs/guides/batch)."""

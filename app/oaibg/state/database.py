@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from oaibg.state.rows import ADDED, SCHEMA
+from oaibg.state.rows import ADDED, ADDED_TABLES, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,10 +155,11 @@ def _create(db: sqlite3.Connection) -> None:
 
 
 def _add_columns(db: sqlite3.Connection) -> None:
-    """Add the columns that an older version did not create."""
+    """Add the columns and the tables that an older version did not create."""
     missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
     if missing:
         with transaction(db):
+            db.execute(ADDED_TABLES)
             for name in missing:
                 with suppress(sqlite3.OperationalError):  # another process added it
                     db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")

@@ -7,6 +7,9 @@ from oaibg.base.record import Record
 NOT_FOUND = "not_found"
 """The status of a job that the API no longer has, and that has no local copy."""
 
+UNSUCCESSFUL = frozenset({"failed", "incomplete", "cancelled", "expired", NOT_FOUND})
+"""The last statuses of jobs that did not succeed."""
+
 SCHEMA = """
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
@@ -31,8 +34,18 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
-ADDED = {"include": "TEXT", "recap": "TEXT"}
+ADDED = {"include": "TEXT", "recap": "TEXT", "replaced_lines": "INTEGER"}
 """The columns that later versions added, and their types. Older versions ignore them."""
+
+ADDED_TABLES = """
+CREATE TABLE IF NOT EXISTS batches (
+    base_url TEXT NOT NULL,
+    run_key TEXT NOT NULL,
+    jobs TEXT NOT NULL,
+    PRIMARY KEY (base_url, run_key)
+)
+"""
+"""The tables that later versions added: which jobs the batch of a run has, as JSON."""
 
 
 class Intent(Record):
@@ -46,6 +59,9 @@ class Intent(Record):
     completion_window: str | None = None
     include: str | None = None
     """The values of the request's `include`, a line each."""
+    replaced_lines: int | None = None
+    """For a retry in a jobs file: the number of its unsuccessful lines in the results file that the
+    retry replaces."""
 
 
 class Row(Intent):

@@ -116,6 +116,33 @@ class Store:
             self._db.execute("DELETE FROM jobs WHERE id = ?", (number,))
             self._give_key_back(number, over)
 
+    def retry(self, intents: list[Intent]) -> None:
+        """Insert new jobs with the keys of old ones, which are superseded, in one transaction."""
+        old = "UPDATE jobs SET superseded = 1 WHERE base_url = ? AND job_key = ? AND NOT superseded"
+        with transaction(self._db):
+            for intent in intents:
+                self._db.execute(old, (intent.base_url, intent.job_key))
+                self._insert(step="intent", **intent.values())
+
+    def retry_batch(self, intent: Intent, run_key: str, jobs: str) -> None:
+        """As `retry`, for a run's batch; `jobs` is as for `note_batch_jobs`."""
+        with transaction(self._db):
+            self.retry([intent])
+            self.note_batch_jobs(intent.base_url, run_key, jobs)
+
+    def note_batch_jobs(self, base_url: str, run_key: str, jobs: str) -> None:
+        """Note which jobs the batch of a run has, as JSON."""
+        with transaction(self._db):
+            sql = "INSERT OR REPLACE INTO batches VALUES (?, ?, ?)"
+            self._db.execute(sql, (base_url, run_key, jobs))
+
+    def batch_jobs(self, base_url: str, run_key: str) -> str | None:
+        """Return which jobs the batch of a run has; None if it was not noted."""
+        sql = "SELECT jobs FROM batches WHERE base_url = ? AND run_key = ?"
+        with translated():
+            found = self._db.execute(sql, (base_url, run_key)).fetchone()
+        return None if found is None else str(found[0])
+
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
         """Note the ID that the API returned."""
         changes = "step = 'submitted', response_id = ?, status = ?"

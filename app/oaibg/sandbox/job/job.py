@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from oaibg.sandbox.job.metadata import (
     STATUSES,
     container_expired_in,
+    failures_in,
     outcome_in,
     searches_in,
     seconds_in,
@@ -25,7 +26,7 @@ from oaibg.sandbox.job.text import output_text
 from oaibg.sandbox.personality import DEFAULT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from oaibg.sandbox.personality import Personality
 
@@ -132,16 +133,24 @@ class Job:
 
 
 def new_job(
-    request: Mapping[str, Any], now: float, seconds: float, personality: Personality = DEFAULT
+    request: Mapping[str, Any],
+    now: float,
+    seconds: float,
+    personality: Personality = DEFAULT,
+    earlier: Iterable[Job] = (),
 ) -> Job:
     """Return the job of a valid create; `seconds` is its duration unless its metadata sets one.
+
+    `earlier` are the jobs that already exist.
 
     Its ID has the personality's format. If the personality ignores `stream`, the job has no stream.
 
     Raises `FieldError` if a `sandbox_` entry of the metadata is invalid.
     """
     metadata: Mapping[str, str] = request.get("metadata") or {}
-    outcome = outcome_in(metadata)
+    failures = failures_in(metadata)
+    fails = failures > 0 and failures > sum(one.request == request for one in earlier)
+    outcome = "failed" if fails else outcome_in(metadata)
     return Job(
         id=personality.new_id(),
         request=request,

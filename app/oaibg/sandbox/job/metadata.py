@@ -41,6 +41,8 @@ ENTRIES: Mapping[str, str] = {
     "a batch, counted from the create of the batch",
     "sandbox_outcome": "how the job ends: one of the outcomes (default: completed); for a batch, "
     "only failed is allowed (at the limit of enqueued tokens)",
+    "sandbox_failures": "the number of jobs with this request that fail before the others, such as "
+    '"1" (default: 0); not for lines of a batch',
     "sandbox_text": "the output text",
     "sandbox_bytes": "the size of the output text in bytes, in place of `sandbox_text`",
     "sandbox_empty": 'any value except "false": the job has no output text',
@@ -53,7 +55,7 @@ ENTRIES: Mapping[str, str] = {
 """The entries and what each means, for responses, batches and the lines of batches."""
 
 _MOST_BYTES = 1_000_000_000
-_MOST_SEARCHES = 1000
+_MOST = 1000
 _FILLER = "The sandbox repeats this line until the text has the requested size.\n"
 
 
@@ -80,11 +82,12 @@ def text_in(metadata: Mapping[str, str]) -> str | None:
 
 def searches_in(metadata: Mapping[str, str]) -> int:
     """Return the number of web searches before the answer."""
-    value = metadata.get("sandbox_tools", "0")
-    digits = value.isascii() and value.isdigit() and len(value) < 16
-    if not (digits and int(value) <= _MOST_SEARCHES):
-        raise bad_entry(f"sandbox_tools must be a whole number from 0 to {_MOST_SEARCHES}")
-    return int(value)
+    return _whole_number(metadata, "sandbox_tools")
+
+
+def failures_in(metadata: Mapping[str, str]) -> int:
+    """Return the number of jobs with this request that fail before the others."""
+    return _whole_number(metadata, "sandbox_failures")
 
 
 def container_expired_in(metadata: Mapping[str, str]) -> bool:
@@ -97,6 +100,14 @@ def container_expired_in(metadata: Mapping[str, str]) -> bool:
 def bad_entry(message: str) -> FieldError:
     """Return the error for an invalid entry."""
     return FieldError(message, "metadata", "invalid_value")
+
+
+def _whole_number(metadata: Mapping[str, str], name: str) -> int:
+    value = metadata.get(name, "0")
+    digits = value.isascii() and value.isdigit() and len(value) < 16
+    if not (digits and int(value) <= _MOST):
+        raise bad_entry(f"{name} must be a whole number from 0 to {_MOST}")
+    return int(value)
 
 
 def _number(metadata: Mapping[str, str], name: str, highest: float, default: float) -> float:

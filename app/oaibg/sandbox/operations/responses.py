@@ -27,7 +27,8 @@ def create(call: Call) -> Answer:
     state = call.state
     request = check_create(call.body(), state.find)
     _check_stream(call)
-    job = new_job(request, time.time(), state.seconds, state.personality)
+    earlier = state.jobs.values()
+    job = new_job(request, time.time(), state.seconds, state.personality, earlier)
     state.jobs[job.id] = job
     state.keep_container(job)
     call.log.response_id = job.id

@@ -12,8 +12,8 @@ Settings: --model NAME, --reasoning-effort EFFORT, --verbosity VERBOSITY
 Waiting:  --poll-seconds SECONDS, --max-wait-seconds SECONDS
 Output:   --show-output-text, --output-text-file PATH, --output-json-file PATH
 Job key:  --job-key KEY. Default: a key derived from the request, so that the same request
-          continues with the same job; it is printed on stderr. For a new attempt at the same
-          request, use a new KEY. With --jobs-file, KEY is required.
+          continues with the same job; it is printed on stderr. --retry-failed makes a
+          new attempt at a failed job. With --jobs-file, KEY is required.
 
 All other options of `oaibg submit` work as well: they are passed on unchanged. Lines, signals and
 exit codes are those of oaibg (see SKILL.md), but with none of --attach, --output-text-file and
@@ -42,6 +42,7 @@ FLAGS = {
     "--help",
     "--human",
     "--resubmit-unknown",
+    "--retry-failed",
     "--show-output-text",
     "--stream",
     "--stream-text",

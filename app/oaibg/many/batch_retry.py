@@ -1,0 +1,156 @@
+"""Which jobs the batch of a run has: all of its file's jobs, or in a retry those to submit again.
+
+The state keeps the hash of each job's request, because a batch's row has one hash for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from oaibg.base.record import Record
+from oaibg.contract.errors import UsageError
+from oaibg.engine.persist import commit
+from oaibg.many.line_id import digest
+from oaibg.many.result_line import SUCCESSFUL
+from oaibg.many.retry import check_changes
+from oaibg.state.commits import patiently
+from oaibg.state.rows import NOT_FOUND
+from oaibg.state.store import Intent, line_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from oaibg.engine.context import Context
+    from oaibg.many.plan import Plan
+    from oaibg.many.results_file import ResultsFile
+    from oaibg.request.jobs_file import Line
+    from oaibg.state.store import Row
+
+_DIGITS = 16
+"""The number of digits that are kept of a request's hash."""
+
+
+class BatchJobs(Record):
+    """The jobs of a run in batches, as the state keeps them."""
+
+    is_retry: bool
+    """Whether the batch has only jobs that are submitted again."""
+    requests: dict[str, str]
+    """The hash of each job's request, by custom_id; also of jobs in earlier batches."""
+    replaced: dict[str, int]
+    """How many result lines the batch replaces, by the custom_ids of its jobs."""
+
+    @classmethod
+    def of(cls, lines: Iterable[Line], replaced: dict[str, int] | None = None) -> BatchJobs:
+        """Return the jobs of a batch: all lines, or in a retry the jobs in `replaced`."""
+        requests = {line.custom_id: line.sha256[:_DIGITS] for line in lines}
+        all_ = dict.fromkeys(requests, 0)
+        return cls(is_retry=replaced is not None, requests=requests, replaced=replaced or all_)
+
+    def text(self) -> str:
+        """Return the jobs as the state stores them."""
+        return json.dumps(self.values())
+
+
+class Attempt(NamedTuple):
+    """The batch to submit or to follow."""
+
+    row: Row | None
+    sha256: str
+    """Stands for the requests of the batch in the state, and in the mark that finds it."""
+    custom_ids: Collection[str]
+
+
+async def read_jobs(plan: Plan, row: Row | None, context: Context) -> BatchJobs:
+    """Return the jobs of the run's batch.
+
+    Raises:
+        UsageError: the jobs changed after version 0.4 submitted their batch.
+    """
+    base_url = context.base_url
+    stored = await patiently(lambda: context.store.batch_jobs(base_url, plan.key), context.clock)
+    if row is not None and stored is not None:
+        return BatchJobs(**json.loads(stored))
+    if row is not None and row.step != "intent" and row.request_sha256 != _sha256(plan.file.lines):
+        raise _changed(plan)
+    return BatchJobs.of(plan.file.lines)
+
+
+async def begin_batch(
+    plan: Plan, row: Row | None, jobs: BatchJobs, results: ResultsFile, context: Context
+) -> Attempt:
+    """Check the requests of a run, and begin the retry if the plan has one.
+
+    Raises:
+        UsageError: a request has changed, and its job is not submitted again.
+    """
+    lines = plan.file.lines
+    if jobs.requests.keys() - {line.custom_id for line in lines}:
+        raise _changed(plan)
+    changed = [line for line in lines if jobs.requests.get(line.custom_id) != line.sha256[:_DIGITS]]
+    if row is None or row.step == "intent":
+        return await _unsent(plan, row, jobs, changed, context)
+    retriable = _retriable(row, jobs, plan, results)
+    check_changes(plan, changed, retriable)
+    if not plan.retry_failed or not retriable:
+        return Attempt(row, str(row.request_sha256), jobs.replaced)
+    jobs = BatchJobs.of(lines, {name: results.failures[name] for name in retriable})
+    again = [line for line in lines if line.custom_id in retriable]
+    intent = Intent(
+        base_url=context.base_url,
+        job_key=line_key(plan.key, ""),
+        # The earlier batch may have the same jobs, but must not have the same mark.
+        request_sha256=digest(str(row.response_id), _sha256(again)),
+        model=again[0].model,
+        completion_window=plan.completion_window,
+    )
+    store, text = context.store, jobs.text()
+    await commit(lambda: store.retry_batch(intent, plan.key, text), context)
+    results.forget(retriable)
+    row = await patiently(
+        lambda: store.by_key(context.base_url, str(intent.job_key)), context.clock
+    )
+    return Attempt(row, str(intent.request_sha256), jobs.replaced)
+
+
+async def _unsent(
+    plan: Plan, row: Row | None, jobs: BatchJobs, changed: list[Line], context: Context
+) -> Attempt:
+    """Note the jobs of a batch of which no request was sent, so that they may still change."""
+    earlier = jobs.requests.keys() - jobs.replaced.keys()
+    check_changes(plan, [line for line in changed if line.custom_id in earlier], ())
+    lines, replaced = plan.file.lines, jobs.replaced
+    if jobs.is_retry:
+        added = [line.custom_id for line in lines if line.custom_id not in jobs.requests]
+        replaced = {**replaced, **dict.fromkeys(added, 0)}
+    jobs = BatchJobs.of(lines, replaced if jobs.is_retry else None)
+    store, text = context.store, jobs.text()
+    await commit(lambda: store.note_batch_jobs(context.base_url, plan.key, text), context)
+    is_retry = row is not None and jobs.is_retry
+    sha256 = str(row.request_sha256) if row is not None and is_retry else _sha256(lines)
+    return Attempt(row, sha256, jobs.replaced)
+
+
+def _retriable(row: Row, jobs: BatchJobs, plan: Plan, results: ResultsFile) -> set[str]:
+    """Return the jobs to submit again: none until the file has all results of the batch."""
+    statuses = results.statuses
+    missing = jobs.requests.keys() - statuses.keys()
+    if missing and row.status != NOT_FOUND:
+        return set()
+    return {
+        line.custom_id for line in plan.file.lines if statuses.get(line.custom_id) not in SUCCESSFUL
+    }
+
+
+def _sha256(lines: Iterable[Line]) -> str:
+    return digest(*(line.custom_id + line.sha256 for line in lines))
+
+
+def _changed(plan: Plan) -> UsageError:
+    return UsageError(
+        f"{plan.file.path}: the jobs changed after their batch was submitted.",
+        code="job_key_reused",
+        hint="To submit them, and pay again, start another run with --job-key KEY and another "
+        "--results-file. Options that fill in the bodies also change jobs.",
+    )
