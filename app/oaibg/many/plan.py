@@ -75,7 +75,7 @@ def _check_file(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:
             "--job-key KEY and another --results-file.",
         )
     changed = [
-        f"{line.custom_id!r} (line {line.number})"
+        f"{line.custom_id!r} ({file.place(line)})"
         for line in file.lines
         if line.custom_id in rows and rows[line.custom_id].request_sha256 != line.sha256
     ]
