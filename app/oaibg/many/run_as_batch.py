@@ -25,6 +25,7 @@ from oaibg.many.batch_files import TRANSFER_SECONDS
 from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.results_file import ResultsFile
+from oaibg.many.results_table import ResultsTable
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
 from oaibg.state.store import Intent, line_key
@@ -73,15 +74,16 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                 "another --results-file. Options that fill in the bodies also change jobs.",
             )
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
-        with ResultsFile(plan.results_path, ids) as results:
+        table = ResultsTable(plan.results_path, plan.file)
+        with ResultsFile(table.lines_path, ids) as results:
             if results.statuses and (row is None or row.response_id is None):
                 raise UsageError(
                     f"{results.path}: the file contains results, but this run has no batch yet.",
                     hint="Use another --results-file, or rename this file.",
                 )
-            batch = BatchResults(results)
+            batch = BatchResults(results, table)
             if not results.missing:
-                return batch.summary(context)
+                return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
             own.note_outcome(None)
 
@@ -102,8 +104,9 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         times = PollTimes(context.wait.poll_seconds)
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
-    with ResultsFile(results_path) as results:
-        return await BatchResults(results).run(job, follow_found, context)
+    table = ResultsTable(results_path)
+    with ResultsFile(table.lines_path) as results:
+        return await BatchResults(results, table).run(job, follow_found, context)
 
 
 async def _create_or_find(

@@ -20,7 +20,9 @@ from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.result_line import code_of
+from oaibg.many.result_row import ResultRow
 from oaibg.many.results_file import ResultsFile
+from oaibg.many.results_table import ResultsTable
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import StateError
@@ -50,16 +52,20 @@ async def submit_file(plan: Plan, own: Job, context: Context) -> Event:
 async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
     async with locked_run(plan, context, batch=False) as rows:
         ids = {line.custom_id: _line_id(line, plan, context) for line in plan.file.lines}
-        with ResultsFile(plan.results_path, ids) as results:
+        table = ResultsTable(plan.results_path, plan.file)
+        with ResultsFile(table.lines_path, ids) as results:
             own.note_outcome(None)
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)
             members = run.members()
-            await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
-            for _ in members:
-                pass  # counts the jobs that a signal kept from starting
+            try:
+                await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
+            finally:
+                for _ in members:
+                    pass  # counts the jobs that a signal kept from starting
+                await table.write(run.unended, own, run.tally, context)
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
-        is_useful = is_unfinished and not run.is_unretrievable
+        is_useful = (is_unfinished and not run.is_unretrievable) or run.tally.is_unwritten
         next_ = context.next_command.rerun() if is_useful else None
         return run.tally.summary(context, next_=next_)
 
@@ -82,6 +88,12 @@ class _FileRun:
         self._rows, self._results = rows, results
         self._submits_no_more = False
         """Whether to submit no further jobs, because they would fail too."""
+        self._unended: dict[str, ResultRow] = {}
+        """The jobs that were reported without a result, by custom_id."""
+
+    def unended(self, custom_id: str) -> ResultRow:
+        """Return the table's row of a job without a result."""
+        return self._unended.get(custom_id) or ResultRow(custom_id, "not_submitted")
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -92,6 +104,10 @@ class _FileRun:
         for number, line in enumerate(sorted(todo, key=self._is_new)):
             if (status := self._status_if_skipped(line, number)) is not None:
                 self.tally.count(status, ExitCode.STILL_RUNNING)
+                row = self._rows.get(line.custom_id)
+                known = None if row is None else row.response_id
+                unended = ResultRow(line.custom_id, status, response_id=known)
+                self._unended[line.custom_id] = unended
             else:
                 yield line.custom_id, partial(self._run, line, number)
 
@@ -114,7 +130,10 @@ class _FileRun:
 
     async def _run(self, line: Line, number: int, context: Context) -> Event | None:
         job = Job(submitting=True, custom_id=line.custom_id, streams=context.wait.stream)
-        return await commands.closing(self._submit(line, number, job, context), job, context)
+        event = await commands.closing(self._submit(line, number, job, context), job, context)
+        if event is not None and line.custom_id not in self._results.statuses:
+            self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)
+        return event
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
         """Create a job and follow it; None if the wait limit was reached before its create."""

@@ -38,6 +38,8 @@ class Tally:
         """The response IDs of jobs that keep running at the API, or with files to write again."""
         self.interrupted = False
         """Whether a signal ended the run."""
+        self.is_unwritten = False
+        """Whether a file of the whole run could not be written; a rerun may write it."""
         self._codes: set[int] = set()
 
     def count(self, status: str, code: int, *, jobs: int = 1) -> None:
@@ -49,13 +51,17 @@ class Tally:
         """Count a job by the event that ended it; the event of a batch counts for `jobs` jobs."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
-        self.count(_status(event), code, jobs=jobs)
+        self.count(status_of_end(event), code, jobs=jobs)
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
 
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""
         self.interrupted = True
+
+    def note_unwritten(self) -> None:
+        """Note that a file of the whole run could not be written."""
+        self.is_unwritten = True
 
     def summary(
         self, context: Context, *, next_: list[str] | None, response_id: str | None = None
@@ -65,6 +71,8 @@ class Tally:
             code = 128 + context.signum()
         else:
             code = next((code for code in WORST if code in self._codes), ExitCode.OK)
+            if code == ExitCode.OK and self.is_unwritten:
+                code = ExitCode.LOCAL_IO
         return Summary(
             response_id=response_id,
             counts=dict(self.counts),
@@ -74,7 +82,8 @@ class Tally:
         )
 
 
-def _status(event: Event) -> str:
+def status_of_end(event: Event) -> str:
+    """Return the status under which a run counts a job that this event ended."""
     if isinstance(event, Error):
         if event.outcome == "unknown":
             return "outcome_unknown"
