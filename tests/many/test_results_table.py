@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from forkserver import IoFault
 from harness import wait_until
 from oaibg.many.result_row import safe
+from oaibg.sandbox import Fault
 from places import GUIDE
 from runs import (
     ENDLESS,
@@ -327,6 +329,14 @@ def test_an_expired_batch(run: Callable[..., Result], sandbox: Sandbox, batch: B
     assert "expire" in stuck["error"]
 
 
+def test_missing_results(run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles) -> None:
+    """The jobs that a completed batch has no result for are `missing`."""
+    batch.results = batch.folder / "results.csv"
+    sandbox.script(Fault(on="file_content", kind="raw", body=""))
+    assert checked(run(*batch.argv())).last["counts"] == {"missing": 2}
+    assert statuses(batch.results) == {"a": "missing", "b": "missing"}
+
+
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal(
@@ -361,6 +371,29 @@ def test_a_kill(command: Command, sandbox: Sandbox, tabled: Files) -> None:
     assert command.run(*tabled.argv()).code == 0
     assert list(statuses(tabled.results)) == ["job 0", "job 1", "job 2"]
     assert len(sandbox.posts) == 3
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("mode", ["short", "kill"])
+def test_a_table_is_always_whole(faulty: Command, files: Files, mode: str) -> None:
+    """If any step of the write fails, or the process is killed before it, the old table stays."""
+    folder = files.folder / "out"
+    folder.mkdir()
+    files.results = folder / "results.csv"
+    files.add(3)
+    assert faulty.run(*files.argv()).code == 0
+    content = files.results.read_bytes()
+    codes: list[int | None] = []
+    while not codes or codes[-1] != 0:
+        fault = IoFault(mode=mode, below=str(folder), at=len(codes) + 1, count=99, error=28)
+        result = faulty.run(*files.argv(), fault=fault)
+        codes.append(result.code)
+        assert files.results.read_bytes() == content
+        if result.code == 9:
+            assert [one["code"] for one in of(result, "warning")] == ["write_failed"]
+            assert result.last["next"] is not None
+        assert len(codes) < 99
+    assert codes.count({"short": 9, "kill": -9}[mode]) >= 3
 
 
 @pytest.mark.process

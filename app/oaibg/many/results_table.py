@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from oaibg.many.tally import Tally
     from oaibg.request.jobs_file import JobsFile
 
-_HEAD = re.compile(rb'\{"id": ?(?:"[^"\\]*"|null), ?"custom_id": ?("(?:[^"\\]|\\.)*")')
+_HEAD = re.compile(rb'\{"id": ?(?:"[^"\\]*"|null), ?"custom_id": ?("(?:[ !#-\[\]-~]|\\.)*")')
 """How lines begin that oaibg or the Batch API wrote: the custom_id is found without parsing."""
 
 
@@ -127,6 +127,8 @@ def _offsets(lines: BinaryIO) -> dict[str, int]:
     offsets: dict[str, int] = {}
     end = 0
     for raw in lines:
+        if not raw.endswith(b"\n"):
+            break  # a write failed in the middle, and so did its removal
         head = _HEAD.match(raw)
         custom_id = json.loads(head[1]) if head else Payload(raw).data["custom_id"]
         offsets[custom_id] = end

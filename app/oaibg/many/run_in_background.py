@@ -93,7 +93,12 @@ class _FileRun:
 
     def unended(self, custom_id: str) -> ResultRow:
         """Return the table's row of a job without a result."""
-        return self._unended.get(custom_id) or ResultRow(custom_id, "not_submitted")
+        if custom_id in self._unended:
+            return self._unended[custom_id]
+        if self._is_new(custom_id):
+            return ResultRow(custom_id, "not_submitted")
+        row = self._rows[custom_id]
+        return ResultRow(custom_id, row.status or "unknown", response_id=row.response_id)
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -101,24 +106,20 @@ class _FileRun:
         todo = [line for line in lines if line.custom_id not in done]
         for ended in [done[line.custom_id] for line in lines if line.custom_id in done]:
             self.tally.count(ended, code_of(ended))
-        for number, line in enumerate(sorted(todo, key=self._is_new)):
+        for number, line in enumerate(sorted(todo, key=lambda line: self._is_new(line.custom_id))):
             if (status := self._status_if_skipped(line, number)) is not None:
                 self.tally.count(status, ExitCode.STILL_RUNNING)
-                row = self._rows.get(line.custom_id)
-                known = None if row is None else row.response_id
-                unended = ResultRow(line.custom_id, status, response_id=known)
-                self._unended[line.custom_id] = unended
             else:
                 yield line.custom_id, partial(self._run, line, number)
 
-    def _is_new(self, line: Line) -> bool:
-        row = self._rows.get(line.custom_id)
+    def _is_new(self, custom_id: str) -> bool:
+        row = self._rows.get(custom_id)
         return row is None or row.step == "intent"
 
     def _status_if_skipped(self, line: Line, number: int) -> str | None:
         """Return the status to count a job under if it can't be started any more, else None."""
         interrupted, late = self.tally.interrupted, self._is_late()
-        if self._is_new(line):
+        if self._is_new(line.custom_id):
             return "not_submitted" if self._submits_no_more or interrupted or late else None
         # If the start took until the wait limit, running jobs are still retrieved once.
         if interrupted or (late and number >= self._plan.max_in_flight):
