@@ -13,6 +13,7 @@ from oaibg.contract.errors import OaibgError
 from oaibg.request.body import Settings, canonical_json
 from oaibg.request.jobs_file import JobsFile
 from runs import BatchFiles, Files, as_bytes, line, refused
+from schemas import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,14 +66,11 @@ def without(key: str) -> dict[str, Any]:
     [
         (as_bytes(GOOD, b"{nonsense\n"), "line 2: invalid JSON at column 2"),
         (as_bytes(GOOD, b'{"a": NaN}\n'), "line 2: NaN is not valid JSON"),
-        (as_bytes(b"\n\n", [1]), "line 3: expected a JSON object, found an array"),
-        (as_bytes(without("custom_id")), "line 1: custom_id is missing"),
-        (as_bytes(without("method")), "line 1: method is missing"),
-        (as_bytes(without("url")), "line 1: url is missing"),
+        (as_bytes(GOOD, b"\n\n", [1]), "line 4: expected a JSON object, found an array"),
         (as_bytes(without("body")), "line 1: body is missing"),
         (as_bytes(GOOD | {"extra": 1}), "line 1: unknown key 'extra'"),
         (as_bytes(GOOD | {"method": "GET"}), "line 1: method must be"),
-        (as_bytes(GOOD | {"url": "/v1/chat/completions"}), "line 1: url must be"),
+        (as_bytes(GOOD | {"url": "/v1/embeddings"}), "line 1: url must be"),
         (as_bytes(GOOD | {"body": "x"}), "line 1: body: expected an object"),
         (as_bytes(GOOD, b'{"custom_id":"a","custom_id":"b"}\n'), "an object contains the key"),
         (as_bytes(line(1)), "line 1: custom_id must be"),
@@ -117,10 +115,10 @@ def test_bad_lines_are_reported_together(run: Callable[..., Result], files: File
     bad = [{"custom_id": f"b{one}"} for one in range(9)]
     files.write(line("a"), *bad[:3], line("b"), bad[3])
     message = run(*files.argv()).last["message"]
-    assert [f"line {one}: method is missing" in message for one in (2, 3, 4, 6)] == [True] * 4
+    assert [f"line {one}: body is missing" in message for one in (2, 3, 4, 6)] == [True] * 4
     files.write(*bad)
     message = run(*files.argv()).last["message"]
-    assert message.count("line ") == 5
+    assert message.count("body is missing") == 5
     assert message.endswith("; and 4 more.")
 
 
@@ -184,21 +182,24 @@ def test_options_fill_in_bodies(
     """Options fill in missing keys, null stays, and the body file overrides everything."""
     schema = {"type": "object", "properties": {"a": {"default": None, "enum": [None, 1]}}}
     form = {"type": "json_schema", "name": "n", "schema": schema}
-    files.write(
+    lines = [
         line("plain"),
         line("own", model="m", text={"verbosity": "high"}, reasoning={"summary": "auto"}),
         line("null", reasoning=None, text=None, metadata=None, instructions=None, model=None),
         line("schema", text={"format": form}, metadata={"a": "own"}, tools=[]),
         line("forced", top_p=0.5, background=True, max_output_tokens=7),
-    )
+    ]
     patch = files.folder / "patch.json"
     patch.write_text('{"top_p": 0.1, "reasoning": {"effort": "xhigh"}, "max_output_tokens": null}')
-    result = many(
-        *("submit", "--jobs-file", str(files.jobs), "--dry-run", "--body-json-file", str(patch)),
-        *("--metadata", "a=b", "--metadata", "c=d", "--verbosity", "low", "--model", "general"),
-        *("--instructions", "Be brief.", "--max-output-tokens", "9"),
-    )
-    bodies = {one["custom_id"]: one["body"] for one in result.lines[:-1]}
+    bodies: dict[str, Any] = {}
+    for some in (lines[:3], lines[3:]):  # a dry run prints three
+        files.write(*some)
+        result = many(
+            *("submit", "--jobs-file", str(files.jobs), "--dry-run", "--verbosity", "low"),
+            *("--body-json-file", str(patch), "--metadata", "a=b", "--metadata", "c=d"),
+            *("--model", "general", "--instructions", "Be brief.", "--max-output-tokens", "9"),
+        )
+        bodies |= {one["custom_id"]: one["body"] for one in result.lines[:-1]}
     usual = {
         "text": {"format": {"type": "text"}, "verbosity": "low"},
         "reasoning": {"effort": "xhigh"},
@@ -256,6 +257,20 @@ def test_a_dry_run_prints_what_is_sent(
     starts = {one["custom_id"]: one["request_sha256"] for one in result.lines
               if one["event"] == "submit_start"}  # fmt: skip
     assert starts == {one["custom_id"]: one["request_sha256"] for one in dry.lines[:-1]}
+
+
+def test_a_dry_run_is_short(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
+    """A dry run checks all lines, and prints only the first three requests."""
+    files.add(20)
+    dry = checked(run(*files.argv("--dry-run")))
+    assert (dry.code, dry.events) == (0, ["dry_run"] * 3 + ["summary"])
+    assert [one["custom_id"] for one in dry.lines] == ["job 0", "job 1", "job 2", None]
+    assert dry.last["counts"] == {"valid": 20}
+    files.jobs.write_bytes(files.jobs.read_bytes() + b"{}\n")
+    dry = run(*files.argv("--dry-run"))
+    assert (dry.code, dry.events) == (2, ["error"])
+    assert "line 21: body is missing" in dry.last["message"]
+    assert not sandbox.requests
 
 
 def test_a_jobs_file_that_changes_during_a_run(files: Files) -> None:

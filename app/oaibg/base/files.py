@@ -1,6 +1,7 @@
 """Atomic file writes: a file has its old content or its new content, never a part.
 
-`save` replaces a file. `new_file` and `settle` write one that must not replace any other.
+`save` and `saving` replace a file. `new_file` and `settle` write one that must not replace any
+other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,25 +22,32 @@ TEMPORARY = ".oaibg.*.tmp"
 
 
 def save(path: str, data: bytes, *, private: bool = False) -> None:
-    """Write `data` to `path` durably: to a temporary file in its folder, synced and then renamed.
+    """Write `data` to `path` as `saving` does."""
+    with saving(path, private=private) as file:
+        file.write(data)
+
+
+@contextmanager
+def saving(path: str, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Write to `path` durably: to a temporary file in its folder, synced and renamed at the end.
 
     The folder must exist. Symbolic links are followed. An existing file keeps its mode and a new
     file gets its mode from the umask; with `private`, only the owner can read the file. Devices and
-    pipes are written to directly. For regular files, an `OSError` means that nothing changed.
+    pipes are written to directly. For regular files, an exception means that nothing changed.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116
     except FileNotFoundError:
         mode = None
     if mode is not None and not stat.S_ISREG(mode):
-        with open(path, "wb") as file:  # noqa: PTH123
-            file.write(data)
+        with open(path, "wb") as device:  # noqa: PTH123
+            yield device
         return
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)  # noqa: PTH120
     with new_file(folder, private=private or mode is not None) as file:
-        file.write(data)
+        yield file
         _sync(file)
         if mode is not None and not private:
             os.fchmod(file.fileno(), stat.S_IMODE(mode))

@@ -142,10 +142,10 @@ class SubmitOptions(Record):
         "--retry-failed", "Submit again what did not succeed; you pay again."
     )
     jobs_file: str | None = _many(
-        "PATH", "Read jobs from this file (Batch API JSON Lines).", callback=check.input_path
+        "PATH", "Read jobs from this file (JSON Lines, CSV, TSV).", callback=check.input_path
     )
     results_file: str | None = _many(
-        "PATH", "Write results to this file (same format).", callback=check.output_path
+        "PATH", "Write results to this file (same formats).", callback=check.output_path
     )
     max_in_flight: int | None = _many(
         "N",

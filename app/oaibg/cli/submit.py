@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
 from oaibg.cli.next_command import rerun_of
+from oaibg.cli.option_checks import is_same_file
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from oaibg.request.jobs_file import JobsFile
 
 _MAX_IN_FLIGHT = 50
+_SHOWN = 3
+"""Number of requests of a jobs file that a dry run prints."""
 _NO_STREAM = "--stream can't be combined with a completion window: the API can't stream such jobs."
 
 
@@ -157,6 +160,10 @@ def _settings(options: SubmitOptions, previous: Previous | None) -> Settings:
 def _check_file_options(options: SubmitOptions, session: Session) -> None:
     if options.results_file is None and not options.dry_run:
         raise UsageError("--jobs-file needs --results-file PATH, the file for the results.")
+    if options.results_file is not None and is_same_file(
+        str(options.jobs_file), options.results_file
+    ):
+        raise UsageError("--jobs-file and --results-file can't name the same file.")
     if options.output_json_file or options.output_text_file:
         raise UsageError(
             "--output-json-file and --output-text-file can only be used with one job; with "
@@ -195,7 +202,7 @@ def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = (
 def _dry_run_file(file: JobsFile, session: Session) -> Iterator[Event]:
     from oaibg.contract.events import Summary
 
-    for line in file.lines:
+    for line in file.lines[:_SHOWN]:
         yield _dry_run(file.request(line), session).of_many(line.custom_id)
     yield Summary(
         response_id=None,

@@ -80,6 +80,6 @@ COUNTS = {
     "not_found": "The server has no such response, or no longer has it.",
     "unknown": "The job's status could not be retrieved.",
     "missing": "The batch has no result for the job.",
-    "valid": "With `--dry-run`: the line is a valid request.",
+    "valid": "With `--dry-run`: the line or row is a valid request.",
 }
 """The keys of `counts` in a `summary` event, and what they mean."""

@@ -19,6 +19,7 @@ from oaibg.many.batch_files import Downloads, files_of
 from oaibg.many.line_id import digest
 from oaibg.many.progress import BatchProgress
 from oaibg.many.result_line import MISSING, code_of, ending_of, not_run, read_line
+from oaibg.many.result_row import ResultRow
 from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
     from oaibg.many.result_line import ResultLine
     from oaibg.many.results_file import ResultsFile
+    from oaibg.many.results_table import ResultsTable
 
     Follow = Callable[[Context], Awaitable[End | Event]]
     """Returns the end of the batch, or the event that ended the wait for it."""
@@ -41,8 +43,8 @@ _PIECE_BYTES = 4 << 20
 class BatchResults:
     """Writes a batch's results to the results file, and counts its jobs."""
 
-    def __init__(self, results: ResultsFile) -> None:
-        self._results, self._tally = results, Tally()
+    def __init__(self, results: ResultsFile, table: ResultsTable) -> None:
+        self._results, self._table, self._tally = results, table, Tally()
         self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
@@ -52,6 +54,8 @@ class BatchResults:
         """Whether running the same command again can fetch more results."""
         self._refused = False
         """Whether the server refused to send a file."""
+        self._rest = ResultRow("", "not_submitted")
+        """The table's row of the jobs without a result."""
 
     async def run(self, job: Job, follow: Follow, context: Context) -> Event:
         """Follow a batch to its end and fetch its results; return the run's summary."""
@@ -60,15 +64,20 @@ class BatchResults:
             event = await commands.closing(self._see_through(job, follow, context), job, context)
             if not isinstance(event, Final):  # a final's jobs were counted one by one
                 self._tally.take(event, jobs=len(self._left or ()) or 1)
+                self._rest = ResultRow.of_event("", event)._replace(response_id=None)
             await context.emit(event)
 
         progress = BatchProgress(self._tally, context, self._results, job)
-        await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
-        return self.summary(context, job.response_id)
+        try:
+            await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
+        finally:
+            summary = await self.end(job, context)
+        return summary
 
-    def summary(self, context: Context, batch_id: str | None = None) -> Event:
-        """Return the event that ends the run."""
+    async def end(self, job: Job, context: Context) -> Event:
+        """Write the table of the results, and return the event that ends the run."""
         tally = self._tally
+        await self._table.write(self._results, self._unended, job, tally, context)
         for custom_id, status in self._results.statuses.items():
             tally.count(status, code_of(status))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
@@ -76,9 +85,15 @@ class BatchResults:
         for status in self._waiting.values():
             tally.count(status, code_of(status) or ExitCode.LOCAL_IO)
         more = tally.unfinished or tally.counts["not_submitted"] or self._unfetched or self._waiting
-        next_ = context.next_command.rerun() if more else None
-        path = self._results.path
-        return tally.summary(context, next_=next_, response_id=batch_id, results_file=path)
+        next_ = context.next_command.rerun() if more or tally.is_unwritten else None
+        return tally.summary(
+            context, next_=next_, response_id=job.response_id, results_file=self._table.path
+        )
+
+    def _unended(self, custom_id: str) -> ResultRow:
+        """Return the table's row of a job without a result."""
+        status = self._waiting.get(custom_id, self._rest.status)
+        return self._rest._replace(custom_id=custom_id, status=status)
 
     @property
     def _left(self) -> set[str] | None:
@@ -217,12 +232,14 @@ class BatchResults:
         if missing <= 0:
             return
         if self._unfetched and not self._refused:
-            self._tally.count("missing", ExitCode.LOCAL_IO, jobs=missing)
+            code, status = ExitCode.LOCAL_IO, "missing"
         elif self._refused or batch.status == "completed":
             self._unfetched = self._unfetched or not self._refused
-            self._tally.count("missing", ExitCode.ERROR, jobs=missing)
+            code, status = ExitCode.ERROR, "missing"
         else:
-            self._tally.count(str(batch.status), ExitCode.UNSUCCESSFUL, jobs=missing)
+            code, status = ExitCode.UNSUCCESSFUL, str(batch.status)
+        self._tally.count(status, code, jobs=missing)
+        self._rest = ResultRow("", status)
 
 
 async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Written:

@@ -84,7 +84,7 @@ def check_changes(plan: Plan, changed: Sequence[Line], retriable: Collection[str
 
 
 def _changed(file: JobsFile, lines: Sequence[Line], hint: str) -> UsageError:
-    named = ", ".join(f"{line.custom_id!r} (line {line.number})" for line in lines[:_NAMED])
+    named = ", ".join(f"{line.custom_id!r} ({file.place(line)})" for line in lines[:_NAMED])
     more = f" and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
     return UsageError(
         f"{file.path}: these requests differ from those that were submitted: {named}{more}.",

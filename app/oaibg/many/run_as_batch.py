@@ -27,6 +27,7 @@ from oaibg.many.batch_retry import begin_batch, read_jobs
 from oaibg.many.line_id import digest
 from oaibg.many.plan import locked_run
 from oaibg.many.results_file import ResultsFile
+from oaibg.many.results_table import ResultsTable
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
 from oaibg.state.store import Intent, line_key
@@ -68,7 +69,8 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         row = rows.get("")
         jobs = await read_jobs(plan, row, context)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
-        with ResultsFile(plan.results_path, ids, jobs.replaced) as results:
+        table = ResultsTable(plan.results_path, plan.file)
+        with ResultsFile(table.lines_path, ids, jobs.replaced) as results:
             is_first = row is None or (row.response_id is None and not jobs.is_retry)
             if results.statuses and is_first:
                 raise UsageError(
@@ -77,9 +79,9 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                 )
             attempt = await begin_batch(plan, row, jobs, results, context)
             del jobs  # it has the hashes of all requests
-            batch = BatchResults(results)
+            batch = BatchResults(results, table)
             if not results.missing:
-                return batch.summary(context)
+                return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
             own.note_outcome(None)
 
@@ -100,8 +102,9 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         times = PollTimes(context.wait.poll_seconds)
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
-    with ResultsFile(results_path) as results:
-        return await BatchResults(results).run(job, follow_found, context)
+    table = ResultsTable(results_path)
+    with ResultsFile(table.lines_path) as results:
+        return await BatchResults(results, table).run(job, follow_found, context)
 
 
 async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Context) -> Created:

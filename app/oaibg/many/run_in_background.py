@@ -23,7 +23,9 @@ from oaibg.many.line_id import id_of
 from oaibg.many.plan import locked_run
 from oaibg.many.progress import Progress
 from oaibg.many.result_line import code_of
+from oaibg.many.result_row import ResultRow
 from oaibg.many.results_file import ResultsFile
+from oaibg.many.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, replaced_lines
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
@@ -57,18 +59,22 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             line.custom_id: id_of(context.base_url, plan.key, line.custom_id, line.sha256)
             for line in plan.file.lines
         }
-        with ResultsFile(plan.results_path, ids, replaced_lines(rows)) as results:
+        table = ResultsTable(plan.results_path, plan.file)
+        with ResultsFile(table.lines_path, ids, replaced_lines(rows)) as results:
             rows = await begin_retry(plan, rows, results, context)  # noqa: PLW2901
             own.note_outcome(None)
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)
             members = run.members()
             progress = Progress(run.tally, context, len(plan.file.lines))
-            await side_by_side(members, progress, context, at_once=plan.max_in_flight)
-            for _ in members:
-                pass  # counts the jobs that a signal kept from starting
+            try:
+                await side_by_side(members, progress, context, at_once=plan.max_in_flight)
+            finally:
+                for _ in members:
+                    pass  # counts the jobs that a signal kept from starting
+                await table.write(results, run.unended, own, run.tally, context)
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
-        is_useful = is_unfinished and not run.is_unretrievable
+        is_useful = (is_unfinished and not run.is_unretrievable) or run.tally.is_unwritten
         next_ = context.next_command.rerun() if is_useful else None
         return run.tally.summary(context, next_=next_, results_file=plan.results_path)
 
@@ -86,6 +92,17 @@ class _FileRun:
         self._rows, self._results = rows, results
         self._blocked: int | None = None
         """The exit code of what keeps further jobs from being submitted."""
+        self._unended: dict[str, ResultRow] = {}
+        """The jobs that were reported without a result, by custom_id."""
+
+    def unended(self, custom_id: str) -> ResultRow:
+        """Return the table's row of a job without a result."""
+        if custom_id in self._unended:
+            return self._unended[custom_id]
+        if self._is_new(custom_id):
+            return ResultRow(custom_id, "not_submitted")
+        row = self._rows[custom_id]
+        return ResultRow(custom_id, row.status or "unknown", response_id=row.response_id)
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -96,14 +113,14 @@ class _FileRun:
             self.tally.count(done[custom_id], code_of(done[custom_id]))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 self.tally.note_unsuccessful(unsuccessful)
-        for number, line in enumerate(sorted(todo, key=self._is_new)):
+        for number, line in enumerate(sorted(todo, key=lambda line: self._is_new(line.custom_id))):
             if (skipped := self._skipped(line, number)) is not None:
                 self.tally.count(*skipped)
             else:
                 yield line.custom_id, partial(self._run, line, number)
 
-    def _is_new(self, line: Line) -> bool:
-        row = self._rows.get(line.custom_id)
+    def _is_new(self, custom_id: str) -> bool:
+        row = self._rows.get(custom_id)
         return row is None or row.step == "intent"
 
     def _skipped(self, line: Line, number: int) -> tuple[str, int] | None:
@@ -112,7 +129,7 @@ class _FileRun:
         A job that waits for nothing but its turn counts as running, so that `next` is run.
         """
         interrupted, late = self.tally.interrupted, self._is_late()
-        if self._is_new(line):
+        if self._is_new(line.custom_id):
             if self._blocked is not None:
                 return "not_submitted", self._blocked
             return ("not_submitted", ExitCode.STILL_RUNNING) if interrupted or late else None
@@ -126,7 +143,10 @@ class _FileRun:
 
     async def _run(self, line: Line, number: int, context: Context) -> Event | None:
         job = Job(submitting=True, custom_id=line.custom_id, streams=context.wait.stream)
-        return await commands.closing(self._submit(line, number, job, context), job, context)
+        event = await commands.closing(self._submit(line, number, job, context), job, context)
+        if event is not None and line.custom_id not in self._results.statuses:
+            self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)
+        return event
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
         """Create a job and follow it; None if the wait limit was reached before its create."""

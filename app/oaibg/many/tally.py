@@ -45,6 +45,8 @@ class Tally:
         self.totals = Totals()
         """The usage and the cost of the jobs that ended."""
         self._unsuccessful: list[Unsuccessful] = []
+        self.is_unwritten = False
+        """Whether a file of the whole run could not be written; a rerun may write it."""
         self._codes: set[int] = set()
 
     def count(self, status: str, code: int, *, jobs: int = 1) -> None:
@@ -56,7 +58,7 @@ class Tally:
         """Count a job by the event that ended it; the event of a batch counts for `jobs` jobs."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
-        self.count(_status(event), code, jobs=jobs)
+        self.count(status_of_end(event), code, jobs=jobs)
         self._note_end(event, custom_id)
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
@@ -69,6 +71,10 @@ class Tally:
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""
         self.interrupted = True
+
+    def note_unwritten(self) -> None:
+        """Note that a file of the whole run could not be written."""
+        self.is_unwritten = True
 
     def summary(
         self,
@@ -83,6 +89,8 @@ class Tally:
             code = 128 + context.signum()
         else:
             code = next((code for code in WORST if code in self._codes), ExitCode.OK)
+            if code == ExitCode.OK and self.is_unwritten:
+                code = ExitCode.LOCAL_IO
         return Summary(
             response_id=response_id,
             counts=dict(self.counts),
@@ -101,7 +109,7 @@ class Tally:
             self.totals.add(event.usage, event.cost_usd)
             if not event.ok:
                 self._note_unsuccessful(event, custom_id, *reason_of(event))
-        elif isinstance(event, Error) and _status(event) != "not_submitted":
+        elif isinstance(event, Error) and status_of_end(event) != "not_submitted":
             self._note_unsuccessful(event, custom_id, event.code, event.message)
 
     def _note_unsuccessful(
@@ -111,14 +119,15 @@ class Tally:
             Unsuccessful(
                 custom_id=custom_id,
                 response_id=event.response_id,
-                status=_status(event),
+                status=status_of_end(event),
                 code=code,
                 message=message,
             )
         )
 
 
-def _status(event: Event) -> str:
+def status_of_end(event: Event) -> str:
+    """Return the status under which a run counts a job that this event ended."""
     if isinstance(event, Error):
         if event.outcome == "unknown":
             return "outcome_unknown"

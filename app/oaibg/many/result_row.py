@@ -1,0 +1,105 @@
+"""The row of a job in a results table."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from oaibg.base.text import utf8
+from oaibg.contract.events import Error
+from oaibg.engine.recap import NEEDS_ACTION
+from oaibg.many.tally import status_of_end
+
+if TYPE_CHECKING:
+    from oaibg.api.answer import Answer, Call
+    from oaibg.api.payload import Payload
+    from oaibg.contract.events import Event
+    from oaibg.many.result_line import Ending
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""The start of a text that a spreadsheet takes for a formula, or that was guarded against that."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+
+
+class ResultRow(NamedTuple):
+    """The cells of a job that oaibg adds to a table; the fields are the names of the columns.
+
+    `status` is that under which the run counts the job.
+    """
+
+    custom_id: str
+    status: str
+    output_text: str | None = None
+    response_id: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    error: str | None = None
+    """Why there is no answer, or what the job waits for, in words."""
+
+    @classmethod
+    def of_result(cls, custom_id: str, ending: Ending) -> Self:
+        """Return the row of a job that has ended."""
+        payload = ending.payload
+        if payload is None:
+            why = None if ending.refusal is None else ending.refusal.message
+            return cls(custom_id, ending.status, error=why)
+        usage = payload.object("usage") or {}
+        return cls(
+            custom_id,
+            ending.status,
+            output_text=payload.text,
+            response_id=payload.id,
+            model=payload.model,
+            input_tokens=_whole(usage.get("input_tokens")),
+            output_tokens=_whole(usage.get("output_tokens")),
+            cost_usd=cost_usd(payload),
+            error=_reason(ending.status, payload),
+        )
+
+    @classmethod
+    def of_event(cls, custom_id: str, event: Event) -> Self:
+        """Return the row of a job without a result, by the event that ended it in this run."""
+        error = event.message if isinstance(event, Error) else None
+        return cls(custom_id, status_of_end(event), response_id=event.response_id, error=error)
+
+
+def cost_usd(_payload: Payload) -> float | None:
+    """Return the cost of a response in US dollars; None if it is not known."""
+    return None
+
+
+def safe(text: str) -> str:
+    """Return a text that is safe in a cell: no spreadsheet runs it, and UTF-8 can encode it.
+
+    A text that looks like a formula begins with an additional `'`. Numbers are unchanged.
+    """
+    text = utf8(text).decode().replace("\0", "\ufffd")
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def _reason(status: str, payload: Payload) -> str | None:
+    if status == NEEDS_ACTION:
+        return _awaited(payload.answer) or "the answer has no text"
+    for detail in (payload.object("error"), payload.object("incomplete_details")):
+        for key in ("message", "reason", "code"):
+            if detail and detail.get(key):
+                return str(detail[key])
+    return None
+
+
+def _awaited(answer: Answer) -> str:
+    """Return the model's refusal, and the calls that wait for the user."""
+    refused = [] if answer.refusal is None else [f"the model refused: {answer.refusal}"]
+    return "; ".join([*refused, *map(_call, answer.calls)])
+
+
+def _call(call: Call) -> str:
+    what = "approval" if call.type == "mcp_approval_request" else "the result"
+    number = "" if call.id is None else f" ({call.id})"
+    return f"waiting for {what} of {call.name or call.type}{number}"
+
+
+def _whole(value: Any) -> int | None:
+    return value if type(value) is int else None

@@ -1,0 +1,152 @@
+"""A results table: a run's results in CSV or TSV, one row per job in the order of the jobs file.
+
+The results themselves are JSON Lines beside it, in `results.csv.jsonl` for `results.csv`. The table
+is a view of them, which is replaced as a whole when the run ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from codecs import BOM_UTF8
+from typing import TYPE_CHECKING, BinaryIO
+
+from oaibg.api.payload import Payload
+from oaibg.base.files import saving
+from oaibg.contract.errors import UsageError
+from oaibg.engine import report
+from oaibg.many.result_line import ending_of
+from oaibg.many.result_row import ResultRow, safe
+from oaibg.request.job_table import delimiter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator
+
+    from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
+    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.tally import Tally
+    from oaibg.request.jobs_file import JobsFile
+
+_HEAD = re.compile(rb'\{"id": ?(?:"[^"\\]*"|null), ?"custom_id": ?("(?:[ !#-\[\]-~]|\\.)*")')
+"""How lines begin that oaibg or the Batch API wrote: the custom_id is found without parsing."""
+
+
+class ResultsTable:
+    """The table of a run whose results file is named `.csv` or `.tsv`; else, writes nothing.
+
+    `file` is None if the jobs are not known. Raises `UsageError` if there is a file at `path` that
+    is not the table of earlier results.
+    """
+
+    def __init__(self, path: str, file: JobsFile | None = None) -> None:
+        self.path, self._file, self._delimiter = path, file, delimiter_of(path)
+        self.lines_path = path
+        """The path of the results in JSON Lines."""
+        if self._delimiter is not None:
+            self.lines_path = f"{path}.jsonl"
+            self._check()
+
+    async def write(
+        self,
+        results: ResultsFile,
+        unended: Callable[[str], ResultRow],
+        own: Job,
+        tally: Tally,
+        context: Context,
+    ) -> None:
+        """Write the table of the results; a failure becomes a warning.
+
+        `unended` returns the row of a job without a result, by its custom_id.
+        """
+        if self._delimiter is None:
+            return
+        try:
+            self._write(self._delimiter, results.statuses, unended)
+        except OSError as error:
+            tally.note_unwritten()
+            await context.emit(report.not_written(own, self.path, error))
+
+    def _write(
+        self, delimiter: str, ended: Container[str], unended: Callable[[str], ResultRow]
+    ) -> None:
+        import csv
+
+        columns = () if self._file is None else self._file.columns
+        with open(self.lines_path, "rb") as lines, saving(self.path) as table:  # noqa: PTH123
+            rows = csv.writer(_Encoded(table), delimiter=delimiter)
+            table.write(BOM_UTF8)  # without it, Excel takes the text for another encoding
+            rows.writerow([*map(safe, _distinct(columns)), *ResultRow._fields])
+            at = _offsets(lines)
+            for custom_id, cells in self._jobs(at):
+                has_ended = custom_id in ended and custom_id in at
+                row = _result(lines, at[custom_id]) if has_ended else unended(custom_id)
+                ours = (safe(cell) if isinstance(cell, str) else cell for cell in row)
+                rows.writerow([*map(safe, cells), *ours])
+
+    def _jobs(self, known: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+        """Yield the custom_id of each job, and its cells in the columns of the jobs file."""
+        if self._file is None:
+            yield from ((custom_id, []) for custom_id in known)
+            return
+        for line in self._file.lines:
+            yield line.custom_id, self._file.cells(line)
+
+    def _check(self) -> None:
+        try:
+            there = os.stat(self.path)  # noqa: PTH116
+        except OSError:
+            return
+        if not stat.S_ISREG(there.st_mode):
+            raise UsageError(f"{self.path}: the results file must be a regular file.")
+        if there.st_size and not os.path.exists(self.lines_path):  # noqa: PTH110
+            raise UsageError(
+                f"{self.path}: the file exists, but {self.lines_path} does not, so it is not the "
+                "table of this run. It is unchanged.",
+                hint="Use another --results-file, or rename this file.",
+            )
+
+
+class _Encoded:
+    """What `csv.writer` writes to."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        """Write a row in UTF-8."""
+        return self._file.write(row.encode())
+
+
+def _distinct(names: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the input's columns; those that are taken begin with `input_`."""
+    taken = set(ResultRow._fields)
+    for name in names:
+        while name.lower() in taken:
+            name = f"input_{name}"  # noqa: PLW2901
+        taken.add(name.lower())
+        yield name
+
+
+def _offsets(lines: BinaryIO) -> dict[str, int]:
+    """Return where the result of each job begins; the last line of a job counts."""
+    offsets: dict[str, int] = {}
+    end = 0
+    for raw in lines:
+        if not raw.endswith(b"\n"):
+            break  # a write failed in the middle, and so did its removal
+        head = _HEAD.match(raw)
+        custom_id = json.loads(head[1]) if head else Payload(raw).data["custom_id"]
+        offsets[custom_id] = end
+        end += len(raw)
+    return offsets
+
+
+def _result(lines: BinaryIO, offset: int) -> ResultRow:
+    lines.seek(offset)
+    line = Payload(lines.readline()).data
+    ending = ending_of(line)
+    assert ending is not None  # noqa: S101 - the line was read or written before
+    return ResultRow.of_result(line["custom_id"], ending)
