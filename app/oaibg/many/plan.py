@@ -30,6 +30,8 @@ class Plan(Record):
     max_in_flight: int
     completion_window: str | None
     resubmit_unknown: bool
+    max_cost_usd: float | None = None
+    """Submit no further jobs if the run would cost more, in US dollars."""
 
 
 @asynccontextmanager

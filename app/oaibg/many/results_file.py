@@ -13,19 +13,20 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from oaibg.api.payload import Payload
+from oaibg.api.payload import WITH_OUTPUT, Payload
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.contract.events import Unsuccessful
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
+from oaibg.engine.recap import NEEDS_ACTION
 from oaibg.engine.totals import Totals
 from oaibg.many.result_line import Ending, ResultLine, read_line
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from oaibg.contract.errors import NotFound, OaibgError
 
@@ -36,19 +37,27 @@ class ResultsFile:
     Removes a last line that was cut off (by kill -9 or a full disk). `known` maps the custom_ids
     that the file may contain to the `id` of their line, or to None if the API sets the `id`. A file
     with other lines belongs to another run. `known` is None if the custom_ids are not known.
+    `window_of` returns the completion window of a custom_id.
 
     Raises:
         UsageError: the file can't be used, or is not a results file of this run.
         Unavailable: another process is writing to the file.
     """
 
-    def __init__(self, path: str, known: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        known: Mapping[str, str | None] | None = None,
+        window_of: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self.path = path
-        self._known = known
+        self._known, self._window_of = known, window_of
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
         self.totals = Totals()
         """The usage and the cost of the lines that the file had when it was opened."""
+        self.unpriced: str | None = None
+        """One of these lines, by custom_id, whose job has output but no known cost."""
         self.unsuccessful: dict[str, Unsuccessful] = {}
         """The jobs of these lines that did not succeed, by custom_id."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -185,7 +194,10 @@ class ResultsFile:
         """Note what a line of the file has; the last line of a custom_id counts."""
         custom_id, recap = line.custom_id, line.recap
         self.statuses[custom_id] = line.status
-        self.totals.add(recap.usage, recap.cost_usd())
+        cost = recap.cost_usd(self._window_of(custom_id))
+        self.totals.add(recap.usage, cost)
+        if cost is None and line.status in (*WITH_OUTPUT, NEEDS_ACTION):
+            self.unpriced = custom_id
         self.unsuccessful.pop(custom_id, None)
         if line.status != "completed":
             self.unsuccessful[custom_id] = Unsuccessful(

@@ -15,6 +15,7 @@ from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
 from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.claim import Submission
+from oaibg.engine.cost import BATCH
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
@@ -73,7 +74,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                 "another --results-file. Options that fill in the bodies also change jobs.",
             )
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
-        with ResultsFile(plan.results_path, ids) as results:
+        with ResultsFile(plan.results_path, ids, lambda _: BATCH) as results:
             if results.statuses and (row is None or row.response_id is None):
                 raise UsageError(
                     f"{results.path}: the file contains results, but this run has no batch yet.",
@@ -102,7 +103,7 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         times = PollTimes(context.wait.poll_seconds)
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
-    with ResultsFile(results_path) as results:
+    with ResultsFile(results_path, window_of=lambda _: BATCH) as results:
         return await BatchResults(results).run(job, follow_found, context)
 
 

@@ -18,6 +18,7 @@ from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
+from oaibg.many.budget import Budget
 from oaibg.many.plan import digest, locked_run
 from oaibg.many.result_line import code_of
 from oaibg.many.results_file import ResultsFile
@@ -50,14 +51,22 @@ async def submit_file(plan: Plan, own: Job, context: Context) -> Event:
 async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
     async with locked_run(plan, context, batch=False) as rows:
         ids = {line.custom_id: _line_id(line, plan, context) for line in plan.file.lines}
-        with ResultsFile(plan.results_path, ids) as results:
+
+        def window_of(custom_id: str) -> str | None:
+            row = rows.get(custom_id)
+            return plan.completion_window if row is None else row.completion_window
+
+        with ResultsFile(plan.results_path, ids, window_of) as results:
+            run = _FileRun(plan, rows, results, context.but(results=results))
+            run.check_budget()
             own.note_outcome(None)
             context = context.but(results=results)
-            run = _FileRun(plan, rows, results, context)
             members = run.members()
             await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
             for _ in members:
                 pass  # counts the jobs that a signal kept from starting
+            if run.budget.is_spent:
+                await context.emit(report.warning(own, *run.budget.reason()))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         is_useful = is_unfinished and not run.is_unretrievable
         next_ = context.next_command.rerun() if is_useful else None
@@ -81,12 +90,19 @@ class _FileRun:
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
         self._submits_no_more = False
-        """Whether to submit no further jobs, because they would fail too."""
+        """Whether to submit no further jobs, because they would fail too, or cost too much."""
+        self.budget = Budget(plan.max_cost_usd, results)
+
+    def check_budget(self) -> None:
+        """Tell the budget of the jobs that were sent before; raise as `Budget.start`."""
+        left = [self._rows.get(line.custom_id) for line in self._todo()]
+        followed = sum(row is not None and row.response_id is not None for row in left)
+        lost = sum(row is not None and row.step == "sending" for row in left)
+        self.budget.start(jobs=len(left), followed=followed, lost=lost)
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
-        lines, done = self._plan.file.lines, self._results.statuses
-        todo = [line for line in lines if line.custom_id not in done]
+        lines, done, todo = self._plan.file.lines, self._results.statuses, self._todo()
         self.tally.totals.include(self._results.totals)
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
             self.tally.count(done[custom_id], code_of(done[custom_id]))
@@ -97,6 +113,10 @@ class _FileRun:
                 self.tally.count(status, ExitCode.STILL_RUNNING)
             else:
                 yield line.custom_id, partial(self._run, line, number)
+
+    def _todo(self) -> list[Line]:
+        done = self._results.statuses
+        return [line for line in self._plan.file.lines if line.custom_id not in done]
 
     def _is_new(self, line: Line) -> bool:
         row = self._rows.get(line.custom_id)
@@ -117,10 +137,15 @@ class _FileRun:
 
     async def _run(self, line: Line, number: int, context: Context) -> Event | None:
         job = Job(submitting=True, custom_id=line.custom_id, streams=context.wait.stream)
-        return await commands.closing(self._submit(line, number, job, context), job, context)
+        event = await commands.closing(self._submit(line, number, job, context), job, context)
+        self.budget.settle(line.custom_id, event)
+        return event
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
-        """Create a job and follow it; None if the wait limit was reached before its create."""
+        """Create a job and follow it; None if it was not submitted, and counted so."""
+        if not await self._may_start(line):
+            self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
+            return None
         created = await self._create(line, job, context)
         if created is None:
             return None
@@ -133,6 +158,18 @@ class _FileRun:
         except NotRetrievable:
             self.is_unretrievable = self._submits_no_more = True
             raise
+
+    async def _may_start(self, line: Line) -> bool:
+        """Wait until the cost of the run allows a job; False if it must not be submitted."""
+        row = self._rows.get(line.custom_id)
+        if row is not None and row.response_id is not None:
+            self.budget.join(line.custom_id)
+            return True
+        if not self._is_new(line) and not self._plan.resubmit_unknown:
+            return True  # it sends nothing
+        admitted = await self.budget.admit(line.custom_id)
+        self._submits_no_more = self._submits_no_more or not admitted
+        return not self._submits_no_more
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job. Its request is not kept in memory while the job runs."""
