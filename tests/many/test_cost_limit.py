@@ -153,6 +153,24 @@ def test_unknown_outcomes_count(
     assert (again.code, again.last["code"]) == (2, "cost_limit")
 
 
+def test_the_wait_limit_comes_first(
+    many: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    price: float,
+    instant_sleep: None,
+) -> None:
+    """At the wait limit, a job that waits for others is not submitted, without a warning."""
+    files.add(1, **BIG)
+    files.add(3, first=1, **BIG, **ENDLESS)
+    options = ("--max-in-flight", "3", "--poll-seconds", "1", "--max-wait-seconds", "100")
+    result = many(*limited(files, 3.5 * price, *options))
+    assert (result.code, len(sandbox.posts)) == (3, 3)
+    counts = result.last["counts"]
+    assert (counts["completed"], counts["not_submitted"], sum(counts.values())) == (1, 1, 4)
+    assert "warning" not in result.events
+
+
 def test_failed_jobs_are_free(
     many: Callable[..., Result], sandbox: Sandbox, files: Files, price: float
 ) -> None:

@@ -65,7 +65,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
             for _ in members:
                 pass  # counts the jobs that a signal kept from starting
-            if run.budget.is_spent:
+            if run.budget.is_spent and context.clock.monotonic() < context.deadline:
                 await context.emit(report.warning(own, *run.budget.reason()))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         is_useful = is_unfinished and not run.is_unretrievable
