@@ -35,6 +35,7 @@ BELOW = {
 OWNERS = {
     "openai": "api",
     "httpx2": "api",
+    "genai_prices": "engine",
     "rich": "output/human",
     "markdown_it": "output/human",
     "typer": "cli",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness import Result
-    from oaibg.sandbox import Sandbox
+    from oaibg.engine.cost import cost_of
+from oaibg.sandbox import Sandbox
 
 FAST = ("--poll-seconds", "0.03")
 
@@ -93,7 +94,7 @@ def test_whole_submit(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Pa
             "calls": [],
             "service_tier": "default",
             "job_seconds": result.last["job_seconds"],
-            "cost_usd": None,
+            "cost_usd": cost_of(json.loads(raw)["usage"], "gpt-5.2", "default", None),
             "exit_code": 0,
             "next": None,
         },

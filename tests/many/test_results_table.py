@@ -95,7 +95,7 @@ def test_a_table_in_and_out(many: Callable[..., Result], both: Files) -> None:
         "9,é 漢 \U0001f600,z,-5\n",
         newline="",
     )
-    assert many(*both.argv()).code == 0
+    result = many(*both.argv())
     header, *others = rows(both.results)
     assert header == ["id", "input_Status", *OURS]
     inputs = ['say "hi", b', "two\nlines", "é 漢 \U0001f600"]
@@ -111,9 +111,10 @@ def test_a_table_in_and_out(many: Callable[..., Result], both: Files) -> None:
     assert set(columns[6]) == {"gpt-5.2"}
     for at, key in ((7, "input_tokens"), (8, "output_tokens")):
         assert list(columns[at]) == [str(body["usage"][key]) for body in bodies]
-    assert set(columns[9]) == set(columns[10]) == {""}
+    assert sum(map(float, columns[9])) == pytest.approx(result.last["cost_usd"])
+    assert (result.code, set(columns[10])) == (0, {""})
     assert both.results.read_bytes().startswith(b"\xef\xbb\xbfid,")
-    assert both.results.read_bytes().endswith(b",,\r\n")
+    assert both.results.read_bytes().endswith(b",\r\n")
 
 
 OUTCOMES = {

@@ -60,6 +60,7 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
         "  Input tokens   …  … cached",
         "  Output tokens  …  … reasoning",
         "  Total tokens   …",
+        "  Cost           about $….…",
     ]
 
 

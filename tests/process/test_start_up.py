@@ -15,25 +15,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.process
 
 
-@pytest.mark.parametrize(
-    ("argv", "absent"),
-    [
-        (("--version",), {"openai", "sqlite3", "asyncio", "rich"}),
-        (("--help",), {"openai", "sqlite3", "asyncio", "rich"}),
-        (("submit", "--help"), {"openai", "sqlite3", "asyncio", "rich"}),
-        (("submit",), {"openai", "sqlite3", "asyncio", "rich"}),
-        (("submit", "--prompt", "x", "--dry-run"), {"openai", "sqlite3", "asyncio", "rich"}),
-        (("show",), {"openai", "rich", "httpx2", "asyncio"}),
-        (("show", "--list"), {"openai", "rich", "httpx2", "asyncio"}),
-        (("monitor", "resp_1", "--max-wait-seconds", "1"), {"rich", "oaibg.sandbox"}),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_unused_libraries_are_not_imported(
-    command: Command, argv: tuple[str, ...], absent: set[str]
-) -> None:
-    """A command does not import libraries that it does not use, so that it starts fast."""
-    command.run("submit", "--prompt", "x", "--poll-seconds", "0.1")
+def loaded_by(command: Command, *argv: str) -> set[str]:
+    """Run the command, and return the modules that it has imported at its end."""
     program = (
         "import os, sys; from oaibg.entry import entry; end = os._exit\n"
         "def report(code):\n"
@@ -48,7 +31,31 @@ def test_unused_libraries_are_not_imported(
         check=False,
         timeout=60,
     )
-    loaded = set(done.stderr.split())
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("argv", "absent"),
+    [
+        (("--version",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("--help",), {"openai", "sqlite3", "asyncio", "rich", "genai_prices"}),
+        (("submit", "--help"), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit",), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit", "--prompt", "x", "--dry-run"), {"openai", "sqlite3", "asyncio", "rich"}),
+        (("submit", "--prompt", "x", "--dry-run"), {"genai_prices"}),
+        (("submit", "--prompt", "x", "--detach"), {"rich", "genai_prices"}),
+        (("show",), {"openai", "rich", "httpx2", "asyncio", "genai_prices"}),
+        (("show", "--list"), {"openai", "rich", "httpx2", "asyncio", "genai_prices"}),
+        (("monitor", "resp_1", "--max-wait-seconds", "1"), {"rich", "oaibg.sandbox"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_unused_libraries_are_not_imported(
+    command: Command, argv: tuple[str, ...], absent: set[str]
+) -> None:
+    """A command does not import libraries that it does not use, so that it starts fast."""
+    command.run("submit", "--prompt", "x", "--poll-seconds", "0.1")
+    loaded = loaded_by(command, *argv)
     assert "oaibg.cli.app" in loaded
     assert not absent & loaded
 
@@ -73,3 +80,10 @@ def test_next_of_the_module(command: Command) -> None:
         timeout=60,
     )
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("model", ["gpt-5.2", "my-model"])
+def test_no_price_list_for_the_text(command: Command, model: str) -> None:
+    """`show --output-text` does not import the price list, whether the job has a price or not."""
+    command.run("submit", "--prompt", "x", "--poll-seconds", "0.1", "--model", model)
+    assert "genai_prices" not in loaded_by(command, "show", "--output-text")

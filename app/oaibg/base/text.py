@@ -45,6 +45,11 @@ def timestamp(seconds: float) -> str:
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 
 
+def dollars(amount: float) -> str:
+    """Format US dollars with cents; small amounts with the digits that they need, at most 6."""
+    return f"${amount:,.2f}" if amount >= 1 else "$" + f"{amount:.6f}".rstrip("0").rstrip(".")
+
+
 def _is_harmless(char: str) -> bool:
     return char.isprintable() or char in _KEPT or unicodedata.category(char) == "Zs"
 

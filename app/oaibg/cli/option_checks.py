@@ -18,13 +18,12 @@ _T = TypeVar("_T")
 
 def seconds(value: str | float) -> float:
     """Return a finite number of seconds above 0."""
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise BadParameter(f"{value!r} is not a positive number of seconds.")
-    return number
+    return _positive(value, "seconds")
+
+
+def dollars(value: str | float) -> float:
+    """Return a finite number of US dollars above 0."""
+    return _positive(value, "US dollars")
 
 
 def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
@@ -82,6 +81,16 @@ def response_ids(values: list[str] | None) -> ResponseIds[str]:
     if values and not found:
         raise BadParameter("stdin contains no IDs.")
     return ResponseIds(found, from_stdin="-" in (values or []))
+
+
+def _positive(value: str | float, unit: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise BadParameter(f"{value!r} is not a positive number of {unit}.")
+    return number
 
 
 def _ids_on_stdin() -> list[str]:

@@ -152,6 +152,9 @@ class SubmitOptions(Record):
         "Maximum number of jobs at once (default: 50).",
         parser=partial(check.whole_number, most=100_000),
     )
+    max_cost_usd: float | None = _many(
+        "N", "Submit no more jobs above this cost (USD).", parser=check.dollars
+    )
     poll_seconds: float = _POLL_SECONDS
     max_wait_seconds: float | None = _MAX_WAIT_SECONDS
     detach: bool = _waiting("--detach", "Submit, print the response ID, and don't wait.")

@@ -70,6 +70,12 @@ def _one_job(
             "--results-file, --max-in-flight and --completion-window 24h need --jobs-file.",
             hint="For a single job, use --output-text-file, or --completion-window 2h or 8h.",
         )
+    if options.max_cost_usd is not None:
+        raise UsageError(
+            "--max-cost-usd needs --jobs-file: the cost of a single job is known only once it has "
+            "ended.",
+            hint="Use --max-output-tokens to limit a job.",
+        )
     request = build_request(given.input, settings)
     if previous is not None:
         previous.check_results(request.body.get("input"))
@@ -97,6 +103,8 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     file = JobsFile(path, settings, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
+    if options.max_cost_usd is not None:
+        _check_prices(file)
     if options.dry_run:
         return session.write(_dry_run_file(file, session))
 
@@ -178,6 +186,33 @@ def _check_file_options(options: SubmitOptions, session: Session) -> None:
         )
     if session.wait.stream and options.completion_window is not None:
         raise UsageError(_NO_STREAM)
+    if options.max_cost_usd is not None and options.completion_window == "24h":
+        raise UsageError(
+            "--max-cost-usd can't be combined with --completion-window 24h: a batch is submitted "
+            "as a whole.",
+            hint="Split the jobs file, and run the parts one after the other.",
+        )
+
+
+def _check_prices(file: JobsFile) -> None:
+    """Raise `UsageError` unless the cost of each job can be estimated."""
+    from oaibg.engine.cost import has_prices, is_priced
+
+    if not has_prices():
+        raise UsageError(
+            "--max-cost-usd needs the extra `cost`, which is not installed.",
+            hint="Run pip install 'oaibg[cost]'.",
+        )
+    priced = {model for model in {line.model for line in file.lines} if is_priced(model)}
+    line = next((line for line in file.lines if line.model not in priced), None)
+    if line is not None:
+        raise UsageError(
+            f"{file.path}: line {line.number}: the price of the model {line.model!r} is unknown, "
+            "so --max-cost-usd can't be kept.",
+            code="price_unknown",
+            hint="Omit --max-cost-usd, or put jobs with such models into a file of their own. A "
+            "newer price list may help: pip install --upgrade genai-prices.",
+        )
 
 
 def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = ()) -> DryRun:

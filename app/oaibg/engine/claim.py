@@ -39,6 +39,12 @@ class Submission(Record):
     custom_id: str | None = None
     create: Create | None = None
 
+    @property
+    def window(self) -> str | None:
+        """The job's completion window; the request's own body may have it."""
+        own = self.request.text_of("background_options", "completion_window")
+        return self.completion_window or own
+
 
 @asynccontextmanager
 async def claim(

@@ -53,7 +53,7 @@ async def create_once(submission: Submission, job: Job, context: Context) -> Cre
     Raises `OaibgError` if nothing was created or the outcome is unknown; `job.outcome` says which.
     """
     if submission.job_key is None:
-        job.note_include(submission.request.include)
+        _note_request(submission, job)
         return await _Creation(submission, None, job, context).run()
     retry_failed = submission.retry_failed
     async with claim(submission.job_key, context, retry_failed=retry_failed) as row:
@@ -64,12 +64,17 @@ async def create_locked(
     submission: Submission, row: Row | None, job: Job, context: Context
 ) -> Created:
     """As `create_once`, for a caller that holds a lock for the key and has read the key's row."""
-    job.note_include(submission.request.include)
+    _note_request(submission, job)
     known = job_of_key(row, submission, context.store)
     if known is None or known.response_id is None or must_replace(known, submission):
         return await _Creation(submission, row, job, context).run()
     job.note_reattached(known.response_id, known.status)
     return Created()
+
+
+def _note_request(submission: Submission, job: Job) -> None:
+    job.note_include(submission.request.include)
+    job.note_window(submission.window)
 
 
 class _Creation:
@@ -222,7 +227,7 @@ class _Creation:
             job_key=submission.job_key if self._replaced is None else None,
             custom_id=submission.custom_id,
             model=submission.model,
-            completion_window=submission.completion_window,
+            completion_window=submission.window,
             include="\n".join(submission.request.include) or None,
             replaced_lines=None if self._claimed is None else self._claimed.replaced_lines,
         )

@@ -9,6 +9,7 @@ from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
 from oaibg.engine import report
 from oaibg.engine.hints import RESUBMIT_HINT
 from oaibg.engine.persist import state_warnings
+from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
 from oaibg.state.store import line_key, lock_key
@@ -63,10 +64,10 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     if response_id is None:
         row = _row(target, context)
         job.identify(_id_of(row, target, base_url), row.status if row is not None else None)
-        _note_include(row, job)
+        _note_request(row, job)
         return []
     known = store.by_id(base_url, response_id)
-    _note_include(known, job)
+    _note_request(known, job)
     other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
         return []
@@ -84,9 +85,11 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
     return state_warnings(error, job, context)
 
 
-def _note_include(row: Row | None, job: Job) -> None:
+def _note_request(row: Row | None, job: Job) -> None:
     if row is not None:
         job.note_include(row.included)
+        job.note_window(row.completion_window)
+        job.note_cost(recap.cost if (recap := Recap.of_row(row)) is not None else None)
 
 
 def _row(target: Target, context: Context) -> Row | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import is_batch_id
+from oaibg.engine.cost import BATCH
+
 if TYPE_CHECKING:
     from typing import Any
 
@@ -42,10 +45,18 @@ class Job:
         """The sequence_number of the last event that was fully reported, or `--starting-after`."""
         self.include = include
         """The `include` values to send with every retrieve."""
+        self._window: str | None = None
+        self.cost_usd: float | None = None
+        """The cost in US dollars, if it was estimated before."""
         self.unstored_row: int | None = None
         """The row in the local state that still lacks the ID."""
         self.is_kept = not submitting
         """Whether the ID outlives this process: the local state has it, or the user gave it."""
+
+    @property
+    def completion_window(self) -> str | None:
+        """The job's completion window, as far as known; a job of a batch has the batch's ID."""
+        return BATCH if is_batch_id(self.response_id or "") else self._window
 
     def identify(self, response_id: str, status: str | None = None) -> None:
         """Note the job's ID, and its last known status."""
@@ -54,6 +65,14 @@ class Job:
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""
         self.include = tuple(dict.fromkeys((*self.include, *include)))
+
+    def note_window(self, completion_window: str | None) -> None:
+        """Note the job's completion window, which its response lacks."""
+        self._window = completion_window
+
+    def note_cost(self, cost_usd: float | None) -> None:
+        """Note the estimated cost of the ended job."""
+        self.cost_usd = cost_usd
 
     def note_status(self, status: str | None) -> None:
         """Note the status from the API or from a local copy."""

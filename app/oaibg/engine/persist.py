@@ -70,11 +70,11 @@ async def remember_payload(payload: Payload, job: Job, context: Context) -> Payl
 
 async def _store(payload: Payload, job: Job, context: Context) -> None:
     store, base_url, response_id = context.store, context.base_url, str(job.response_id)
+    recap = _priced_recap(payload, job) if payload.ended else None
 
     def write() -> None:
         store.note_status(base_url, response_id, payload.status, payload.model)
-        if payload.ended:
-            recap = Recap.of(payload, end_code(payload))
+        if recap is not None:
             store.note_recap(base_url, response_id, recap.text())
             store.note_result(base_url, response_id)
 
@@ -86,6 +86,13 @@ async def _store(payload: Payload, job: Job, context: Context) -> None:
             await in_thread(store.save_result, base_url, response_id, payload.raw)
         except StateError as error:
             await warn_of_state(error, job, context)
+
+
+def _priced_recap(payload: Payload, job: Job) -> Recap:
+    """Return the recap with the job's cost, so that a list of jobs needs no price list."""
+    recap = Recap.of(payload, end_code(payload))
+    job.note_cost(recap.cost_usd(job.completion_window))
+    return recap.but(cost=job.cost_usd)
 
 
 async def warn_of_state(error: StateError, job: Job, context: Context) -> None:

@@ -32,6 +32,8 @@ class Recap(Record):
     code: str | None = None
     """Why the job did not succeed: the code, and the message if there is one."""
     message: str | None = None
+    cost: float | None = None
+    """The estimate that was made when the job ended, in US dollars; None if none was made."""
 
     @classmethod
     def of(cls, payload: Payload, code: ExitCode) -> Recap:
@@ -66,6 +68,8 @@ class Recap(Record):
 
     def cost_usd(self, completion_window: str | None = None) -> float | None:
         """Return the estimated cost in US dollars; None if it is unknown."""
+        if self.cost is not None:
+            return self.cost
         return cost_of(self.usage, self.model, self.service_tier, completion_window)
 
 

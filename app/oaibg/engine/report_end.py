@@ -33,6 +33,7 @@ def final(job: Job, payload: Payload, context: Context, written: Written) -> eve
         service_tier=payload.service_tier,
         exit_code=code,
         next=_save_again(code, written, job, context),
+        cost_usd=_cost(payload, job),
         **_result(payload),
     )
 
@@ -64,6 +65,8 @@ def response(
         response=None if output.is_asked_for else payload.data,
         exit_code=code,
         next=save_again if ended else _resume(job, context.next_command),
+        # With --output-text nobody sees it, and the price list takes long to import.
+        cost_usd=None if output.show_output_text else _cost(payload, job),
         **_result(payload),
     )
 
@@ -161,8 +164,13 @@ def _result(payload: Payload) -> dict[str, Any]:
             for one in calls
         ],
         "job_seconds": payload.seconds,
-        "cost_usd": Recap.of(payload, ExitCode.OK).cost_usd(),
     }
+
+
+def _cost(payload: Payload, job: Job) -> float | None:
+    if job.cost_usd is not None:
+        return job.cost_usd
+    return Recap.of(payload, ExitCode.OK).cost_usd(job.completion_window)
 
 
 def _save_again(code: ExitCode, written: Written, job: Job, context: Context) -> list[str] | None:

@@ -190,7 +190,9 @@ class BatchResults:
             await context.emit(report.not_written(job, self._results.path, error))
             self._waiting |= {line.custom_id: line.status for line in new}
         for line in new:
-            self._tally.totals.add(line.recap.usage, line.recap.cost_usd())
+            self._tally.totals.add(
+                line.recap.usage, line.recap.cost_usd(self._results.window_of(line.custom_id))
+            )
             if (unsuccessful := line.unsuccessful) is not None:
                 self._tally.note_unsuccessful(unsuccessful)
             for event in _ends(line, job, context):

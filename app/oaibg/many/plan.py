@@ -30,6 +30,8 @@ class Plan(Record):
     completion_window: str | None
     resubmit_unknown: bool
     retry_failed: bool = False
+    max_cost_usd: float | None = None
+    """Submit no further jobs if the run would cost more, in US dollars."""
 
 
 @asynccontextmanager

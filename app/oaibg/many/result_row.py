@@ -39,7 +39,7 @@ class ResultRow(NamedTuple):
     """Why there is no answer, or what the job waits for, in words."""
 
     @classmethod
-    def of_result(cls, custom_id: str, ending: Ending) -> Self:
+    def of_result(cls, custom_id: str, ending: Ending, completion_window: str | None) -> Self:
         """Return the row of a job that has ended."""
         payload = ending.payload
         if payload is None:
@@ -54,7 +54,7 @@ class ResultRow(NamedTuple):
             model=payload.model,
             input_tokens=_whole(usage.get("input_tokens")),
             output_tokens=_whole(usage.get("output_tokens")),
-            cost_usd=cost_usd(payload),
+            cost_usd=ending.recap.cost_usd(completion_window),
             error=_reason(ending.status, payload),
         )
 
@@ -63,11 +63,6 @@ class ResultRow(NamedTuple):
         """Return the row of a job without a result, by the event that ended it in this run."""
         error = event.message if isinstance(event, Error) else None
         return cls(custom_id, status_of_end(event), response_id=event.response_id, error=error)
-
-
-def cost_usd(_payload: Payload) -> float | None:
-    """Return the cost of a response in US dollars; None if it is not known."""
-    return None
 
 
 def safe(text: str) -> str:

@@ -14,18 +14,20 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from oaibg.api.payload import WITH_OUTPUT
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
+from oaibg.engine.recap import NEEDS_ACTION
 from oaibg.engine.totals import Totals
 from oaibg.many.line_id import is_id_of_job, is_id_of_request
 from oaibg.many.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
@@ -40,6 +42,7 @@ class ResultsFile:
     with other lines belongs to another run. `known` is None if the custom_ids are not known.
     `replaced` is the number of unsuccessful lines that don't count, by custom_id: their jobs were
     submitted again.
+    `window_of` returns the completion window of a custom_id.
 
     Raises:
         UsageError: the file can't be used, or is not a results file of this run.
@@ -51,13 +54,16 @@ class ResultsFile:
         path: str,
         known: Mapping[str, str | None] | None = None,
         replaced: Mapping[str, int] | None = None,
+        window_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.path = path
-        self._known, self._replaced = known, replaced or {}
+        self._known, self._replaced, self.window_of = known, replaced or {}, window_of
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
         self.totals = Totals()
         """The usage and the cost of the lines that the file had when it was opened."""
+        self.unpriced: str | None = None
+        """One of these lines, by custom_id, whose job has output but no known cost."""
         self.unsuccessful: dict[str, Unsuccessful] = {}
         """The jobs of these lines that did not succeed, by custom_id."""
         self.failures: Counter[str] = Counter()
@@ -199,7 +205,10 @@ class ResultsFile:
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
         custom_id, recap = line.custom_id, line.recap
-        self.totals.add(recap.usage, recap.cost_usd())
+        cost = recap.cost_usd(self.window_of(custom_id))
+        self.totals.add(recap.usage, cost)
+        if cost is None and line.status in (*WITH_OUTPUT, NEEDS_ACTION):
+            self.unpriced = custom_id
         if line.status not in SUCCESSFUL:
             self.failures[custom_id] += 1
             if self.failures[custom_id] <= self._replaced.get(custom_id, 0):

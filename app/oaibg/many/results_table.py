@@ -22,10 +22,11 @@ from oaibg.many.result_row import ResultRow, safe
 from oaibg.request.job_table import delimiter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
+    from oaibg.many.result_line import Ending
     from oaibg.many.results_file import ResultsFile
     from oaibg.many.tally import Tally
     from oaibg.request.jobs_file import JobsFile
@@ -64,13 +65,13 @@ class ResultsTable:
         if self._delimiter is None:
             return
         try:
-            self._write(self._delimiter, results.statuses, unended)
+            self._write(self._delimiter, results, unended)
         except OSError as error:
             tally.note_unwritten()
             await context.emit(report.not_written(own, self.path, error))
 
     def _write(
-        self, delimiter: str, ended: Container[str], unended: Callable[[str], ResultRow]
+        self, delimiter: str, results: ResultsFile, unended: Callable[[str], ResultRow]
     ) -> None:
         import csv
 
@@ -81,8 +82,11 @@ class ResultsTable:
             rows.writerow([*map(safe, _distinct(columns)), *ResultRow._fields])
             at = _offsets(lines)
             for custom_id, cells in self._jobs(at):
-                has_ended = custom_id in ended and custom_id in at
-                row = _result(lines, at[custom_id]) if has_ended else unended(custom_id)
+                if custom_id in results.statuses and custom_id in at:
+                    ending, window = _ending(lines, at[custom_id]), results.window_of(custom_id)
+                    row = ResultRow.of_result(custom_id, ending, window)
+                else:
+                    row = unended(custom_id)
                 ours = (safe(cell) if isinstance(cell, str) else cell for cell in row)
                 rows.writerow([*map(safe, cells), *ours])
 
@@ -144,9 +148,8 @@ def _offsets(lines: BinaryIO) -> dict[str, int]:
     return offsets
 
 
-def _result(lines: BinaryIO, offset: int) -> ResultRow:
+def _ending(lines: BinaryIO, offset: int) -> Ending:
     lines.seek(offset)
-    line = Payload(lines.readline()).data
-    ending = ending_of(line)
+    ending = ending_of(Payload(lines.readline()).data)
     assert ending is not None  # noqa: S101 - the line was read or written before
-    return ResultRow.of_result(line["custom_id"], ending)
+    return ending

@@ -15,6 +15,7 @@ from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
 from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.claim import Submission
+from oaibg.engine.cost import BATCH
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
@@ -70,7 +71,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         jobs = await read_jobs(plan, row, context)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, jobs.replaced) as results:
+        with ResultsFile(table.lines_path, ids, jobs.replaced, lambda _: BATCH) as results:
             is_first = row is None or (row.response_id is None and not jobs.is_retry)
             if results.statuses and is_first:
                 raise UsageError(
@@ -103,7 +104,7 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
     table = ResultsTable(results_path)
-    with ResultsFile(table.lines_path) as results:
+    with ResultsFile(table.lines_path, window_of=lambda _: BATCH) as results:
         return await BatchResults(results, table).run(job, follow_found, context)
 
 

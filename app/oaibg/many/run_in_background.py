@@ -19,6 +19,7 @@ from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
+from oaibg.many.budget import Budget
 from oaibg.many.line_id import id_of
 from oaibg.many.plan import locked_run
 from oaibg.many.progress import Progress
@@ -59,12 +60,18 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             line.custom_id: id_of(context.base_url, plan.key, line.custom_id, line.sha256)
             for line in plan.file.lines
         }
+
+        def window_of(custom_id: str) -> str | None:
+            row = rows.get(custom_id)
+            return plan.completion_window if row is None else row.completion_window
+
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, replaced_lines(rows)) as results:
+        with ResultsFile(table.lines_path, ids, replaced_lines(rows), window_of) as results:
             rows = await begin_retry(plan, rows, results, context)  # noqa: PLW2901
+            run = _FileRun(plan, rows, results, context.but(results=results))
+            run.check_budget()
             own.note_outcome(None)
             context = context.but(results=results)
-            run = _FileRun(plan, rows, results, context)
             members = run.members()
             progress = Progress(run.tally, context, len(plan.file.lines))
             try:
@@ -73,6 +80,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
                 for _ in members:
                     pass  # counts the jobs that a signal kept from starting
                 await table.write(results, run.unended, own, run.tally, context)
+            if run.budget.is_spent and context.clock.monotonic() < context.deadline:
+                await context.emit(report.warning(own, *run.budget.reason()))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         is_useful = (is_unfinished and not run.is_unretrievable) or run.tally.is_unwritten
         next_ = context.next_command.rerun() if is_useful else None
@@ -94,6 +103,7 @@ class _FileRun:
         """The exit code of what keeps further jobs from being submitted."""
         self._unended: dict[str, ResultRow] = {}
         """The jobs that were reported without a result, by custom_id."""
+        self.budget = Budget(plan.max_cost_usd, results)
 
     def unended(self, custom_id: str) -> ResultRow:
         """Return the table's row of a job without a result."""
@@ -104,10 +114,16 @@ class _FileRun:
         row = self._rows[custom_id]
         return ResultRow(custom_id, row.status or "unknown", response_id=row.response_id)
 
+    def check_budget(self) -> None:
+        """Tell the budget of the jobs that were sent before; raise as `Budget.start`."""
+        left = [self._rows.get(line.custom_id) for line in self._todo()]
+        followed = sum(row is not None and row.response_id is not None for row in left)
+        lost = sum(row is not None and row.step == "sending" for row in left)
+        self.budget.start(jobs=len(left), followed=followed, lost=lost)
+
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
-        lines, done = self._plan.file.lines, self._results.statuses
-        todo = [line for line in lines if line.custom_id not in done]
+        lines, done, todo = self._plan.file.lines, self._results.statuses, self._todo()
         self.tally.totals.include(self._results.totals)
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
             self.tally.count(done[custom_id], code_of(done[custom_id]))
@@ -118,6 +134,10 @@ class _FileRun:
                 self.tally.count(*skipped)
             else:
                 yield line.custom_id, partial(self._run, line, number)
+
+    def _todo(self) -> list[Line]:
+        done = self._results.statuses
+        return [line for line in self._plan.file.lines if line.custom_id not in done]
 
     def _is_new(self, custom_id: str) -> bool:
         row = self._rows.get(custom_id)
@@ -146,10 +166,14 @@ class _FileRun:
         event = await commands.closing(self._submit(line, number, job, context), job, context)
         if event is not None and line.custom_id not in self._results.statuses:
             self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)
+        self.budget.settle(line.custom_id, event)
         return event
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
-        """Create a job and follow it; None if the wait limit was reached before its create."""
+        """Create a job and follow it; None if it was not submitted, and counted so."""
+        if not await self._may_start(line):
+            self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
+            return None
         created = await self._create(line, job, context)
         if created is None:
             return None
@@ -162,6 +186,18 @@ class _FileRun:
         except NotRetrievable as refusal:
             self.is_unretrievable, self._blocked = True, refusal.exit_code
             raise
+
+    async def _may_start(self, line: Line) -> bool:
+        """Wait until the cost of the run allows a job; False if it must not be submitted."""
+        row = self._rows.get(line.custom_id)
+        if row is not None and row.response_id is not None:
+            self.budget.join(line.custom_id)
+            return True
+        if not self._is_new(line.custom_id) and not self._plan.resubmit_unknown:
+            return True  # it sends nothing
+        if not await self.budget.admit(line.custom_id):
+            self._blocked = self._blocked or ExitCode.STILL_RUNNING
+        return self._blocked is None
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job. Its request is not kept in memory while the job runs."""

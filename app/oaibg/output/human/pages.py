@@ -11,7 +11,7 @@ from typing import Any
 from rich.text import Text
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import inert
+from oaibg.base.text import dollars, inert
 from oaibg.contract import events
 from oaibg.output.actions import actions
 from oaibg.output.human.words import (
@@ -34,8 +34,8 @@ _DATA_SHOWN = 60
 
 
 def usage_page(final: events.Final) -> Text:
-    """Return a job's model and token counts."""
-    return _facts([("Model", final.model), *_usage(final.usage)])
+    """Return a job's model, token counts and cost."""
+    return _facts([("Model", final.model), *_usage(final.usage), ("Cost", _cost(final.cost_usd))])
 
 
 def response_page(event: events.Response) -> Text:
@@ -54,6 +54,7 @@ def response_page(event: events.Response) -> Text:
         ("Requests", _pairs(data.get("request_counts"))),
         ("Source", "local copy" if event.source == "local" else None),
         *_usage(event.usage),
+        ("Cost", _cost(event.cost_usd)),
     ]
     return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
 
@@ -145,6 +146,10 @@ def _usage(usage: object) -> list[tuple[str, object]]:
             rows.append((f"{kind.title()} tokens", f"{count:,}", more))
     room = max((len(count) for _, count, _ in rows), default=0)
     return [(label, f"{count:>{room}}  {more}".rstrip()) for label, count, more in rows]
+
+
+def _cost(cost_usd: float | None) -> str | None:
+    return None if cost_usd is None else f"about {dollars(cost_usd)}"
 
 
 def _number(data: object, *path: str) -> int | None:
