@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import environment, full_pipe, wait_until
 from oaibg.contract.events import Poll
-from oaibg.output.human.live import Board
+from oaibg.output.human.board import Board
 from oaibg.sandbox import Fault
 from terminal import Terminal
 

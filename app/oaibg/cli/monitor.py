@@ -23,7 +23,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     several = ids.are_several
     for_batch = options.results_file is not None
     session.process.render(human=options.human, several=several or for_batch, waiting=True)
-    session.process.total = len(ids)
+    session.process.total = None if for_batch else len(ids)
     wait = wait_of(options)
     job = Job(
         None if several or not ids else ids[0],

@@ -1,0 +1,176 @@
+"""The live display of several jobs: a progress bar, counts, the pace, and some of the jobs."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from oaibg.contract import events
+from oaibg.contract.run_status import run_status
+from oaibg.output.human.amounts import clock, cost, number_at, rate, time_left
+from oaibg.output.human.rows import CLIPPED, folded
+from oaibg.output.human.words import (
+    CAUTION,
+    STRONG,
+    job_name,
+    plain,
+    status_count,
+    status_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+_ROWS = 8
+"""Maximum number of jobs with a row."""
+
+_BAR = 40
+"""Maximum width of the bar."""
+
+_RECENT = 200
+"""The number of ended jobs by which the pace is measured."""
+
+_STATUS_WIDTH, _TIME_WIDTH = 11, 12
+
+
+class Board:
+    """How far a run is. The first `run_progress` says what had ended before it.
+
+    A job's time runs from its create, so a job that an earlier command submitted has none.
+    """
+
+    def __init__(self, now: Callable[[], float], total: Callable[[], int | None]) -> None:
+        self._now, self._total = now, total
+        self._began = now()
+        self._before: events.RunProgress | None = None
+        self._running: dict[str, tuple[str | None, float | None]] = {}
+        """By job name: the status, and the time of the create."""
+        self._ended: Counter[str] = Counter()
+        self._recent: deque[float] = deque([self._began], maxlen=_RECENT + 1)
+        """When the last jobs ended."""
+        self._left = 0
+        """The number of jobs that keep running, but are not followed any more."""
+        self._tokens: int | None = None
+        self._cost: float | None = None
+        self._submits = False
+        self._retries = 0
+        self._trouble = ""
+
+    def update(self, event: events.Event) -> None:
+        """Update the display from an event."""
+        if isinstance(event, events.RunProgress):
+            self._note_before(event)
+        name = job_name(event)
+        if name is None:
+            return
+        match event:
+            case events.Final() | events.CancelResult() | events.Error():
+                self._running.pop(name, None)
+                self._ended[run_status(event)] += 1
+                if not isinstance(event, events.Error):  # a refusal takes no time
+                    self._recent.append(self._now())
+                if isinstance(event, events.Final):
+                    self._add(event.usage, event.cost_usd)
+            case events.Timeout() | events.Interrupted() | events.Detached():
+                self._left += self._running.pop(name, None) is not None
+            case events.SubmitStart():
+                self._submits = self._submits or event.of is not None  # a batch has no name
+                self._running[name] = ("submitting", None)
+            case events.Submitted():
+                self._running[name] = (event.status, None if event.reattached else self._now())
+            case events.Poll() if event.next_poll_seconds is not None:
+                _, created = self._running.get(name, (None, None))
+                self._running[name] = (event.status, created)
+            case events.Poll():
+                pass  # the job has ended; the event of its end follows
+            case events.SubmitError() | events.PollError():
+                self._retries += 1
+                self._trouble = f"{name}: {event.error.message}"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the bar, the counts, the pace, and the jobs that were submitted first."""
+        width = options.max_width
+        # Copies, because Rich draws in a different thread than `update`.
+        running, ended = list(self._running.items()), self._ended.copy()
+        before = self._before
+        done = ended.total() + (before.done if before else 0)
+        if before is not None:
+            ended.update(before.counts)
+        rows = [
+            self._bar(done, width),
+            *folded((status_count(*one) for one in ended.most_common()), width),
+            *folded(self._alive(running, done), width),
+            *folded(map(plain, filter(None, self._pace(done))), width),
+        ]
+        if self._trouble:
+            rows.append(plain(f"Retries: {self._retries:,}; latest: {self._trouble}", CAUTION))
+        rows += self._jobs(running[:_ROWS], width)
+        yield CLIPPED.join(rows[: max(options.size.height - 1, 1)])
+
+    def _note_before(self, event: events.RunProgress) -> None:
+        if self._before is None:
+            self._before = event
+            self._add(event.usage, event.cost_usd)
+
+    def _add(self, usage: object, usd: float | None) -> None:
+        total = number_at(usage, "total_tokens")
+        if total is not None:
+            self._tokens = (self._tokens or 0) + total
+        if usd is not None:
+            self._cost = (self._cost or 0.0) + usd
+
+    def _bar(self, done: int, width: int) -> Text:
+        total, elapsed = self._total(), clock(self._now() - self._began)
+        label = f"{done:,} done" if total is None else f"{done:,} of {total:,} done"
+        row = Text(label, style=STRONG)
+        if total:
+            length = max(min(_BAR, width - len(label) - len(elapsed) - 4), 4)
+            full = min(length * done // total, length)
+            row = Text.assemble(row, "  ", ("━" * full, "green"), ("━" * (length - full), "dim"))
+        return Text.assemble(row, "  ", elapsed)
+
+    def _alive(
+        self, running: list[tuple[str, tuple[str | None, float | None]]], done: int
+    ) -> list[Text]:
+        """Return how many jobs are running, and how many wait to be submitted."""
+        counts = Counter(status for _, (status, _) in running)
+        parts = [status_count(*one) for one in counts.most_common()]
+        waiting = (self._total() or 0) - done - len(running) - self._left
+        if self._submits and waiting > 0:
+            parts.append(Text(f"{waiting:,} to submit"))
+        return parts
+
+    def _pace(self, done: int) -> tuple[str, ...]:
+        """Return the rate, the time left, and what the jobs used."""
+        recent, elapsed = len(self._recent) - 1, self._now() - self._recent[0]
+        pace = recent / elapsed * 60 if recent and elapsed > 0 else None
+        left = (self._total() or 0) - done
+        used = "" if self._tokens is None else f"{self._tokens:,} tokens"
+        return (
+            rate(pace),
+            time_left(left / pace * 60 if pace and left > 0 else None),
+            used,
+            cost(self._cost),
+        )
+
+    def _jobs(
+        self, running: list[tuple[str, tuple[str | None, float | None]]], width: int
+    ) -> list[Text]:
+        """Return a row per job: its name, its status, and its time."""
+        names = [plain(name) for name, _ in running]
+        longest = max((name.cell_len for name in names), default=0)
+        room = min(longest, max(width - _STATUS_WIDTH - _TIME_WIDTH - 3, 4))
+        rows = []
+        for name, (_, (status, created)) in zip(names, running, strict=True):
+            name.truncate(room, overflow="ellipsis", pad=True)
+            shown = status_text(status)
+            shown.truncate(max(_STATUS_WIDTH, shown.cell_len), pad=True)
+            time = "" if created is None else clock(self._now() - created)
+            row = Text.assemble(name, "  ", shown, (f"{time:>{_TIME_WIDTH}}", "dim"))
+            row.rstrip()
+            rows.append(row)
+        return rows

@@ -1,0 +1,279 @@
+"""The board of a run: what it shows of the events of several jobs, at any size of the terminal."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from oaibg.contract.events import (
+    CallError,
+    CancelResult,
+    Error,
+    Event,
+    Final,
+    Poll,
+    PollError,
+    RunProgress,
+    SubmitStart,
+    Submitted,
+    Timeout,
+)
+from oaibg.output.human.board import Board
+
+USAGE = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
+HOSTILE = "\x1b]0;owned\x07[bold red]x[/]\u202e"
+
+
+class Screen:
+    """A board with a clock that the test sets."""
+
+    def __init__(self, total: int | None) -> None:
+        self.now = 0.0
+        self._board = Board(lambda: self.now, lambda: total)
+
+    def feed(self, *events: Event) -> None:
+        """Update the board."""
+        for event in events:
+            self._board.update(event)
+
+    def rows(self, width: int = 80, height: int = 24, *, colors: bool = False) -> list[str]:
+        """Return the rows of the board in a terminal of this size."""
+        file = StringIO()
+        Console(
+            file=file,
+            width=width,
+            height=height,
+            force_terminal=colors,
+            color_system="standard" if colors else None,
+            _environ={},
+        ).print(self._board)
+        return file.getvalue().rstrip("\n").split("\n")
+
+
+def start(name: str) -> Event:
+    """The job's request is valid."""
+    return SubmitStart(
+        response_id=None,
+        model="m",
+        reasoning_effort=None,
+        verbosity=None,
+        poll_seconds=1.0,
+        job_key="k",
+        request_sha256="",
+    ).of_many(name)
+
+
+def submitted(name: str, status: str = "queued", *, reattached: bool = False) -> Event:
+    """The job has an ID."""
+    return Submitted(
+        response_id=f"resp_{name}", status=status, request_id=None, reattached=reattached
+    ).of_many(name)
+
+
+def poll(name: str | None, status: str, *, last: bool = False) -> Event:
+    """The job was retrieved."""
+    return Poll(
+        response_id=f"resp_{name}",
+        attempt=1,
+        status=status,
+        elapsed_seconds=1.0,
+        next_poll_seconds=None if last else 1.0,
+    ).of_many(name)
+
+
+def final(name: str | None, status: str = "completed", code: int = 0, **more: Any) -> Event:
+    """The job ended."""
+    values: dict[str, Any] = {
+        "model": "m",
+        "usage": USAGE,
+        "error": None,
+        "incomplete_details": None,
+        "output_text_bytes": 1,
+        "output_types": {},
+        "refusal": None,
+        "calls": [],
+        "service_tier": None,
+        "job_seconds": 12.0,
+        "cost_usd": None,
+        "elapsed_seconds": 1.0,
+        "next": None,
+    }
+    return Final(
+        response_id=f"resp_{name}", status=status, ok=code == 0, exit_code=code, **values | more
+    ).of_many(name)
+
+
+def refused(name: str) -> Event:
+    """The API refused the request."""
+    return Error(
+        response_id=None,
+        code="invalid_value",
+        message="HTTP 400: Invalid value",
+        http_status=400,
+        request_id=None,
+        retryable=False,
+        outcome="not_created",
+        hint=None,
+        exit_code=1,
+        next=None,
+    ).of_many(name)
+
+
+def progress(done: int, total: int = 2000, **more: Any) -> RunProgress:
+    """How far the run is."""
+    values = {"in_flight": 0, "per_minute": None, "eta_seconds": None, "cost_usd": None}
+    return RunProgress(
+        response_id=None,
+        total=total,
+        done=done,
+        **{"counts": {"completed": done}, "usage": None, **values, **more},
+    )
+
+
+def test_a_resumed_run_begins_at_what_is_done() -> None:
+    """The first `run_progress` says what is done; later ends, tokens and costs are added to it."""
+    screen = Screen(2000)
+    usage = {"total_tokens": 1_000_000}
+    counts = {"completed": 520, "failed": 4}
+    screen.feed(progress(524, counts=counts, usage=usage, cost_usd=2.5))
+    assert screen.rows() == [
+        f"524 of 2,000 done  {'━' * 40}  0 s",
+        "520 completed · 4 failed",
+        "1,000,000 tokens · about $2.50",
+    ]
+    screen.now = 60.0
+    screen.feed(final("a", cost_usd=0.25), final("b", cost_usd=0.25))
+    screen.feed(progress(526, counts={"completed": 522, "failed": 4}, cost_usd=3.0))
+    assert screen.rows() == [
+        f"526 of 2,000 done  {'━' * 40}  1 min 00 s",
+        "522 completed · 4 failed",
+        "2 a minute · about 12 h 17 min left · 1,003,000 tokens · about $3.00",
+    ]
+
+
+def test_jobs_that_run_and_wait() -> None:
+    """The board counts jobs by status, and those that wait to be submitted."""
+    screen = Screen(10)
+    screen.feed(*map(start, "abcd"), *map(submitted, "abc"), poll("a", "in_progress"))
+    assert screen.rows()[1] == "2 queued · 1 in progress · 1 submitting · 6 to submit"
+    screen.feed(final("a"), refused("d"))
+    assert screen.rows()[1:3] == ["1 completed · 1 refused", "2 queued · 6 to submit"]
+
+
+def test_jobs_that_are_not_followed_any_more() -> None:
+    """Jobs whose wait ended neither run on the board nor wait to be submitted."""
+    screen = Screen(3)
+    screen.feed(*map(start, "ab"), *map(submitted, "ab"))
+    for name in "ab":
+        timeout = Timeout(
+            response_id=name, status="queued", elapsed_seconds=1.0, exit_code=3, next=None
+        )
+        screen.feed(timeout.of_many(name))
+    assert screen.rows()[1:] == ["1 to submit"]
+
+
+def test_nothing_waits_to_be_submitted_without_a_submit() -> None:
+    """`monitor` and `cancel` of several IDs, and a batch, count all of them from the start."""
+    screen = Screen(3)
+    screen.feed(poll(None, "in_progress"))
+    assert screen.rows()[1:] == ["1 in progress", "resp_None  in progress"]
+    cancelled = CancelResult(
+        response_id="resp_1", status="cancelled", cancelled=True, exit_code=0, next=None
+    )
+    screen.feed(cancelled.of_many(None))
+    assert screen.rows()[:2] == [f"1 of 3 done  {'━' * 40}  0 s", "1 cancelled"]
+
+
+def test_times_are_those_of_the_jobs() -> None:
+    """A job's time runs from its create. A job of an earlier command has none."""
+    screen = Screen(2)
+    screen.feed(start("new"), start("old"), submitted("old", "in_progress", reattached=True))
+    screen.now = 90.0
+    screen.feed(submitted("new"))
+    screen.now = 102.0
+    screen.feed(poll("old", "in_progress"), poll("new", "queued"))
+    assert screen.rows()[2:] == ["new  queued             12 s", "old  in progress"]
+
+
+def test_between_the_last_poll_and_the_end() -> None:
+    """A job that ended with its last poll is neither running nor done before its end event."""
+    screen = Screen(2)
+    screen.feed(poll("a", "in_progress"), poll("a", "completed", last=True))
+    assert screen.rows() == [f"0 of 2 done  {'━' * 40}  0 s", "1 in progress", "a  in progress"]
+
+
+def test_pace() -> None:
+    """The rate is that of the latest ends, and refused requests don't count."""
+    screen = Screen(2000)
+    screen.now = 60.0
+    screen.feed(*(refused(f"r{number}") for number in range(40)))
+    assert screen.rows()[1:] == ["40 refused"]
+    screen.feed(*(final(f"a{number}", usage=None) for number in range(200)))
+    screen.now = 360.0
+    for number in range(200):
+        screen.feed(final(f"b{number}", usage=None))
+    assert "40 a minute · about 39 minutes left" in screen.rows()
+
+
+def test_unknown_total() -> None:
+    """While the number of jobs is unknown, there is no bar."""
+    screen = Screen(None)
+    screen.feed(final("a"))
+    assert screen.rows()[:2] == ["1 done  0 s", "1 completed"]
+
+
+def test_colors() -> None:
+    """Completed jobs are green, jobs that need action yellow, and failures red."""
+    screen = Screen(5)
+    refusal = final("b", code=10, refusal="no")
+    screen.feed(final("a"), refusal, final("c", "failed", 4), refused("d"))
+    shown = screen.rows(colors=True)[1]
+    assert re.findall(r"\x1b\[(\d+)m(\d [^\x1b]+)", shown) == [
+        ("32", "1 completed"),
+        ("33", "1 needs action"),
+        ("31", "1 failed"),
+        ("31", "1 refused"),
+    ]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 30), (40, 15), (20, 8)])
+def test_sizes(width: int, height: int) -> None:
+    """Every row fits, the bar stays at the top, and the board is lower than the terminal."""
+    screen = Screen(1_234_567)
+    usage = {"total_tokens": 1_234_567_890}
+    counts = {"completed": 1_000, "failed": 27, "needs_action": 1, "incomplete": 3, "refused": 4}
+    screen.feed(progress(1_035, counts=counts, usage=usage, cost_usd=12.5))
+    names = [f"a-long-name-of-a-job-that-is-cut-{number}" for number in range(50)]
+    screen.feed(*map(start, names), *map(submitted, names[:40]))
+    screen.feed(*(poll(name, "in_progress") for name in names[:20]))
+    error = CallError(code="e", message="HTTP 503: " + "x" * 200, http_status=503, request_id=None)
+    screen.feed(
+        PollError(
+            response_id="resp_1",
+            attempt=1,
+            elapsed_seconds=1.0,
+            consecutive=1,
+            error=error,
+            retry_in_seconds=1.0,
+        ).of_many(names[0])
+    )
+    screen.now = 4000.0
+    screen.feed(final(names[30]))
+    rows = screen.rows(width, height)
+    assert max(map(len, rows)) <= width
+    assert len(rows) < height
+    assert rows[0].startswith("1,036 of 1,234,567")
+    assert ("━" in rows[0]) == (width > 20)
+    assert (rows[-1].endswith("1 h 06 min")) == (height > 8)
+
+
+def test_hostile_names() -> None:
+    """A job's name, its status and a server's message are never markup or control."""
+    screen = Screen(1)
+    screen.feed(submitted(HOSTILE, f"[red]{HOSTILE}"))
+    shown = "\n".join(screen.rows(200))
+    assert "\\x1b]0;owned\\x07[bold red]x[/]\\u202e  [red]\\x1b]0;owned" in shown
