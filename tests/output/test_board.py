@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import re
 from io import StringIO
-from typing import Any
 
 import pytest
 from rich.console import Console
 
-from oaibg.contract.events import (
-    CallError,
-    CancelResult,
-    Error,
-    Event,
-    Final,
-    Poll,
-    PollError,
-    RunProgress,
-    SubmitStart,
-    Submitted,
-    Timeout,
-)
+from oaibg.contract.events import CallError, CancelResult, Event, PollError, Timeout
 from oaibg.output.human.board import Board
+from run_events import final, poll, progress, refused, start, submitted
 
-USAGE = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
 HOSTILE = "\x1b]0;owned\x07[bold red]x[/]\u202e"
 
 
@@ -52,86 +39,6 @@ class Screen:
             _environ={},
         ).print(self._board)
         return file.getvalue().rstrip("\n").split("\n")
-
-
-def start(name: str) -> Event:
-    """The job's request is valid."""
-    return SubmitStart(
-        response_id=None,
-        model="m",
-        reasoning_effort=None,
-        verbosity=None,
-        poll_seconds=1.0,
-        job_key="k",
-        request_sha256="",
-    ).of_many(name)
-
-
-def submitted(name: str, status: str = "queued", *, reattached: bool = False) -> Event:
-    """The job has an ID."""
-    return Submitted(
-        response_id=f"resp_{name}", status=status, request_id=None, reattached=reattached
-    ).of_many(name)
-
-
-def poll(name: str | None, status: str, *, last: bool = False) -> Event:
-    """The job was retrieved."""
-    return Poll(
-        response_id=f"resp_{name}",
-        attempt=1,
-        status=status,
-        elapsed_seconds=1.0,
-        next_poll_seconds=None if last else 1.0,
-    ).of_many(name)
-
-
-def final(name: str | None, status: str = "completed", code: int = 0, **more: Any) -> Event:
-    """The job ended."""
-    values: dict[str, Any] = {
-        "model": "m",
-        "usage": USAGE,
-        "error": None,
-        "incomplete_details": None,
-        "output_text_bytes": 1,
-        "output_types": {},
-        "refusal": None,
-        "calls": [],
-        "service_tier": None,
-        "job_seconds": 12.0,
-        "cost_usd": None,
-        "elapsed_seconds": 1.0,
-        "next": None,
-    }
-    return Final(
-        response_id=f"resp_{name}", status=status, ok=code == 0, exit_code=code, **values | more
-    ).of_many(name)
-
-
-def refused(name: str) -> Event:
-    """The API refused the request."""
-    return Error(
-        response_id=None,
-        code="invalid_value",
-        message="HTTP 400: Invalid value",
-        http_status=400,
-        request_id=None,
-        retryable=False,
-        outcome="not_created",
-        hint=None,
-        exit_code=1,
-        next=None,
-    ).of_many(name)
-
-
-def progress(done: int, total: int = 2000, **more: Any) -> RunProgress:
-    """How far the run is."""
-    values = {"in_flight": 0, "per_minute": None, "eta_seconds": None, "cost_usd": None}
-    return RunProgress(
-        response_id=None,
-        total=total,
-        done=done,
-        **{"counts": {"completed": done}, "usage": None, **values, **more},
-    )
 
 
 def test_a_resumed_run_begins_at_what_is_done() -> None:

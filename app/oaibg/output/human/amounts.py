@@ -73,5 +73,6 @@ def time_left(seconds: float | None) -> str:
     minutes = round(seconds / 60)
     if minutes >= 90:
         return f"about {clock(minutes * 60)} left"
-    number, unit = (minutes, "minute") if seconds >= 60 else (max(round(seconds), 1), "second")
+    whole = max(round(seconds), 1)
+    number, unit = (minutes, "minute") if whole >= 60 else (whole, "second")
     return f"about {number} {unit}{'' if number == 1 else 's'} left"
