@@ -62,6 +62,21 @@ def test_a_resumed_run_begins_at_what_is_done() -> None:
     ]
 
 
+def test_a_batch() -> None:
+    """Each `run_progress` counts for a batch, until its jobs end all at once."""
+    screen = Screen(None)
+    screen.feed(progress(0, total=3, counts={}))
+    screen.feed(poll("batch", "in_progress").of_many(None))
+    screen.feed(
+        progress(2, total=3, counts={"completed": 2, "in_progress": 1}, response_id="resp_batch")
+    )
+    rows = [f"2 of 3 done  {'━' * 40}  0 s", "2 completed", "1 in progress"]
+    assert screen.rows()[:3] == rows
+    screen.feed(final("a"), final("b"), final("c", "failed", 4))
+    screen.feed(final("batch").of_many(None))
+    assert screen.rows()[:2] == [f"3 of 3 done  {'━' * 40}  0 s", "2 completed · 1 failed"]
+
+
 def test_jobs_that_run_and_wait() -> None:
     """The board counts jobs by status, and those that wait to be submitted."""
     screen = Screen(10)

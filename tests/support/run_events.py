@@ -83,13 +83,9 @@ def refused(name: str) -> Event:
 
 def progress(done: int, total: int = 2000, **more: Any) -> RunProgress:
     """How far the run is."""
-    values = {"in_flight": 0, "per_minute": None, "eta_seconds": None, "cost_usd": None}
-    return RunProgress(
-        response_id=None,
-        total=total,
-        done=done,
-        **{"counts": {"completed": done}, "usage": None, **values, **more},
-    )
+    values: dict[str, Any] = dict.fromkeys(("response_id", "usage", "cost_usd"))
+    values |= {"in_flight": 0, "per_minute": None, "eta_seconds": None}
+    return RunProgress(total=total, done=done, **{"counts": {"completed": done}, **values, **more})
 
 
 def summary(counts: dict[str, int], **more: Any) -> Summary:

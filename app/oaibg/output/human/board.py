@@ -12,6 +12,7 @@ from oaibg.contract.run_status import run_status
 from oaibg.output.human.amounts import clock, cost, number_at, rate, time_left
 from oaibg.output.human.rows import CLIPPED, folded
 from oaibg.output.human.words import (
+    ALIVE,
     CAUTION,
     STRONG,
     job_name,
@@ -38,15 +39,19 @@ _STATUS_WIDTH, _TIME_WIDTH = 11, 12
 
 
 class Board:
-    """How far a run is. The first `run_progress` says what had ended before it.
+    """How far a run is. The first `run_progress` says what had ended before this command.
 
-    A job's time runs from its create, so a job that an earlier command submitted has none.
+    The jobs of a batch have no events until it has ended, so each `run_progress` counts for it. A
+    job's time runs from its create, so a job that an earlier command submitted has none.
     """
 
     def __init__(self, now: Callable[[], float], total: Callable[[], int | None]) -> None:
         self._now, self._total = now, total
         self._began = now()
+        self._first: events.RunProgress | None = None
         self._before: events.RunProgress | None = None
+        """The event to which `_ended` is added."""
+        self._batch: str | None = None
         self._running: dict[str, tuple[str | None, float | None]] = {}
         """By job name: the status, and the time of the create."""
         self._ended: Counter[str] = Counter()
@@ -63,13 +68,17 @@ class Board:
     def update(self, event: events.Event) -> None:
         """Update the display from an event."""
         if isinstance(event, events.RunProgress):
-            self._note_before(event)
+            self._note(event)
+            return
         name = job_name(event)
         if name is None:
             return
         match event:
             case events.Final() | events.CancelResult() | events.Error():
                 self._running.pop(name, None)
+                if name == self._batch:
+                    return
+                self._before = self._first
                 self._ended[run_status(event)] += 1
                 if not isinstance(event, events.Error):  # a refusal takes no time
                     self._recent.append(self._now())
@@ -99,7 +108,7 @@ class Board:
         before = self._before
         done = ended.total() + (before.done if before else 0)
         if before is not None:
-            ended.update(before.counts)
+            ended.update({key: before.counts[key] for key in before.counts if key not in ALIVE})
         rows = [
             self._bar(done, width),
             *folded((status_count(*one) for one in ended.most_common()), width),
@@ -111,10 +120,12 @@ class Board:
         rows += self._jobs(running[:_ROWS], width)
         yield CLIPPED.join(rows[: max(options.size.height - 1, 1)])
 
-    def _note_before(self, event: events.RunProgress) -> None:
-        if self._before is None:
-            self._before = event
+    def _note(self, event: events.RunProgress) -> None:
+        if self._first is None:
+            self._first = event
             self._add(event.usage, event.cost_usd)
+        self._batch = event.response_id
+        self._before = event if self._batch else self._first
 
     def _add(self, usage: object, usd: float | None) -> None:
         total = number_at(usage, "total_tokens")
@@ -123,8 +134,12 @@ class Board:
         if usd is not None:
             self._cost = (self._cost or 0.0) + usd
 
+    def _count(self) -> int | None:
+        """Return the number of jobs; `run_progress` has that of a batch."""
+        return self._total() or (self._before.total if self._before else None)
+
     def _bar(self, done: int, width: int) -> Text:
-        total, elapsed = self._total(), clock(self._now() - self._began)
+        total, elapsed = self._count(), clock(self._now() - self._began)
         label = f"{done:,} done" if total is None else f"{done:,} of {total:,} done"
         row = Text(label, style=STRONG)
         if total:
@@ -139,7 +154,7 @@ class Board:
         """Return how many jobs are running, and how many wait to be submitted."""
         counts = Counter(status for _, (status, _) in running)
         parts = [status_count(*one) for one in counts.most_common()]
-        waiting = (self._total() or 0) - done - len(running) - self._left
+        waiting = (self._count() or 0) - done - len(running) - self._left
         if self._submits and waiting > 0:
             parts.append(Text(f"{waiting:,} to submit"))
         return parts
@@ -148,7 +163,7 @@ class Board:
         """Return the rate, the time left, and what the jobs used."""
         recent, elapsed = len(self._recent) - 1, self._now() - self._recent[0]
         pace = recent / elapsed * 60 if recent and elapsed > 0 else None
-        left = (self._total() or 0) - done
+        left = (self._count() or 0) - done
         used = "" if self._tokens is None else f"{self._tokens:,} tokens"
         return (
             rate(pace),

@@ -89,8 +89,7 @@ class Human:
         self._saved = False
         """Whether an image or a file was saved."""
         self._hint = ""
-        self._resumed = False
-        """Whether it was shown what had ended before this run."""
+        self._has_progress = False
         self._step: events.Progress | None = None
         """The last step that was shown."""
 
@@ -125,9 +124,8 @@ class Human:
                 if is_news(event, self._step):
                     self._step = event
                     self._print_event(event)
-            case events.RunProgress() if event.done and not self._resumed:
-                self._resumed = True
-                self._print(*describe(event))
+            case events.RunProgress():
+                self._print_progress(event)
             case events.ListedJob():
                 self._listed.append(event)
             case events.Response():
@@ -170,6 +168,12 @@ class Human:
         is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
         return is_shown or _has_succeeded(event)
 
+    def _print_progress(self, event: events.RunProgress) -> None:
+        """Print how far a run is; on a terminal, only what had ended before it."""
+        is_first, self._has_progress = not self._has_progress, True
+        if not self._progress.can_live or (is_first and event.done):
+            self._print(*describe(event))
+
     def _print_summary(self, event: events.Summary) -> None:
         """Print the table of a list, or the end of a run."""
         if self._listed:
@@ -177,7 +181,7 @@ class Human:
             self._print("")
             self._print(counted(event.counts), STRONG)
             return
-        if (table := self._end.table(self._progress.width)) is not None:
+        if (table := self._end.table(event, self._progress.width)) is not None:
             self._progress.print(table, soft_wrap=True)
         for line in self._end.lines(event):
             self._print_text(line)

@@ -17,6 +17,7 @@ from oaibg.contract.run_status import run_status
 from oaibg.output.human.amounts import cost, duration, number_at, tokens
 from oaibg.output.human.pages import end_table
 from oaibg.output.human.words import (
+    ALIVE,
     CAUTION,
     STRONG,
     Ended,
@@ -35,8 +36,7 @@ _REASONS, _NAMES = 10, 3
 """Maximum number of reasons, and of jobs that are named for each."""
 
 _RETRY = "--retry-failed"
-_ALIVE = ("queued", "in_progress")
-_NOT_FAILED = (*_ALIVE, *(COUNTS.keys() - {"refused", "not_found", "missing"}))
+_NOT_FAILED = (*ALIVE, *(COUNTS.keys() - {"refused", "not_found", "missing"}))
 """The statuses of jobs that did not fail, so that a retry would not help."""
 
 
@@ -61,9 +61,10 @@ class RunEnd:
         if (why := _why(event)) is not None:
             self._why[job_name(event)] = why
 
-    def table(self, width: int) -> Text | None:
-        """Return a table of the jobs that ended; None if they are many."""
-        return end_table(self._ends, width) if 0 < self._ended <= _TABLE else None
+    def table(self, event: events.Summary, width: int) -> Text | None:
+        """Return a table of the jobs that ended; None if there are none, or many."""
+        ends = [end for end in self._ends if job_name(end) != event.response_id]  # the batch
+        return end_table(ends, width) if ends and self._ended <= _TABLE else None
 
     def lines(self, event: events.Summary) -> Iterator[Text]:
         """Yield the reasons of failures, the totals, and what keeps running."""
@@ -97,7 +98,9 @@ class RunEnd:
             one.custom_id or one.response_id: _Why(one.status, one.code, one.message)
             for one in event.unsuccessful
         } | self._why
-        by_name.pop(event.response_id, None)  # the batch, which is not a job
+        batch = by_name.pop(event.response_id, None)
+        if batch is not None and not by_name:
+            by_name[event.response_id] = batch  # no job of the batch has a reason of its own
         groups: dict[tuple[str | None, ...], list[str | None]] = {}
         for name, why in by_name.items():
             groups.setdefault(why.kind, []).append(name)
@@ -110,7 +113,7 @@ class RunEnd:
             more = f" and {count - _NAMES:,} more" if count > _NAMES else ""
             yield plain(f"  {', '.join(map(str, names[:_NAMES]))}{more}", "dim")
         rest = _failed(event.counts) - _failed(shown)
-        if rest > 0 and event.results_file is not None:
+        if rest > 0 and event.results_file is not None and event.response_id not in by_name:
             more = " more" if shown else ""
             yield plain(f"{rest:,}{more} failed; their reasons are in the results file.", "red")
 
@@ -157,7 +160,7 @@ def _why(event: Ended) -> _Why | None:
 def _order(status_and_count: tuple[str, int]) -> tuple[bool, bool, int]:
     """Sort completed jobs first, and jobs that have not ended last."""
     status, count = status_and_count
-    return status in (*_ALIVE, "not_submitted"), status != "completed", -count
+    return status in (*ALIVE, "not_submitted"), status != "completed", -count
 
 
 def _failed(counts: Mapping[str, int]) -> int:
@@ -173,7 +176,7 @@ def _tokens(usage: object) -> str:
 
 def _alive(event: events.Summary) -> str:
     """Return what is left of a run that ended before its jobs did; empty if nothing is."""
-    running = sum(event.counts.get(status, 0) for status in _ALIVE)
+    running = sum(event.counts.get(status, 0) for status in ALIVE)
     waiting = event.counts.get("not_submitted", 0)
     keep = "1 job keeps running" if running == 1 else f"{running:,} jobs keep running"
     parts = [keep] if running else []

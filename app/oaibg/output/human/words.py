@@ -18,6 +18,9 @@ GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
 Ended = events.Final | events.CancelResult | events.Error
 """The events that report the end of one job in a run with several jobs."""
 
+ALIVE = ("queued", "in_progress", "validating", "finalizing", "cancelling")
+"""The statuses of jobs and batches that have not ended."""
+
 _STATUS_STYLES = {
     "in_progress": "cyan",
     "queued": "blue",
@@ -192,8 +195,9 @@ def _after(final: events.Final) -> str:
 
 def _run_progress(event: events.RunProgress) -> str:
     already = "already " if event.done and event.eta_seconds is None else ""
+    total = "" if event.total is None else f" of {event.total:,}"
     parts = (
-        f"{event.done:,} of {event.total:,} {already}done",
+        f"{event.done:,}{total} {already}done",
         f"{event.in_flight:,} running" if event.in_flight else "",
         rate(event.per_minute),
         time_left(event.eta_seconds),
