@@ -23,7 +23,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     several = ids.are_several
     for_batch = options.results_file is not None
     session.process.render(human=options.human, several=several or for_batch, waiting=True)
-    session.process.total = None if for_batch else len(ids)
+    session.process.total = len(ids)
     wait = wait_of(options)
     job = Job(
         None if several or not ids else ids[0],
@@ -38,6 +38,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     if for_batch:
         from oaibg.many.run_as_batch import monitor_batch
 
+        session.process.total = None  # an ID, but any number of jobs
         path = str(options.results_file)
         return session.run(lambda context: monitor_batch(ids[0], path, job, context))
     if several:
