@@ -114,6 +114,8 @@ class Human:
             self._stderr.wait_for_reader()
             self._stop()
         match event:
+            case events.RunProgress():
+                self._print_progress(event)
             case events.OutputText():
                 self._answer = event
                 if self._several:
@@ -124,8 +126,6 @@ class Human:
                 if is_news(event, self._step):
                     self._step = event
                     self._print_event(event)
-            case events.RunProgress():
-                self._print_progress(event)
             case events.ListedJob():
                 self._listed.append(event)
             case events.Response():
