@@ -52,6 +52,7 @@ def test_a_resumed_run_begins_at_what_is_done() -> None:
         "520 completed · 4 failed",
         "1,000,000 tokens · about $2.50",
     ]
+    screen.feed(submitted("a"), submitted("b"))
     screen.now = 60.0
     screen.feed(final("a", cost_usd=0.25), final("b", cost_usd=0.25))
     screen.feed(progress(526, counts={"completed": 522, "failed": 4}, cost_usd=3.0))
@@ -129,15 +130,21 @@ def test_between_the_last_poll_and_the_end() -> None:
 
 
 def test_pace() -> None:
-    """The rate is that of the latest ends, and refused requests don't count."""
+    """The rate is that of the latest ends. Requests that were refused don't count.
+
+    Neither do jobs that had ended when this command looked at them for the first time.
+    """
     screen = Screen(2000)
     screen.now = 60.0
-    screen.feed(*(refused(f"r{number}") for number in range(40)))
-    assert screen.rows()[1:] == ["40 refused"]
-    screen.feed(*(final(f"a{number}", usage=None) for number in range(200)))
-    screen.now = 360.0
-    for number in range(200):
-        screen.feed(final(f"b{number}", usage=None))
+    for number in range(20):
+        screen.feed(start(f"r{number}"), refused(f"r{number}"))
+        screen.feed(submitted(f"s{number}", reattached=True), final(f"s{number}", usage=None))
+    assert screen.rows()[1] == "20 refused · 20 completed"
+    assert "minute" not in "".join(screen.rows()[2:])
+    for moment, name in ((60.0, "a"), (360.0, "b")):
+        screen.now = moment
+        for number in range(200):
+            screen.feed(submitted(f"{name}{number}"), final(f"{name}{number}", usage=None))
     assert "40 a minute · about 39 minutes left" in screen.rows()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
 
@@ -38,6 +38,16 @@ _RECENT = 200
 _STATUS_WIDTH, _TIME_WIDTH = 11, 12
 
 
+class _Row(NamedTuple):
+    """A job that has not ended."""
+
+    status: str | None
+    created: float | None = None
+    """The time of its create; None if an earlier command submitted it."""
+    is_followed: bool = False
+    """Whether this command saw that it was running."""
+
+
 class Board:
     """How far a run is. The first `run_progress` says what had ended before this command.
 
@@ -52,11 +62,11 @@ class Board:
         self._before: events.RunProgress | None = None
         """The event to which `_ended` is added."""
         self._batch: str | None = None
-        self._running: dict[str, tuple[str | None, float | None]] = {}
-        """By job name: the status, and the time of the create."""
+        self._running: dict[str, _Row] = {}
+        """By job name."""
         self._ended: Counter[str] = Counter()
         self._recent: deque[float] = deque([self._began], maxlen=_RECENT + 1)
-        """When the last jobs ended."""
+        """When the last jobs ended. Those that had ended earlier would say nothing of the pace."""
         self._left = 0
         """The number of jobs that keep running, but are not followed any more."""
         self._tokens: int | None = None
@@ -75,12 +85,12 @@ class Board:
             return
         match event:
             case events.Final() | events.CancelResult() | events.Error():
-                self._running.pop(name, None)
+                row = self._running.pop(name, None)
                 if name == self._batch:
                     return
                 self._before = self._first
                 self._ended[run_status(event)] += 1
-                if not isinstance(event, events.Error):  # a refusal takes no time
+                if row is not None and row.is_followed:
                     self._recent.append(self._now())
                 if isinstance(event, events.Final):
                     self._add(event.usage, event.cost_usd)
@@ -88,12 +98,14 @@ class Board:
                 self._left += self._running.pop(name, None) is not None
             case events.SubmitStart():
                 self._submits = self._submits or event.of is not None  # a batch has no name
-                self._running[name] = ("submitting", None)
+                self._running[name] = _Row("submitting")
+            case events.Submitted() if event.reattached:
+                self._running[name] = _Row(event.status)
             case events.Submitted():
-                self._running[name] = (event.status, None if event.reattached else self._now())
+                self._running[name] = _Row(event.status, self._now(), is_followed=True)
             case events.Poll() if event.next_poll_seconds is not None:
-                _, created = self._running.get(name, (None, None))
-                self._running[name] = (event.status, created)
+                created = self._running.get(name, _Row(None)).created
+                self._running[name] = _Row(event.status, created, is_followed=True)
             case events.Poll():
                 pass  # the job has ended; the event of its end follows
             case events.SubmitError() | events.PollError():
@@ -148,11 +160,9 @@ class Board:
             row = Text.assemble(row, "  ", ("━" * full, "green"), ("━" * (length - full), "dim"))
         return Text.assemble(row, "  ", elapsed)
 
-    def _alive(
-        self, running: list[tuple[str, tuple[str | None, float | None]]], done: int
-    ) -> list[Text]:
+    def _alive(self, running: list[tuple[str, _Row]], done: int) -> list[Text]:
         """Return how many jobs are running, and how many wait to be submitted."""
-        counts = Counter(status for _, (status, _) in running)
+        counts = Counter(row.status for _, row in running)
         parts = [status_count(*one) for one in counts.most_common()]
         waiting = (self._count() or 0) - done - len(running) - self._left
         if self._submits and waiting > 0:
@@ -172,15 +182,13 @@ class Board:
             cost(self._cost),
         )
 
-    def _jobs(
-        self, running: list[tuple[str, tuple[str | None, float | None]]], width: int
-    ) -> list[Text]:
+    def _jobs(self, running: list[tuple[str, _Row]], width: int) -> list[Text]:
         """Return a row per job: its name, its status, and its time."""
         names = [plain(name) for name, _ in running]
         longest = max((name.cell_len for name in names), default=0)
         room = min(longest, max(width - _STATUS_WIDTH - _TIME_WIDTH - 3, 4))
         rows = []
-        for name, (_, (status, created)) in zip(names, running, strict=True):
+        for name, (_, (status, created, _)) in zip(names, running, strict=True):
             name.truncate(room, overflow="ellipsis", pad=True)
             shown = status_text(status)
             shown.truncate(max(_STATUS_WIDTH, shown.cell_len), pad=True)
