@@ -122,6 +122,14 @@ def test_times_are_those_of_the_jobs() -> None:
     assert screen.rows()[2:] == ["new  queued             12 s", "old  in progress"]
 
 
+def test_ids_are_whole() -> None:
+    """The IDs that `monitor` follows fit into 80 columns."""
+    screen = Screen(1)
+    name = "a" * 50
+    screen.feed(poll(name, "in_progress").of_many(None))
+    assert screen.rows()[-1] == f"resp_{name}  in progress"
+
+
 def test_between_the_last_poll_and_the_end() -> None:
     """A job that ended with its last poll is neither running nor done before its end event."""
     screen = Screen(2)

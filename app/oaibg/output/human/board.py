@@ -186,14 +186,16 @@ class Board:
         """Return a row per job: its name, its status, and its time."""
         names = [plain(name) for name, _ in running]
         longest = max((name.cell_len for name in names), default=0)
-        room = min(longest, max(width - _STATUS_WIDTH - _TIME_WIDTH - 3, 4))
+        has_times = any(row.created is not None for _, row in running)
+        times = _TIME_WIDTH if has_times else 0
+        room = min(longest, max(width - _STATUS_WIDTH - times - 3, 4))
         rows = []
         for name, (_, (status, created, _)) in zip(names, running, strict=True):
             name.truncate(room, overflow="ellipsis", pad=True)
             shown = status_text(status)
             shown.truncate(max(_STATUS_WIDTH, shown.cell_len), pad=True)
             time = "" if created is None else clock(self._now() - created)
-            row = Text.assemble(name, "  ", shown, (f"{time:>{_TIME_WIDTH}}", "dim"))
+            row = Text.assemble(name, "  ", shown, (f"{time:>{times}}", "dim"))
             row.rstrip()
             rows.append(row)
         return rows
