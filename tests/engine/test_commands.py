@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness import FakeClient, FakeClock, fake_context, response, submit
+from oaibg.engine.cost import cost_of
 from scripted import last_error, submission
 
 if TYPE_CHECKING:
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness import Result
-    from oaibg.engine.cost import cost_of
-from oaibg.sandbox import Sandbox
+    from oaibg.sandbox import Sandbox
 
 FAST = ("--poll-seconds", "0.03")
 

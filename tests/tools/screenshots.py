@@ -106,6 +106,7 @@ def comparable(text: str) -> str:
     text = re.sub(r"[\u2800-\u28ff]", "*", text)  # the spinner
     text = re.sub(r"resp_[0-9a-f]+|\b[0-9a-f]{6,}\b", "resp", text)
     text = re.sub(r"[━╸╺]+", "bar", text)
+    text = re.sub(r"about .* left", "about 0 left", text)
     text = re.sub(r"[\d.,]+", "0", text)
     rows = [re.sub(r" +", " ", row).strip() for row in text.splitlines()]
     return "\n".join(sorted(row for row in rows if row))

@@ -43,6 +43,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     if for_batch:
         from oaibg.many.run_as_batch import monitor_batch
 
+        session.process.total = None  # an ID, but any number of jobs
         path = str(options.results_file)
         return session.run(lambda context: monitor_batch(ids[0], path, job, context))
     if several:

@@ -51,6 +51,10 @@ class Session:
         """Whether a signal must cancel the job, which needs the event loop."""
         return self.wait.cancel_on_interrupt and self.job.response_id is not None
 
+    def rerun(self) -> list[str] | None:
+        """Return the argv that repeats the run; None if it can't be repeated."""
+        return self.next_command.rerun()
+
     def stderr_notice(self) -> str | None:
         """Return what to print on stderr if stdout is gone: an ID that is not stored."""
         job = self.job

@@ -20,6 +20,9 @@ class Event(Record):
     """The commands or options that emit the event, in Markdown."""
     of: ClassVar[str | None] = None
     """The job's `custom_id`, which is a common key in a run over several jobs."""
+    ended_with: ClassVar[int | None] = None
+    """In a run over several jobs: the exit code that the job would have on its own. It is not in
+    the line."""
     response_id: str | None
 
     def __init_subclass__(cls, *, name: str, by: str) -> None:
@@ -29,8 +32,9 @@ class Event(Record):
 
     def of_many(self, custom_id: str | None) -> Self:
         """Return the event of one job in a run over several: with its name, without exit code."""
-        event = self.but() if exit_code_of(self) is None else self.but(exit_code=None)
-        event.__dict__["of"] = custom_id
+        code = exit_code_of(self)
+        event = self.but() if code is None else self.but(exit_code=None)
+        event.__dict__.update(of=custom_id, ended_with=self.ended_with if code is None else code)
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:

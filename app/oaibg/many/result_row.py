@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from oaibg.base.text import utf8
 from oaibg.contract.events import Error
+from oaibg.contract.run_status import run_status
 from oaibg.engine.recap import NEEDS_ACTION
-from oaibg.many.tally import status_of_end
 
 if TYPE_CHECKING:
     from oaibg.api.answer import Answer, Call
@@ -62,7 +62,7 @@ class ResultRow(NamedTuple):
     def of_event(cls, custom_id: str, event: Event) -> Self:
         """Return the row of a job without a result, by the event that ended it in this run."""
         error = event.message if isinstance(event, Error) else None
-        return cls(custom_id, status_of_end(event), response_id=event.response_id, error=error)
+        return cls(custom_id, run_status(event), response_id=event.response_id, error=error)
 
 
 def safe(text: str) -> str:

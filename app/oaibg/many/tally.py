@@ -16,9 +16,9 @@ from oaibg.contract.events import (
     Unsuccessful,
     exit_code_of,
 )
-from oaibg.engine.recap import NEEDS_ACTION, REFUSED, reason_of
+from oaibg.contract.run_status import run_status
+from oaibg.engine.recap import reason_of
 from oaibg.engine.totals import Totals
-from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from oaibg.contract.events import Event
@@ -58,7 +58,7 @@ class Tally:
         """Count a job by the event that ended it; the event of a batch counts for `jobs` jobs."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
-        self.count(status_of_end(event), code, jobs=jobs)
+        self.count(run_status(event), code, jobs=jobs)
         self._note_end(event, custom_id)
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
@@ -109,7 +109,7 @@ class Tally:
             self.totals.add(event.usage, event.cost_usd)
             if not event.ok:
                 self._note_unsuccessful(event, custom_id, *reason_of(event))
-        elif isinstance(event, Error) and status_of_end(event) != "not_submitted":
+        elif isinstance(event, Error) and run_status(event) != "not_submitted":
             self._note_unsuccessful(event, custom_id, event.code, event.message)
 
     def _note_unsuccessful(
@@ -119,29 +119,11 @@ class Tally:
             Unsuccessful(
                 custom_id=custom_id,
                 response_id=event.response_id,
-                status=status_of_end(event),
+                status=run_status(event),
                 code=code,
                 message=message,
             )
         )
-
-
-def status_of_end(event: Event) -> str:
-    """Return the status under which a run counts a job that this event ended."""
-    if isinstance(event, Error):
-        if event.outcome == "unknown":
-            return "outcome_unknown"
-        if event.exit_code == ExitCode.NOT_FOUND:
-            return NOT_FOUND
-        if event.outcome == "not_created":
-            return REFUSED if event.exit_code == ExitCode.ERROR else "not_submitted"
-        return "unknown"
-    if isinstance(event, Interrupted) and event.response_id is None:
-        return "outcome_unknown" if event.outcome == "unknown" else "not_submitted"
-    if exit_code_of(event) == ExitCode.NEEDS_ACTION:
-        return NEEDS_ACTION
-    status: str | None = getattr(event, "status", None)
-    return status or "unknown"
 
 
 def _is_unfinished(event: Event) -> bool:

@@ -36,6 +36,9 @@ class Command(Protocol):
     def must_cancel(self) -> bool:
         """Whether a signal must cancel a job, which needs the event loop."""
 
+    def rerun(self) -> list[str] | None:
+        """Return the argv that repeats the run; None if it can't be repeated."""
+
     def stderr_notice(self) -> str | None:
         """Return what to print on stderr if stdout accepts nothing more."""
 
@@ -83,7 +86,10 @@ class Process:
             from oaibg.output.human import Human
 
             self._renderer = renderer = Human(
-                self.stdout, several=several, total=lambda: self.total
+                self.stdout,
+                several=several,
+                total=lambda: self.total,
+                rerun=self._command.rerun,
             )
             if waiting:
                 renderer.wait()

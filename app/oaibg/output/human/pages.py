@@ -6,26 +6,19 @@ They consist of plain lines that the terminal folds itself, so nothing is cut an
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import dollars, inert
-from oaibg.contract import events
+from oaibg.base.text import inert
+from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions
-from oaibg.output.human.words import (
-    STRONG,
-    Ended,
-    duration,
-    end_status,
-    job_name,
-    local_time,
-    plain,
-    reason,
-    size,
-    status_text,
-)
+from oaibg.output.human.amounts import clock, cost, local_time, number_at, size
+from oaibg.output.human.words import STRONG, Ended, job_name, plain, reason, status_text
+
+if TYPE_CHECKING:
+    from oaibg.contract import events
 
 _GAP = "   "
 _LABEL = len("Output tokens")
@@ -35,7 +28,7 @@ _DATA_SHOWN = 60
 
 def usage_page(final: events.Final) -> Text:
     """Return a job's model, token counts and cost."""
-    return _facts([("Model", final.model), *_usage(final.usage), ("Cost", _cost(final.cost_usd))])
+    return _facts([("Model", final.model), *_usage(final.usage), ("Cost", cost(final.cost_usd))])
 
 
 def response_page(event: events.Response) -> Text:
@@ -54,7 +47,7 @@ def response_page(event: events.Response) -> Text:
         ("Requests", _pairs(data.get("request_counts"))),
         ("Source", "local copy" if event.source == "local" else None),
         *_usage(event.usage),
-        ("Cost", _cost(event.cost_usd)),
+        ("Cost", cost(event.cost_usd)),
     ]
     return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
 
@@ -80,12 +73,12 @@ def end_table(ends: list[Ended], width: int) -> Text:
     """Return a table of ended jobs. The reasons were already printed when each job ended."""
     rows = []
     for end in ends:
-        final = end if isinstance(end, events.Final) else None
-        time = Text(duration(final.elapsed_seconds) if final else "", justify="right")
-        count = _number(final.usage, "output_tokens") if final else None
+        seconds = getattr(end, "job_seconds", None)
+        time = Text("" if seconds is None else clock(seconds), justify="right")
+        count = number_at(getattr(end, "usage", None), "output_tokens")
         tokens = Text("" if count is None else f"{count:,}", justify="right")
-        rows.append([status_text(end_status(end), "-"), time, tokens, plain(job_name(end) or "-")])
-    return _table(("Status", "Elapsed", "Output tokens", "Job"), rows, width)
+        rows.append([status_text(run_status(end)), time, tokens, plain(job_name(end) or "-")])
+    return _table(("Status", "Time", "Output tokens", "Job"), rows, width)
 
 
 def request_page(event: events.DryRun) -> str:
@@ -139,22 +132,13 @@ def _facts(facts: list[tuple[str, object]]) -> Text:
 def _usage(usage: object) -> list[tuple[str, object]]:
     rows = []
     for kind, part in (("input", "cached"), ("output", "reasoning"), ("total", "")):
-        count = _number(usage, f"{kind}_tokens")
-        of_them = _number(usage, f"{kind}_tokens_details", f"{part}_tokens")
+        count = number_at(usage, f"{kind}_tokens")
+        of_them = number_at(usage, f"{kind}_tokens_details", f"{part}_tokens")
         if count is not None:
             more = "" if of_them is None else f"{of_them:,} {part}"
             rows.append((f"{kind.title()} tokens", f"{count:,}", more))
     room = max((len(count) for _, count, _ in rows), default=0)
     return [(label, f"{count:>{room}}  {more}".rstrip()) for label, count, more in rows]
-
-
-def _cost(cost_usd: float | None) -> str | None:
-    return None if cost_usd is None else f"about {dollars(cost_usd)}"
-
-
-def _number(data: object, *path: str) -> int | None:
-    value = value_at(data, *path)
-    return value if type(value) is int else None
 
 
 def _pairs(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.live import Live
@@ -14,9 +13,12 @@ from oaibg.base.text import inert, one_line, utf8
 from oaibg.contract import events
 from oaibg.contract.events import Event, exit_code_of
 from oaibg.output.actions import next_step
+from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
-from oaibg.output.human.live import Board, JobStatus
-from oaibg.output.human.pages import end_table, job_table, request_page, response_page, usage_page
+from oaibg.output.human.board import Board
+from oaibg.output.human.live import JobStatus
+from oaibg.output.human.pages import job_table, request_page, response_page, usage_page
+from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.terminal import Screen, Stderr
 from oaibg.output.human.words import (
     STRONG,
@@ -26,7 +28,6 @@ from oaibg.output.human.words import (
     is_news,
     job_name,
     plain,
-    size,
 )
 
 if TYPE_CHECKING:
@@ -36,14 +37,17 @@ if TYPE_CHECKING:
 
     from oaibg.output.stdout import Stdout
 
-_ENDS = 20
-"""Maximum number of jobs in the table at the end of a run."""
-
 _TRANSIENT = (events.SubmitStart, events.Poll, events.Progress, events.OutputTextDelta)
 """Events of one job that only the live display shows, without printing a line."""
 
-_WAITING = (*_TRANSIENT, events.Submitted, events.SubmitError, events.PollError)
-"""Events after which oaibg waits for a job."""
+_WAITING = (
+    *_TRANSIENT,
+    events.Submitted,
+    events.SubmitError,
+    events.PollError,
+    events.RunProgress,
+)
+"""Events after which oaibg waits for jobs."""
 
 _TRANSIENT_OF_SEVERAL = (*_WAITING, events.Detached, events.Timeout, events.Interrupted)
 
@@ -60,6 +64,7 @@ class Human:
         stdout: takes the answer.
         several: whether the run has several jobs.
         total: returns the number of jobs in the run; None while that is unknown.
+        rerun: returns the argv that repeats the run; None if it can't be repeated.
         now: returns the monotonic time in seconds.
     """
 
@@ -69,6 +74,7 @@ class Human:
         *,
         several: bool = False,
         total: Callable[[], int | None] = lambda: None,
+        rerun: Callable[[], list[str] | None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stdout, self._several = stdout, several
@@ -79,12 +85,11 @@ class Human:
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob] = []
-        self._ends: list[Ended] = []
-        self._ended: Counter[bool] = Counter()
-        """Number of jobs that succeeded (True) and that did not (False)."""
+        self._end = RunEnd(rerun)
         self._saved = False
         """Whether an image or a file was saved."""
         self._hint = ""
+        self._has_progress = False
         self._step: events.Progress | None = None
         """The last step that was shown."""
 
@@ -109,11 +114,13 @@ class Human:
             self._stderr.wait_for_reader()
             self._stop()
         match event:
+            case events.RunProgress():
+                self._print_progress(event)
             case events.OutputText():
                 self._answer = event
                 if self._several:
                     self._print_answer()
-            case events.OutputTextDelta() | events.RunProgress():
+            case events.OutputTextDelta():
                 pass  # the whole text comes at the end; the board counts by itself
             case events.Progress():
                 if is_news(event, self._step):
@@ -152,10 +159,7 @@ class Human:
             self._print(hint)
             self._hint = hint  # many jobs may have the same hint
         if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
-            succeeded = _has_succeeded(event)
-            self._ended[succeeded] += 1
-            if self._ended[succeeded] <= _ENDS:
-                self._ends.append(event)
+            self._end.note(event)
 
     def _is_transient(self, event: Event) -> bool:
         """Whether only the live display shows the event, so that no line is printed."""
@@ -164,20 +168,25 @@ class Human:
         is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
         return is_shown or _has_succeeded(event)
 
+    def _print_progress(self, event: events.RunProgress) -> None:
+        """Print how far a run is; on a terminal, only what had ended before it."""
+        is_first, self._has_progress = not self._has_progress, True
+        if not self._progress.can_live or (is_first and event.done):
+            self._print(*describe(event))
+
     def _print_summary(self, event: events.Summary) -> None:
-        """Print the table of a list or a run; for a large run, only the jobs that failed."""
+        """Print the table of a list, or the end of a run."""
         if self._listed:
             self._write(self._rendered(job_table(self._listed, self._page.width)))
             self._print("")
             self._print(counted(event.counts), STRONG)
             return
-        are_few = self._ended.total() <= _ENDS
-        ends = [end for end in self._ends if are_few or not _has_succeeded(end)]
-        if ends:
-            self._progress.print(end_table(ends, self._progress.width), soft_wrap=True)
-            more = 0 if are_few else self._ended[False] - len(ends)
-            self._print(f"and {more:,} more" if more else "")
-        self._print(*describe(event))
+        if (table := self._end.table(event, self._progress.width)) is not None:
+            self._progress.print(table, soft_wrap=True)
+        for line in self._end.lines(event):
+            self._print_text(line)
+        if (retry := self._end.retry(event)) is not None:
+            self._print(retry, STRONG, soft_wrap=True)
 
     def _print_response(self, event: events.Response) -> None:
         answer, self._answer = self._answer, None
@@ -218,7 +227,9 @@ class Human:
 
     def _print(self, words: str, style: str = "", *, soft_wrap: bool = False) -> None:
         """Print a line to stderr. It is folded between words, but a long ID is never split."""
-        line = plain(words, style)
+        self._print_text(plain(words, style), soft_wrap=soft_wrap)
+
+    def _print_text(self, line: Text, *, soft_wrap: bool = False) -> None:
         has_long = any(len(word) >= self._progress.width for word in line.plain.split())
         self._progress.print(line, soft_wrap=soft_wrap or has_long)
 

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
 from oaibg.base.text import one_line
 from oaibg.contract import events
+from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions, no_text
+from oaibg.output.human.amounts import clock, cost, duration, rate, size, time_left, tokens
 
 GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
 
 Ended = events.Final | events.CancelResult | events.Error
 """The events that report the end of one job in a run with several jobs."""
 
+ALIVE = ("queued", "in_progress", "validating", "finalizing", "cancelling")
+"""The statuses of jobs and batches that have not ended."""
+
 _STATUS_STYLES = {
     "in_progress": "cyan",
     "queued": "blue",
     "completed": "green",
     "needs_action": "yellow",
-    **dict.fromkeys(("failed", "cancelled", "expired", "incomplete"), "red"),
+    **dict.fromkeys(("cancelled", "not_submitted", "outcome_unknown", "unknown"), "yellow"),
+    **dict.fromkeys(("failed", "expired", "incomplete"), "red"),
+    **dict.fromkeys(("refused", "not_found", "missing"), "red"),
 }
-
 
 _STEPS = {
     "code_interpreter_call": "running code",
@@ -67,10 +71,9 @@ def describe(event: events.Event) -> tuple[str, str]:
         case events.Warning():
             return f"Warning: {event.message}", CAUTION
         case events.Final():
-            elapsed = duration(event.elapsed_seconds)
             why = reason(event.error, event.incomplete_details) or "; ".join(actions(event))
-            words = f"{event.response_id}: {status_words(event.status)} after {elapsed}"
-            bad = CAUTION if needs_action(event) else BAD
+            words = f"{event.response_id}: {status_words(event.status)}{_after(event)}"
+            bad = CAUTION if run_status(event) == "needs_action" else BAD
             return f"{words}: {why}" if why else words, GOOD if event.ok else bad
         case events.Timeout():
             words = f"The wait limit was reached; still {status_words(event.status, 'running')}."
@@ -85,8 +88,8 @@ def describe(event: events.Event) -> tuple[str, str]:
             return f"Cancelled {event.response_id}", STRONG
         case events.CancelResult():
             return f"Could not cancel {event.response_id}: {status_words(event.status)}", BAD
-        case events.Summary():
-            return f"{counted(event.counts)} after {duration(event.elapsed_seconds)}", STRONG
+        case events.RunProgress():
+            return _run_progress(event), ""
         case events.DryRun():
             request = f"{event.method} {event.url}, {size(event.body_bytes)}"
             return f"Would send {request} ({event.request_sha256})", ""
@@ -101,24 +104,22 @@ def plain(text: str, style: str = "") -> Text:
 
 def status_text(status: str | None, unknown: str = "not known yet") -> Text:
     """Return a status in its color."""
-    return plain(status_words(status, unknown), _STATUS_STYLES.get(str(status), ""))
+    return plain(status_words(status, unknown), status_style(status))
+
+
+def status_style(status: str | None) -> str:
+    """Return the color of a status."""
+    return _STATUS_STYLES.get(str(status), "")
+
+
+def status_count(status: str | None, count: int) -> Text:
+    """Return a count such as `3 completed` in the color of the status."""
+    return plain(f"{count:,} {_counted(status, count)}", status_style(status))
 
 
 def job_name(event: events.Event) -> str | None:
     """Return the job's name in a run: its `custom_id` from the jobs file, or its ID."""
     return event.of or event.response_id
-
-
-def end_status(event: Ended) -> str | None:
-    """Return the status that a job ended with, or the code of the error that ended it."""
-    if isinstance(event, events.Final) and needs_action(event):
-        return "needs_action"
-    return event.code if isinstance(event, events.Error) else event.status
-
-
-def needs_action(event: events.Final) -> bool:
-    """Whether a completed job waits for tool results or an approval, or the model refused."""
-    return event.status == "completed" and bool(event.calls or event.refusal is not None)
 
 
 def status_words(status: str | None, unknown: str = "not known yet") -> str:
@@ -161,7 +162,7 @@ def is_news(event: events.Progress, last: events.Progress | None) -> bool:
 
 def counted(counts: dict[Any, int]) -> str:
     """Return counts such as `3 completed, 1 failed`."""
-    parts = (f"{count:,} {_counted(status, count)}" for status, count in counts.items() if count)
+    parts = (status_count(status, count).plain for status, count in counts.items() if count)
     return ", ".join(parts) or "No jobs"
 
 
@@ -174,37 +175,6 @@ def reason(*details: Any) -> str:
     return str(next(filter(None, found), ""))
 
 
-def duration(seconds: float) -> str:
-    """Format seconds as `1.2 s`, `12 s`, `3 min 05 s` or `2 h 03 min`."""
-    return f"{seconds:.1f} s" if seconds < 10 else clock(seconds)
-
-
-def clock(seconds: float) -> str:
-    """Format whole seconds, for displays that count: `2 s`, `3 min 05 s` or `2 h 03 min`."""
-    whole = max(int(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
-def size(count: int) -> str:
-    """Format a size as `812 bytes`, `12.3 KB` or `4.0 MB`."""
-    if count < 1000:
-        return f"{count} bytes"
-    return f"{count / 1000:.1f} KB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
-def local_time(moment: Any) -> str:
-    """Format ISO 8601 or Unix seconds as local date and minute; empty for other values."""
-    with suppress(ValueError, TypeError, OverflowError, OSError):
-        is_iso = isinstance(moment, str)
-        then = datetime.fromisoformat(moment) if is_iso else datetime.fromtimestamp(moment, UTC)
-        return then.astimezone().strftime("%Y-%m-%d %H:%M")
-    return ""
-
-
 def _first_line(text: str) -> str:
     """Return the first line of a text, cut to a readable length; `…` stands for the rest."""
     whole = text.strip()
@@ -214,6 +184,27 @@ def _first_line(text: str) -> str:
 
 def _counted(status: str | None, count: int) -> str:
     return "need action" if status == "needs_action" and count > 1 else status_words(status)
+
+
+def _after(final: events.Final) -> str:
+    """The time of a single job is that of the command; in a run, it is the job's own."""
+    if final.exit_code is not None:
+        return f" after {duration(final.elapsed_seconds)}"
+    return "" if final.job_seconds is None else f" after {clock(final.job_seconds)}"
+
+
+def _run_progress(event: events.RunProgress) -> str:
+    already = "already " if event.done and event.eta_seconds is None else ""
+    total = "" if event.total is None else f" of {event.total:,}"
+    parts = (
+        f"{event.done:,}{total} {already}done",
+        f"{event.in_flight:,} running" if event.in_flight else "",
+        rate(event.per_minute),
+        time_left(event.eta_seconds),
+        tokens(event.usage),
+        cost(event.cost_usd),
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _fate(event: events.Interrupted) -> str:

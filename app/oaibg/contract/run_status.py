@@ -1,0 +1,25 @@
+"""The status under which a run over several jobs counts a job: a key of its `counts`."""
+
+from __future__ import annotations
+
+from oaibg.contract.errors import ExitCode
+from oaibg.contract.events import Error, Event, Interrupted, exit_code_of
+
+
+def run_status(event: Event) -> str:
+    """Return the status of a job from the event that ended it; see `codes.COUNTS`."""
+    code = exit_code_of(event) or event.ended_with
+    if isinstance(event, Error):
+        if event.outcome == "unknown":
+            return "outcome_unknown"
+        if code == ExitCode.NOT_FOUND:
+            return "not_found"
+        if event.outcome == "not_created":
+            return "refused" if code == ExitCode.ERROR else "not_submitted"
+        return "unknown"
+    if isinstance(event, Interrupted) and event.response_id is None:
+        return "outcome_unknown" if event.outcome == "unknown" else "not_submitted"
+    if code == ExitCode.NEEDS_ACTION:
+        return "needs_action"
+    status: str | None = getattr(event, "status", None)
+    return status or "unknown"

@@ -1,0 +1,201 @@
+"""The live display of several jobs: a progress bar, counts, the pace, and some of the jobs."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.text import Text
+
+from oaibg.contract import events
+from oaibg.contract.run_status import run_status
+from oaibg.output.human.amounts import clock, cost, number_at, rate, time_left
+from oaibg.output.human.rows import CLIPPED, folded
+from oaibg.output.human.words import (
+    ALIVE,
+    CAUTION,
+    STRONG,
+    job_name,
+    plain,
+    status_count,
+    status_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+_ROWS = 8
+"""Maximum number of jobs with a row."""
+
+_BAR = 40
+"""Maximum width of the bar."""
+
+_RECENT = 200
+"""The number of ended jobs by which the pace is measured."""
+
+_STATUS_WIDTH, _TIME_WIDTH = 11, 12
+
+
+class _Row(NamedTuple):
+    """A job that has not ended."""
+
+    status: str | None
+    created: float | None = None
+    """The time of its create; None if an earlier command submitted it."""
+    is_followed: bool = False
+    """Whether this command saw that it was running."""
+
+
+class Board:
+    """How far a run is. The first `run_progress` says what had ended before this command.
+
+    The jobs of a batch have no events until it has ended, so each `run_progress` counts for it. A
+    job's time runs from its create, so a job that an earlier command submitted has none.
+    """
+
+    def __init__(self, now: Callable[[], float], total: Callable[[], int | None]) -> None:
+        self._now, self._total = now, total
+        self._began = now()
+        self._first: events.RunProgress | None = None
+        self._before: events.RunProgress | None = None
+        """The event to which `_ended` is added."""
+        self._batch: str | None = None
+        self._running: dict[str, _Row] = {}
+        """By job name."""
+        self._ended: Counter[str] = Counter()
+        self._recent: deque[float] = deque([self._began], maxlen=_RECENT + 1)
+        """When the last jobs ended. Those that had ended earlier would say nothing of the pace."""
+        self._left = 0
+        """The number of jobs that keep running, but are not followed any more."""
+        self._tokens: int | None = None
+        self._cost: float | None = None
+        self._submits = False
+        self._retries = 0
+        self._trouble = ""
+
+    def update(self, event: events.Event) -> None:
+        """Update the display from an event."""
+        if isinstance(event, events.RunProgress):
+            self._note(event)
+            return
+        name = job_name(event)
+        if name is None:
+            return
+        match event:
+            case events.Final() | events.CancelResult() | events.Error():
+                row = self._running.pop(name, None)
+                if name == self._batch:
+                    return
+                self._before = self._first
+                self._ended[run_status(event)] += 1
+                if row is not None and row.is_followed:
+                    self._recent.append(self._now())
+                if isinstance(event, events.Final):
+                    self._add(event.usage, event.cost_usd)
+            case events.Timeout() | events.Interrupted() | events.Detached():
+                self._left += self._running.pop(name, None) is not None
+            case events.SubmitStart():
+                self._submits = self._submits or event.of is not None  # a batch has no name
+                self._running[name] = _Row("submitting")
+            case events.Submitted() if event.reattached:
+                self._running[name] = _Row(event.status)
+            case events.Submitted():
+                self._running[name] = _Row(event.status, self._now(), is_followed=True)
+            case events.Poll() if event.next_poll_seconds is not None:
+                created = self._running.get(name, _Row(None)).created
+                self._running[name] = _Row(event.status, created, is_followed=True)
+            case events.Poll():
+                pass  # the job has ended; the event of its end follows
+            case events.SubmitError() | events.PollError():
+                self._retries += 1
+                self._trouble = f"{name}: {event.error.message}"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the bar, the counts, the pace, and the jobs that were submitted first."""
+        width = options.max_width
+        # Copies, because Rich draws in a different thread than `update`.
+        running, ended = list(self._running.items()), self._ended.copy()
+        before = self._before
+        done = ended.total() + (before.done if before else 0)
+        if before is not None:
+            ended.update({key: before.counts[key] for key in before.counts if key not in ALIVE})
+        rows = [
+            self._bar(done, width),
+            *folded((status_count(*one) for one in ended.most_common()), width),
+            *folded(self._alive(running, done), width),
+            *folded(map(plain, filter(None, self._pace(done))), width),
+        ]
+        if self._trouble:
+            rows.append(plain(f"Retries: {self._retries:,}; latest: {self._trouble}", CAUTION))
+        rows += self._jobs(running[:_ROWS], width)
+        yield CLIPPED.join(rows[: max(options.size.height - 1, 1)])
+
+    def _note(self, event: events.RunProgress) -> None:
+        if self._first is None:
+            self._first = event
+            self._add(event.usage, event.cost_usd)
+        self._batch = event.response_id
+        self._before = event if self._batch else self._first
+
+    def _add(self, usage: object, usd: float | None) -> None:
+        total = number_at(usage, "total_tokens")
+        if total is not None:
+            self._tokens = (self._tokens or 0) + total
+        if usd is not None:
+            self._cost = (self._cost or 0.0) + usd
+
+    def _count(self) -> int | None:
+        """Return the number of jobs; `run_progress` has that of a batch."""
+        return self._total() or (self._before.total if self._before else None)
+
+    def _bar(self, done: int, width: int) -> Text:
+        total, elapsed = self._count(), clock(self._now() - self._began)
+        label = f"{done:,} done" if total is None else f"{done:,} of {total:,} done"
+        row = Text(label, style=STRONG)
+        if total:
+            length = max(min(_BAR, width - len(label) - len(elapsed) - 4), 4)
+            full = min(length * done // total, length)
+            row = Text.assemble(row, "  ", ("━" * full, "green"), ("━" * (length - full), "dim"))
+        return Text.assemble(row, "  ", elapsed)
+
+    def _alive(self, running: list[tuple[str, _Row]], done: int) -> list[Text]:
+        """Return how many jobs are running, and how many wait to be submitted."""
+        counts = Counter(row.status for _, row in running)
+        parts = [status_count(*one) for one in counts.most_common()]
+        waiting = (self._count() or 0) - done - len(running) - self._left
+        if self._submits and waiting > 0:
+            parts.append(Text(f"{waiting:,} to submit"))
+        return parts
+
+    def _pace(self, done: int) -> tuple[str, ...]:
+        """Return the rate, the time left, and what the jobs used."""
+        recent, elapsed = len(self._recent) - 1, self._now() - self._recent[0]
+        pace = recent / elapsed * 60 if recent and elapsed > 0 else None
+        left = (self._count() or 0) - done
+        used = "" if self._tokens is None else f"{self._tokens:,} tokens"
+        return (
+            rate(pace),
+            time_left(left / pace * 60 if pace and left > 0 else None),
+            used,
+            cost(self._cost),
+        )
+
+    def _jobs(self, running: list[tuple[str, _Row]], width: int) -> list[Text]:
+        """Return a row per job: its name, its status, and its time."""
+        names = [plain(name) for name, _ in running]
+        longest = max((name.cell_len for name in names), default=0)
+        has_times = any(row.created is not None for _, row in running)
+        times = _TIME_WIDTH if has_times else 0
+        room = min(longest, max(width - _STATUS_WIDTH - times - 3, 4))
+        rows = []
+        for name, (_, (status, created, _)) in zip(names, running, strict=True):
+            name.truncate(room, overflow="ellipsis", pad=True)
+            shown = status_text(status)
+            shown.truncate(max(_STATUS_WIDTH, shown.cell_len), pad=True)
+            time = "" if created is None else clock(self._now() - created)
+            row = Text.assemble(name, "  ", shown, (f"{time:>{times}}", "dim"))
+            row.rstrip()
+            rows.append(row)
+        return rows

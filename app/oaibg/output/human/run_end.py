@@ -1,0 +1,188 @@
+"""The end of a run over several jobs: what ended and how, what failed and why, and what to do."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.text import Text
+
+from oaibg.contract import events
+from oaibg.contract.codes import COUNTS
+from oaibg.contract.run_status import run_status
+from oaibg.output.human.amounts import cost, duration, number_at, tokens
+from oaibg.output.human.pages import end_table
+from oaibg.output.human.words import (
+    ALIVE,
+    CAUTION,
+    STRONG,
+    Ended,
+    job_name,
+    plain,
+    status_count,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_TABLE = 20
+"""Maximum number of jobs in the table."""
+
+_REASONS, _NAMES = 10, 3
+"""Maximum number of reasons, and of jobs that are named for each."""
+
+_RETRY = "--retry-failed"
+_NOT_FAILED = (*ALIVE, *(COUNTS.keys() - {"refused", "not_found"}))
+"""The statuses of jobs that did not fail, so that a retry would not help."""
+
+
+class RunEnd:
+    """Collects how the jobs of a run end.
+
+    `rerun` returns the argv that repeats the run; None if it can't be repeated.
+    """
+
+    def __init__(self, rerun: Callable[[], list[str] | None]) -> None:
+        self._rerun = rerun
+        self._ended = 0
+        self._ends: list[Ended] = []
+        self._why: dict[str | None, _Why] = {}
+        """By job name."""
+
+    def note(self, event: Ended) -> None:
+        """Note how a job ended."""
+        self._ended += 1
+        if self._ended <= _TABLE:
+            self._ends.append(event)
+        if (why := _why(event)) is not None:
+            self._why[job_name(event)] = why
+
+    def table(self, event: events.Summary, width: int) -> Text | None:
+        """Return a table of the jobs that ended; None if there are none, or many."""
+        ends = [end for end in self._ends if job_name(end) != event.response_id]  # the batch
+        return end_table(ends, width) if ends and self._ended <= _TABLE else None
+
+    def lines(self, event: events.Summary) -> Iterator[Text]:
+        """Yield the reasons of failures, the totals, and what keeps running."""
+        if self._ended:
+            yield Text()
+        yield from self._reasons(event)
+        counts = sorted(event.counts.items(), key=_order)
+        ends = Text(", ").join(status_count(*one) for one in counts if one[1]) or Text("No jobs")
+        time = duration(event.elapsed_seconds)
+        yield Text.assemble(ends, f" after {time}", style=STRONG)
+        if used := ", ".join(filter(None, (_tokens(event.usage), cost(event.cost_usd)))):
+            yield plain(used)
+        if event.results_file is not None:
+            yield plain(f"Results: {event.results_file}")
+        if alive := _alive(event):
+            yield plain(alive, CAUTION)
+
+    def retry(self, event: events.Summary) -> str | None:
+        """Return how to retry the jobs that failed; None if there are none, or others are left."""
+        failed = _failed(event.counts)
+        if not failed or event.results_file is None or event.next is not None:
+            return None
+        jobs, rerun = "this job" if failed == 1 else f"these {failed:,} jobs", self._rerun()
+        if rerun is None:
+            return f"To retry {jobs}, add {_RETRY} to the same command."
+        return f"To retry {jobs}: {shlex.join([*rerun, _RETRY])}"
+
+    def _reasons(self, event: events.Summary) -> Iterator[Text]:
+        """Yield each reason with its number of jobs, most frequent first, and some of the jobs."""
+        by_name = {
+            one.custom_id or one.response_id: _Why(one.status, one.code, one.message)
+            for one in event.unsuccessful
+        } | self._why
+        batch = by_name.pop(event.response_id, None)
+        if batch is not None and not by_name:
+            by_name[event.response_id] = batch  # no job of the batch has a reason of its own
+        groups: dict[tuple[str | None, ...], list[str | None]] = {}
+        for name, why in by_name.items():
+            groups.setdefault(why.kind, []).append(name)
+        shown = Counter[str]()
+        for names in sorted(groups.values(), key=len, reverse=True)[:_REASONS]:
+            why, count = by_name[names[0]], len(names)
+            shown[why.status] += count
+            words = status_count(why.status, count)
+            yield words.append(plain(f": {why.words}" if why.words else ""))
+            more = f" and {count - _NAMES:,} more" if count > _NAMES else ""
+            yield plain(f"  {', '.join(map(str, names[:_NAMES]))}{more}", "dim")
+        rest = _failed(event.counts) - _failed(shown)
+        if rest > 0 and event.results_file is not None and event.response_id not in by_name:
+            more = " more" if shown else ""
+            yield plain(f"{rest:,}{more} failed; their reasons are in the results file.", "red")
+
+
+class _Why(NamedTuple):
+    """Why a job did not succeed."""
+
+    status: str
+    code: str | None
+    message: str | None
+
+    @property
+    def kind(self) -> tuple[str | None, ...]:
+        """What jobs with the same reason have in common. Messages may contain IDs."""
+        if self.status == "needs_action":
+            return self.status, self.code  # the message is the model's
+        return self.status, self.code, re.sub(r"\S*\d\S*", "", self.message or "")
+
+    @property
+    def words(self) -> str:
+        code = None if self.code == self.status else self.code
+        message = None if self.status == "needs_action" else self.message
+        return ": ".join(filter(None, (code, message)))
+
+
+def _why(event: Ended) -> _Why | None:
+    """Return why a job did not succeed; None if it did, or could not be cancelled."""
+    status = run_status(event)
+    if isinstance(event, events.Error):
+        return _Why(status, event.code, event.message)
+    if not isinstance(event, events.Final) or event.ok:
+        return None
+    if event.error is not None:
+        code, message = event.error.get("code"), event.error.get("message")
+        return _Why(status, code and str(code), message and str(message))
+    reason = (event.incomplete_details or {}).get("reason")
+    if reason is None and event.refusal is not None:
+        reason = "refusal"
+    elif reason is None and event.calls:
+        reason = "tool_calls"
+    return _Why(status, reason and str(reason), None)
+
+
+def _order(status_and_count: tuple[str, int]) -> tuple[bool, bool, int]:
+    """Sort completed jobs first, and jobs that have not ended last."""
+    status, count = status_and_count
+    return status in (*ALIVE, "not_submitted"), status != "completed", -count
+
+
+def _failed(counts: Mapping[str, int]) -> int:
+    """Return the number of jobs that a retry submits again."""
+    return sum(count for status, count in counts.items() if status not in _NOT_FAILED)
+
+
+def _tokens(usage: object) -> str:
+    both = ((number_at(usage, f"{kind}_tokens"), kind) for kind in ("input", "output"))
+    parts = ", ".join(f"{count:,} {kind}" for count, kind in both if count is not None)
+    return f"{tokens(usage)} ({parts})" if parts and tokens(usage) else tokens(usage)
+
+
+def _alive(event: events.Summary) -> str:
+    """Return what is left of a run that ended before its jobs did; empty if nothing is."""
+    running = sum(event.counts.get(status, 0) for status in ALIVE)
+    waiting = event.counts.get("not_submitted", 0)
+    keep = "1 job keeps running" if running == 1 else f"{running:,} jobs keep running"
+    parts = [keep] if running else []
+    if waiting:
+        parts.append(f"{waiting:,} {'was' if waiting == 1 else 'were'} not submitted")
+    with suppress(ValueError):
+        name = signal.Signals(event.exit_code - 128).name
+        return f"Interrupted by {name}; {', '.join(parts) or 'no job is running'}."
+    return f"{', '.join(parts)}." if parts else ""

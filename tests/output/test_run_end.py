@@ -1,0 +1,187 @@
+"""The end of a run in human mode: what failed and why, the totals, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harness import environment
+from oaibg.contract.events import Unsuccessful
+from oaibg.output.human import Human
+from oaibg.output.stdout import Stdout
+from run_events import final, progress, submitted, summary
+from runs import ENDLESS, HOT, line
+from terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from harness import Result
+    from oaibg.contract.events import Event
+    from oaibg.sandbox import Sandbox
+    from runs import Files
+
+FAILED = {"code": "server_error", "message": "Please include the request ID req_1."}
+
+
+def shown(
+    capfd: pytest.CaptureFixture[str], *events: Event, rerun: list[str] | None = None
+) -> list[str]:
+    """Return what human mode prints of these events, when stderr is a pipe."""
+    human = Human(Stdout(), several=True, rerun=lambda: rerun)
+    for event in events:
+        human.write(event)
+    return [row.rstrip() for row in capfd.readouterr().err.splitlines()]
+
+
+def earlier(name: str, status: str, code: str | None = None, message: str | None = None) -> Any:
+    """A job that an earlier run of the same command saw end."""
+    return Unsuccessful(custom_id=name, response_id=None, status=status, code=code, message=message)
+
+
+def test_end_of_a_run(run: Callable[..., Result], files: Files) -> None:
+    """The end has a table, each reason with its jobs, the totals, the file, and the retry."""
+    metadata = {f"b{number}": {"sandbox_outcome": "failed"} for number in range(5)}
+    metadata |= {"c": {"sandbox_outcome": "refusal"}, "d": {"sandbox_outcome": "incomplete"}}
+    jobs = {"a": {}, "x": HOT, "y": HOT} | {key: {"metadata": metadata[key]} for key in metadata}
+    files.write(*(line(key, **body) for key, body in jobs.items()))
+    argv = files.argv("--human", "--max-in-flight", "1")
+    result = run(*argv)
+    assert result.code == 1
+    err = re.sub(r"[\d,]{2,} tokens \(\d+ input, [\d,]+ output\)", "TOKENS", result.err)
+    err = re.sub(r"about \$[\d.]+", "COST", err)
+    table, end = err.split("\nStatus ")[1].split("\n\n")
+    assert re.search(r"\ncompleted +[01] s +\d+ +a\n", table)
+    assert re.search(r"\nneeds action +[01] s +\d+ +c\n", table)
+    assert re.search(r"\nfailed +b0\n", re.sub(r" \d+ ", "", table))
+    retry = " ".join(argv[1:])
+    assert [re.sub(r"after \S+ s", "after TIME", row) for row in end.splitlines()] == [
+        "5 failed: server_error: The model failed to generate a response.",
+        "  b0, b1, b2 and 2 more",
+        (
+            "2 refused: decimal_out_of_range: HTTP 400: Invalid 'temperature': expected a value "
+            "from 0 to 2."
+        ),
+        "  x, y",
+        "1 needs action: refusal",
+        "  c",
+        "1 incomplete: max_output_tokens",
+        "  d",
+        "1 completed, 5 failed, 2 refused, 1 needs action, 1 incomplete after TIME",
+        "TOKENS, COST",
+        f"Results: {files.results}",
+        f"To retry these 8 jobs: oaibg submit {retry} --retry-failed",
+    ]
+
+
+def test_failures_of_earlier_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    """Jobs that failed earlier count, too: those that the summary names, and the others."""
+    again = FAILED | {"message": "Please include the request ID req_2."}
+    rows = shown(
+        capfd,
+        final("a", "failed", 4, error=FAILED),
+        final("b", "failed", 4, error=again),
+        summary(
+            {"completed": 1500, "failed": 484},
+            usage={"input_tokens": 1200, "output_tokens": 300, "total_tokens": 1500},
+            cost_usd=0.0325,
+            results_file="out.jsonl",
+            unsuccessful=[
+                earlier("a", "failed", "server_error", "x"),
+                earlier("z", "failed", "server_error", "Please include the request ID req_3."),
+                earlier("y", "failed", "rate_limit_exceeded"),
+            ],
+        ),
+    )
+    assert rows[rows.index("") + 1 :] == [
+        "3 failed: server_error: Please include the request ID req_1.",
+        "  a, z, b",
+        "1 failed: rate_limit_exceeded",
+        "  y",
+        "480 more failed; their reasons are in the results file.",
+        "1,500 completed, 484 failed after 1 min 30 s",
+        "1,500 tokens (1,200 input, 300 output), about $0.0325",
+        "Results: out.jsonl",
+        "To retry these 484 jobs, add --retry-failed to the same command.",
+    ]
+
+
+def test_a_large_run_has_no_table(capfd: pytest.CaptureFixture[str]) -> None:
+    """More than 20 jobs get no table, only reasons."""
+    ends = [final(f"job {number}") for number in range(21)]
+    assert "Status" not in "".join(shown(capfd, *ends, summary({"completed": 21})))
+    assert "Status" in "".join(shown(capfd, *ends[:20], summary({"completed": 20})))
+
+
+def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
+    """A retry is not offered while jobs are left, nor for jobs that a retry would not help."""
+    left = summary(
+        {"failed": 1, "in_progress": 2, "queued": 48, "not_submitted": 1410},
+        results_file="out.jsonl",
+        exit_code=130,
+        next=["oaibg", "submit", "it's"],
+    )
+    assert shown(capfd, left)[-3:] == [
+        "Results: out.jsonl",
+        "Interrupted by SIGINT; 50 jobs keep running, 1,410 were not submitted.",
+        """Next: oaibg submit 'it'"'"'s'""",
+    ]
+    unhelped = {"completed": 1, "needs_action": 1, "outcome_unknown": 1, "not_submitted": 1}
+    rows = shown(capfd, summary(unhelped, results_file="out.jsonl"), rerun=["oaibg"])
+    assert rows[-2:] == ["Results: out.jsonl", "1 was not submitted."]
+
+
+def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal, each `run_progress` is a line in words."""
+    later: dict[str, Any] = {"in_flight": 50, "per_minute": 41.2, "eta_seconds": 2160.0}
+    assert shown(
+        capfd,
+        progress(0),
+        progress(524, in_flight=3),
+        progress(565, **later, usage={"total_tokens": 1234567}, cost_usd=1.5),
+        progress(1999, in_flight=1, per_minute=0.5, eta_seconds=59.6),
+        submitted("a", reattached=True),
+    ) == [
+        "0 of 2,000 done",
+        "524 of 2,000 already done, 3 running",
+        (
+            "565 of 2,000 done, 50 running, 41 a minute, about 36 minutes left, 1,234,567 tokens, "
+            "about $1.50"
+        ),
+        "1,999 of 2,000 done, 1 running, 30 an hour, about 1 minute left",
+        "a: Reattached to resp_a: queued",
+    ]
+
+
+def test_hostile_reasons(capfd: pytest.CaptureFixture[str]) -> None:
+    """Names and reasons are never markup or control, and stay on their line."""
+    hostile = "\x1b[31m[red]x\nNext: evil"
+    error = {"code": f"{hostile}!", "message": hostile}
+    rows = shown(capfd, final(hostile, hostile, 4, error=error), summary({hostile: 1}))
+    assert not [row for row in rows if row.startswith("Next") or "\x1b" in row]
+    safe = "\\x1b[31m[red]x Next: evil"
+    assert f"1 {safe}: {safe}!: {safe}" in rows
+    assert f"  {safe}" in rows
+
+
+@pytest.mark.process
+def test_interrupted_run(sandbox: Sandbox, state: Path, files: Files) -> None:
+    """After Ctrl-C, the end says what keeps running, and the same command continues the run."""
+    files.write(line("a"), *(line(name, metadata=ENDLESS) for name in ("b", "c", "d")))
+    argv = files.argv("--human", "--max-in-flight", "2")
+    settings = environment(sandbox.base_url, state)
+    with Terminal(*argv, environment=settings, columns=200) as screen:
+        screen.wait_for(lambda text: "1 of 4 done" in text and "2 queued · 1 to submit" in text)
+        os.killpg(screen.process.pid, signal.SIGINT)
+        assert screen.end() == 130
+        assert "Interrupted by SIGINT; 2 jobs keep running, 1 was not submitted.\n" in screen.text
+        assert "1 completed, 2 queued, 1 not submitted after" in screen.text
+        assert re.search(rf"\nNext: .* submit .*{files.results}", screen.text)
+        assert "1 of 4 done" not in screen.text
+    with Terminal(*argv, environment=settings, columns=200) as screen:
+        screen.wait_for(lambda text: re.search(r"\nb  queued\nc  queued\n?$", text))
