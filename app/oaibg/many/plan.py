@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import state_error
 from oaibg.state.commits import patiently
+from oaibg.state.runs import RunRow
 from oaibg.state.store import line_key
 
 if TYPE_CHECKING:
@@ -55,9 +57,27 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
     try:
         rows = await patiently(lambda: store.of_run(base_url, plan.key), context.clock)
         _check_file(plan.file, rows, batch=batch)
+        run = _run_row(plan, context, batch=batch)
+        await patiently(lambda: store.note_run(run), context.clock)
         yield rows
     finally:
         store.unlock(lock)
+
+
+def _run_row(plan: Plan, context: Context, *, batch: bool) -> RunRow:
+    """Return the run as the state keeps it, so that every process can show and resume it."""
+    argv, now = context.next_command.rerun(), context.clock.now()
+    return RunRow(
+        base_url=context.base_url,
+        run_key=plan.key,
+        jobs_file=plan.file.path,
+        results_file=plan.results_path,
+        total=len(plan.file.lines),
+        is_batch=int(batch),
+        rerun=None if argv is None else json.dumps(argv),
+        created_at=now,
+        updated_at=now,
+    )
 
 
 def digest(*texts: str) -> str:

@@ -79,6 +79,10 @@ class Tally:
         """Note that a signal ended the run."""
         self.interrupted = True
 
+    def note_unwritten(self) -> None:
+        """Note that the results file lacks results; a rerun may write them."""
+        self._codes.add(ExitCode.LOCAL_IO)
+
     def summary(
         self,
         context: Context,

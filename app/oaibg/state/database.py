@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from oaibg.state.rows import ADDED, SCHEMA
+from oaibg.state.rows import ADDED, RUNS, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +137,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             _create(db)
         else:
             _check(db, path)
-            _add_columns(db)
+            _add(db)
     except BaseException:
         db.close()
         raise
@@ -149,13 +149,14 @@ def _create(db: sqlite3.Connection) -> None:
     if _version(db) < VERSION:  # otherwise another process created it first
         for statement in SCHEMA.split(";"):
             db.execute(statement)
-        _add_columns(db)
+        _add(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
 
-def _add_columns(db: sqlite3.Connection) -> None:
-    """Add the columns that an older version did not create."""
+def _add(db: sqlite3.Connection) -> None:
+    """Add the table and the columns that an older version did not create."""
+    db.execute(RUNS)
     missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
     if missing:
         with transaction(db):

@@ -1,4 +1,4 @@
-"""The jobs table and its rows, and the form of the job keys in a jobs file."""
+"""The tables, the rows of jobs, and the form of the job keys in a jobs file."""
 
 from __future__ import annotations
 
@@ -33,6 +33,22 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 
 ADDED = {"include": "TEXT", "recap": "TEXT"}
 """The columns that later versions added, and their types. Older versions ignore them."""
+
+RUNS = """
+CREATE TABLE IF NOT EXISTS runs (
+    base_url TEXT NOT NULL,
+    run_key TEXT NOT NULL,
+    jobs_file TEXT NOT NULL,
+    results_file TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    is_batch INTEGER NOT NULL,
+    rerun TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (base_url, run_key)
+)
+"""
+"""The table that a later version added. Older versions ignore it."""
 
 
 class Intent(Record):

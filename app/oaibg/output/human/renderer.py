@@ -16,7 +16,14 @@ from oaibg.contract.events import Event, exit_code_of
 from oaibg.output.actions import next_step
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.live import Board, JobStatus
-from oaibg.output.human.pages import end_table, job_table, request_page, response_page, usage_page
+from oaibg.output.human.pages import (
+    end_table,
+    list_table,
+    request_page,
+    response_page,
+    run_page,
+    usage_page,
+)
 from oaibg.output.human.terminal import Screen, Stderr
 from oaibg.output.human.words import (
     STRONG,
@@ -78,7 +85,7 @@ class Human:
         self._display = Board(now, total) if several else JobStatus(now)
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
-        self._listed: list[events.ListedJob] = []
+        self._listed: list[events.ListedJob | events.Run] = []
         self._ends: list[Ended] = []
         self._ended: Counter[bool] = Counter()
         """Number of jobs that succeeded (True) and that did not (False)."""
@@ -119,7 +126,7 @@ class Human:
                 if is_news(event, self._step):
                     self._step = event
                     self._print_event(event)
-            case events.ListedJob():
+            case events.ListedJob() | events.Run():
                 self._listed.append(event)
             case events.Response():
                 self._print_response(event)
@@ -166,8 +173,12 @@ class Human:
 
     def _print_summary(self, event: events.Summary) -> None:
         """Print the table of a list or a run; for a large run, only the jobs that failed."""
+        match self._listed:
+            case [events.Run() as run] if run.results_file and event.results_file:
+                self._write(self._rendered(run_page(run, event)))
+                return
         if self._listed:
-            self._write(self._rendered(job_table(self._listed, self._page.width)))
+            self._write(self._rendered(list_table(self._listed, self._page.width)))
             self._print("")
             self._print(counted(event.counts), STRONG)
             return
