@@ -106,13 +106,15 @@ def test_a_results_file_that_lacks_results(run: Callable[..., Result], files: Fi
     assert (run("show", "k").code, run("show", "k").last["next"]) == (4, None)
 
 
-def test_a_torn_line_of_results(run: Callable[..., Result], files: Files) -> None:
-    """A last line that is being written is ignored."""
-    files.write(line("a"), line("b", **HOT))
+@pytest.mark.parametrize("cut", [1, 2, 300])
+def test_a_torn_line_of_results(run: Callable[..., Result], files: Files, cut: int) -> None:
+    """A last line that was cut off by a kill is a result that the results file lacks."""
+    files.write(line("a"))
     run(*files.argv("--job-key", "k"))
-    with files.results.open("ab") as file:
-        file.write(b'{"id": null, "custom_id": "c", "resp')
-    assert run("show", "k").last["counts"] == {"completed": 1, "refused": 1}
+    whole = files.results.read_bytes()
+    files.results.write_bytes(whole[:-cut])
+    shown = run("show", "k")
+    assert (shown.code, shown.last["counts"]) == (9 if cut > 1 else 0, {"completed": 1})
 
 
 @pytest.mark.parametrize(
@@ -355,3 +357,14 @@ def test_a_rerun_is_stored_as_json(run: Callable[..., Result], state: Path, file
         ((argv,),) = db.execute("SELECT rerun FROM runs").fetchall()
     db.close()
     assert rerun(json.loads(argv)) == [*files.argv("--job-key", "k")]
+
+
+def test_a_refused_results_file(run: Callable[..., Result], files: Files) -> None:
+    """A run that is refused because of its results file does not change what the state has."""
+    files.write(line("a"))
+    run(*files.argv("--job-key", "k"))
+    other = Files(files.folder)
+    other.results = files.folder / "other.jsonl"
+    other.results.write_text('{"custom_id": "x", "error": {"code": "y"}}\n')
+    assert run(*other.argv("--job-key", "k")).code == 2
+    assert run("show", "k").lines[0]["results_file"] == str(files.results)

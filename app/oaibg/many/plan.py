@@ -57,17 +57,15 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
     try:
         rows = await patiently(lambda: store.of_run(base_url, plan.key), context.clock)
         _check_file(plan.file, rows, batch=batch)
-        run = _run_row(plan, context, batch=batch)
-        await patiently(lambda: store.note_run(run), context.clock)
         yield rows
     finally:
         store.unlock(lock)
 
 
-def _run_row(plan: Plan, context: Context, *, batch: bool) -> RunRow:
-    """Return the run as the state keeps it, so that every process can show and resume it."""
+async def note_run(plan: Plan, context: Context, *, batch: bool) -> None:
+    """Store the run, so that every process can show and resume it; raises `StateError`."""
     argv, now = context.next_command.rerun(), context.clock.now()
-    return RunRow(
+    run = RunRow(
         base_url=context.base_url,
         run_key=plan.key,
         jobs_file=plan.file.path,
@@ -78,6 +76,7 @@ def _run_row(plan: Plan, context: Context, *, batch: bool) -> RunRow:
         created_at=now,
         updated_at=now,
     )
+    await patiently(lambda: context.store.note_run(run), context.clock)
 
 
 def digest(*texts: str) -> str:

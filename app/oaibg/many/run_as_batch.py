@@ -23,7 +23,7 @@ from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
 from oaibg.many.batch_files import TRANSFER_SECONDS
 from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
-from oaibg.many.plan import digest, locked_run
+from oaibg.many.plan import digest, locked_run, note_run
 from oaibg.many.results_file import ResultsFile
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
@@ -79,6 +79,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                     f"{results.path}: the file contains results, but this run has no batch yet.",
                     hint="Use another --results-file, or rename this file.",
                 )
+            await note_run(plan, context, batch=True)
             batch = BatchResults(results)
             if not results.missing:
                 return batch.summary(context)

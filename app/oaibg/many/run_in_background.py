@@ -18,7 +18,7 @@ from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
-from oaibg.many.plan import digest, locked_run
+from oaibg.many.plan import digest, locked_run, note_run
 from oaibg.many.result_line import code_of
 from oaibg.many.results_file import ResultsFile
 from oaibg.many.side_by_side import side_by_side, spread
@@ -51,6 +51,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
     async with locked_run(plan, context, batch=False) as rows:
         ids = {line.custom_id: _line_id(line, plan, context) for line in plan.file.lines}
         with ResultsFile(plan.results_path, ids) as results:
+            await note_run(plan, context, batch=False)
             own.note_outcome(None)
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)

@@ -210,16 +210,14 @@ def _lines(
 ) -> Iterator[tuple[str, tuple[str | None, Recap] | None]]:
     """Yield the custom_id, and the response ID and end, of each line of a results file.
 
-    The end is None for the custom_ids of `without`, whose lines are not parsed. A last line that is
-    being written is left out, and so is all else that is not a result.
+    The end is None for the custom_ids of `without`, whose lines are not parsed. What is not a
+    result is left out, such as a last line that is being written.
     """
     if path is None:
         return
     with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
         for raw in file:
-            if not raw.endswith(b"\n"):
-                return
-            custom_id = _custom_id(raw)
+            custom_id = _custom_id(raw) if raw.endswith(b"\n") else None
             if custom_id is not None and custom_id in without:
                 yield custom_id, None
             elif (line := read_line(raw)) is not None:
