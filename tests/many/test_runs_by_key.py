@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-WAITING = ("--max-wait-seconds", "0.5")
-"""The option of a run whose jobs don't end."""
+WAITING = ("--poll-seconds", "5", "--max-wait-seconds", "60")
+"""The options of a run whose jobs don't end."""
+
+pytestmark = pytest.mark.usefixtures("instant_sleep")
 
 
 def test_a_run_that_has_ended(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
@@ -76,7 +78,7 @@ def test_a_run_that_was_not_finished(
     assert sum(counts.values()) == 3
     assert shown.code == 3
     finish(sandbox)
-    resumed = run(*rerun(shown.last["next"])[:-2])
+    resumed = run(*rerun(shown.last["next"]))
     assert (resumed.code, resumed.last["counts"]) == (0, {"completed": 3})
     files.check(sandbox, 3)
 
@@ -155,9 +157,9 @@ def test_monitor_of_a_run_at_the_wait_limit(run: Callable[..., Result], files: F
     """At the wait limit, `next` follows the run by its key."""
     files.write(line("a", **SLOW), line("b", **SLOW))
     run(*files.argv("--job-key", "k", *WAITING))
-    followed = run("monitor", "k", *FAST, *WAITING)
+    followed = run("monitor", "k", *WAITING)
     assert (followed.code, sum(followed.last["counts"].values())) == (3, 2)
-    assert rerun(followed.last["next"]) == ["monitor", *FAST, *WAITING, "k"]
+    assert rerun(followed.last["next"]) == ["monitor", *WAITING, "k"]
 
 
 def test_cancel_of_a_run(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
@@ -230,7 +232,12 @@ def test_keys_and_ids_are_interchangeable(
     assert run("show", "one").id == first
     assert run("monitor", "one", *FAST).id == first
     finish(sandbox)
-    followed = run("monitor", second, "k", "one", *FAST)
+    (running,) = [
+        one["response_id"]
+        for one in of(run("show", "--list", "--job-key", "k"), "job")
+        if one["custom_id"] == "a"
+    ]
+    followed = run("monitor", second, "k", "one", running, first, *FAST)
     assert {one["response_id"] for one in of(followed, "final")} >= {first, second}
     assert followed.last["counts"] == {"completed": 4}
     assert (run("cancel", "one").code, run("cancel", "one").last["status"]) == (4, "completed")

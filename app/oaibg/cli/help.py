@@ -61,7 +61,7 @@ NOTES = {
 """Notes below the options, by command."""
 
 _ID_NOTES = [
-    "KEY is the key of a job or of a run; a run is also found by its jobs file's path.",
+    "KEY is the key of a job or a run. The path of its jobs file also names a run.",
     "Put an ID or key that begins with a hyphen after --.",
 ]
 

@@ -49,7 +49,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
 
         _check_several(options)
         jobs = several_of(found)
-        session.process.total = jobs.total
+        session.process.total = None if jobs.runs else jobs.total
         rate = jobs.total / options.poll_seconds
         return session.run(lambda context: several_ids.monitor(job, jobs, context), rate=rate)
 

@@ -85,8 +85,11 @@ class Names:
 
     def _by_key(self, key: str) -> Named | None:
         store, base_url = self._store, self._base_url
-        if store.by_key(base_url, key) is not None:
-            return Target(job_key=key)
+        row = store.by_key(base_url, key)
+        if row is not None:
+            # Without an ID, the job may be being submitted.
+            id_ = row.response_id
+            return Target(job_key=key) if id_ is None else Target(response_id=id_)
         return store.run(base_url, key, *_paths(key))
 
     def _read(self, look_up: Callable[[], Named | None]) -> Named | None:

@@ -111,7 +111,9 @@ async def _each(
     at_once: int,
 ) -> None:
     wait = context.wait
-    targets = [*several.targets, *(job for part in parts for job in part.running)]
+    running = {job.response_id: job for part in parts for job in part.running}
+    named = [target for target in several.targets if target.response_id not in running]
+    targets = [*named, *running.values()]
     interval, count = wait.poll_seconds, len(targets)
     # Polls each job for the first time early, but not thousands at the same moment.
     first = min(count * _FIRST_GAP, interval)
