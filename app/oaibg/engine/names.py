@@ -62,7 +62,7 @@ class Names:
         if _is_api_id(name):
             return Target(response_id=name)
         try:
-            if self._problem is not None and self._problem.code != "state_corrupt":
+            if self._problem is not None:
                 raise self._problem
             found = self._read(lambda: self._look_up(name))
         except StateError as error:
