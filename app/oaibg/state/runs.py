@@ -103,7 +103,7 @@ class Runs:
         more = "AND base_url = ? AND job_key BETWEEN ? AND ?"
         by_key = (
             f"SELECT {_FIELDS} FROM runs WHERE base_url = ? AND run_key = ?"  # noqa: S608
-            f" UNION ALL {_OLDER.format(more=more)} LIMIT 1"
+            f" UNION ALL {_OLDER.format(more=more)} ORDER BY jobs_file DESC LIMIT 1"
         )
         marks = ", ".join("?" * len(paths))
         by_path = (
