@@ -51,9 +51,12 @@ def test_names_in_the_state(
 
 
 def test_no_state(complete: Callable[[str], list[str]], state: Path) -> None:
-    """Without a local state, nothing is offered, and no directory is created."""
+    """Without a local state, nothing is offered, and nothing is created."""
     assert complete("oaibg show ") == []
     assert not state.exists()
+    state.mkdir()
+    assert complete("oaibg show ") == []
+    assert not [*state.iterdir()]
 
 
 def test_a_state_that_is_damaged(complete: Callable[[str], list[str]], state: Path) -> None:
