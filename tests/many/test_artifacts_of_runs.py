@@ -349,7 +349,8 @@ def test_batch_that_is_found(
     assert run(*batch.argv("--detach", "--job-key", "k")).code == 0
     result = run("show", *target, "--artifacts-dir", str(tmp_path / "out"))
     assert (result.code, result.last["code"]) == (2, "usage")
-    assert "--results-file" in result.last["message"]
+    words = f"{result.last['message']} {result.last['hint']}"
+    assert "--results-file" in words or str(batch.results) in words
 
 
 @pytest.mark.parametrize("mode", [(), WINDOW], ids=["background", "batch"])

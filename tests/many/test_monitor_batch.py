@@ -175,7 +175,7 @@ def test_a_batch_that_is_gone(
     assert (shown.code, shown.last["next"]) == (5, None)
     assert "it was validating before" in shown.last["message"]
     (listed, _) = run("show", "--list").lines
-    assert (listed["response_id"], listed["status"]) == (batch_id, "not_found")
+    assert (listed["response_id"], listed["counts"]) == (batch_id, {"not_found": 2})
     for argv in (batch.argv(), batch.argv(), ("monitor", batch_id, *out)):
         result = checked(run(*argv))
         jobs = 2 if argv[0] == "submit" else 1
@@ -188,4 +188,4 @@ def test_a_batch_that_is_gone(
     age(sandbox)
     done = checked(run(*batch.argv()))
     assert (done.code, done.last["counts"]) == (0, {"completed": 2})
-    assert run("show", "--list").lines[0]["status"] == "completed"
+    assert run("show", "--list").lines[0]["counts"] == {"completed": 2}

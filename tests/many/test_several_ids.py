@@ -102,8 +102,8 @@ def test_one_id_from_stdin(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("resp_1\n\n../x\n", "stdin, line 3"),
-        ("resp_1 a/b\n", "stdin, line 1"),
+        ("resp_1\n\n../x\n", "'../x' is neither"),
+        ("resp_1 a/b\n", "'a/b' is neither"),
         ("resp_1\n" + "x" * 1025, "stdin, line 2"),
         ("", "stdin contains no IDs"),
         (" \n\n", "stdin contains no IDs"),

@@ -129,6 +129,15 @@ def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, 
     assert run("show", "--list").events == ["summary"]
 
 
+@pytest.mark.parametrize("command", ["show", "monitor", "cancel"])
+def test_a_key_in_a_damaged_state(run: Callable[..., Result], state: Path, command: str) -> None:
+    """A key can't be found after its state was damaged: the error says so."""
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    (state / FILE).write_bytes(b"\xaa" * 4096)
+    result = run(command, "--job-key", "k")
+    assert (result.code, result.last["code"]) == (2, "state_corrupt")
+
+
 @pytest.mark.slow
 def test_state_that_is_locked_for_a_while(run: Callable[..., Result], state: Path) -> None:
     """A submit waits for another process that has locked the state."""

@@ -17,6 +17,7 @@ from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import Summary
 from oaibg.engine.context import Context, Shared
+from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
 from oaibg.many import several_ids
@@ -218,10 +219,13 @@ def play(steps: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 def monitor(server: Server, jobs: int, poll: float, wait: float | None) -> Summary:
     """Follow jobs that the server has; return the summary."""
     options = Wait(poll_seconds=poll, max_wait_seconds=wait, events="changes")
-    ids = [f"resp_{number}" for number in range(jobs)]
-    return _summary(
-        _run(server, jobs / poll, lambda context: several_ids.monitor(Job(), ids, context), options)
-    )
+    targets = [Target(response_id=f"resp_{number}") for number in range(jobs)]
+    several = several_ids.Several(targets=targets, runs=[])
+
+    def steps(context: Context) -> Coroutine[Any, Any, Event]:
+        return several_ids.monitor(Job(), several, context)
+
+    return _summary(_run(server, jobs / poll, steps, options))
 
 
 def run_one(server: Server, steps: Steps, wait: Wait) -> list[Event]:

@@ -22,7 +22,8 @@ WITH_OUTPUT = frozenset({"completed", "incomplete"})
 """The terminal statuses of a response that should have all of its output."""
 
 _NAME_LENGTH = 1000
-_OWN_PREFIXES = ("resp_", "batch_")
+OWN_PREFIXES = ("resp_", "batch_")
+"""How the IDs of the API begin; other servers have IDs of other forms."""
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
 
 
@@ -78,14 +79,14 @@ class Payload:
         if self.id is None or not is_response_id(self.id):
             return False
         return (
-            self.status is not None or not is_error(self.data) or self.id.startswith(_OWN_PREFIXES)
+            self.status is not None or not is_error(self.data) or self.id.startswith(OWN_PREFIXES)
         )
 
     @property
     def is_job(self) -> bool:
         """Whether it certainly is a response or a batch, whatever status its reply has."""
         named = self.data.get("object") in ("response", "batch")
-        is_own = str(self.id).startswith(_OWN_PREFIXES) and self.status is not None
+        is_own = str(self.id).startswith(OWN_PREFIXES) and self.status is not None
         return self.names_job and (named or is_own)
 
     @cached_property

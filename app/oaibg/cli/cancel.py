@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.cli.options import CancelOptions, check_id_or_key, output_of
+from oaibg.cli.options import CancelOptions, check_name_or_key, output_of
+from oaibg.cli.which import several_of, single, which
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Wait
 
@@ -17,22 +18,23 @@ if TYPE_CHECKING:
 def run(context: typer.Context, options: CancelOptions) -> int:
     """Cancel queued or running jobs, and return the exit code."""
     session: Session = context.obj
-    ids = options.response_ids
-    several = ids.are_several
-    session.process.render(human=options.human, several=several)
-    session.process.total = len(ids)
-    job = Job(None if several or not ids else ids[0])
-    session.begin(job, Wait(), output_of(options))
-    check_id_or_key(ids, options.job_key)
-    if several:
+    names = options.names
+    session.process.render(human=options.human, several=names.are_several)
+    session.begin(Job(), Wait(), output_of(options))
+    check_name_or_key(names, options.job_key)
+    found = which(names, options.job_key, session)
+    target = None if names.are_several else single(found)
+    session.process.render(human=options.human, several=target is None)
+    job = Job(None if target is None else target.response_id)
+    session.begin(job, Wait(), session.output)
+    if target is None:
         from oaibg.many import several_ids
 
-        return session.run(
-            lambda context: several_ids.cancel(job, ids, context), rate=float(len(ids))
-        )
+        jobs = several_of(found)
+        session.process.total = None if jobs.runs else jobs.total
+        rate = float(jobs.total)
+        return session.run(lambda context: several_ids.cancel(job, jobs, context), rate=rate)
 
     from oaibg.engine import commands
-    from oaibg.engine.find import Target
 
-    target = Target(response_id=job.response_id, job_key=options.job_key)
     return session.run(lambda context: commands.cancel(target, job, context))

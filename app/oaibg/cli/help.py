@@ -26,19 +26,19 @@ EXAMPLES = {
     ],
     "monitor": [
         "oaibg monitor resp_123",
-        "oaibg monitor --job-key report-7 --output-text-file report.md",
+        "oaibg monitor report-7 --output-text-file report.md",
         "oaibg monitor resp_123 resp_456 --max-wait-seconds 540 --events changes",
         "oaibg monitor batch_123 --results-file results.jsonl",
     ],
     "cancel": [
         "oaibg cancel resp_123",
-        "oaibg cancel --job-key report-7",
+        "oaibg cancel report-7",
         "oaibg cancel resp_123 resp_456",
     ],
     "show": [
         "oaibg show",
         "oaibg show --output-text > answer.md",
-        "oaibg show --job-key report-7",
+        "oaibg show report-7",
         "oaibg show resp_123 --output-json-file response.json",
         "oaibg show resp_123 --artifacts-dir images",
         "oaibg show --list --limit 10",
@@ -60,7 +60,10 @@ NOTES = {
 }
 """Notes below the options, by command."""
 
-_ID_NOTES = ["Put an ID that begins with a hyphen after --."]
+_ID_NOTES = [
+    "KEY is the key of a job or a run. The path of its jobs file also names a run.",
+    "Put an ID or key that begins with a hyphen after --.",
+]
 
 _TYPER = {
     "--install-completion": "Install completion for the current shell.",

@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from typer import BadParameter
 
-from oaibg.api.payload import is_response_id
-
-_NOT_AN_ID = "not a response ID (1 to 1,024 letters, digits and _ - = . : + ~)."
+_NAME_MAX = 1024
+_NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
 _STDIN_MAX = 64 << 20
 _T = TypeVar("_T")
 
@@ -57,30 +56,34 @@ def job_key(value: str | None) -> str | None:
     return value
 
 
-def response_id(value: str | None) -> str | None:
-    """Return a valid response ID."""
-    if value is not None and not is_response_id(value):
-        raise BadParameter(_NOT_AN_ID)
+def name(value: str | None) -> str | None:
+    """Return a text that can be a response ID or a job key."""
+    if value is not None and not _may_be_name(value):
+        raise BadParameter(_NOT_A_NAME)
     return value
 
 
-class ResponseIds(list[_T]):
-    """The IDs on the command line, each once. Typer treats `ResponseIds[str]` as a list."""
+def _may_be_name(value: str) -> bool:
+    return 0 < len(value) <= _NAME_MAX and value.isprintable()
 
-    def __init__(self, ids: list[_T], *, from_stdin: bool) -> None:
-        super().__init__(dict.fromkeys(ids))
+
+class Names(list[_T]):
+    """The IDs and keys on the command line, each once. Typer treats `Names[str]` as a list."""
+
+    def __init__(self, names: list[_T], *, from_stdin: bool) -> None:
+        super().__init__(dict.fromkeys(names))
         self.are_several = len(self) > 1 or from_stdin
-        """Whether this is a run over several jobs; with IDs from stdin it always is."""
+        """Whether this is a run over several jobs; with names from stdin it always is."""
 
 
-def response_ids(values: list[str] | None) -> ResponseIds[str]:
-    """Return the IDs; `-` stands for the IDs on stdin, which are read here."""
+def names(values: list[str] | None) -> Names[str]:
+    """Return the IDs and keys; `-` stands for those on stdin, which are read here."""
     found: list[str] = []
     for value in values or []:
-        found += _ids_on_stdin() if value == "-" else [str(response_id(value))]
+        found += _names_on_stdin() if value == "-" else [str(name(value))]
     if values and not found:
-        raise BadParameter("stdin contains no IDs.")
-    return ResponseIds(found, from_stdin="-" in (values or []))
+        raise BadParameter("stdin contains no IDs or keys.")
+    return Names(found, from_stdin="-" in (values or []))
 
 
 def _positive(value: str | float, unit: str) -> float:
@@ -93,19 +96,19 @@ def _positive(value: str | float, unit: str) -> float:
     return number
 
 
-def _ids_on_stdin() -> list[str]:
+def _names_on_stdin() -> list[str]:
     if sys.stdin is None:
-        raise BadParameter("stdin is closed; no IDs can be read.")
+        raise BadParameter("stdin is closed; no IDs or keys can be read.")
     try:
         lines = sys.stdin.read(_STDIN_MAX).splitlines()
     except (OSError, UnicodeError) as error:
         raise BadParameter(f"stdin can't be read: {error}.") from error
-    ids: list[str] = []
+    found: list[str] = []
     for number, line in enumerate(lines, 1):
-        ids += line.split()
-        if not all(map(is_response_id, line.split())):
-            raise BadParameter(f"stdin, line {number}: {_NOT_AN_ID}")
-    return ids
+        found += line.split()
+        if not all(map(_may_be_name, line.split())):
+            raise BadParameter(f"stdin, line {number}: {_NOT_A_NAME}")
+    return found
 
 
 def input_path(value: str | None) -> str | None:

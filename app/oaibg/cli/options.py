@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import typer
 
 from oaibg.base.record import Record
+from oaibg.cli import known_names as known
 from oaibg.cli import option_checks as check
 from oaibg.contract.errors import UsageError
 from oaibg.engine.run_options import Events, Output, Wait
@@ -39,9 +40,14 @@ def _option(
     return typer.Option(default, *names, metavar=usage, help=text, rich_help_panel=group, **more)
 
 
-def _id(usage: str, text: str, check_id: Callable[..., Any]) -> Any:
+def _name(usage: str, text: str, check_name: Callable[..., Any]) -> Any:
     return typer.Argument(
-        None, metavar=usage, help=text, rich_help_panel="Which job", callback=check_id
+        None,
+        metavar=usage,
+        help=text,
+        rich_help_panel="Which job",
+        callback=check_name,
+        autocompletion=known.names,
     )
 
 
@@ -55,8 +61,13 @@ _output = partial(_option, "Output")
 
 # Options of several commands
 
-_IDS = _id("RESPONSE_ID...", "The jobs' response IDs; - reads them from stdin.", check.response_ids)
-_JOB_KEY = _which("KEY", "Use the job with this key instead of an ID.", callback=check.job_key)
+_NAMES = _name("ID|KEY...", "Response IDs or keys; - reads them from stdin.", check.names)
+_JOB_KEY = _which(
+    "KEY",
+    "Use the job or run with this key.",
+    callback=check.job_key,
+    autocompletion=known.keys,
+)
 _POLL_SECONDS = _waiting(
     "SECONDS", "Seconds between polls (default: 10).", Wait.poll_seconds, parser=check.seconds
 )
@@ -118,6 +129,7 @@ class SubmitOptions(Record):
         None,
         "--continue",
         callback=check.not_empty,
+        autocompletion=known.names,
     )
     previous_response_id: str | None = _request(
         "ID", "As --continue, without any check.", callback=check.not_empty
@@ -133,7 +145,10 @@ class SubmitOptions(Record):
     body_json_file: str | None = _request("PATH", "JSON object to merge over the request, last.")
     dry_run: bool = _safety("--dry-run", "Print the request and its hash; send nothing.")
     job_key: str | None = _safety(
-        "KEY", "A rerun with this key continues the same job.", callback=check.job_key
+        "KEY",
+        "A rerun with this key continues the same job.",
+        callback=check.job_key,
+        autocompletion=known.keys,
     )
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
@@ -173,7 +188,7 @@ class SubmitOptions(Record):
 class MonitorOptions(Record):
     """The options of `oaibg monitor`."""
 
-    response_ids: check.ResponseIds[str] = _IDS
+    names: check.Names[str] = _NAMES
     job_key: str | None = _JOB_KEY
     poll_seconds: float = _POLL_SECONDS
     max_wait_seconds: float | None = _MAX_WAIT_SECONDS
@@ -196,7 +211,7 @@ class MonitorOptions(Record):
 class CancelOptions(Record):
     """The options of `oaibg cancel`."""
 
-    response_ids: check.ResponseIds[str] = _IDS
+    names: check.Names[str] = _NAMES
     job_key: str | None = _JOB_KEY
     human: bool = _HUMAN
 
@@ -204,19 +219,20 @@ class CancelOptions(Record):
 class ShowOptions(Record):
     """The options of `oaibg show`."""
 
-    response_id: str | None = _id(
-        "RESPONSE_ID", "The job's response ID. Default: the newest job.", check.response_id
-    )
+    name: str | None = _name("ID|KEY", "A response ID or key. Default: the newest job.", check.name)
     job_key: str | None = _JOB_KEY
     output_text: bool = _output("--output-text", "Print only the answer's text, unchanged.")
     output_json_file: str | None = _OUTPUT_JSON_FILE
     output_text_file: str | None = _OUTPUT_TEXT_FILE
     artifacts_dir: str | None = _ARTIFACTS_DIR
     include: list[str] | None = _INCLUDE
-    list_: bool = _which("--list", "List the jobs submitted from this machine.")
+    list_: bool = _which("--list", "List the jobs and runs submitted from this machine.")
+    status: str | None = _which(
+        "STATUS", "With --list: only jobs with this status.", callback=check.not_empty
+    )
     limit: int | None = _which(
         "N",
-        "With --list: show only the N newest jobs.",
+        "With --list: show only the N newest lines.",
         parser=partial(check.whole_number, most=2**31 - 1),
     )
     human: bool = _HUMAN
@@ -248,10 +264,10 @@ def output_of(options: Record, **more: Any) -> Output:
     return output
 
 
-def check_id_or_key(response_ids: list[str], job_key: str | None) -> None:
-    """Raise `UsageError` unless there is either an ID or a job key."""
-    if bool(response_ids) == (job_key is not None):
+def check_name_or_key(names: list[str], job_key: str | None) -> None:
+    """Raise `UsageError` unless there is either an argument that names a job, or a job key."""
+    if bool(names) == (job_key is not None):
         raise UsageError(
-            "Give exactly one of RESPONSE_ID and --job-key KEY.",
+            "Give exactly one of ID|KEY and --job-key KEY.",
             hint="`oaibg show --list` lists the jobs submitted from this machine.",
         )

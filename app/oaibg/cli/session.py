@@ -35,6 +35,7 @@ class Session:
 
     def __init__(self, argv: list[str], *, owned: bool, started: float) -> None:
         self.argv = argv
+        self._damage: StateError | None = None
         self.begin(Job(submitting=argv[:1] == ["submit"]), Wait(), Output())
         self.process = Process(owned=owned, started=started, command=self)
 
@@ -134,10 +135,13 @@ class Session:
         )
 
     def open_store(self) -> tuple[Store, StateError | None]:
-        """Open the local state; returns it with its problem, if any."""
+        """Open the local state; returns it with its problem, if any, also if it was mended now."""
         from oaibg.state.store import open_store
 
-        return open_store(environment.state_folder(), keep_days=environment.keep_days())
+        store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
+        if problem is not None and problem.code == "state_corrupt":
+            self._damage = problem
+        return store, problem or self._damage
 
 
 class _Connection:

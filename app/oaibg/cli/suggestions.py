@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import typer
 
-_ID = "RESPONSE_ID"
+_ID = "ID|KEY"
 
 COMMANDS = {
     "list ls jobs": "show --list",
@@ -119,7 +119,7 @@ def _no_such_command(word: str, program: Any) -> UsageError:
 def _too_many_arguments(command: Any, argv: list[str], extra: str) -> UsageError:
     if _ID in _offers(command):
         return _error(
-            f"{command.name} accepts one ID.", command, "`oaibg monitor` accepts several."
+            f"{command.name} accepts one ID or key.", command, "`oaibg monitor` accepts several."
         )
     if any(word.partition("=")[0] == "--attach" for word in argv):
         meant = "Quote the pattern of --attach, so that the shell does not expand it."
@@ -139,7 +139,7 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
     own = _offers(command)
     found = [one for one in wanted if one in own]
     if found[:1] == [_ID]:
-        return f"The ID is an argument: `{_path(command)} {_ID}`."
+        return f"The ID is an argument: `{_path(command)} RESPONSE_ID`."
     if found:
         return _did_you_mean(" or ".join(found))
     commands = list(program.commands.values())
@@ -155,7 +155,7 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
 
 
 def _offers(command: Any) -> list[str]:
-    """Return the options of a command, and RESPONSE_ID if it accepts one."""
+    """Return the options of a command, and `_ID` if it accepts one."""
     options = [param.opts[0] for param in command.params if param.param_type_name == "option"]
     return [*options, "--help"] + [_ID] * (len(options) < len(command.params))
 

@@ -39,7 +39,8 @@ class ListedJob(Event, name="job", by="`show --list`"):
 class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     """A run over a jobs file, from any shell; `counts` has the number of jobs per status.
 
-    `usage` and `cost_usd` are sums of what is known.
+    A list counts only the jobs that were submitted, and those of a batch under its status. `usage`
+    and `cost_usd` are sums of what is known.
     """
 
     job_key: str

@@ -95,7 +95,8 @@ async def not_found(
         await warn_of_state(error, job, context)
     if row is None and job.status is None:
         message = f"No such response: {failure.message}"
-        return NotFound.of(failure, message, hint=_UNKNOWN_HINT)
+        hint = f"{_UNKNOWN_HINT} The local state in {store.place} has no such ID or key."
+        return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"
     message = f"The server no longer has this job{seen}: {failure.message}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
-from oaibg.contract.errors import NotFound, OutcomeUnknown, UsageError
+from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
 from oaibg.engine.hints import RESUBMIT_HINT
 from oaibg.engine.persist import state_warnings
@@ -26,6 +26,8 @@ class Target(Record):
 
     response_id: str | None = None
     job_key: str | None = None
+    custom_id: str | None = None
+    """The job's name in a run."""
 
 
 async def find(target: Target, job: Job, context: Context) -> None:
@@ -34,7 +36,6 @@ async def find(target: Target, job: Job, context: Context) -> None:
     Raises:
         NotFound: the local state has no job with this key, or no job at all.
         OutcomeUnknown: the job's ID is not known.
-        UsageError: the key belongs to a run over many jobs.
         StateError: only the local state has the job's ID, and it can't be used.
     """
     try:
@@ -63,7 +64,7 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
         raise context.state_problem
     if response_id is None:
         row = _row(target, context)
-        job.identify(_id_of(row, target, base_url), row.status if row is not None else None)
+        job.identify(_id_of(row, target, context), row.status if row is not None else None)
         _note_request(row, job)
         return []
     known = store.by_id(base_url, response_id)
@@ -97,14 +98,7 @@ def _row(target: Target, context: Context) -> Row | None:
     if target.job_key is None:
         row = store.newest(base_url)
         return row if row is None or row.job_key is None else _by_key(row.job_key, base_url, store)
-    row = _by_key(target.job_key, base_url, store)
-    if row is None and (jobs := store.of_run(base_url, target.job_key)):
-        raise UsageError(
-            f"The job key {target.job_key!r} belongs to a run of {len(jobs):,} jobs.",
-            hint="To resume the run, repeat its submit command. `oaibg show --list` lists its "
-            "jobs; `oaibg monitor -` and `oaibg cancel -` read IDs from stdin.",
-        )
-    return row
+    return _by_key(target.job_key, base_url, store)
 
 
 def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
@@ -122,11 +116,11 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
     return store.by_key(base_url, job_key)
 
 
-def _id_of(row: Row | None, target: Target, base_url: str) -> str:
+def _id_of(row: Row | None, target: Target, context: Context) -> str:
     if row is None or row.step == "intent":
         what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
         raise NotFound(
-            f"The local state has {what} for {base_url}.",
+            f"The local state in {context.store.place} has {what} for {context.base_url}.",
             hint="`oaibg show --list` lists its jobs, for all base URLs.",
         )
     if row.response_id is None:

@@ -1,26 +1,21 @@
-"""Shows what the local state has, without an event loop: a job's local copy, the list of jobs.
+"""Shows a job's local copy without an event loop.
 
 Importing asyncio is slow, and `show` is run often.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from oaibg.contract.errors import ExitCode
-from oaibg.contract.events import Summary
-from oaibg.engine import report, report_end
+from oaibg.engine import report_end
 from oaibg.engine.deliver import text_events
 from oaibg.engine.find import Target, find_blocking
-from oaibg.engine.persist import local_copy, may_have_changed, state_error, state_warnings
+from oaibg.engine.persist import local_copy, may_have_changed, state_error
 from oaibg.engine.written import Written
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
@@ -47,31 +42,3 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
     job.note_status(payload.status)
     shown = report_end.response(job, payload, "local", context, Written.ALL)
     return [*warnings, *text_events(payload, job, context), shown], True
-
-
-def list_jobs(limit: int | None, job: Job, context: Context) -> Iterator[Event]:
-    """Yield the jobs in the local state, newest first, and a summary; `job` represents them all.
-
-    Raises `OaibgError` if the local state can't be read, as an empty list would be wrong.
-    """
-    problem = context.state_problem
-    if problem is not None:
-        if problem.code != "state_corrupt":
-            raise state_error(problem)
-        yield from state_warnings(problem, job, context)
-    try:
-        rows = patiently_blocking(lambda: context.store.jobs(limit), context.clock)
-    except StateError as error:
-        raise state_error(error) from error
-    counts: Counter[str] = Counter()
-    for row in rows:
-        listed = report.listed(row)
-        counts[listed.status or "unknown"] += 1
-        yield listed
-    yield Summary(
-        response_id=None,
-        counts=dict(counts),
-        elapsed_seconds=context.elapsed(),
-        exit_code=ExitCode.OK,
-        next=None,
-    )

@@ -48,6 +48,11 @@ class BatchJobs(Record):
         all_ = dict.fromkeys(requests, 0)
         return cls(is_retry=replaced is not None, requests=requests, replaced=replaced or all_)
 
+    @classmethod
+    def read(cls, stored: str) -> BatchJobs:
+        """Return the jobs that the state stores."""
+        return cls(**json.loads(stored))
+
     def text(self) -> str:
         """Return the jobs as the state stores them."""
         return json.dumps(self.values())
@@ -71,7 +76,7 @@ async def read_jobs(plan: Plan, row: Row | None, context: Context) -> BatchJobs:
     base_url = context.base_url
     stored = await patiently(lambda: context.store.batch_jobs(base_url, plan.key), context.clock)
     if row is not None and stored is not None:
-        return BatchJobs(**json.loads(stored))
+        return BatchJobs.read(stored)
     if row is not None and row.step != "intent" and row.request_sha256 != _sha256(plan.file.lines):
         raise _changed(plan)
     return BatchJobs.of(plan.file.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import state_error
 from oaibg.state.commits import patiently
+from oaibg.state.runs import RunRow
 from oaibg.state.store import line_key
 
 if TYPE_CHECKING:
@@ -60,6 +62,23 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
         yield rows
     finally:
         store.unlock(lock)
+
+
+async def note_run(plan: Plan, context: Context, *, batch: bool) -> None:
+    """Store the run, so that every process can show and resume it; raises `StateError`."""
+    argv, now = context.next_command.rerun(), context.clock.now()
+    run = RunRow(
+        base_url=context.base_url,
+        run_key=plan.key,
+        jobs_file=plan.file.path,
+        results_file=plan.results_path,
+        total=len(plan.file.lines),
+        is_batch=int(batch),
+        rerun=None if argv is None else json.dumps(argv),
+        created_at=now,
+        updated_at=now,
+    )
+    await patiently(lambda: context.store.note_run(run), context.clock)
 
 
 def _check_mode(file: JobsFile, rows: dict[str, Row], *, batch: bool) -> None:

@@ -145,10 +145,10 @@ def _refusal(error: ErrorBody | None, response: dict[str, Any]) -> ApiRefused:
     status = _whole(response.get("status_code"))
     code, words = (error.code, error.words) if error is not None else (None, None)
     http = None if status is None else f"HTTP {status}"
-    if http and words:
-        words = words.removeprefix(f"{http}: ")  # in a line that this tool wrote
+    is_named = http is not None and (words or "").startswith(http)  # as in our own lines
     return ApiRefused(
-        ": ".join(filter(None, (http, words))) or "The server gave no reason.",
+        ": ".join(filter(None, (None if is_named else http, words)))
+        or "The server gave no reason.",
         code=code or (http and f"http_{status}"),
         http_status=status,
         request_id=string(response.get("request_id")),

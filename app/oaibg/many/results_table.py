@@ -44,10 +44,9 @@ class ResultsTable:
 
     def __init__(self, path: str, file: JobsFile | None = None) -> None:
         self.path, self._file, self._delimiter = path, file, delimiter_of(path)
-        self.lines_path = path
+        self.lines_path = lines_path(path)
         """The path of the results in JSON Lines."""
         if self._delimiter is not None:
-            self.lines_path = f"{path}.jsonl"
             self._check()
 
     async def write(
@@ -111,6 +110,11 @@ class ResultsTable:
                 "table of this run. It is unchanged.",
                 hint="Use another --results-file, or rename this file.",
             )
+
+
+def lines_path(results_path: str) -> str:
+    """Return the path of the results in JSON Lines: the results file itself, or beside a table."""
+    return results_path if delimiter_of(results_path) is None else f"{results_path}.jsonl"
 
 
 class _Encoded:

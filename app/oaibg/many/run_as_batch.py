@@ -26,7 +26,7 @@ from oaibg.many.batch_files import TRANSFER_SECONDS
 from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
 from oaibg.many.batch_retry import begin_batch, read_jobs
 from oaibg.many.line_id import digest
-from oaibg.many.plan import locked_run
+from oaibg.many.plan import locked_run, note_run
 from oaibg.many.results_file import ResultsFile
 from oaibg.many.results_table import ResultsTable
 from oaibg.request.body import Request
@@ -78,6 +78,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                     f"{results.path}: the file contains results, but this run has no batch yet.",
                     hint="Use another --results-file, or rename this file.",
                 )
+            await note_run(plan, context, batch=True)
             attempt = await begin_batch(plan, row, jobs, results, context)
             del jobs  # it has the hashes of all requests
             batch = BatchResults(results, table)

@@ -21,7 +21,7 @@ from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
 from oaibg.many.line_id import id_of
-from oaibg.many.plan import locked_run
+from oaibg.many.plan import locked_run, note_run
 from oaibg.many.progress import Progress
 from oaibg.many.result_line import code_of
 from oaibg.many.result_row import ResultRow
@@ -67,6 +67,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
 
         table = ResultsTable(plan.results_path, plan.file)
         with ResultsFile(table.lines_path, ids, replaced_lines(rows), window_of) as results:
+            await note_run(plan, context, batch=False)
             rows = await begin_retry(plan, rows, results, context)  # noqa: PLW2901
             run = _FileRun(plan, rows, results, context.but(results=results))
             run.check_budget()

@@ -1,16 +1,20 @@
-"""Several response IDs on one command line: each is followed or cancelled like a single job."""
+"""Several jobs on one command line: each is followed or cancelled like a single job.
+
+A run over a jobs file stands for those of its jobs that are running.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.engine import commands
+from oaibg.base.record import Record
+from oaibg.engine import commands, report
 from oaibg.engine.artifacts import check_artifacts
-from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
 from oaibg.many.pace import CONNECTIONS
 from oaibg.many.progress import Progress
+from oaibg.many.run_report import RunJobs
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 
@@ -19,7 +23,9 @@ if TYPE_CHECKING:
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.engine.find import Target
     from oaibg.many.side_by_side import Member
+    from oaibg.state.runs import RunRow
 
     Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event]]
 
@@ -30,41 +36,94 @@ _FIRST_GAP = 0.0025
 """Seconds between the first polls of two jobs."""
 
 
-async def monitor(own: Job, response_ids: list[str], context: Context) -> Event:
+class Several(Record):
+    """The jobs that a command names one by one, and the runs that it names."""
+
+    targets: list[Target]
+    runs: list[RunRow]
+
+    @property
+    def total(self) -> int:
+        """The number of jobs."""
+        return len(self.targets) + sum(run.total for run in self.runs)
+
+    @property
+    def run(self) -> RunRow | None:
+        """The run, if the command names nothing else."""
+        return self.runs[0] if len(self.runs) == 1 and not self.targets else None
+
+
+async def monitor(own: Job, several: Several, context: Context) -> Event:
     """Follow existing jobs, each to its end; `own` stands for the run itself."""
-    return await commands.closing(
-        _each(response_ids, commands.monitor, context, AT_ONCE), own, context
-    )
+    return await commands.closing(_monitor(several, context), own, context)
 
 
-async def cancel(own: Job, response_ids: list[str], context: Context) -> Event:
+async def cancel(own: Job, several: Several, context: Context) -> Event:
     """Cancel jobs, and report the actual status of each."""
+    return await commands.closing(_cancel(several, context), own, context)
 
+
+async def _monitor(several: Several, context: Context) -> Event:
+    for target in several.targets:
+        if target.response_id is not None:
+            check_artifacts(target.response_id, context.output)
+    tally = Tally()
+    parts = [RunJobs(run, tally, context) for run in several.runs]
+    await _each(several, parts, commands.monitor, tally, context, AT_ONCE)
+    run, left = several.run, tally.unfinished
+    if run is None:
+        folder = context.folder_of(Job(left[0])) if len(left) == 1 else ""  # as in this run
+        next_ = context.next_command.monitor(left, folder=folder)
+        return tally.summary(context, next_=next_)
+    next_ = context.next_command.monitor([run.run_key] if left else [])
+    for warning in parts[0].note_unwritten(len(parts[0].running) - len(left)):
+        await context.emit(warning)
+    if parts[0].is_unfinished:
+        next_ = run.argv or next_
+    return tally.summary(context, next_=next_, results_file=run.results_file)
+
+
+async def _cancel(several: Several, context: Context) -> Event:
     def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
         return commands.cancel(target, job, context)
 
+    tally = Tally()
+    parts = [RunJobs(run, tally, context, to_cancel=True) for run in several.runs]
     # No more than the pace admits: a job that waits too long reports the API as unavailable.
-    return await commands.closing(
-        _each(response_ids, command, context, CONNECTIONS[1]), own, context
-    )
+    await _each(several, parts, command, tally, context, CONNECTIONS[1])
+    for part in parts:
+        if part.is_active and part.is_unfinished:
+            message = (
+                f"Another process is running {part.run.run_key}, and submits its other jobs. Stop "
+                "it, and cancel the run again."
+            )
+            await context.emit(report.warning(Job(), "run_active", message))
+    next_ = context.next_command.monitor(tally.unfinished)
+    path = None if several.run is None else several.run.results_file
+    return tally.summary(context, next_=next_, results_file=path)
 
 
-async def _each(response_ids: list[str], command: Command, context: Context, at_once: int) -> Event:
-    for response_id in response_ids:
-        check_artifacts(response_id, context.output)
-    tally, wait = Tally(), context.wait
-    interval, count = wait.poll_seconds, len(response_ids)
+async def _each(
+    several: Several,
+    parts: list[RunJobs],
+    command: Command,
+    tally: Tally,
+    context: Context,
+    at_once: int,
+) -> None:
+    wait = context.wait
+    running = {job.response_id: job for part in parts for job in part.running}
+    named = [target for target in several.targets if target.response_id not in running]
+    targets = [*named, *running.values()]
+    interval, count = wait.poll_seconds, len(targets)
     # Polls each job for the first time early, but not thousands at the same moment.
     first = min(count * _FIRST_GAP, interval)
 
-    def member(number: int, response_id: str) -> Member:
+    def member(number: int, target: Target) -> Member:
         part = spread(number) if first < interval else 1.0
         times = PollTimes(interval, first=first * number / count, spread=part)
-        job, target = Job(response_id, streams=wait.stream), Target(response_id=response_id)
-        return None, lambda context: command(target, job, context, times)
+        job = Job(target.response_id, custom_id=target.custom_id, streams=wait.stream)
+        return target.custom_id, lambda context: command(target, job, context, times)
 
-    members = (member(*one) for one in enumerate(response_ids))
+    members = (member(*one) for one in enumerate(targets))
     await side_by_side(members, Progress(tally, context, count), context, at_once=at_once)
-    left = tally.unfinished
-    folder = context.folder_of(Job(left[0])) if len(left) == 1 else ""  # as in this run
-    return tally.summary(context, next_=context.next_command.monitor(left, folder=folder))

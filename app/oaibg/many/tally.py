@@ -73,8 +73,9 @@ class Tally:
         self.interrupted = True
 
     def note_unwritten(self) -> None:
-        """Note that a file of the whole run could not be written."""
+        """Note that a file of the whole run lacks results; a rerun may write them."""
         self.is_unwritten = True
+        self._codes.add(ExitCode.LOCAL_IO)
 
     def summary(
         self,
@@ -89,8 +90,6 @@ class Tally:
             code = 128 + context.signum()
         else:
             code = next((code for code in WORST if code in self._codes), ExitCode.OK)
-            if code == ExitCode.OK and self.is_unwritten:
-                code = ExitCode.LOCAL_IO
         return Summary(
             response_id=response_id,
             counts=dict(self.counts),

@@ -137,7 +137,7 @@ def _opened(path: Path) -> sqlite3.Connection:
             _create(db)
         else:
             _check(db, path)
-            _add_columns(db)
+            _add(db)
     except BaseException:
         db.close()
         raise
@@ -149,17 +149,18 @@ def _create(db: sqlite3.Connection) -> None:
     if _version(db) < VERSION:  # otherwise another process created it first
         for statement in SCHEMA.split(";"):
             db.execute(statement)
-        _add_columns(db)
+        _add(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
 
-def _add_columns(db: sqlite3.Connection) -> None:
+def _add(db: sqlite3.Connection) -> None:
     """Add the columns and the tables that an older version did not create."""
     missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
     if missing:
         with transaction(db):
-            db.execute(ADDED_TABLES)
+            for statement in ADDED_TABLES.split(";"):
+                db.execute(statement)
             for name in missing:
                 with suppress(sqlite3.OperationalError):  # another process added it
                     db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")

@@ -1,4 +1,4 @@
-"""The jobs table and its rows, and the form of the job keys in a jobs file."""
+"""The tables, the rows of jobs, and the form of the job keys in a jobs file."""
 
 from __future__ import annotations
 
@@ -43,9 +43,21 @@ CREATE TABLE IF NOT EXISTS batches (
     run_key TEXT NOT NULL,
     jobs TEXT NOT NULL,
     PRIMARY KEY (base_url, run_key)
+);
+CREATE TABLE IF NOT EXISTS runs (
+    base_url TEXT NOT NULL,
+    run_key TEXT NOT NULL,
+    jobs_file TEXT NOT NULL,
+    results_file TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    is_batch INTEGER NOT NULL,
+    rerun TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (base_url, run_key)
 )
 """
-"""The tables that later versions added: which jobs the batch of a run has, as JSON."""
+"""The tables that later versions added: the jobs of a run's batch as JSON, and the runs."""
 
 
 class Intent(Record):

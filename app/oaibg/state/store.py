@@ -20,6 +20,7 @@ from oaibg.base.files import TEMPORARY, save
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
 from oaibg.state.rows import Intent, Row, line_key, lock_key
+from oaibg.state.runs import STATUS, Runs, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ def open_store(
         time.sleep(0.02)
 
 
-class Store:
+class Store(Runs):
     """The state in a folder, or in memory if `folder` is None.
 
     The folder is created with mode 0700. Results are kept for `keep_days`; 0 keeps none. Every
@@ -77,6 +78,11 @@ class Store:
     def is_durable(self) -> bool:
         """Whether the state outlives this process."""
         return self._folder is not None
+
+    @property
+    def place(self) -> str:
+        """Where the state is, for messages."""
+        return "memory" if self._folder is None else str(self._folder)
 
     def intent(self, intent: Intent) -> int:
         """Insert a job before it is submitted, and return its row's number.
@@ -129,19 +135,6 @@ class Store:
         with transaction(self._db):
             self.retry([intent])
             self.note_batch_jobs(intent.base_url, run_key, jobs)
-
-    def note_batch_jobs(self, base_url: str, run_key: str, jobs: str) -> None:
-        """Note which jobs the batch of a run has, as JSON."""
-        with transaction(self._db):
-            sql = "INSERT OR REPLACE INTO batches VALUES (?, ?, ?)"
-            self._db.execute(sql, (base_url, run_key, jobs))
-
-    def batch_jobs(self, base_url: str, run_key: str) -> str | None:
-        """Return which jobs the batch of a run has; None if it was not noted."""
-        sql = "SELECT jobs FROM batches WHERE base_url = ? AND run_key = ?"
-        with translated():
-            found = self._db.execute(sql, (base_url, run_key)).fetchone()
-        return None if found is None else str(found[0])
 
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
         """Note the ID that the API returned."""
@@ -208,8 +201,7 @@ class Store:
     def of_run(self, base_url: str, run_key: str) -> dict[str, Row]:
         """Return the jobs of a jobs file's run by `custom_id`."""
         where = "base_url = ? AND job_key BETWEEN ? AND ? AND NOT superseded"
-        last = line_key(run_key, "\U0010ffff")
-        rows = self._rows(where, base_url, line_key(run_key, ""), last)
+        rows = self._rows(where, base_url, *keys_of(run_key))
         return {row.custom_id or "": row for row in rows}
 
     def by_id(self, base_url: str, response_id: str) -> Row | None:
@@ -224,9 +216,31 @@ class Store:
         """Return the newest submit to a base URL, with any outcome."""
         return self._first("base_url = ? AND step IN ('sending', 'submitted')", base_url)
 
-    def jobs(self, limit: int | None = None) -> list[Row]:
-        """Return all jobs, newest first, except those that were never sent."""
-        return self._rows("step <> 'intent'", limit=-1 if limit is None else limit)
+    def jobs(
+        self,
+        *,
+        job_key: str | None = None,
+        status: str | None = None,
+        before: int | None = None,
+        limit: int = -1,
+    ) -> list[Row]:
+        """Return jobs that were sent, newest first: those of a key or run, or those of no run.
+
+        `before` is the `id` of a row: only older rows are returned.
+        """
+        where, values = ["step <> 'intent'"], list[object]()
+        if job_key is None:
+            where.append("(job_key IS NULL OR NOT instr(job_key, char(10)))")
+        else:
+            where.append("(job_key = ? OR job_key BETWEEN ? AND ?)")
+            values += [job_key, *keys_of(job_key)]
+        if status is not None:
+            where.append(f"{STATUS} = ?")
+            values.append(status)
+        if before is not None:
+            where.append("id < ?")
+            values.append(before)
+        return self._rows(" AND ".join(where), *values, limit=limit)
 
     def lock(self, base_url: str, job_key: str) -> int | None:
         """Lock a job key; returns None if another process holds the lock.

@@ -6,19 +6,26 @@ They consist of plain lines that the terminal folds itself, so nothing is cut an
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import inert
+from oaibg.base.text import dollars, inert
+from oaibg.contract import events
 from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions
 from oaibg.output.human.amounts import clock, cost, local_time, number_at, size
-from oaibg.output.human.words import STRONG, Ended, job_name, plain, reason, status_text
-
-if TYPE_CHECKING:
-    from oaibg.contract import events
+from oaibg.output.human.words import (
+    STRONG,
+    Ended,
+    counted,
+    job_name,
+    plain,
+    reason,
+    status_text,
+    status_words,
+)
 
 _GAP = "   "
 _LABEL = len("Output tokens")
@@ -52,21 +59,55 @@ def response_page(event: events.Response) -> Text:
     return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
 
 
-def job_table(jobs: list[events.ListedJob], width: int) -> Text:
-    """Return a table of jobs in the local state, in the given order."""
-    several_servers = len({job.base_url for job in jobs}) > 1
-    rows = [
-        [
-            plain(local_time(job.created_at) or job.created_at),
-            status_text(job.status, "-"),
-            plain(job.model or "-"),
-            plain(" / ".join(name for name in (job.job_key, job.custom_id) if name)),
-            plain(job.base_url if several_servers else ""),
-            plain(job.response_id or "-"),
-        ]
-        for job in jobs
+def run_page(run: events.Run, summary: events.Summary) -> Text:
+    """Return the details of a run over a jobs file, for `show`."""
+    reasons: dict[str, list[str]] = {}
+    for job in summary.unsuccessful:
+        why = ": ".join(filter(None, (status_words(job.status), job.message or job.code)))
+        reasons.setdefault(why, []).append(str(job.custom_id or job.response_id))
+    facts = [
+        ("Jobs file", run.jobs_file),
+        ("Results file", run.results_file),
+        ("Started", local_time(run.created_at)),
+        ("Last change", local_time(run.updated_at)),
+        ("Jobs", f"{counted(run.counts)} (of {run.total:,})"),
+        *_usage(run.usage),
+        ("Cost", cost(run.cost_usd)),
+        *(("Unsuccessful", f"{why} ({', '.join(names)})") for why, names in reasons.items()),
     ]
-    return _table(("Submitted", "Status", "Model", "Key", "Server", "ID"), rows, width)
+    if summary.next is None and reasons:
+        facts.append(("To retry", "Repeat the submit command with --retry-failed."))
+    return Text("\n").join((plain(run.job_key, STRONG), _facts(facts)))
+
+
+def list_table(listed: list[events.ListedJob | events.Run], width: int) -> Text:
+    """Return a table of jobs and runs in the local state, in the given order."""
+    several_servers = len({one.base_url for one in listed}) > 1
+    rows = []
+    for one in listed:
+        tokens = number_at(one.usage, "total_tokens")
+        if isinstance(one, events.Run):
+            done = one.counts.get("completed", 0)
+            status, model = plain(f"{done:,} of {one.total:,} completed"), "run"
+            key, last = one.job_key.rpartition("/")[2], one.job_key
+        else:
+            status, model = status_text(one.status, "-"), one.model or "-"
+            key = " / ".join(name for name in (one.job_key, one.custom_id) if name)
+            last = one.response_id or "-"
+        rows.append(
+            [
+                plain(local_time(one.created_at) or one.created_at),
+                status,
+                plain(model),
+                plain(key),
+                Text("" if tokens is None else f"{tokens:,}", justify="right"),
+                Text("" if one.cost_usd is None else dollars(one.cost_usd), justify="right"),
+                plain(one.base_url if several_servers else ""),
+                plain(last),
+            ]
+        )
+    heads = ("Submitted", "Status", "Model", "Key", "Tokens", "Cost", "Server", "ID or run")
+    return _table(heads, rows, width)
 
 
 def end_table(ends: list[Ended], width: int) -> Text:

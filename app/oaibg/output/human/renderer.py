@@ -17,7 +17,13 @@ from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.pages import job_table, request_page, response_page, usage_page
+from oaibg.output.human.pages import (
+    list_table,
+    request_page,
+    response_page,
+    run_page,
+    usage_page,
+)
 from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.terminal import Screen, Stderr
 from oaibg.output.human.words import (
@@ -84,7 +90,7 @@ class Human:
         self._display = Board(now, total) if several else JobStatus(now)
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
-        self._listed: list[events.ListedJob] = []
+        self._listed: list[events.ListedJob | events.Run] = []
         self._end = RunEnd(rerun)
         self._saved = False
         """Whether an image or a file was saved."""
@@ -126,7 +132,7 @@ class Human:
                 if is_news(event, self._step):
                     self._step = event
                     self._print_event(event)
-            case events.ListedJob():
+            case events.ListedJob() | events.Run():
                 self._listed.append(event)
             case events.Response():
                 self._print_response(event)
@@ -176,8 +182,12 @@ class Human:
 
     def _print_summary(self, event: events.Summary) -> None:
         """Print the table of a list, or the end of a run."""
+        match self._listed:
+            case [events.Run() as run] if run.results_file and event.results_file:
+                self._write(self._rendered(run_page(run, event)))
+                return
         if self._listed:
-            self._write(self._rendered(job_table(self._listed, self._page.width)))
+            self._write(self._rendered(list_table(self._listed, self._page.width)))
             self._print("")
             self._print(counted(event.counts), STRONG)
             return

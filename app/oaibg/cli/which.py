@@ -1,0 +1,59 @@
+"""Finds which jobs and runs a command names: by IDs, keys, or the paths of a run's files."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from oaibg.cli import environment
+
+if TYPE_CHECKING:
+    from oaibg.cli.session import Session
+    from oaibg.engine.find import Target
+    from oaibg.engine.names import Named
+    from oaibg.many.several_ids import Several
+
+
+def which(names: list[str], job_key: str | None, session: Session) -> list[Named]:
+    """Return what the names stand for, or the key; raises as `Names.of`."""
+    from oaibg.engine.names import Names, as_ids
+
+    if job_key is None and (ids := as_ids(names)) is not None:
+        return ids
+
+    from oaibg.base.clock import RealClock
+
+    base_url = environment.without_credentials(environment.base_url())
+    store, problem = session.open_store()
+    with closing(store):
+        known = Names(store, problem, base_url, RealClock())
+        return known.of(names) if job_key is None else [known.of_key(job_key)]
+
+
+def several_of(found: list[Named]) -> Several:
+    """Return the jobs and runs of a command over several jobs, each once."""
+    from oaibg.engine.find import Target
+    from oaibg.many.several_ids import Several
+
+    targets, runs = [], []
+    for one in dict.fromkeys(found):
+        if (target := single([one])) is not None:
+            targets.append(target)
+        elif not isinstance(one, Target):
+            runs.append(one)
+    return Several(targets=targets, runs=runs)
+
+
+def single(found: list[Named]) -> Target | None:
+    """Return the only job that is named; None for several jobs, or for a run over a jobs file.
+
+    A run as a batch is a single job: the batch.
+    """
+    from oaibg.engine.find import Target
+
+    if len(found) != 1:
+        return None
+    (one,) = found
+    if isinstance(one, Target):
+        return one
+    return Target(job_key=one.run_key) if one.is_batch else None

@@ -1,0 +1,177 @@
+"""The runs in the state, a row each, and sums over the rows of their jobs.
+
+A run that an older version started has no row; what its jobs' rows say stands in for it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from oaibg.base.record import Record
+from oaibg.state.database import transaction, translated
+from oaibg.state.rows import line_key
+
+if TYPE_CHECKING:
+    import sqlite3
+
+STATUS = (
+    "CASE WHEN response_id IS NULL THEN 'outcome_unknown' WHEN status = 'completed'"
+    " THEN coalesce(json_extract(recap, '$.status'), status) ELSE coalesce(status, 'unknown') END"
+)
+"""The status under which lists count a job, in SQL."""
+
+_RUN_KEY = "substr(job_key, 1, instr(job_key, char(10)) - 1)"
+_USAGE = (
+    "input_tokens",
+    "input_tokens_details.cached_tokens",
+    "output_tokens",
+    "output_tokens_details.reasoning_tokens",
+    "total_tokens",
+)
+
+
+class RunRow(Record):
+    """A run over a jobs file. Times are Unix seconds; the paths are null for an older run."""
+
+    base_url: str
+    run_key: str
+    jobs_file: str | None
+    results_file: str | None
+    total: int
+    """The number of jobs; those of an older run that were submitted."""
+    is_batch: int
+    rerun: str | None
+    """The argv that resumes the run, as JSON; null if it would contain a prompt."""
+    created_at: float
+    updated_at: float
+
+    @property
+    def argv(self) -> list[str] | None:
+        """The argv that resumes the run."""
+        return json.loads(self.rerun) if self.rerun else None
+
+
+class RunPart(Record):
+    """The jobs of a run that have one status, model, service tier and completion window."""
+
+    status: str
+    model: str | None
+    service_tier: str | None
+    completion_window: str | None
+    jobs: int
+    updated_at: float
+    response_id: str | None
+    """The ID of a batch; of other runs, the ID of any of these jobs."""
+    usage: dict[str, Any] | None
+    """The sums of the API's counts."""
+
+
+_OLDER = (
+    f"SELECT base_url, {_RUN_KEY} AS run_key, NULL AS jobs_file, NULL AS results_file,"  # noqa: S608
+    " count(*) AS total, max(custom_id IS NULL) AS is_batch, NULL AS rerun,"
+    " min(created_at) AS created_at, max(updated_at) AS updated_at FROM jobs"
+    " WHERE job_key IS NOT NULL AND NOT superseded AND instr(job_key, char(10)) {more}"
+    " GROUP BY 1, 2"
+)
+_FIELDS = ", ".join(RunRow.fields)
+
+
+class Runs:
+    """The part of the store that has the runs."""
+
+    _db: sqlite3.Connection
+
+    def note_batch_jobs(self, base_url: str, run_key: str, jobs: str) -> None:
+        """Note which jobs the batch of a run has, as JSON."""
+        with transaction(self._db):
+            sql = "INSERT OR REPLACE INTO batches VALUES (?, ?, ?)"
+            self._db.execute(sql, (base_url, run_key, jobs))
+
+    def batch_jobs(self, base_url: str, run_key: str) -> str | None:
+        """Return which jobs the batch of a run has; None if it was not noted."""
+        sql = "SELECT jobs FROM batches WHERE base_url = ? AND run_key = ?"
+        with translated():
+            found = self._db.execute(sql, (base_url, run_key)).fetchone()
+        return None if found is None else str(found[0])
+
+    def note_run(self, run: RunRow) -> None:
+        """Note a run; if it is known, the time of its first start stays."""
+        values = run.values()
+        marks = ", ".join("?" * len(values))
+        changes = ", ".join(
+            f"{name} = excluded.{name}"
+            for name in values
+            if name not in ("base_url", "run_key", "created_at")
+        )
+        sql = (
+            f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})"  # noqa: S608
+            f" ON CONFLICT (base_url, run_key) DO UPDATE SET {changes}"
+        )
+        with transaction(self._db):
+            self._db.execute(sql, tuple(values.values()))
+
+    def run(self, base_url: str, run_key: str, *paths: str) -> RunRow | None:
+        """Return the run with a key, or else the newest one whose files have one of these paths."""
+        more = "AND base_url = ? AND job_key BETWEEN ? AND ?"
+        by_key = (
+            f"SELECT {_FIELDS} FROM runs WHERE base_url = ? AND run_key = ?"  # noqa: S608
+            f" UNION ALL {_OLDER.format(more=more)} ORDER BY jobs_file DESC LIMIT 1"
+        )
+        marks = ", ".join("?" * len(paths))
+        by_path = (
+            f"SELECT {_FIELDS} FROM runs WHERE base_url = ?"  # noqa: S608
+            f" AND (jobs_file IN ({marks}) OR results_file IN ({marks}))"
+            " ORDER BY updated_at DESC LIMIT 1"
+        )
+        found = self._runs(by_key, base_url, run_key, base_url, *keys_of(run_key))
+        found = found or self._runs(by_path, base_url, *paths, *paths)
+        return found[0] if found else None
+
+    def runs(self) -> list[RunRow]:
+        """Return all runs, newest first."""
+        more = f"AND (base_url, {_RUN_KEY}) NOT IN (SELECT base_url, run_key FROM runs)"  # noqa: S608
+        older = _OLDER.format(more=more)
+        return self._runs(
+            f"SELECT {_FIELDS} FROM runs UNION ALL {older} ORDER BY created_at DESC"  # noqa: S608
+        )
+
+    def run_parts(self, run: RunRow) -> list[RunPart]:
+        """Return the jobs of a run by status and by what their price depends on."""
+        sums = ", ".join(f"sum(json_extract(recap, '$.usage.{path}'))" for path in _USAGE)
+        sql = (
+            f"SELECT {STATUS}, json_extract(recap, '$.model'),"  # noqa: S608
+            " json_extract(recap, '$.service_tier'), completion_window, count(*),"
+            f" max(updated_at), max(response_id), {sums} FROM jobs WHERE base_url = ?"
+            " AND job_key BETWEEN ? AND ? AND NOT superseded AND step <> 'intent'"
+            " GROUP BY 1, 2, 3, 4"
+        )
+        with translated():
+            found = self._db.execute(sql, (run.base_url, *keys_of(run.run_key))).fetchall()
+        names = RunPart.fields[:-1]
+        return [
+            RunPart(**dict(zip(names, values, strict=False)), usage=_usage(values[len(names) :]))
+            for values in found
+        ]
+
+    def _runs(self, sql: str, *values: str) -> list[RunRow]:
+        with translated():
+            found = self._db.execute(sql, values).fetchall()
+        return [RunRow(**dict(zip(RunRow.fields, row, strict=True))) for row in found]
+
+
+def keys_of(run_key: str) -> tuple[str, str]:
+    """Return the first and the last job key that a line of a run may have."""
+    return line_key(run_key, ""), line_key(run_key, "\U0010ffff")
+
+
+def _usage(sums: tuple[int | None, ...]) -> dict[str, Any] | None:
+    usage: dict[str, Any] = {}
+    for path, value in zip(_USAGE, sums, strict=True):
+        if value is not None:
+            name, _, part = path.partition(".")
+            if part:
+                usage.setdefault(name, {})[part] = value
+            else:
+                usage[name] = value
+    return usage or None

@@ -1,0 +1,78 @@
+"""A run in one process, and `show` and `cancel` of it in another."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import wait_until
+from runs import ENDLESS, FAST, Files, finish, of, rerun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness import Command, Result
+    from oaibg.sandbox import Sandbox
+
+pytestmark = pytest.mark.process
+
+
+def submitted(command: Command) -> int:
+    """Return the number of the run's jobs that the state has with an ID."""
+    counts = command.run("show", "k").last["counts"]
+    return int(counts.get("queued", 0) + counts.get("in_progress", 0))
+
+
+def test_show_and_cancel_from_another_shell(
+    command: Command,
+    start: Callable[..., Callable[..., Result]],
+    sandbox: Sandbox,
+    files: Files,
+) -> None:
+    """`show` is current, and `cancel` warns that the other process submits its other jobs."""
+    files.add(4, **ENDLESS)
+    end = start(*files.argv("--job-key", "k", "--max-in-flight", "2"))
+    wait_until(lambda: len(sandbox.posts) == 2)
+    wait_until(lambda: submitted(command) == 2)
+    shown = command.run("show", str(files.jobs))
+    assert (shown.code, shown.last["counts"]["not_submitted"]) == (3, 2)
+    cancelled = command.run("cancel", "k")
+    assert cancelled.last["counts"] == {"cancelled": 2, "not_submitted": 2}
+    assert [one["code"] for one in of(cancelled, "warning")] == ["run_active"]
+    assert cancelled.code == 0
+    wait_until(lambda: len(sandbox.posts) == 4)
+    wait_until(lambda: submitted(command) == 2)
+    assert command.run("cancel", "k").last["counts"] == {"cancelled": 4}
+    first = end()
+    assert (first.code, first.last["counts"]) == (4, {"cancelled": 4})
+    assert command.run("show", "k").code == 4
+
+
+def test_a_run_that_was_killed(
+    command: Command,
+    start: Callable[..., Callable[..., Result]],
+    sandbox: Sandbox,
+    files: Files,
+) -> None:
+    """After kill -9, another shell finds the run by its file, follows it, and resumes it."""
+    files.add(3, **ENDLESS)
+    end = start(*files.argv("--job-key", "k", "--max-in-flight", "2"))
+    wait_until(lambda: len(sandbox.posts) == 2)
+    wait_until(lambda: submitted(command) == 2)
+    with pytest.raises(AssertionError):
+        _ = end(signal.SIGKILL).last
+    finish(sandbox)
+    followed = command.run("monitor", str(files.results), *FAST)
+    assert followed.last["counts"] == {"completed": 2, "not_submitted": 1}
+    assert [one["code"] for one in of(followed, "warning")] == ["results_missing"]
+    shown = command.run("show", "k")
+    assert (shown.code, shown.last["counts"]) == (3, {"completed": 2, "not_submitted": 1})
+    process = start(*rerun(shown.last["next"]))
+    wait_until(lambda: len(sandbox.posts) == 3)
+    finish(sandbox)
+    resumed = process()
+    assert (resumed.code, resumed.last["counts"]) == (0, {"completed": 3})
+    files.check(sandbox, 3)
+    assert command.run("show", "k").code == 0
