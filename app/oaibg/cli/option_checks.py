@@ -23,8 +23,18 @@ def seconds(value: str | float) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise BadParameter(f"{value!r} is not a positive number of seconds.")
+        hint = " `auto` is for jobs files: submit --jobs-file PATH." if value == "auto" else ""
+        raise BadParameter(f"{value!r} is not a positive number of seconds.{hint}")
     return number
+
+
+AUTO = "auto"
+"""The value of options of runs over a jobs file that lets the run itself choose."""
+
+
+def seconds_or_auto(value: str | float) -> float | str:
+    """Return a finite number of seconds above 0, or `AUTO`."""
+    return AUTO if value == AUTO else seconds(value)
 
 
 def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:

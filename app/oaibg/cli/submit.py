@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
 from oaibg.cli.next_command import rerun_of
+from oaibg.cli.option_checks import AUTO
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from oaibg.request.jobs_file import JobsFile
 
 _MAX_IN_FLIGHT = 50
+_AUTO_POLLS = (
+    "--poll-seconds auto is for runs over a --jobs-file in background mode; give a number of "
+    "seconds instead."
+)
 _NO_STREAM = "--stream can't be combined with a completion window: the API can't stream such jobs."
 
 
@@ -66,6 +71,8 @@ def _one_job(
             "--results-file, --max-in-flight and --completion-window 24h need --jobs-file.",
             hint="For a single job, use --output-text-file, or --completion-window 2h or 8h.",
         )
+    if options.poll_seconds == AUTO:
+        raise UsageError(_AUTO_POLLS)
     request = build_request(given.input, settings)
     if previous is not None:
         previous.check_results(request.body.get("input"))
@@ -107,6 +114,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
         key=options.job_key or path,
         results_path=str(options.results_file),
         max_in_flight=options.max_in_flight or _MAX_IN_FLIGHT,
+        learns_polls=options.poll_seconds == AUTO,
     )
     if batch:
         from oaibg.many.run_as_batch import submit_batch
@@ -115,7 +123,8 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
 
     from oaibg.many.run_in_background import submit_file
 
-    rate = plan.max_in_flight / options.poll_seconds
+    # `auto` may poll as often as every second.
+    rate = plan.max_in_flight / (1.0 if plan.learns_polls else options.poll_seconds)
     return session.run(lambda context: submit_file(plan, own, context), rate=rate)
 
 
@@ -170,6 +179,8 @@ def _check_file_options(options: SubmitOptions, session: Session) -> None:
         )
     if session.wait.stream and options.completion_window is not None:
         raise UsageError(_NO_STREAM)
+    if options.poll_seconds == AUTO and options.completion_window == "24h":
+        raise UsageError(_AUTO_POLLS)
 
 
 def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = ()) -> DryRun:

@@ -30,6 +30,8 @@ class Plan(Record):
     max_in_flight: int
     completion_window: str | None
     resubmit_unknown: bool
+    learns_polls: bool = False
+    """Whether the jobs are polled as those that ended suggest."""
 
 
 @asynccontextmanager

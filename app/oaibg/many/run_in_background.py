@@ -13,12 +13,15 @@ from oaibg.contract.errors import (
     NotRetrievable,
     Unavailable,
 )
+from oaibg.contract.events import Final
 from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
+from oaibg.many.learned_times import LearnedTimes
 from oaibg.many.plan import digest, locked_run
+from oaibg.many.poll_schedule import PollSchedule
 from oaibg.many.result_line import code_of
 from oaibg.many.results_file import ResultsFile
 from oaibg.many.side_by_side import side_by_side, spread
@@ -82,6 +85,7 @@ class _FileRun:
         self._rows, self._results = rows, results
         self._submits_no_more = False
         """Whether to submit no further jobs, because they would fail too."""
+        self._schedule = PollSchedule() if plan.learns_polls else None
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -121,21 +125,42 @@ class _FileRun:
         created = await self._create(line, job, context)
         if created is None:
             return None
-        times = PollTimes(context.wait.poll_seconds, spread=spread(number))
+        times = self._times(line, number, created)
         try:
-            return await commands.report_and_follow(created, job, context, times)
+            end = await commands.report_and_follow(created, job, context, times)
         except NotFound as gone:
             await self._add_end(self._results.add_gone(line.custom_id, gone), job, context)
             raise
         except NotRetrievable:
             self.is_unretrievable = self._submits_no_more = True
             raise
+        else:
+            if isinstance(times, LearnedTimes) and isinstance(end, Final):
+                times.note_end(end.job_seconds, context.clock.monotonic())
+            return end
+        finally:
+            if isinstance(times, LearnedTimes):
+                times.forget()
+
+    def _times(self, line: Line, number: int, created: Created) -> PollTimes:
+        if self._schedule is None:
+            return PollTimes(self._context.wait.poll_seconds, spread=spread(number))
+        row, clock = self._rows.get(line.custom_id), self._context.clock
+        began = None
+        if row is not None and created.reattached:
+            began = clock.monotonic() - max(clock.now() - row.created_at, 0.0)
+        # Until a job has ended, jobs that were created together are polled at different ages.
+        part = 1.0 if self._schedule.has_ends else spread(number)
+        return LearnedTimes(self._schedule, number, created=began, spread=part)
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job. Its request is not kept in memory while the job runs."""
         plan = self._plan
         request = plan.file.request(line)
-        await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
+        interval = context.wait.poll_seconds
+        if self._schedule is not None:
+            interval = round(self._schedule.next_age(0.0), 3)
+        await context.emit(report.submit_start(request, plan.key, interval))
         submission = Submission(
             request=request,
             model=line.model,
