@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
+    from oaibg.many.in_flight import InFlight
 
 
 class Skipping(selectors.SelectSelector):
@@ -236,6 +237,7 @@ def submit(
     in_flight: int = 50,
     wait: float | None = None,
     batch: bool = False,
+    slots: InFlight | None = None,
 ) -> tuple[list[Event], Summary]:
     """Run a jobs file that polls every ten seconds; return its events and its summary."""
     path = folder / "jobs.jsonl"
@@ -247,6 +249,7 @@ def submit(
         key="k",
         results_path=str(folder / "results.jsonl"),
         max_in_flight=in_flight,
+        slots=slots,
         completion_window="24h" if batch else None,
         resubmit_unknown=False,
     )
@@ -260,7 +263,7 @@ def submit(
         return await submit_file(plan, own, context)
 
     try:
-        events = _run(server, in_flight / 10, steps, options, store)
+        events = _run(server, in_flight / 10, steps, options, store, slots)
         return events, _summary(events)
     finally:
         file.close()
@@ -272,11 +275,12 @@ def _run(
     steps: Steps,
     wait: Wait,
     store: Store | None = None,
+    slots: InFlight | None = None,
 ) -> list[Event]:
     """Return the events of a run."""
 
     async def drain() -> list[Event]:
-        paced = Paced(cast("Calls", server), server.clock, rate)
+        paced = Paced(cast("Calls", server), server.clock, rate, slots)
 
         async def connect() -> Paced:
             return paced

@@ -49,6 +49,11 @@ def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
     return number
 
 
+def jobs_at_once(value: str) -> int | str:
+    """Return the number of jobs to run at once, or `AUTO`."""
+    return AUTO if value == AUTO else whole_number(value, most=100_000)
+
+
 def not_empty(value: str | None) -> str | None:
     """Return a text that is not blank."""
     if value is not None and not value.strip():

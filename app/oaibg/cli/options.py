@@ -144,10 +144,10 @@ class SubmitOptions(Record):
     results_file: str | None = _many(
         "PATH", "Write results to this file (same format).", callback=check.output_path
     )
-    max_in_flight: int | None = _many(
+    max_in_flight: Any = _many(
         "N",
-        "Maximum number of jobs at once (default: 50).",
-        parser=partial(check.whole_number, most=100_000),
+        "Maximum number of jobs at once, or auto (default: 50).",
+        parser=check.jobs_at_once,
     )
     poll_seconds: Any = _waiting(
         "SECONDS",

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from oaibg.request.attachments import Attachment
     from oaibg.request.jobs_file import JobsFile
 
-_MAX_IN_FLIGHT = 50
 _AUTO_POLLS = (
     "--poll-seconds auto is for runs over a --jobs-file in background mode; give a number of "
     "seconds instead."
@@ -103,8 +102,11 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     if options.dry_run:
         return session.write(_dry_run_file(file, session))
 
+    from oaibg.many.in_flight import FIRST, MOST, InFlight
     from oaibg.many.plan import Plan
 
+    adapts = options.max_in_flight == AUTO
+    in_flight = FIRST if adapts or options.max_in_flight is None else options.max_in_flight
     own = session.job
     session.begin(own, session.wait, session.output, rerun_of(context))
     plan = part_of(
@@ -113,7 +115,8 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
         file=file,
         key=options.job_key or path,
         results_path=str(options.results_file),
-        max_in_flight=options.max_in_flight or _MAX_IN_FLIGHT,
+        max_in_flight=in_flight,
+        slots=InFlight(FIRST, MOST) if adapts else None,
         learns_polls=options.poll_seconds == AUTO,
     )
     if batch:
@@ -124,8 +127,8 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     from oaibg.many.run_in_background import submit_file
 
     # `auto` may poll as often as every second.
-    rate = plan.max_in_flight / (1.0 if plan.learns_polls else options.poll_seconds)
-    return session.run(lambda context: submit_file(plan, own, context), rate=rate)
+    rate = (MOST if adapts else in_flight) / (1.0 if plan.learns_polls else options.poll_seconds)
+    return session.run(lambda context: submit_file(plan, own, context), rate=rate, slots=plan.slots)
 
 
 def _previous(options: SubmitOptions, session: Session) -> Previous | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oaibg.engine.context import Context
+    from oaibg.many.in_flight import InFlight
     from oaibg.request.jobs_file import JobsFile
     from oaibg.state.store import Row
 
@@ -30,6 +31,8 @@ class Plan(Record):
     max_in_flight: int
     completion_window: str | None
     resubmit_unknown: bool
+    slots: InFlight | None = None
+    """The places for jobs, if the run adapts their number; `max_in_flight` is the first one."""
     learns_polls: bool = False
     """Whether the jobs are polled as those that ended suggest."""
 

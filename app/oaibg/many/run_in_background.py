@@ -58,7 +58,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             context = context.but(results=results)
             run = _FileRun(plan, rows, results, context)
             members = run.members()
-            await side_by_side(members, run.tally, context, at_once=plan.max_in_flight)
+            at_once = plan.slots or plan.max_in_flight
+            await side_by_side(members, run.tally, context, at_once=at_once)
             for _ in members:
                 pass  # counts the jobs that a signal kept from starting
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]

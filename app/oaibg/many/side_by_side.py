@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
+from oaibg.many.in_flight import InFlight
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -31,16 +32,16 @@ def spread(number: int) -> float:
 
 
 async def side_by_side(
-    members: Iterator[Member], tally: Tally, context: Context, *, at_once: int
+    members: Iterator[Member], tally: Tally, context: Context, *, at_once: int | InFlight
 ) -> None:
-    """Run up to `at_once` jobs at the same time, and emit their events as they arrive.
+    """Run as many jobs at the same time as `at_once` admits, and emit their events as they arrive.
 
     Takes the next job from `members` when a job has ended, and counts each job's end in `tally`.
     If this task is cancelled (by a signal), all jobs stop waiting. If stdout is closed, creates
     that were sent still wait for their replies.
     """
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
-    slots = asyncio.Semaphore(at_once)
+    slots = InFlight(at_once) if isinstance(at_once, int) else at_once
     bugs: list[Exception] = []
 
     async def run(custom_id: str | None, steps: Steps) -> None:
@@ -55,12 +56,12 @@ async def side_by_side(
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
-            slots.release()
+            slots.leave()
 
     async def run_all() -> None:
         async with asyncio.TaskGroup() as group:
             while True:
-                await slots.acquire()
+                await slots.enter()
                 member = next(members, None)
                 if member is None:
                     return
