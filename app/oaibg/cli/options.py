@@ -146,7 +146,7 @@ class SubmitOptions(Record):
     )
     max_in_flight: Any = _many(
         "N",
-        "Maximum number of jobs at once, or auto (default: 50).",
+        "Maximum jobs at once, or auto (default: 50).",
         parser=check.jobs_at_once,
     )
     poll_seconds: Any = _waiting(
