@@ -49,7 +49,7 @@ def simulate(
 ) -> Simulated:
     """Poll jobs whose durations are drawn; the next one starts when an end is found.
 
-    As in a run, a job looks again when its schedule changes.
+    As in a run, a new estimate may bring a poll forward, or postpone the first one of a job.
     """
     numbers = random.Random(seed)
     durations = [draw(numbers) for _ in range(jobs)]
@@ -59,7 +59,7 @@ def simulate(
 
     def plan(job: _Job) -> None:
         due = max(now, job.created + schedule.next_age(job.seen, job.part))
-        if due != job.due:
+        if due < job.due or not job.seen:
             job.due = due
             heapq.heappush(queue, (due, job.number))
 
