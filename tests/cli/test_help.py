@@ -90,7 +90,9 @@ def test_defaults_are_true(run: Callable[..., Result], name: str) -> None:
         if (found := re.search(r"(\w+) \(default\)|\(default: (?:.* )?([\w.-]+)\)", line))
     }
     defaults = {
-        param.opts[0]: f"{param.default:g}" if param.type.name == "seconds" else param.default
+        param.opts[0]: f"{param.default:g}"
+        if param.type.name.startswith("seconds")
+        else param.default
         for param in PARAMS[name]
         if param.param_type_name == "option" and param.default not in (None, False)
     }

@@ -87,7 +87,7 @@ def test_human_list_and_show(run: Callable[..., Result]) -> None:
     """`show --human` prints the table of jobs, and a job with its answer, to stdout."""
     run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
     listed = run("show", "--list", "--human")
-    assert re.search(r" completed +gpt-5.2 +k +95 +resp_\w+\n$", listed.out.decode())
+    assert re.search(r" completed +gpt-5.2 +k +95 +\$[\d.]+ +resp_\w+\n$", listed.out.decode())
     shown = run("show", "--human")
     assert re.match(r"resp_\w+\n  Status +completed\n  Model +gpt-5.2\n", shown.out.decode())
     assert shown.out.endswith(b'\n\nThe sandbox has no model to ask. You said: "x"\n')

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
     from oaibg.engine.run_options import Events
+    from oaibg.many.in_flight import InFlight
 
 
 class Skipping(selectors.SelectSelector):
@@ -242,6 +243,7 @@ def submit(
     wait: float | None = None,
     batch: bool = False,
     events: Events = "changes",
+    slots: InFlight | None = None,
 ) -> tuple[list[Event], Summary]:
     """Run a jobs file that polls every ten seconds; return its events and its summary."""
     path = folder / "jobs.jsonl"
@@ -253,6 +255,7 @@ def submit(
         key="k",
         results_path=str(folder / "results.jsonl"),
         max_in_flight=in_flight,
+        slots=slots,
         completion_window="24h" if batch else None,
         resubmit_unknown=False,
     )
@@ -266,7 +269,7 @@ def submit(
         return await submit_file(plan, own, context)
 
     try:
-        found = _run(server, in_flight / 10, steps, options, store)
+        found = _run(server, in_flight / 10, steps, options, store, slots)
         return found, _summary(found)
     finally:
         file.close()
@@ -278,11 +281,12 @@ def _run(
     steps: Steps,
     wait: Wait,
     store: Store | None = None,
+    slots: InFlight | None = None,
 ) -> list[Event]:
     """Return the events of a run."""
 
     async def drain() -> list[Event]:
-        paced = Paced(cast("Calls", server), server.clock, rate)
+        paced = Paced(cast("Calls", server), server.clock, rate, slots)
 
         async def connect() -> Paced:
             return paced

@@ -6,8 +6,9 @@ was measured, whatever the figures, and 1 if something could not be measured. BE
 another `oaibg` to measure. BENCH_TYPER_PYTHON selects an interpreter that has oaibg with another
 version of Typer; one more row then compares it.
 
-This module measures one job from start to end, and `bench_many` measures many jobs. Each row here
-runs its baseline and oaibg alternately; its ratio is the median of the pairs' ratios.
+This module measures one job from start to end, `bench_files` runs over a jobs file, and
+`bench_many` many jobs that already run. Each row here runs its baseline and oaibg alternately; its
+ratio is the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import bench_files
 import bench_many
 from bench_job import LONG_JOB_SECONDS, LONG_POLL_SECONDS, POLL_SECONDS, Bench, Run, serve
 from bench_tools import BenchError, machine, oaibg, show_progress, table
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Measure, print the tables, and write them to a page."""
     parser = argparse.ArgumentParser(description="Measure oaibg against bare SDK scripts.")
-    parser.add_argument("--only", choices=("start", "many"), help="measure one part")
+    parser.add_argument("--only", choices=("start", "files", "many"), help="measure one part")
     parser.add_argument("--quick", action="store_true", help="small numbers, to check the bench")
     parser.add_argument("--runs", type=int, default=15, help="pairs per row of start (default: 15)")
     parser.add_argument("--plot", metavar="FILE.svg", help="plot what grows with the jobs")
@@ -41,6 +43,7 @@ def main() -> int:
     options = parser.parse_args()
     parts: dict[str, Callable[[], str]] = {
         "start": partial(_start, 2 if options.quick else max(2, options.runs)),
+        "files": partial(bench_files.measure, quick=options.quick),
         "many": partial(bench_many.measure, quick=options.quick, plot=options.plot),
     }
     names = [options.only] if options.only else list(parts)

@@ -79,7 +79,7 @@ class Bench:
 
     def __init__(self, base_url: str, folder: str, environment: dict[str, str]) -> None:
         self._base_url = base_url
-        self._environment = environment
+        self.environment = environment
         self._errors = Path(folder, "stderr")
         self.submit_script = write_file(Path(folder, "submit.py"), SUBMIT_SCRIPT)
         self.monitor_script = write_file(Path(folder, "monitor.py"), MONITOR_SCRIPT)
@@ -93,7 +93,7 @@ class Bench:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=self._environment,
+                env=self.environment,
             )
             watchdog = threading.Timer(PATIENCE, process.kill)
             watchdog.start()

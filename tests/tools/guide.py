@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = re.compile(r"<!-- generated: (.+) -->")
-MEASURED = ("performance start", "performance many")
+MEASURED = ("performance start", "performance files", "performance many")
 """The blocks that `make bench` writes."""
 
 

@@ -270,6 +270,7 @@ class Client(Calls):
         if not is_response_id(payload.id):
             raise reply_failed(reply, f"the reply has the unusable ID {payload.id!a}")
         payload.request_id = reply.headers.get("x-request-id")
+        payload.note_left(reply.headers)
         return self._masked(payload)
 
     def _masked(self, payload: Payload) -> Payload:

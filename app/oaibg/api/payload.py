@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from oaibg.api.answer import Answer, is_emptier
 from oaibg.api.error_body import is_error
 from oaibg.base.json_text import is_altered, objects, read_json, value_at
 from oaibg.base.text import utf8
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
 """The statuses that never change. Only batches, and other servers, use `expired`."""
@@ -44,6 +47,9 @@ class Payload:
     `data`. Raises `ValueError` if the body is not a JSON object that `read_json` accepts.
     """
 
+    requests_left: int | None = None
+    """The requests that the rate limits leave, by the headers of a create's reply; 0 if no tokens
+    are left."""
     is_pieced = False
     """Whether the output is from a stream's events, because the response lacks some of it."""
 
@@ -72,6 +78,15 @@ class Payload:
         self.ended = self.status in TERMINAL
         self.model = _text(data.get("model"), _NAME_LENGTH)
         self.service_tier = _text(data.get("service_tier"), _NAME_LENGTH)
+
+    def note_left(self, headers: Mapping[str, str]) -> None:
+        """Note what the rate limits leave, by the headers of the reply."""
+        name = "x-ratelimit-remaining-"
+        value = headers.get(f"{name}requests", "")
+        if value.isascii() and value.isdecimal() and len(value) < 20:
+            self.requests_left = int(value)
+        if headers.get(f"{name}tokens") == "0":
+            self.requests_left = 0
 
     @property
     def names_job(self) -> bool:

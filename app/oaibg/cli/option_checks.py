@@ -25,6 +25,15 @@ def dollars(value: str | float) -> float:
     return _positive(value, "US dollars")
 
 
+AUTO = "auto"
+"""The value of options of runs over a jobs file that lets the run itself choose."""
+
+
+def seconds_or_auto(value: str | float) -> float | str:
+    """Return a finite number of seconds above 0, or `AUTO`."""
+    return AUTO if value == AUTO else seconds(value)
+
+
 def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
     """Return a whole number in a range."""
     try:
@@ -35,6 +44,11 @@ def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
         wanted = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
         raise BadParameter(f"{value!r} is not a whole number {wanted}.")
     return number
+
+
+def jobs_at_once(value: str) -> int | str:
+    """Return the number of jobs to run at once, or `AUTO`."""
+    return AUTO if value == AUTO else whole_number(value, most=100_000)
 
 
 def not_empty(value: str | None) -> str | None:
@@ -92,7 +106,8 @@ def _positive(value: str | float, unit: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise BadParameter(f"{value!r} is not a positive number of {unit}.")
+        hint = " `auto` is for jobs files: submit --jobs-file PATH." if value == AUTO else ""
+        raise BadParameter(f"{value!r} is not a positive number of {unit}.{hint}")
     return number
 
 

@@ -162,15 +162,20 @@ class SubmitOptions(Record):
     results_file: str | None = _many(
         "PATH", "Write results to this file (same formats).", callback=check.output_path
     )
-    max_in_flight: int | None = _many(
+    max_in_flight: Any = _many(
         "N",
-        "Maximum number of jobs at once (default: 50).",
-        parser=partial(check.whole_number, most=100_000),
+        "Maximum jobs at once, or auto (default: 50).",
+        parser=check.jobs_at_once,
     )
     max_cost_usd: float | None = _many(
         "N", "Submit no more jobs above this cost (USD).", parser=check.dollars
     )
-    poll_seconds: float = _POLL_SECONDS
+    poll_seconds: Any = _waiting(
+        "SECONDS",
+        "Seconds between polls, or auto (default: 10).",
+        Wait.poll_seconds,
+        parser=check.seconds_or_auto,
+    )
     max_wait_seconds: float | None = _MAX_WAIT_SECONDS
     detach: bool = _waiting("--detach", "Submit, print the response ID, and don't wait.")
     cancel_on_interrupt: bool = _CANCEL_ON_INTERRUPT
@@ -248,7 +253,11 @@ def wait_of(options: SubmitOptions | MonitorOptions, events: Events = "all") -> 
     """Return how to wait; `events` is the default of --events."""
     # Each of these options implies --stream.
     stream = options.stream or options.stream_text or options.starting_after is not None
-    return part_of(options, Wait, events=options.events or events, stream=stream)
+    # `next` of a single job can't repeat `auto`, which is for the run.
+    seconds = Wait.poll_seconds if options.poll_seconds == check.AUTO else options.poll_seconds
+    return part_of(
+        options, Wait, events=options.events or events, stream=stream, poll_seconds=seconds
+    )
 
 
 def output_of(options: Record, **more: Any) -> Output:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.many.in_flight import InFlight
     from oaibg.state.database import StateError
     from oaibg.state.store import Store
 
@@ -91,12 +92,14 @@ class Session:
         context: Context | None = None,
         *,
         rate: float | None = None,
+        slots: InFlight | None = None,
     ) -> int:
         """Run a command of the engine on an event loop, and return the exit code.
 
         `context` is an open context; without one, a context is opened for `rate`.
+        `slots` are the places for jobs that adapt to the replies.
         """
-        context = context or self.open(rate=rate)
+        context = context or self.open(rate=rate, slots=slots)
 
         async def close() -> None:
             await self._connection.close()
@@ -104,7 +107,7 @@ class Session:
 
         return self.process.run(lambda: command(context), close)
 
-    def open(self, *, rate: float | None = None) -> Context:
+    def open(self, *, rate: float | None = None, slots: InFlight | None = None) -> Context:
         """Open the local state, and everything else that a command needs.
 
         `rate` is the number of retrieves per second in a run over several jobs.
@@ -115,7 +118,7 @@ class Session:
 
         base_url = environment.base_url()
         clock, process = RealClock(), self.process
-        self._connection = _Connection(base_url, clock, rate)
+        self._connection = _Connection(base_url, clock, rate, slots)
         store, problem = self.open_store()
         return Context(
             emit=process.emit,
@@ -147,8 +150,10 @@ class Session:
 class _Connection:
     """The client of the API, which is created at the first `open`."""
 
-    def __init__(self, base_url: str, clock: Clock, rate: float | None) -> None:
-        self._base_url, self._clock, self._rate = base_url, clock, rate
+    def __init__(
+        self, base_url: str, clock: Clock, rate: float | None, slots: InFlight | None
+    ) -> None:
+        self._base_url, self._clock, self._rate, self._slots = base_url, clock, rate, slots
         self._loading: asyncio.Task[Calls] | None = None
         self._client: Client | None = None
 
@@ -182,7 +187,7 @@ class _Connection:
         from oaibg.many.pace import Paced
 
         allow_connections()
-        return Paced(client, self._clock, self._rate)
+        return Paced(client, self._clock, self._rate, self._slots)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
 from oaibg.cli.next_command import rerun_of
-from oaibg.cli.option_checks import is_same_file
+from oaibg.cli.option_checks import AUTO, is_same_file
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
     from oaibg.request.attachments import Attachment
     from oaibg.request.jobs_file import JobsFile
 
-_MAX_IN_FLIGHT = 50
 _SHOWN = 3
 """Number of requests of a jobs file that a dry run prints."""
+_AUTO_POLLS = (
+    "--poll-seconds auto is for runs over a --jobs-file in background mode; give a number of "
+    "seconds instead."
+)
 _NO_STREAM = "--stream can't be combined with a completion window: the API can't stream such jobs."
 
 
@@ -76,6 +79,8 @@ def _one_job(
             "ended.",
             hint="Use --max-output-tokens to limit a job.",
         )
+    if options.poll_seconds == AUTO:
+        raise UsageError(_AUTO_POLLS)
     request = build_request(given.input, settings)
     if previous is not None:
         previous.check_results(request.body.get("input"))
@@ -108,8 +113,11 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     if options.dry_run:
         return session.write(_dry_run_file(file, session))
 
+    from oaibg.many.in_flight import FIRST, MOST, InFlight
     from oaibg.many.plan import Plan
 
+    adapts = options.max_in_flight == AUTO
+    in_flight = FIRST if adapts or options.max_in_flight is None else options.max_in_flight
     own = session.job
     session.begin(own, session.wait, session.output, rerun_of(context))
     plan = part_of(
@@ -118,7 +126,9 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
         file=file,
         key=options.job_key or path,
         results_path=str(options.results_file),
-        max_in_flight=options.max_in_flight or _MAX_IN_FLIGHT,
+        max_in_flight=in_flight,
+        slots=InFlight(FIRST, MOST) if adapts else None,
+        learns_polls=options.poll_seconds == AUTO,
     )
     if batch:
         from oaibg.many.run_as_batch import submit_batch
@@ -127,8 +137,9 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
 
     from oaibg.many.run_in_background import submit_file
 
-    rate = plan.max_in_flight / options.poll_seconds
-    return session.run(lambda context: submit_file(plan, own, context), rate=rate)
+    # `auto` may poll as often as every second.
+    rate = (MOST if adapts else in_flight) / (1.0 if plan.learns_polls else options.poll_seconds)
+    return session.run(lambda context: submit_file(plan, own, context), rate=rate, slots=plan.slots)
 
 
 def _previous(options: SubmitOptions, session: Session) -> Previous | None:
@@ -192,6 +203,8 @@ def _check_file_options(options: SubmitOptions, session: Session) -> None:
             "as a whole.",
             hint="Split the jobs file, and run the parts one after the other.",
         )
+    if options.poll_seconds == AUTO and options.completion_window == "24h":
+        raise UsageError(_AUTO_POLLS)
 
 
 def _check_prices(file: JobsFile) -> None:

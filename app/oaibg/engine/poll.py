@@ -17,6 +17,7 @@ from oaibg.engine.verdicts import CERTIFICATE, is_missing, not_retrievable
 if TYPE_CHECKING:
     from oaibg.api.calls import Calls, Stream
     from oaibg.api.payload import Payload
+    from oaibg.base.clock import Clock
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
     from oaibg.engine.listen import Listener
@@ -57,6 +58,10 @@ class PollTimes:
         due = began + self.interval * self._spread
         self._spread = 1.0
         return max(due, now + self.interval / 2) if due < now else due
+
+    async def sleep(self, clock: Clock, seconds: float, limit: float) -> None:
+        """Wait for the next poll, which was due in `seconds`, but for at most `limit`."""
+        await clock.sleep(max(min(seconds, limit), 0.0))
 
 
 async def follow(
@@ -109,7 +114,9 @@ class _Poller:
             if self._is_streaming() or context.shared.answered:
                 patience.give_up_at(math.inf)
             reply: Payload | None = None
-            if self._listener is None:
+            if self._listener is None and not patience.failures:
+                await self._times.sleep(clock, delay, patience.remaining())
+            elif self._listener is None:
                 await clock.sleep(max(min(delay, patience.remaining()), 0.0))
             else:
                 end = await self._listener.listen(delay, patience.limit)
@@ -138,8 +145,9 @@ class _Poller:
                 continue
             patience.answered()
             context.note_answer(job)
-            due = self._times.next(began, clock.monotonic())
-            delay = max(min(due, patience.deadline) - clock.monotonic(), 0.0)
+            if not payload.ended:
+                due = self._times.next(began, clock.monotonic())
+                delay = max(min(due, patience.deadline) - clock.monotonic(), 0.0)
             await self._report(payload, delay)
             if payload.ended:
                 if self._listener is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from oaibg.api.calls import Calls
     from oaibg.base.clock import Clock
+    from oaibg.many.in_flight import InFlight
 
     Call = Callable[..., Coroutine[Any, Any, "T"]]
 
@@ -40,13 +41,18 @@ class Paced:
     """The API calls that all jobs of a run share, at a limited pace.
 
     Limits the number of concurrent reads. After a 429 all reads slow down together, or all creates:
-    the API has separate limits for them. `rate` is reads per second.
+    the API has separate limits for them. `rate` is reads per second. `slots` adapts to the replies.
     """
 
-    def __init__(self, calls: Calls, clock: Clock, rate: float) -> None:
+    def __init__(
+        self, calls: Calls, clock: Clock, rate: float, slots: InFlight | None = None
+    ) -> None:
         self._calls, self._clock = calls, clock
         self._creating, self._reading = Pace(clock), Pace(clock)
         self._gate = Gate(rate)
+        self._slots = slots
+        self._sending = 0
+        """The number of creates that have no reply yet."""
         self.create = self._in_turn(calls.create)
         self.create_stream = self._in_turn(calls.create_stream)
         self.retrieve = self._admitted(calls.retrieve)
@@ -60,9 +66,13 @@ class Paced:
 
         async def create(*request: Any, timeout: float) -> T:
             left = self._countdown(timeout)
-            await self._creating.turn(max(timeout - REPLY_GRACE, 0.0))
-            with self._creating.learning():
-                return await call(*request, timeout=left())
+            self._sending += 1
+            try:
+                await self._creating.turn(max(timeout - REPLY_GRACE, 0.0))
+                with self._creating.learning():
+                    return await self._observed(call(*request, timeout=left()))
+            finally:
+                self._sending -= 1
 
         return create
 
@@ -76,13 +86,31 @@ class Paced:
                 await self._reading.turn(left())
                 began = self._clock.monotonic()
                 with self._reading.learning():
-                    payload = await call(response_id, left(), *options)
+                    payload = await self._observed(call(response_id, left(), *options))
                 self._gate.took(self._clock.monotonic() - began)
                 return payload
             finally:
                 self._gate.leave()
 
         return read
+
+    async def _observed(self, request: Coroutine[Any, Any, T]) -> T:
+        """Await a request, and tell the slots how it went."""
+        slots, began = self._slots, self._clock.monotonic()
+        if slots is None:
+            return await request
+        try:
+            reply = await request
+        except CallFailed as failure:
+            if is_busy(failure):
+                slots.note_busy(self._clock.monotonic(), began)
+            raise
+        now = self._clock.monotonic()
+        slots.note_reply(now, now - began)
+        payload = reply[0] if isinstance(reply, tuple) else reply
+        if (left := getattr(payload, "requests_left", None)) is not None:
+            slots.note_left(now, left - self._sending + 1)
+        return reply
 
     def _countdown(self, seconds: float) -> Callable[[], float]:
         """Count down from now; what is left is always enough for one attempt."""

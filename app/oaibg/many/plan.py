@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oaibg.engine.context import Context
+    from oaibg.many.in_flight import InFlight
     from oaibg.request.jobs_file import JobsFile
     from oaibg.state.store import Row
 
@@ -34,6 +35,10 @@ class Plan(Record):
     retry_failed: bool = False
     max_cost_usd: float | None = None
     """Submit no further jobs if the run would cost more, in US dollars."""
+    slots: InFlight | None = None
+    """The places for jobs, if the run adapts their number; `max_in_flight` is the first one."""
+    learns_polls: bool = False
+    """Whether the jobs are polled as those that ended suggest."""
 
 
 @asynccontextmanager

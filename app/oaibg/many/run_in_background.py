@@ -13,6 +13,7 @@ from oaibg.contract.errors import (
     NotRetrievable,
     Unavailable,
 )
+from oaibg.contract.events import Final
 from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
@@ -20,8 +21,10 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
+from oaibg.many.learned_times import LearnedTimes
 from oaibg.many.line_id import id_of
 from oaibg.many.plan import locked_run, note_run
+from oaibg.many.poll_schedule import PollSchedule
 from oaibg.many.progress import Progress
 from oaibg.many.result_line import code_of
 from oaibg.many.result_row import ResultRow
@@ -76,7 +79,9 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             members = run.members()
             progress = Progress(run.tally, context, len(plan.file.lines))
             try:
-                await side_by_side(members, progress, context, at_once=plan.max_in_flight)
+                await side_by_side(
+                    members, progress, context, at_once=plan.slots or plan.max_in_flight
+                )
             finally:
                 for _ in members:
                     pass  # counts the jobs that a signal kept from starting
@@ -105,6 +110,7 @@ class _FileRun:
         self._unended: dict[str, ResultRow] = {}
         """The jobs that were reported without a result, by custom_id."""
         self.budget = Budget(plan.max_cost_usd, results)
+        self._schedule = PollSchedule() if plan.learns_polls else None
 
     def unended(self, custom_id: str) -> ResultRow:
         """Return the table's row of a job without a result."""
@@ -178,15 +184,33 @@ class _FileRun:
         created = await self._create(line, job, context)
         if created is None:
             return None
-        times = PollTimes(context.wait.poll_seconds, spread=spread(number))
+        times = self._times(line, number, created)
         try:
-            return await commands.report_and_follow(created, job, context, times)
+            end = await commands.report_and_follow(created, job, context, times)
         except NotFound as gone:
             await self._add_end(self._results.add_gone(line.custom_id, gone), job, context)
             raise
         except NotRetrievable as refusal:
             self.is_unretrievable, self._blocked = True, refusal.exit_code
             raise
+        else:
+            if isinstance(times, LearnedTimes) and isinstance(end, Final):
+                times.note_end(end.job_seconds, context.clock.monotonic())
+            return end
+        finally:
+            if isinstance(times, LearnedTimes):
+                times.forget()
+
+    def _times(self, line: Line, number: int, created: Created) -> PollTimes:
+        if self._schedule is None:
+            return PollTimes(self._context.wait.poll_seconds, spread=spread(number))
+        row, clock = self._rows.get(line.custom_id), self._context.clock
+        began = None
+        if row is not None and created.reattached:
+            began = clock.monotonic() - max(clock.now() - row.created_at, 0.0)
+        # Until a job has ended, jobs that were created together are polled at different ages.
+        part = 1.0 if self._schedule.has_ends else spread(number)
+        return LearnedTimes(self._schedule, number, created=began, spread=part)
 
     async def _may_start(self, line: Line) -> bool:
         """Wait until the cost of the run allows a job; False if it must not be submitted."""
@@ -204,7 +228,10 @@ class _FileRun:
         """Create a job. Its request is not kept in memory while the job runs."""
         plan = self._plan
         request = plan.file.request(line)
-        await context.emit(report.submit_start(request, plan.key, context.wait.poll_seconds))
+        interval = context.wait.poll_seconds
+        if self._schedule is not None:
+            interval = round(self._schedule.next_age(0.0), 3)
+        await context.emit(report.submit_start(request, plan.key, interval))
         submission = Submission(
             request=request,
             model=line.model,

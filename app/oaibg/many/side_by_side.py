@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
+from oaibg.many.in_flight import InFlight
 from oaibg.many.progress import INTERVAL
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def spread(number: int) -> float:
 
 
 async def side_by_side(
-    members: Iterator[Member], progress: Progress, context: Context, *, at_once: int
+    members: Iterator[Member], progress: Progress, context: Context, *, at_once: int | InFlight
 ) -> None:
-    """Run up to `at_once` jobs at the same time, and emit their events as they arrive.
+    """Run as many jobs at the same time as `at_once` admits, and emit their events as they arrive.
 
     Takes the next job from `members` when a job has ended, and counts each job's end in the tally
     of `progress`, which is emitted every minute with `--events summary`.
@@ -43,7 +44,7 @@ async def side_by_side(
     """
     tally = progress.tally
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
-    slots = asyncio.Semaphore(at_once)
+    slots = InFlight(at_once) if isinstance(at_once, int) else at_once
     bugs: list[Exception] = []
 
     async def run(custom_id: str | None, steps: Steps) -> None:
@@ -62,7 +63,7 @@ async def side_by_side(
             bugs.append(bug)
         finally:
             progress.leave(seat)
-            slots.release()
+            slots.leave()
 
     async def report() -> None:
         while True:
@@ -74,7 +75,7 @@ async def side_by_side(
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    await slots.acquire()
+                    await slots.enter()
                     member = next(members, None)
                     if member is None:
                         return

@@ -75,7 +75,6 @@ class Tally:
     def note_unwritten(self) -> None:
         """Note that a file of the whole run lacks results; a rerun may write them."""
         self.is_unwritten = True
-        self._codes.add(ExitCode.LOCAL_IO)
 
     def summary(
         self,
@@ -90,6 +89,8 @@ class Tally:
             code = 128 + context.signum()
         else:
             code = next((code for code in WORST if code in self._codes), ExitCode.OK)
+            if code == ExitCode.OK and self.is_unwritten:
+                code = ExitCode.LOCAL_IO
         return Summary(
             response_id=response_id,
             counts=dict(self.counts),

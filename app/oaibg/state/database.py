@@ -156,11 +156,11 @@ def _create(db: sqlite3.Connection) -> None:
 
 def _add(db: sqlite3.Connection) -> None:
     """Add the columns and the tables that an older version did not create."""
+    for statement in ADDED_TABLES.split(";"):
+        db.execute(statement)
     missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
     if missing:
         with transaction(db):
-            for statement in ADDED_TABLES.split(";"):
-                db.execute(statement)
             for name in missing:
                 with suppress(sqlite3.OperationalError):  # another process added it
                     db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")
