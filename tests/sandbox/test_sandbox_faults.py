@@ -255,6 +255,18 @@ def test_empty_end_only_empties_the_last_event(sandbox: Sandbox, http: httpx2.Cl
     assert end(http, job)["output"] == whole[-1]["response"]["output"]
 
 
+@pytest.mark.parametrize("outcome", ["failed", "incomplete", "refusal"])
+def test_outcome_of_created_jobs(sandbox: Sandbox, http: httpx2.Client, outcome: str) -> None:
+    """The fault `outcome` says how the next jobs end, whatever their metadata say."""
+    sandbox.script(Fault(on="create", kind="outcome", body=outcome, times=2))
+    usual = request(metadata={"sandbox_outcome": "cancelled"})
+    ids = [http.post("/responses", json=usual).json()["id"] for _ in range(3)]
+    status = "completed" if outcome == "refusal" else outcome
+    assert [end(http, job)["status"] for job in ids] == [status, status, "cancelled"]
+    with pytest.raises(ValueError, match="body must be one of completed, failed"):
+        Fault(on="create", kind="outcome", body=["failed"])
+
+
 @pytest.mark.parametrize("kind", ["gap", "keepalive", "error_event"])
 def test_a_fault_that_is_never_reached_changes_nothing(
     sandbox: Sandbox, http: httpx2.Client, kind: str

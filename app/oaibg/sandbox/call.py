@@ -25,6 +25,8 @@ class Call:
     scope: Scope
     streams: bool
     """Whether to reply with a stream: the client requested one and nothing prevents it."""
+    outcome: str | None = None
+    """How a created job ends, in place of what its metadata say."""
 
     @property
     def id(self) -> str:

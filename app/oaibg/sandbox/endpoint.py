@@ -59,7 +59,8 @@ class Endpoint:
         if fault and kind == "hang_before" and await connection.gone_after(fault.seconds):
             return
         streams = stream and kind != "plain" and state.personality.stream != "ignored"
-        answer = self._answer(Call(state, log, scope, streams))
+        outcome = str(fault.body) if fault and kind == "outcome" else None
+        answer = self._answer(Call(state, log, scope, streams, outcome))
         if kind == "reset_after":
             await connection.reset()
             return

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from oaibg.sandbox.job.metadata import OUTCOMES
+
 # fmt: off
 OPERATIONS = (
     "create", "retrieve", "cancel", "stream", "container_content", "file_create", "file_content",
@@ -27,6 +29,7 @@ KINDS: Mapping[str, str] = {
     "for a stream, 1024)",
     "html": "replies with an HTML page and `status` (default: 200) after the request takes effect",
     "raw": "replies with `body` and `status` (default: 200) after the request takes effect",
+    "outcome": "the created job ends with the outcome `body`, such as `failed`",
     "cut": "ends a stream without an error after `after` events (default: 0)",
     "plain": "ignores `stream=true` and replies with JSON",
     "silent": "stops a stream after `after` events (default: 0), and keeps it open for `seconds` "
@@ -117,6 +120,10 @@ class Fault:
             _require(self.on in ("create", "stream", "any"), "on", expected, self.on)
         if self.kind == "raw" and self.body is None:
             raise ValueError("body is required for the kind raw")
+        if self.kind == "outcome":
+            expected = f"one of {', '.join(OUTCOMES)} for the kind outcome"
+            _require(self.body in tuple(OUTCOMES), "body", expected, self.body)
+            _require(self.on == "create", "on", "create for the kind outcome", self.on)
 
 
 def parse_faults(value: object) -> list[Fault]:

@@ -138,10 +138,13 @@ def new_job(
     seconds: float,
     personality: Personality = DEFAULT,
     earlier: Iterable[Job] = (),
+    *,
+    outcome: str | None = None,
 ) -> Job:
     """Return the job of a valid create; `seconds` is its duration unless its metadata sets one.
 
-    `earlier` are the jobs that already exist.
+    `earlier` are the jobs that already exist. `outcome` is how the job ends, whatever its metadata
+    say.
 
     Its ID has the personality's format. If the personality ignores `stream`, the job has no stream.
 
@@ -150,7 +153,7 @@ def new_job(
     metadata: Mapping[str, str] = request.get("metadata") or {}
     failures = failures_in(metadata)
     fails = failures > 0 and failures > sum(one.request == request for one in earlier)
-    outcome = "failed" if fails else outcome_in(metadata)
+    outcome = outcome or ("failed" if fails else outcome_in(metadata))
     return Job(
         id=personality.new_id(),
         request=request,

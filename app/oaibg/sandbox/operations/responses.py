@@ -28,7 +28,9 @@ def create(call: Call) -> Answer:
     request = check_create(call.body(), state.find)
     _check_stream(call)
     earlier = state.jobs.values()
-    job = new_job(request, time.time(), state.seconds, state.personality, earlier)
+    job = new_job(
+        request, time.time(), state.seconds, state.personality, earlier, outcome=call.outcome
+    )
     state.jobs[job.id] = job
     state.keep_container(job)
     call.log.response_id = job.id
