@@ -4,7 +4,8 @@ The wall time of jobs of two seconds, of which 50 are in flight, is compared wit
 number of rounds times the duration, plus half an interval if the jobs are polled. The CPU time is
 that of the whole process without its start, divided by the number of jobs: the create, the polls
 and the durable result. It is compared with a loop over `AsyncOpenAI` that also appends each result
-to a file and syncs it. The start is that of a run over one job. The server is the sandbox.
+to a file and syncs it. Its first polls are also spread over the interval, so that both sides send
+as many polls. The start is that of a run over one job. The server is the sandbox.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SCRIPT = """
 import asyncio
 import json
 import os
+import random
 import sys
 from openai import AsyncOpenAI
 
@@ -42,8 +44,10 @@ async def run(client, turn, line, file):
         create = client.responses.with_raw_response.create
         reply = await create(extra_body={**line["body"], "background": True})
         job = json.loads(reply.content)
+        pause = interval * random.random()
         while job["status"] in ("queued", "in_progress"):
-            await asyncio.sleep(interval)
+            await asyncio.sleep(pause)
+            pause = interval
             reply = await client.responses.with_raw_response.retrieve(job["id"])
             job = json.loads(reply.content)
         file.write(json.dumps({"custom_id": line["custom_id"], "response": job}) + "\\n")
