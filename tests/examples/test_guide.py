@@ -38,6 +38,8 @@ NOT_RUN = {
     ".venv/bin/pytest": "the tests themselves",
     'export PATH="$PWD/.venv/bin:$PATH"\npython -m oaibg.sandbox': "runs until it is interrupted",
     "export OPENAI_BASE_URL=": "servers that are not here",
+    "oaibg submit --jobs-file reviews.csv": "test_from_a_table_page runs it",
+    "oaibg show reviews": "test_from_a_table_page runs it",
     "cat > weather.json": "test_answers_page runs it",
     'echo \'[{"type": "mcp"': "test_answers_page runs it",
 }

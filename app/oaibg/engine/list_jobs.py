@@ -121,9 +121,12 @@ def _listed(run: RunRow, parts: list[RunPart]) -> Run:
 
 
 def _cost(part: RunPart) -> float | None:
-    """Return the cost of some jobs: that of an average one, because prices depend on its size."""
-    if part.usage is None:
-        return None
+    """Return the cost of some jobs: the stored one, or else that of an average job.
+
+    The cost of an average job is used because prices depend on a job's size.
+    """
+    if part.usage is None or part.cost_usd is not None:
+        return part.cost_usd
     average = _divided(part.usage, part.jobs)
     cost = cost_of(average, part.model, part.service_tier, part.completion_window)
     return None if cost is None else cost * part.jobs

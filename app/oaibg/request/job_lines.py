@@ -34,6 +34,10 @@ class JobLines:
     """The lines of a file that are not blank; see `JobRecords`."""
 
     unit = "line"
+    hint = (
+        'A jobs file has one JSON object per line, such as {"custom_id": "1", "body": {"input": '
+        '"Hello"}} or {"prompt": "Hello"}; or it is a .csv or .tsv table with the column prompt.'
+    )
     columns: Sequence[str] = ()
 
     def __init__(self, path: str, file: BinaryIO) -> None:

@@ -30,6 +30,8 @@ class JobRecords(Protocol):
 
     unit: str
     """What a record is: a "line" or a "row"."""
+    hint: str
+    """What to do about records that are invalid."""
     columns: Sequence[str]
     """The names of the columns that the results repeat."""
 

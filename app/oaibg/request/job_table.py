@@ -36,6 +36,7 @@ class JobTable:
     """
 
     unit = "row"
+    hint = "Correct these rows, or delete them. Each row needs a prompt."
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self._path, self._file = path, file

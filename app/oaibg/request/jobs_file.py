@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
 
-_HINT = (
-    'A jobs file has one JSON object per line, such as {"custom_id": "1", "body": {"input": '
-    '"Hello"}} or {"prompt": "Hello"}; or it is a .csv or .tsv table with the column prompt.'
-)
 _REPORTED = 5
 """Maximum number of invalid records that an error names."""
 
@@ -148,11 +144,12 @@ class JobsFile:
                 yield Line(number, custom_id, request.sha256, model, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
             bad.append(str(error))
+        hint = self._records.hint
         if bad:
             more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
-            raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=_HINT)
+            raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=hint)
         if not first:
-            raise UsageError(f"{self.path}: the file contains no jobs.", hint=_HINT)
+            raise UsageError(f"{self.path}: the file contains no jobs.", hint=hint)
 
 
 def _batch_line(custom_id: str, request: Request) -> bytes:

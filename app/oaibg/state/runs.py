@@ -22,9 +22,14 @@ STATUS = (
 """The status under which lists count a job, in SQL."""
 
 _RUN_KEY = "substr(job_key, 1, instr(job_key, char(10)) - 1)"
+_COST = (
+    "CASE WHEN count(json_extract(recap, '$.cost')) = count(json_extract(recap, '$.usage'))"
+    " THEN sum(json_extract(recap, '$.cost')) END"
+)
 _USAGE = (
     "input_tokens",
     "input_tokens_details.cached_tokens",
+    "input_tokens_details.cache_write_tokens",
     "output_tokens",
     "output_tokens_details.reasoning_tokens",
     "total_tokens",
@@ -63,6 +68,8 @@ class RunPart(Record):
     updated_at: float
     response_id: str | None
     """The ID of a batch; of other runs, the ID of any of these jobs."""
+    cost_usd: float | None
+    """The stored cost in US dollars; None unless each job with a usage has one."""
     usage: dict[str, Any] | None
     """The sums of the API's counts."""
 
@@ -142,7 +149,7 @@ class Runs:
         sql = (
             f"SELECT {STATUS}, json_extract(recap, '$.model'),"  # noqa: S608
             " json_extract(recap, '$.service_tier'), completion_window, count(*),"
-            f" max(updated_at), max(response_id), {sums} FROM jobs WHERE base_url = ?"
+            f" max(updated_at), max(response_id), {_COST}, {sums} FROM jobs WHERE base_url = ?"
             " AND job_key BETWEEN ? AND ? AND NOT superseded AND step <> 'intent'"
             " GROUP BY 1, 2, 3, 4"
         )
