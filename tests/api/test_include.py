@@ -15,7 +15,7 @@ from oaibg.contract.errors import CallFailed
 from oaibg.engine import commands
 from oaibg.engine.find import Target
 from oaibg.engine.run_options import Wait
-from oaibg.many.pace import Paced
+from oaibg.many.pacing.pace import Paced
 from raw_server import KEY, Answer, RawServer, reply
 
 if TYPE_CHECKING:

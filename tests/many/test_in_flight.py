@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import failed, wait_until
-from oaibg.many.in_flight import FIRST, MOST, InFlight
+from oaibg.many.pacing.in_flight import FIRST, MOST, InFlight
 from oaibg.sandbox import Fault
 from runs import ENDLESS
 from schemas import checked

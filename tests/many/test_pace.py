@@ -14,7 +14,7 @@ from oaibg.contract.errors import CallFailed
 from oaibg.contract.events import SubmitError
 from oaibg.engine.patience import BLOCKED_AFTER
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
-from oaibg.many.pace import CONNECTIONS, Gate, Pace, Paced
+from oaibg.many.pacing.pace import CONNECTIONS, Gate, Pace, Paced
 from virtual_time import Clock, Server, limited, monitor, play, submit
 
 if TYPE_CHECKING:

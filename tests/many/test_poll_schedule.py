@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oaibg.many.poll_schedule import PollSchedule
+from oaibg.many.pacing.poll_schedule import PollSchedule
 from simulated_polls import Simulated, simulate
 
 if TYPE_CHECKING:

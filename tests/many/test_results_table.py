@@ -13,7 +13,7 @@ import pytest
 
 from forkserver import IoFault
 from harness import wait_until
-from oaibg.many.result_row import safe
+from oaibg.many.results.result_row import safe
 from oaibg.sandbox import Fault
 from places import GUIDE
 from runs import (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import wait_until
-from oaibg.many.pace import CONNECTIONS
+from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.side_by_side import spread
 from oaibg.sandbox import Fault
 from runs import finish, new_jobs

@@ -7,7 +7,7 @@ import math
 import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from oaibg.many.poll_schedule import PollSchedule
+from oaibg.many.pacing.poll_schedule import PollSchedule
 from oaibg.many.side_by_side import spread
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
 from oaibg.many import several_ids
-from oaibg.many.pace import Paced
+from oaibg.many.batch.run_as_batch import submit_batch
+from oaibg.many.pacing.pace import Paced
 from oaibg.many.plan import Plan
-from oaibg.many.run_as_batch import submit_batch
 from oaibg.many.run_in_background import submit_file
 from oaibg.request.body import Settings
 from oaibg.request.jobs_file import JobsFile
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from oaibg.api.calls import Calls
     from oaibg.contract.events import Event
     from oaibg.engine.run_options import Events
-    from oaibg.many.in_flight import InFlight
+    from oaibg.many.pacing.in_flight import InFlight
 
 
 class Skipping(selectors.SelectSelector):

@@ -43,7 +43,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     )
     session.begin(job, wait, output, rerun or NextCommand(wait, output).monitor([str(key)]))
     if for_batch:
-        from oaibg.many.run_as_batch import monitor_batch
+        from oaibg.many.batch.run_as_batch import monitor_batch
 
         session.process.total = None  # an ID, but any number of jobs
         path = str(options.results_file)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
-    from oaibg.many.in_flight import InFlight
+    from oaibg.many.pacing.in_flight import InFlight
     from oaibg.state.database import StateError
     from oaibg.state.store import Store
 
@@ -184,7 +184,7 @@ class _Connection:
         if self._rate is None:
             return client
 
-        from oaibg.many.pace import Paced
+        from oaibg.many.pacing.pace import Paced
 
         allow_connections()
         return Paced(client, self._clock, self._rate, self._slots)

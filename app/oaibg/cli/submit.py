@@ -113,7 +113,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     if options.dry_run:
         return session.write(_dry_run_file(file, session))
 
-    from oaibg.many.in_flight import FIRST, MOST, InFlight
+    from oaibg.many.pacing.in_flight import FIRST, MOST, InFlight
     from oaibg.many.plan import Plan
 
     adapts = options.max_in_flight == AUTO
@@ -131,7 +131,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
         learns_polls=options.poll_seconds == AUTO,
     )
     if batch:
-        from oaibg.many.run_as_batch import submit_batch
+        from oaibg.many.batch.run_as_batch import submit_batch
 
         return session.run(lambda context: submit_batch(plan, own, context, detach=options.detach))
 

@@ -38,7 +38,7 @@ class NextCommand(Protocol):
 
 
 class Results(Protocol):
-    """The results file of a run; `oaibg.many.results_file` implements it."""
+    """The results file of a run; `oaibg.many.results.results_file` implements it."""
 
     path: str
 

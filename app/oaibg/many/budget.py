@@ -14,7 +14,7 @@ from oaibg.engine.totals import Totals
 
 if TYPE_CHECKING:
     from oaibg.contract.events import Event
-    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.results.results_file import ResultsFile
 
 FIRST = 5
 """Jobs that may run at once before the cost of any job is known; each known cost allows one more.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from oaibg.engine.context import Context
-    from oaibg.many.in_flight import InFlight
+    from oaibg.many.pacing.in_flight import InFlight
     from oaibg.request.jobs_file import JobsFile
     from oaibg.state.store import Row
 

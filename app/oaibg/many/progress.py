@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.tally import Tally
 
 INTERVAL = 60.0

@@ -13,7 +13,7 @@ from oaibg.contract.errors import UsageError
 from oaibg.engine.claim import is_unsuccessful
 from oaibg.engine.persist import commit
 from oaibg.engine.recap import REFUSED
-from oaibg.many.result_line import SUCCESSFUL
+from oaibg.many.results.result_line import SUCCESSFUL
 from oaibg.state.commits import patiently
 from oaibg.state.store import Intent, line_key
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from oaibg.engine.context import Context
     from oaibg.many.plan import Plan
-    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.results.results_file import ResultsFile
     from oaibg.request.jobs_file import JobsFile, Line
     from oaibg.state.store import Row
 

@@ -21,15 +21,15 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
-from oaibg.many.learned_times import LearnedTimes
-from oaibg.many.line_id import id_of
+from oaibg.many.pacing.learned_times import LearnedTimes
+from oaibg.many.pacing.poll_schedule import PollSchedule
 from oaibg.many.plan import locked_run, note_run
-from oaibg.many.poll_schedule import PollSchedule
 from oaibg.many.progress import Progress
-from oaibg.many.result_line import code_of
-from oaibg.many.result_row import ResultRow
-from oaibg.many.results_file import ResultsFile
-from oaibg.many.results_table import ResultsTable
+from oaibg.many.results.line_id import id_of
+from oaibg.many.results.result_line import code_of
+from oaibg.many.results.result_row import ResultRow
+from oaibg.many.results.results_file import ResultsFile
+from oaibg.many.results.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, replaced_lines
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally

@@ -22,9 +22,9 @@ from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.recap import Recap
-from oaibg.many.batch_retry import BatchJobs
-from oaibg.many.result_line import SUCCESSFUL, code_of, read_line
-from oaibg.many.results_table import lines_path
+from oaibg.many.batch.jobs import BatchJobs
+from oaibg.many.results.result_line import SUCCESSFUL, code_of, read_line
+from oaibg.many.results.results_table import lines_path
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError

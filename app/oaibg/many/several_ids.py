@@ -12,7 +12,7 @@ from oaibg.engine import commands, report
 from oaibg.engine.artifacts import check_artifacts
 from oaibg.engine.job import Job
 from oaibg.engine.poll import PollTimes
-from oaibg.many.pace import CONNECTIONS
+from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.progress import Progress
 from oaibg.many.run_report import RunJobs
 from oaibg.many.side_by_side import side_by_side, spread

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
-from oaibg.many.in_flight import InFlight
+from oaibg.many.pacing.in_flight import InFlight
 from oaibg.many.progress import INTERVAL
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from oaibg.api.answer import Answer, Call
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
-    from oaibg.many.result_line import Ending
+    from oaibg.many.results.result_line import Ending
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 """The start of a text that a spreadsheet takes for a formula, or that was guarded against that."""

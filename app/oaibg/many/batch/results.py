@@ -15,11 +15,11 @@ from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
-from oaibg.many.batch_files import Downloads, files_of
-from oaibg.many.line_id import digest
+from oaibg.many.batch.files import Downloads, files_of
 from oaibg.many.progress import BatchProgress
-from oaibg.many.result_line import MISSING, code_of, ending_of, not_run, read_line
-from oaibg.many.result_row import ResultRow
+from oaibg.many.results.line_id import digest
+from oaibg.many.results.result_line import MISSING, code_of, ending_of, not_run, read_line
+from oaibg.many.results.result_row import ResultRow
 from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
-    from oaibg.many.result_line import ResultLine
-    from oaibg.many.results_file import ResultsFile
-    from oaibg.many.results_table import ResultsTable
+    from oaibg.many.results.result_line import ResultLine
+    from oaibg.many.results.results_file import ResultsFile
+    from oaibg.many.results.results_table import ResultsTable
 
     Follow = Callable[[Context], Awaitable[End | Event]]
     """Returns the end of the batch, or the event that ended the wait for it."""

@@ -17,8 +17,8 @@ from oaibg.api.payload import Payload
 from oaibg.base.files import saving
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
-from oaibg.many.result_line import ending_of
-from oaibg.many.result_row import ResultRow, safe
+from oaibg.many.results.result_line import ending_of
+from oaibg.many.results.result_row import ResultRow, safe
 from oaibg.request.job_table import delimiter_of
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.many.result_line import Ending
-    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.results.result_line import Ending
+    from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.tally import Tally
     from oaibg.request.jobs_file import JobsFile
 

@@ -8,7 +8,7 @@ from oaibg.engine.poll import PollTimes
 
 if TYPE_CHECKING:
     from oaibg.base.clock import Clock
-    from oaibg.many.poll_schedule import PollSchedule
+    from oaibg.many.pacing.poll_schedule import PollSchedule
 
 _GAP = 0.1
 """The least number of seconds between two polls of a job."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.base.record import Record
 from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import commit
-from oaibg.many.line_id import digest
-from oaibg.many.result_line import SUCCESSFUL
+from oaibg.many.results.line_id import digest
+from oaibg.many.results.result_line import SUCCESSFUL
 from oaibg.many.retry import check_changes
 from oaibg.state.commits import patiently
 from oaibg.state.rows import NOT_FOUND
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from oaibg.engine.context import Context
     from oaibg.many.plan import Plan
-    from oaibg.many.results_file import ResultsFile
+    from oaibg.many.results.results_file import ResultsFile
     from oaibg.request.jobs_file import Line
     from oaibg.state.store import Row
 

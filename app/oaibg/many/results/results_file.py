@@ -22,8 +22,8 @@ from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
 from oaibg.engine.recap import NEEDS_ACTION
 from oaibg.engine.totals import Totals
-from oaibg.many.line_id import is_id_of_job, is_id_of_request
-from oaibg.many.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
+from oaibg.many.results.line_id import is_id_of_job, is_id_of_request
+from oaibg.many.results.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:

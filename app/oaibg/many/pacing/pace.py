@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from oaibg.api.calls import Calls
     from oaibg.base.clock import Clock
-    from oaibg.many.in_flight import InFlight
+    from oaibg.many.pacing.in_flight import InFlight
 
     Call = Callable[..., Coroutine[Any, Any, "T"]]
 

@@ -22,13 +22,13 @@ from oaibg.engine.job import Job
 from oaibg.engine.patience import with_retries
 from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
-from oaibg.many.batch_files import TRANSFER_SECONDS
-from oaibg.many.batch_results import TMPDIR_HINT, BatchResults
-from oaibg.many.batch_retry import begin_batch, read_jobs
-from oaibg.many.line_id import digest
+from oaibg.many.batch.files import TRANSFER_SECONDS
+from oaibg.many.batch.jobs import begin_batch, read_jobs
+from oaibg.many.batch.results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import locked_run, note_run
-from oaibg.many.results_file import ResultsFile
-from oaibg.many.results_table import ResultsTable
+from oaibg.many.results.line_id import digest
+from oaibg.many.results.results_file import ResultsFile
+from oaibg.many.results.results_table import ResultsTable
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
 from oaibg.state.store import Intent, line_key
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.claim import Create
     from oaibg.engine.context import Context
-    from oaibg.many.batch_retry import Attempt
+    from oaibg.many.batch.jobs import Attempt
     from oaibg.many.plan import Plan
     from oaibg.request.jobs_file import JobsFile
 

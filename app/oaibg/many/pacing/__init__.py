@@ -1,0 +1,1 @@
+"""How many jobs are in flight, and when each is polled."""
