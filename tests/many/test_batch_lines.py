@@ -181,7 +181,7 @@ def test_lines_that_cannot_be_read(
     """The warning about lines that can't be read names their file and their number."""
     own = line if isinstance(line, str) else json.dumps({"custom_id": "b"} | line)
     body = f"{own}\n{json.dumps(OK)}\n{own}"
-    sandbox.script(Fault(on="file_content", kind="raw", body=body))
+    sandbox.script(Fault(on="file_content", kind="raw", body=body, times=2))
     result = checked(run(*batch.argv()))
     assert (result.code, result.last["counts"]) == (1, {"completed": 1, "missing": 1})
     (warning,) = of(result, "warning")

@@ -229,7 +229,7 @@ class _Creation:
             model=submission.model,
             completion_window=submission.window,
             include="\n".join(submission.request.include) or None,
-            replaced_lines=None if self._claimed is None else self._claimed.replaced_lines,
+            replaced=None if self._claimed is None else self._claimed.replaced,
         )
         self._row = await self._write(lambda: context.store.intent(intent))
 

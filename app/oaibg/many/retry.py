@@ -1,7 +1,7 @@
 """`--retry-failed`: which jobs of a run to submit again, and which changed requests are accepted.
 
 A retry replaces the unsuccessful result lines that its job has in the results file. A new line is
-appended when the retry ends, and the last line of a job counts. The state knows how many lines are
+appended when the retry ends, and the last line of a job counts. The state knows which lines are
 replaced, so that a rerun knows whether the retry has ended.
 """
 
@@ -30,15 +30,13 @@ _NAMED = 5
 """Maximum number of changed lines that an error names."""
 
 
-def replaced_lines(rows: dict[str, Row]) -> dict[str, int]:
-    """Return how many unsuccessful lines of each job no longer count, by custom_id."""
-    return {name: row.replaced_lines for name, row in rows.items() if row.replaced_lines}
+def replaced_marks(rows: dict[str, Row]) -> dict[str, str]:
+    """Return the marks of the unsuccessful lines that no longer count, by custom_id."""
+    return {name: row.replaced for name, row in rows.items() if row.replaced}
 
 
-async def begin_retry(
-    plan: Plan, rows: dict[str, Row], results: ResultsFile, context: Context
-) -> dict[str, Row]:
-    """Check the requests of a run, and begin the retry if the plan has one; return the new rows.
+def check_retry(plan: Plan, rows: dict[str, Row], results: ResultsFile) -> list[Line]:
+    """Check the requests of a run; return the jobs to submit again, if the plan retries them.
 
     Raises:
         UsageError: the request of a job has changed, and the job is not submitted again.
@@ -50,9 +48,23 @@ async def begin_retry(
     }
     changed = [line for line in plan.file.lines if _has_changed(line, rows, results)]
     check_changes(plan, changed, failed)
-    retried = [line for line in plan.file.lines if line.custom_id in failed]
-    if not plan.retry_failed or not retried:
+    return [line for line in plan.file.lines if plan.retry_failed and line.custom_id in failed]
+
+
+async def begin_retry(
+    plan: Plan,
+    retried: Sequence[Line],
+    rows: dict[str, Row],
+    results: ResultsFile,
+    context: Context,
+) -> dict[str, Row]:
+    """Note that jobs are submitted again; return the new rows. Raises `StateError`."""
+    if not retried:
         return rows
+
+    def last_mark(name: str) -> str | None:
+        return results.marks.get(name) or (rows[name].response_id if name in rows else None)
+
     intents = [
         Intent(
             base_url=context.base_url,
@@ -61,12 +73,11 @@ async def begin_retry(
             request_sha256=line.sha256,
             model=line.model,
             completion_window=plan.completion_window,
-            replaced_lines=results.failures[line.custom_id],
+            replaced=last_mark(line.custom_id),
         )
         for line in retried
     ]
     await commit(lambda: context.store.retry(intents), context)
-    results.forget(failed)
     return await patiently(lambda: context.store.of_run(context.base_url, plan.key), context.clock)
 
 

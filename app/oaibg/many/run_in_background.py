@@ -30,7 +30,7 @@ from oaibg.many.results.result_line import code_of
 from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
-from oaibg.many.retry import begin_retry, replaced_lines
+from oaibg.many.retry import begin_retry, check_retry, replaced_marks
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import StateError
@@ -69,11 +69,14 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             return plan.completion_window if row is None else row.completion_window
 
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, replaced_lines(rows), window_of) as results:
+        with ResultsFile(table.lines_path, ids, replaced_marks(rows), window_of) as results:
+            retried = check_retry(plan, rows, results)
+            results.forget(line.custom_id for line in retried)
+            budget = _checked_budget(plan, retried, rows, results)
+            results.begin()
             await note_run(plan, context, batch=False)
-            rows = await begin_retry(plan, rows, results, context)  # noqa: PLW2901
-            run = _FileRun(plan, rows, results, context.but(results=results))
-            run.check_budget()
+            rows = await begin_retry(plan, retried, rows, results, context)  # noqa: PLW2901
+            run = _FileRun(plan, rows, results, budget, context.but(results=results))
             own.note_outcome(None)
             context = context.but(results=results)
             members = run.members()
@@ -94,11 +97,36 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
         return run.tally.summary(context, next_=next_, results_file=plan.results_path)
 
 
+def _checked_budget(
+    plan: Plan, retried: list[Line], rows: dict[str, Row], results: ResultsFile
+) -> Budget:
+    """Return the budget, which knows of the jobs that were sent before; raises as its `start`."""
+    again = {line.custom_id for line in retried}
+    left = [
+        None if line.custom_id in again else rows.get(line.custom_id)
+        for line in _todo(plan, results)
+    ]
+    followed = sum(row is not None and row.response_id is not None for row in left)
+    lost = sum(row is not None and row.step == "sending" for row in left)
+    budget = Budget(plan.max_cost_usd, results)
+    budget.start(jobs=len(left), followed=followed, lost=lost)
+    return budget
+
+
+def _todo(plan: Plan, results: ResultsFile) -> list[Line]:
+    return [line for line in plan.file.lines if line.custom_id not in results.statuses]
+
+
 class _FileRun:
     """What the jobs of a run share."""
 
     def __init__(
-        self, plan: Plan, rows: dict[str, Row], results: ResultsFile, context: Context
+        self,
+        plan: Plan,
+        rows: dict[str, Row],
+        results: ResultsFile,
+        budget: Budget,
+        context: Context,
     ) -> None:
         self.tally = Tally()
         self.is_unretrievable = False
@@ -109,7 +137,7 @@ class _FileRun:
         """The exit code of what keeps further jobs from being submitted."""
         self._unended: dict[str, ResultRow] = {}
         """The jobs that were reported without a result, by custom_id."""
-        self.budget = Budget(plan.max_cost_usd, results)
+        self.budget = budget
         self._schedule = PollSchedule() if plan.learns_polls else None
 
     def unended(self, custom_id: str) -> ResultRow:
@@ -121,16 +149,13 @@ class _FileRun:
         row = self._rows[custom_id]
         return ResultRow(custom_id, row.status or "unknown", response_id=row.response_id)
 
-    def check_budget(self) -> None:
-        """Tell the budget of the jobs that were sent before; raise as `Budget.start`."""
-        left = [self._rows.get(line.custom_id) for line in self._todo()]
-        followed = sum(row is not None and row.response_id is not None for row in left)
-        lost = sum(row is not None and row.step == "sending" for row in left)
-        self.budget.start(jobs=len(left), followed=followed, lost=lost)
-
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
-        lines, done, todo = self._plan.file.lines, self._results.statuses, self._todo()
+        lines, done, todo = (
+            self._plan.file.lines,
+            self._results.statuses,
+            _todo(self._plan, self._results),
+        )
         self.tally.totals.include(self._results.totals)
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
             self.tally.count(done[custom_id], code_of(done[custom_id]))
@@ -141,10 +166,6 @@ class _FileRun:
                 self.tally.count(*skipped)
             else:
                 yield line.custom_id, partial(self._run, line, number)
-
-    def _todo(self) -> list[Line]:
-        done = self._results.statuses
-        return [line for line in self._plan.file.lines if line.custom_id not in done]
 
     def _is_new(self, custom_id: str) -> bool:
         row = self._rows.get(custom_id)

@@ -7,7 +7,6 @@ jobs that have no row there, because the API refused them.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,15 +22,17 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.recap import Recap
 from oaibg.many.batch.jobs import BatchJobs
+from oaibg.many.results.replaced import ReplacedLines
 from oaibg.many.results.result_line import SUCCESSFUL, code_of, read_line
 from oaibg.many.results.results_table import lines_path
+from oaibg.many.retry import replaced_marks
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -137,8 +138,7 @@ class RunJobs:
 
     def _read_jobs(self, rows: dict[str, Row]) -> None:
         ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
-        replaced = {name: row.replaced_lines or 0 for name, row in rows.items()}
-        lines = dict(_lines(self.run.results_file, ended, replaced))
+        lines = _lines(self.run.results_file, ended, replaced_marks(rows))
         known = unwritten = 0
         for custom_id, row in rows.items():
             if custom_id in ended:
@@ -168,9 +168,9 @@ class RunJobs:
             self._count("not_submitted", ExitCode.STILL_RUNNING, jobs=self.run.total - known)
         self._unwritten = unwritten
 
-    def _read_batch(self, row: Row | None, replaced: dict[str, int]) -> None:
+    def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
         """A batch's jobs have no rows: those without a result have the status of the batch."""
-        ends = dict(_lines(self.run.results_file, (), replaced))
+        ends = _lines(self.run.results_file, (), replaced)
         for custom_id, end in ends.items():
             if end is not None:
                 self._count_end(custom_id, *end)
@@ -213,29 +213,29 @@ class RunJobs:
 
 
 def _lines(
-    path: str | None, without: Container[str], replaced: Mapping[str, int]
-) -> Iterator[tuple[str, tuple[str | None, Recap] | None]]:
-    """Yield the custom_id, and the response ID and end, of each line of a results file.
+    path: str | None, without: Container[str], marks: Mapping[str, str]
+) -> dict[str, tuple[str | None, Recap] | None]:
+    """Return the response ID and the end of each job that has a line, by custom_id.
 
     The end is None for the custom_ids of `without`. What is not a result is left out, such as a
-    last line that is being written; so are the unsuccessful lines that a retry replaces, whose
-    number is in `replaced`.
+    last line that is being written; so are the lines that a retry replaces, by `marks`.
     """
+    ends: dict[str, tuple[str | None, Recap] | None] = {}
     if path is None:
-        return
-    failures: Counter[str] = Counter()
+        return ends
+    replaced = ReplacedLines(marks)
     with suppress(OSError), open(lines_path(path), "rb") as file:  # noqa: PTH123
         for raw in file:
             custom_id = _custom_id(raw) if raw.endswith(b"\n") else None
-            if custom_id is not None and custom_id in without and not replaced.get(custom_id):
-                yield custom_id, None  # without parsing the line
+            if custom_id is not None and custom_id in without and custom_id not in marks:
+                ends[custom_id] = None  # without parsing the line
             elif (line := read_line(raw)) is not None:
                 name = line.custom_id
-                if line.status not in SUCCESSFUL:
-                    failures[name] += 1
-                    if failures[name] <= replaced.get(name, 0):
-                        continue
-                yield name, None if name in without else (line.response_id, line.recap)
+                if line.status not in SUCCESSFUL and replaced.end_with(line):
+                    ends.pop(name, None)
+                else:
+                    ends[name] = None if name in without else (line.response_id, line.recap)
+    return ends
 
 
 def _custom_id(raw: bytes) -> str | None:

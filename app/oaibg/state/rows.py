@@ -34,7 +34,7 @@ CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
-ADDED = {"include": "TEXT", "recap": "TEXT", "replaced_lines": "INTEGER"}
+ADDED = {"include": "TEXT", "recap": "TEXT", "replaced": "TEXT"}
 """The columns that later versions added, and their types. Older versions ignore them."""
 
 ADDED_TABLES = """
@@ -71,9 +71,9 @@ class Intent(Record):
     completion_window: str | None = None
     include: str | None = None
     """The values of the request's `include`, a line each."""
-    replaced_lines: int | None = None
-    """For a retry in a jobs file: the number of its unsuccessful lines in the results file that the
-    retry replaces."""
+    replaced: str | None = None
+    """For a retry in a jobs file: the mark of the last line in the results file that the retry
+    replaces."""
 
 
 class Row(Intent):

@@ -36,6 +36,11 @@ def files_of(batch: Payload) -> dict[str, str]:
     return found
 
 
+def kinds_of(batch: Payload) -> set[str]:
+    """Return which files a batch has: `output`, `error`, or both."""
+    return {name.split()[0] for name in files_of(batch).values()}
+
+
 def _is_refusal(failure: CallFailed) -> bool:
     """Whether the server refuses to send a file; some send the JSON of an error in its place."""
     in_place = verdicts.is_error_in_200(failure) and failure.is_json

@@ -12,7 +12,7 @@ from oaibg.base.record import Record
 from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import commit
 from oaibg.many.results.line_id import digest
-from oaibg.many.results.result_line import SUCCESSFUL
+from oaibg.many.results.result_line import MISSING, SUCCESSFUL
 from oaibg.many.retry import check_changes
 from oaibg.state.commits import patiently
 from oaibg.state.rows import NOT_FOUND
@@ -38,14 +38,14 @@ class BatchJobs(Record):
     """Whether the batch has only jobs that are submitted again."""
     requests: dict[str, str]
     """The hash of each job's request, by custom_id; also of jobs in earlier batches."""
-    replaced: dict[str, int]
-    """How many result lines the batch replaces, by the custom_ids of its jobs."""
+    replaced: dict[str, str]
+    """The marks of the result lines that the batch replaces, by the custom_ids of all its jobs."""
 
     @classmethod
-    def of(cls, lines: Iterable[Line], replaced: dict[str, int] | None = None) -> BatchJobs:
+    def of(cls, lines: Iterable[Line], replaced: dict[str, str] | None = None) -> BatchJobs:
         """Return the jobs of a batch: all lines, or in a retry the jobs in `replaced`."""
         requests = {line.custom_id: line.sha256[:_DIGITS] for line in lines}
-        all_ = dict.fromkeys(requests, 0)
+        all_ = dict.fromkeys(requests, "")
         return cls(is_retry=replaced is not None, requests=requests, replaced=replaced or all_)
 
     @classmethod
@@ -82,26 +82,55 @@ async def read_jobs(plan: Plan, row: Row | None, context: Context) -> BatchJobs:
     return BatchJobs.of(plan.file.lines)
 
 
-async def begin_batch(
-    plan: Plan, row: Row | None, jobs: BatchJobs, results: ResultsFile, context: Context
-) -> Attempt:
-    """Check the requests of a run, and begin the retry if the plan has one.
+async def earlier_batches(plan: Plan, context: Context) -> list[str]:
+    """Return the IDs of the batches that the run's retries have replaced, oldest first."""
+    store, base_url = context.store, context.base_url
+    rows = await patiently(lambda: store.jobs(job_key=line_key(plan.key, "")), context.clock)
+    return [
+        row.response_id
+        for row in reversed(rows)
+        if row.superseded and row.base_url == base_url and row.response_id is not None
+    ]
+
+
+def check_batch(
+    plan: Plan, row: Row | None, jobs: BatchJobs, results: ResultsFile
+) -> Collection[str]:
+    """Check the requests of a run; return the jobs to submit again, if the plan retries them.
 
     Raises:
-        UsageError: a request has changed, and its job is not submitted again.
+        UsageError: a request has changed, and its job is not submitted again; or it is unknown
+            whether the jobs to submit again have completed.
     """
     lines = plan.file.lines
     if jobs.requests.keys() - {line.custom_id for line in lines}:
         raise _changed(plan)
     changed = [line for line in lines if jobs.requests.get(line.custom_id) != line.sha256[:_DIGITS]]
     if row is None or row.step == "intent":
-        return await _unsent(plan, row, jobs, changed, context)
+        earlier = jobs.requests.keys() - jobs.replaced.keys()
+        check_changes(plan, [line for line in changed if line.custom_id in earlier], ())
+        return ()
     retriable = _retriable(row, jobs, plan, results)
     check_changes(plan, changed, retriable)
-    if not plan.retry_failed or not retriable:
+    return retriable if plan.retry_failed else ()
+
+
+async def begin_batch(
+    plan: Plan,
+    row: Row | None,
+    jobs: BatchJobs,
+    retried: Collection[str],
+    results: ResultsFile,
+    context: Context,
+) -> Attempt:
+    """Note the jobs of the batch to submit; raises `StateError`."""
+    lines, store = plan.file.lines, context.store
+    if row is None or row.step == "intent":
+        return await _unsent(plan, row, jobs, context)
+    if not retried:
         return Attempt(row, str(row.request_sha256), jobs.replaced)
-    jobs = BatchJobs.of(lines, {name: results.failures[name] for name in retriable})
-    again = [line for line in lines if line.custom_id in retriable]
+    jobs = BatchJobs.of(lines, {name: results.marks.get(name, "") for name in retried})
+    again = [line for line in lines if line.custom_id in retried]
     intent = Intent(
         base_url=context.base_url,
         job_key=line_key(plan.key, ""),
@@ -110,25 +139,21 @@ async def begin_batch(
         model=again[0].model,
         completion_window=plan.completion_window,
     )
-    store, text = context.store, jobs.text()
+    text = jobs.text()
     await commit(lambda: store.retry_batch(intent, plan.key, text), context)
-    results.forget(retriable)
+    results.forget(retried)
     row = await patiently(
         lambda: store.by_key(context.base_url, str(intent.job_key)), context.clock
     )
     return Attempt(row, str(intent.request_sha256), jobs.replaced)
 
 
-async def _unsent(
-    plan: Plan, row: Row | None, jobs: BatchJobs, changed: list[Line], context: Context
-) -> Attempt:
+async def _unsent(plan: Plan, row: Row | None, jobs: BatchJobs, context: Context) -> Attempt:
     """Note the jobs of a batch of which no request was sent, so that they may still change."""
-    earlier = jobs.requests.keys() - jobs.replaced.keys()
-    check_changes(plan, [line for line in changed if line.custom_id in earlier], ())
     lines, replaced = plan.file.lines, jobs.replaced
     if jobs.is_retry:
         added = [line.custom_id for line in lines if line.custom_id not in jobs.requests]
-        replaced = {**replaced, **dict.fromkeys(added, 0)}
+        replaced = {**replaced, **dict.fromkeys(added, "")}
     jobs = BatchJobs.of(lines, replaced if jobs.is_retry else None)
     store, text = context.store, jobs.text()
     await commit(lambda: store.note_batch_jobs(context.base_url, plan.key, text), context)
@@ -137,15 +162,30 @@ async def _unsent(
     return Attempt(row, sha256, jobs.replaced)
 
 
-def _retriable(row: Row, jobs: BatchJobs, plan: Plan, results: ResultsFile) -> set[str]:
-    """Return the jobs to submit again: none until the file has all results of the batch."""
-    statuses = results.statuses
-    missing = jobs.requests.keys() - statuses.keys()
-    if missing and row.status != NOT_FOUND:
-        return set()
-    return {
-        line.custom_id for line in plan.file.lines if statuses.get(line.custom_id) not in SUCCESSFUL
-    }
+def _retriable(row: Row, jobs: BatchJobs, plan: Plan, results: ResultsFile) -> Collection[str]:
+    """Return the jobs that may be submitted again: none until the batch's files have been read.
+
+    A job whose result existed and is gone may have completed; only --resubmit-unknown pays for it
+    again. Raises `UsageError` if there are only such jobs to retry.
+    """
+    names = [line.custom_id for line in plan.file.lines]
+    without = {name for name in names if name not in results.statuses}
+    unread, is_gone = without & jobs.replaced.keys(), row.status == NOT_FOUND
+    if unread and not is_gone:
+        return ()
+    has_ended = row.recap is not None  # and so there were results
+    unknown = {name for name, end in results.unsuccessful.items() if end.code == MISSING}
+    unknown |= (without & jobs.requests.keys()) - (set() if has_ended else unread)
+    failed = {name for name in names if results.statuses.get(name) not in SUCCESSFUL} - unknown
+    if plan.retry_failed and unknown and not failed and not plan.resubmit_unknown:
+        raise UsageError(
+            f"{results.path} has no results of {len(unknown):,} jobs, and they can't be read from "
+            f"the batch {row.response_id}. These jobs may have completed, and may be billed. "
+            "Nothing was submitted.",
+            hint="To submit them again, add --resubmit-unknown to --retry-failed. You may then pay "
+            "twice.",
+        )
+    return failed | unknown if plan.resubmit_unknown else failed
 
 
 def _sha256(lines: Iterable[Line]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import shlex
 import tempfile
 from typing import IO, TYPE_CHECKING
 
@@ -15,16 +16,23 @@ from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
-from oaibg.many.batch.files import Downloads, files_of
+from oaibg.many.batch.files import Downloads, files_of, kinds_of
 from oaibg.many.progress import BatchProgress
 from oaibg.many.results.line_id import digest
-from oaibg.many.results.result_line import MISSING, code_of, ending_of, not_run, read_line
+from oaibg.many.results.result_line import (
+    MISSING,
+    UNDELIVERED,
+    code_of,
+    ending_of,
+    not_run,
+    read_line,
+)
 from oaibg.many.results.result_row import ResultRow
 from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -39,12 +47,26 @@ TMPDIR_HINT = "A batch needs space for temporary files; set TMPDIR to another di
 
 _PIECE_BYTES = 4 << 20
 
+_READ_AGAIN_SECONDS = 1.0
+"""Seconds until the files are read again, if they have fewer results than the batch counts."""
+
 
 class BatchResults:
-    """Writes a batch's results to the results file, and counts its jobs."""
+    """Writes a batch's results to the results file, and counts its jobs.
 
-    def __init__(self, results: ResultsFile, table: ResultsTable) -> None:
+    `own` has the custom_ids of the batch's jobs, if they are known. The run's other jobs were in
+    the batches `earlier`, which a retry has replaced.
+    """
+
+    def __init__(
+        self,
+        results: ResultsFile,
+        table: ResultsTable,
+        own: Collection[str] = (),
+        earlier: Sequence[str] = (),
+    ) -> None:
         self._results, self._table, self._tally = results, table, Tally()
+        self._own, self._earlier = frozenset(own), earlier
         self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
@@ -54,6 +76,8 @@ class BatchResults:
         """Whether running the same command again can fetch more results."""
         self._refused = False
         """Whether the server refused to send a file."""
+        self._warned: set[str] = set()
+        """The files with ignored lines."""
         self._rest = ResultRow("", "not_submitted")
         """The table's row of the jobs without a result."""
 
@@ -77,6 +101,9 @@ class BatchResults:
     async def end(self, job: Job, context: Context) -> Event:
         """Write the table of the results, and return the event that ends the run."""
         tally = self._tally
+        if others := (self._results.missing or set()) - self._own:
+            tally.count(MISSING, code_of(MISSING), jobs=len(others))
+            await context.emit(self._in_earlier_batches(len(others), job))
         await self._table.write(self._results, self._unended, job, tally, context)
         for custom_id, status in self._results.statuses.items():
             tally.count(status, code_of(status))
@@ -92,13 +119,31 @@ class BatchResults:
 
     def _unended(self, custom_id: str) -> ResultRow:
         """Return the table's row of a job without a result."""
-        status = self._waiting.get(custom_id, self._rest.status)
+        rest = self._rest.status if custom_id in self._own else MISSING
+        status = self._waiting.get(custom_id, rest)
         return self._rest._replace(custom_id=custom_id, status=status)
+
+    def _in_earlier_batches(self, jobs: int, job: Job) -> Event:
+        commands = " or ".join(
+            shlex.join(["oaibg", "monitor", one, "--results-file", self._table.path])
+            for one in self._earlier
+        )
+        message = (
+            f"{self._table.path} lacks the results of {jobs:,} jobs of earlier batches. To fetch "
+            f"them, run: {commands}"
+        )
+        return report.warning(job, "results_missing", message)
+
+    @property
+    def _missing(self) -> set[str] | None:
+        """The batch's jobs without a line in the results file; None if they are not known."""
+        missing = self._results.missing
+        return None if missing is None else missing & self._own
 
     @property
     def _left(self) -> set[str] | None:
-        """The custom_ids without a result so far; None if the custom_ids are not known."""
-        missing = self._results.missing
+        """The batch's jobs without a result so far; None if they are not known."""
+        missing = self._missing
         return None if missing is None else missing - self._waiting.keys()
 
     async def _see_through(self, job: Job, follow: Follow, context: Context) -> Event:
@@ -107,9 +152,16 @@ class BatchResults:
             return end
         if not end.is_local:
             await persist.remember_payload(end.payload, job, context)
-        fetched = await self._fetch(end.payload, job, context)
-        if not fetched:
+        in_time = await self._fetch(end.payload, job, context)
+        if in_time and self._is_short(end.payload):
+            # They will never have more results, unless the server did not send all of them.
+            await context.clock.sleep(_READ_AGAIN_SECONDS)
+            self._delivered.clear()
+            in_time = await self._fetch(end.payload, job, context)
+        if not in_time:
             return report_end.timeout(job, context)
+        await self._add_missing(end.payload, job, context)
+        self._count_missing(end.payload)
         return report_end.final(job, end.payload, context, Written.ALL)
 
     async def _fetch(self, batch: Payload, job: Job, context: Context) -> bool:
@@ -139,10 +191,16 @@ class BatchResults:
             await context.emit(report.warning(job, "no_room", TMPDIR_HINT))
         if blocked is not None:
             raise blocked
-        if in_time:
-            await self._add_missing(batch, job, context)
-            self._count_missing(batch)
         return in_time
+
+    def _is_short(self, batch: Payload) -> bool:
+        """Return whether the batch's files have fewer results than the batch counts in them."""
+        if self._refused or self._unfetched or self._left == set():
+            return False
+        kinds = kinds_of(batch)
+        expected = _count(batch, "completed") if "output" in kinds else 0
+        expected += _count(batch, "failed") if "error" in kinds else 0
+        return expected > len(self._delivered)
 
     async def _give_up(self, name: str, failure: CallFailed, job: Job, context: Context) -> None:
         """Report a file that the server refuses to send."""
@@ -167,7 +225,8 @@ class BatchResults:
                     self._delivered.add(line.custom_id)
                     lines.append(line)
             await self._add(lines, job, context)
-        if unreadable or foreign:
+        if (unreadable or foreign) and name not in self._warned:
+            self._warned.add(name)
             message = (
                 f"Lines of the batch's {name} were ignored: {unreadable:,} can't be read, "
                 f"{foreign:,} are duplicates or results of unknown jobs."
@@ -175,7 +234,8 @@ class BatchResults:
             await context.emit(report.warning(job, "strange_results", message))
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
-        new = [line for line in lines if line.custom_id not in self._results.statuses]
+        has = self._results.statuses.keys() | self._waiting.keys()
+        new = [line for line in lines if line.custom_id not in has]
         # Before the lines are written: a rerun ignores those that the file has.
         for line in new if context.output.artifacts_dir is not None else ():
             saved = await _save_artifacts(line, job, context)
@@ -200,12 +260,14 @@ class BatchResults:
 
     async def _add_missing(self, batch: Payload, job: Job, context: Context) -> None:
         """Add a line for each job for which the batch will never have a result."""
-        missing = (self._results.missing or set()) - self._delivered
-        if not missing or self._unfetched or (batch.status == "completed" and not self._refused):
+        missing = (self._missing or set()) - self._delivered
+        if not missing or self._unfetched:
             return
         code, message = f"batch_{batch.status}", f"The batch ended as {batch.status}."
-        if self._refused:
+        if self._refused or (_count(batch, "completed") and "output" not in kinds_of(batch)):
             code, message = MISSING, "The batch's file with the result is no longer available."
+        elif batch.status == "completed":
+            code, message = UNDELIVERED, "The batch completed, but has no result of this job."
         elif batch.status == "failed" and (error := batch.object("error")) is not None:
             code, message = str(error.get("code") or code), str(error.get("message") or message)
         lines = [
@@ -223,25 +285,30 @@ class BatchResults:
                 self._tally.note_unsuccessful(unsuccessful)
 
     def _count_missing(self, batch: Payload) -> None:
-        if self._results.missing is not None:
-            missing = len(self._results.missing - self._delivered)
+        if self._missing is not None:
+            missing = len(self._missing - self._delivered)
         else:
             has = len(self._delivered | self._results.statuses.keys())
-            total = (batch.object("request_counts") or {}).get("total")
-            missing = total - has if isinstance(total, int) else int(self._refused)
+            total = _count(batch, "total")
+            missing = total - has if total else int(self._refused)
             if batch.status != "completed" and not has:
                 missing = max(missing, 1)  # the batch counts as a job
         if missing <= 0:
             return
         if self._unfetched and not self._refused:
-            code, status = ExitCode.LOCAL_IO, "missing"
+            code, status = ExitCode.LOCAL_IO, MISSING
         elif self._refused or batch.status == "completed":
-            self._unfetched = self._unfetched or not self._refused
-            code, status = ExitCode.ERROR, "missing"
+            code, status = ExitCode.ERROR, MISSING
         else:
             code, status = ExitCode.UNSUCCESSFUL, str(batch.status)
         self._tally.count(status, code, jobs=missing)
         self._rest = ResultRow("", status)
+
+
+def _count(batch: Payload, key: str) -> int:
+    """Return one of the numbers of jobs that the API counts for a batch; 0 if it has none."""
+    count = (batch.object("request_counts") or {}).get(key)
+    return count if isinstance(count, int) else 0
 
 
 async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Written:

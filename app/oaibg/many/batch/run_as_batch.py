@@ -23,7 +23,7 @@ from oaibg.engine.patience import with_retries
 from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
 from oaibg.many.batch.files import TRANSFER_SECONDS
-from oaibg.many.batch.jobs import begin_batch, read_jobs
+from oaibg.many.batch.jobs import begin_batch, check_batch, earlier_batches, read_jobs
 from oaibg.many.batch.results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import locked_run, note_run
 from oaibg.many.results.line_id import digest
@@ -78,10 +78,13 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                     f"{results.path}: the file contains results, but this run has no batch yet.",
                     hint="Use another --results-file, or rename this file.",
                 )
+            retried = check_batch(plan, row, jobs, results)
+            results.begin()
             await note_run(plan, context, batch=True)
-            attempt = await begin_batch(plan, row, jobs, results, context)
+            attempt = await begin_batch(plan, row, jobs, retried, results, context)
             del jobs  # it has the hashes of all requests
-            batch = BatchResults(results, table)
+            earlier = await earlier_batches(plan, context)
+            batch = BatchResults(results, table, attempt.custom_ids, earlier)
             if not results.missing:
                 return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
@@ -106,6 +109,7 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
 
     table = ResultsTable(results_path)
     with ResultsFile(table.lines_path, window_of=lambda _: BATCH) as results:
+        results.begin()
         return await BatchResults(results, table).run(job, follow_found, context)
 
 

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
 
 MISSING = "missing"
-"""The status of a job that has no result in the files of its batch."""
+"""The status of a job that has no result in the files of its batch. As the code of its error, it
+means that the file is gone, so that the job may have completed."""
+
+UNDELIVERED = f"batch_{MISSING}"
+"""The code of the error of a job that has no result, although its batch's files were read."""
 
 SUCCESSFUL = frozenset({"completed", NEEDS_ACTION})
 """The statuses of jobs that are never submitted again."""

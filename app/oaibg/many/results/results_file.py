@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import stat
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +22,7 @@ from oaibg.engine.persist import in_thread
 from oaibg.engine.recap import NEEDS_ACTION
 from oaibg.engine.totals import Totals
 from oaibg.many.results.line_id import is_id_of_job, is_id_of_request
+from oaibg.many.results.replaced import ReplacedLines
 from oaibg.many.results.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
 from oaibg.state.rows import NOT_FOUND
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 class ResultsFile:
     """The results of a run; the last line of each custom_id counts.
 
-    Removes a last line that was cut off (by kill -9 or a full disk). `known` maps the custom_ids
+    Reads the file, and changes nothing before `begin`. A last line that was cut off (by kill -9 or
+    a full disk) does not count. `known` maps the custom_ids
     that the file may contain to the `id` of their line, or to None if the API sets the `id`. A file
     with other lines belongs to another run. `known` is None if the custom_ids are not known.
-    `replaced` is the number of unsuccessful lines that don't count, by custom_id: their jobs were
-    submitted again.
+    `replaced` has the marks of the unsuccessful lines that don't count, as in `ReplacedLines`.
     `window_of` returns the completion window of a custom_id.
 
     Raises:
@@ -53,11 +53,12 @@ class ResultsFile:
         self,
         path: str,
         known: Mapping[str, str | None] | None = None,
-        replaced: Mapping[str, int] | None = None,
+        replaced: Mapping[str, str] | None = None,
         window_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.path = path
-        self._known, self._replaced, self.window_of = known, replaced or {}, window_of
+        self._known, self.window_of = known, window_of
+        self._replaced = ReplacedLines(replaced or {})
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
         self.totals = Totals()
@@ -66,30 +67,13 @@ class ResultsFile:
         """One of these lines, by custom_id, whose job has output but no known cost."""
         self.unsuccessful: dict[str, Unsuccessful] = {}
         """The jobs of these lines that did not succeed, by custom_id."""
-        self.failures: Counter[str] = Counter()
-        """The number of lines of jobs that did not succeed, by custom_id."""
         self.changed: set[str] = set()
         """The custom_ids whose line is the result of another request than the run's."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        try:
-            self._descriptor = os.open(path, flags, 0o666)
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._size = self._read()
-                os.ftruncate(self._descriptor, self._size)
-            except BaseException:
-                os.close(self._descriptor)
-                raise
-        except BlockingIOError as error:
-            raise Unavailable(
-                f"Another process is writing to {path}.",
-                code="job_key_busy",
-                hint=BUSY_HINT,
-                outcome="not_created",
-            ) from error
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}.") from error
-        sync_folder(os.path.dirname(path))  # noqa: PTH120
+        self._size = 0
+        """The size of the file's complete lines in bytes."""
+        self._descriptor: int | None = None
+        with suppress(FileNotFoundError):
+            self._open()
         self._torn = False
         """Whether the file may end with part of a line that could not be removed."""
         self._lock = asyncio.Lock()
@@ -99,7 +83,25 @@ class ResultsFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        self._close()
+
+    def begin(self) -> None:
+        """Create the file if it is missing, and remove a last line that was cut off.
+
+        Raises like the class.
+        """
+        try:
+            if self._descriptor is None:
+                self._open(os.O_CREAT)
+            os.ftruncate(self._file, self._size)
+        except OSError as error:
+            raise UsageError(f"{self.path}: {error.strerror}.") from error
+        sync_folder(os.path.dirname(self.path))  # noqa: PTH120
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """The marks of the last lines of jobs that did not succeed, by custom_id."""
+        return self._replaced.seen
 
     @property
     def missing(self) -> set[str] | None:
@@ -116,6 +118,7 @@ class ResultsFile:
         for custom_id in custom_ids:
             self.statuses.pop(custom_id, None)
             self.unsuccessful.pop(custom_id, None)
+            self.changed.discard(custom_id)
 
     async def add(self, lines: Iterable[ResultLine]) -> None:
         """Append lines, and return once they are on disk; skip custom_ids that have a line.
@@ -164,28 +167,62 @@ class ResultsFile:
         """Return the `id` of a job's lines; None if it is not known."""
         return None if self._known is None else self._known[custom_id]
 
+    @property
+    def _file(self) -> int:
+        assert self._descriptor is not None, "`begin` comes first"  # noqa: S101
+        return self._descriptor
+
+    def _open(self, create: int = 0) -> None:
+        """Open, lock and read the file; raises `FileNotFoundError` if it is missing."""
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create
+        try:
+            self._descriptor = os.open(self.path, flags, 0o666)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._size = self._read()
+        except BlockingIOError as error:
+            self._close()
+            raise Unavailable(
+                f"Another process is writing to {self.path}.",
+                code="job_key_busy",
+                hint=BUSY_HINT,
+                outcome="not_created",
+            ) from error
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._close()
+            raise UsageError(f"{self.path}: {error.strerror}.") from error
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
             if self._torn:
-                os.ftruncate(self._descriptor, self._size)
+                os.ftruncate(self._file, self._size)
             self._torn = True
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
         except OSError:
             with suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
+                os.ftruncate(self._file, self._size)
             raise
         self._torn = False
         self._size += len(data)
 
     def _read(self) -> int:
         """Read the statuses from the file; return the size of its complete lines in bytes."""
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise UsageError(f"{self.path}: the results file must be a regular file.")
         size = 0
-        with open(self._descriptor, "rb", closefd=False) as file:
+        with open(self._file, "rb", closefd=False) as file:
             for number, raw in enumerate(file, 1):
                 line = read_line(raw)
                 ours = line is not None and self.is_ours(line)
@@ -209,10 +246,9 @@ class ResultsFile:
         self.totals.add(recap.usage, cost)
         if cost is None and line.status in (*WITH_OUTPUT, NEEDS_ACTION):
             self.unpriced = custom_id
-        if line.status not in SUCCESSFUL:
-            self.failures[custom_id] += 1
-            if self.failures[custom_id] <= self._replaced.get(custom_id, 0):
-                return
+        if line.status not in SUCCESSFUL and self._replaced.end_with(line):
+            self.forget([custom_id])
+            return
         self.statuses[custom_id] = line.status
         self.unsuccessful.pop(custom_id, None)
         self.changed.discard(custom_id)
