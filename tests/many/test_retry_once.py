@@ -111,7 +111,8 @@ def test_results_of_an_earlier_batch(
     assert (result.code, result.last["counts"], result.last["next"]) == (1, counts, None)
     (warning,) = of(result, "warning")
     assert f"oaibg monitor {first} --results-file {batch.results}" in warning["message"]
-    again = run(*batch.argv(RETRY))
+    again = run(*batch.argv(RETRY, "--detach"))
+    age(sandbox)
     assert all("a" not in jobs for jobs in jobs_in(sandbox)[1:])
     if ends == "completed":
         assert (again.code, AGAIN in again.last["hint"]) == (2, True)
@@ -189,7 +190,7 @@ def test_a_restored_results_file(
     waiting = ("--max-wait-seconds", "0.5")
     assert many(*files.argv(RETRY, *waiting)).code == 3
     files.results.write_bytes(before)
-    assert many(*files.argv(*waiting)).last["counts"] == {"in_progress": 1}
+    assert many(*files.argv(*waiting)).last["counts"] == {"queued": 1}
     assert len(sandbox.posts) == 2
 
 
