@@ -102,6 +102,23 @@ def test_a_job_that_the_api_lost(
     assert len(sandbox.posts) == 2
 
 
+def test_a_completed_job_that_the_api_lost(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    instant_sleep: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job that had completed before the API lost it is not submitted again."""
+    monkeypatch.setenv("OAIBG_KEEP_DAYS", "0")
+    lost = run(*KEYED).id
+    sandbox.forget(lost)
+    for more in ((), (RETRY,), (RETRY,)):
+        gone = run(*KEYED, *more)
+        assert (gone.code, gone.id) == (5, lost)
+        assert "does not submit it again" in gone.last["hint"]
+    assert len(sandbox.posts) == 1
+
+
 def test_a_retry_that_creates_nothing(run: Callable[..., Result], sandbox: Sandbox) -> None:
     """If nothing is created, the key keeps its old job; if the reply is lost, exit 6 follows."""
     failed = run(*KEYED, *ONCE).id

@@ -136,6 +136,29 @@ def test_kill_and_rerun(command: Command, sandbox: Sandbox, files: Files, price:
     assert command.run(*argv).last["code"] == "cost_limit"
 
 
+def test_a_retry_at_the_limit(
+    run: Callable[..., Result],
+    many: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    price: float,
+) -> None:
+    """A retry that the limit refuses has not begun: the state and the results stay as they were."""
+    files.add(6, **BIG)
+    files.write(
+        line("failed", metadata={"sandbox_outcome": "failed"}), *files.jobs.read_text().splitlines()
+    )
+    assert many(*limited(files, 6.5 * price)).last["counts"] == {"completed": 6, "failed": 1}
+    key, before = str(files.jobs), files.results.read_bytes()
+    (row,) = of(run("show", key), "run")
+    posts = len(sandbox.posts)
+    again = run(*limited(files, 1 * price, "--retry-failed"))
+    assert (again.code, again.last["code"], len(sandbox.posts)) == (2, "cost_limit", posts)
+    (after,) = of(run("show", key), "run")
+    assert {**after, "ts": None} == {**row, "ts": None}
+    assert files.results.read_bytes() == before
+
+
 def test_unknown_outcomes_count(
     run: Callable[..., Result],
     many: Callable[..., Result],

@@ -12,7 +12,7 @@ from oaibg.many.pacing.in_flight import FIRST, MOST, InFlight
 from oaibg.sandbox import Fault
 from runs import ENDLESS
 from schemas import checked
-from virtual_time import Server, submit
+from virtual_time import Clock, Server, play, submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,20 @@ def test_slow_replies(tmp_path: Path) -> None:
     server.judge = judge
     submit(server, tmp_path, 400, slots=InFlight(FIRST, MOST), wait=300)
     assert FIRST + 10 <= len(server.bodies) < FIRST + 60
+
+
+def test_the_time_of_the_headers() -> None:
+    """The count in a reply's headers holds for a minute, even if no other reply comes."""
+    slots = InFlight(FIRST, MOST)
+
+    async def steps() -> float:
+        clock = Clock()
+        await slots.enter(clock)
+        slots.note_left(clock.monotonic(), 0)
+        await slots.enter(clock)
+        return clock.monotonic()
+
+    assert play(steps) == pytest.approx(60)
 
 
 def test_a_single_job(run: Callable[..., Result], sandbox: Sandbox) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from oaibg.sandbox import Fault
+from oaibg.state.store import Store, line_key
 from runs import ENDLESS, HOT, SLOW, BatchFiles, Files, age, line, lines_of, of
 from schemas import checked
 
@@ -194,10 +197,43 @@ def test_a_restored_results_file(
     assert len(sandbox.posts) == 2
 
 
+def test_a_completed_job_that_the_api_lost(
+    many: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    instant_sleep: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job that had completed is not submitted again, even if its result is gone everywhere."""
+    monkeypatch.setenv("OAIBG_KEEP_DAYS", "0")
+    files.add(1, sandbox_seconds="0.01")
+    assert many(*files.argv()).code == 0
+    files.results.unlink()
+    sandbox.forget(*sandbox.jobs)
+    for more in ((), (RETRY,), (RETRY,)):
+        result = many(*files.argv(*more))
+        assert (result.code, result.last["counts"]) == (5, {"not_found": 1})
+    assert len(sandbox.posts) == 1
+
+
 def contents(*folders: Path) -> dict[str, bytes]:
     """Return the bytes of each file but the locks, which are empty."""
     paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return {str(path): path.read_bytes() for path in paths if path.parent.name != "locks"}
+
+
+def test_a_probe_of_the_lock(many: Callable[..., Result], files: Files, state: Path) -> None:
+    """A run starts although another command looks at its lock in that moment."""
+    files.add(1, sandbox_seconds="0.01")
+    state.mkdir()
+    store = Store(str(state))
+    lock = store.lock(os.environ["OPENAI_BASE_URL"], line_key(str(files.jobs), ""))
+    assert lock is not None
+    releasing = threading.Timer(0.15, store.unlock, [lock])
+    releasing.start()
+    assert many(*files.argv()).code == 0
+    releasing.join()
+    store.close()
 
 
 def run_line(run: Callable[..., Result], key: str) -> dict[str, object]:

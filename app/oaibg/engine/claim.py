@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
 from oaibg.engine.hints import RETRY_HINT
+from oaibg.engine.recap import had_completed
 from oaibg.state.commits import patiently
 from oaibg.state.rows import UNSUCCESSFUL
 
@@ -111,7 +112,9 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
 
 def is_unsuccessful(row: Row | None) -> bool:
     """Return whether a job has ended without success, as far as the local state knows."""
-    return row is not None and row.step == "submitted" and row.status in UNSUCCESSFUL
+    if row is None or row.step != "submitted" or row.status not in UNSUCCESSFUL:
+        return False
+    return not had_completed(row)
 
 
 def must_replace(row: Row, submission: Submission) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
+from oaibg.engine.recap import had_completed
 from oaibg.engine.verdicts import cannot_retrieve, is_missing, not_retrievable
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
@@ -99,8 +100,9 @@ async def not_found(
         return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"
+    had = row is not None and had_completed(row)
     message = f"The server no longer has this job{seen}: {failure.message}"
-    return NotFound.of(failure, message, hint=f"{_NEW_ATTEMPT} {_KEY_HINT}")
+    return NotFound.of(failure, message, hint=f"{_COMPLETED if had else _NEW_ATTEMPT} {_KEY_HINT}")
 
 
 async def is_known_gone(job: Job, context: Context) -> bool:
@@ -120,6 +122,11 @@ _UNKNOWN_HINT = (
 _NEW_ATTEMPT = (
     "A new attempt is billed again: repeat the submit command with its --job-key or --jobs-file, "
     "and add --retry-failed."
+)
+
+_COMPLETED = (
+    "It had completed, so --retry-failed does not submit it again. A new attempt is billed again: "
+    "use a new --job-key, or in a jobs file a new custom_id."
 )
 
 _KEY_HINT = "If OPENAI_API_KEY now belongs to a different project than before, use the earlier key."

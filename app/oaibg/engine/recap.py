@@ -73,6 +73,12 @@ class Recap(Record):
         return cost_of(self.usage, self.model, self.service_tier, completion_window)
 
 
+def had_completed(row: Row) -> bool:
+    """Return whether a job completed, even if the API no longer has it now."""
+    recap = Recap.of_row(row)
+    return recap is not None and recap.status in ("completed", NEEDS_ACTION)
+
+
 def reason_of(final: Final) -> tuple[str | None, str | None]:
     """Return the code and the message that say why a job did not succeed."""
     code, message = _reason(final.error, final.incomplete_details, final.refusal)

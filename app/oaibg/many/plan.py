@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from oaibg.state.store import Row
 
 
+_LOCK_SECONDS, _LOCK_INTERVAL = 0.5, 0.03
+"""How long a run tries to get its lock, which `show` and `monitor` hold for a moment."""
+
+
 class Plan(Record):
     """What a run does; `key` identifies the run if it is started again."""
 
@@ -53,7 +57,7 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
     problem, store, base_url = context.state_problem, context.store, context.base_url
     if problem is not None and problem.code != "state_corrupt":
         raise state_error(problem)
-    lock = store.lock(base_url, line_key(plan.key, ""))
+    lock = await _lock(plan, context)
     if lock is None:
         raise Unavailable(
             f"Another process is running the jobs of {plan.key!r}.",
@@ -67,6 +71,16 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
         yield rows
     finally:
         store.unlock(lock)
+
+
+async def _lock(plan: Plan, context: Context) -> int | None:
+    clock, store = context.clock, context.store
+    give_up = clock.monotonic() + _LOCK_SECONDS
+    while True:
+        lock = store.lock(context.base_url, line_key(plan.key, ""))
+        if lock is not None or clock.monotonic() >= give_up:
+            return lock
+        await clock.sleep(_LOCK_INTERVAL)
 
 
 async def note_run(plan: Plan, context: Context, *, batch: bool) -> None:

@@ -15,6 +15,7 @@ from oaibg.engine.persist import commit
 from oaibg.engine.recap import REFUSED
 from oaibg.many.results.result_line import SUCCESSFUL
 from oaibg.state.commits import patiently
+from oaibg.state.rows import NOT_FOUND
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
@@ -107,9 +108,10 @@ def _changed(file: JobsFile, lines: Sequence[Line], hint: str) -> UsageError:
 def _has_failed(line: Line, row: Row | None, results: ResultsFile) -> bool:
     """Return whether a job has ended without success, by its result or else by its row."""
     status = results.statuses.get(line.custom_id)
-    # The row of a refused job is deleted: another row belongs to a later submit.
-    is_later = row is not None and (row.step == "sending" or status == REFUSED)
-    return is_unsuccessful(row) if status is None or is_later else status not in SUCCESSFUL
+    # The row of a refused job is deleted: another row belongs to a later submit. If the API has
+    # lost a job, its row tells whether it had completed.
+    knows_more = row is not None and (row.step == "sending" or status in (REFUSED, NOT_FOUND))
+    return is_unsuccessful(row) if status is None or knows_more else status not in SUCCESSFUL
 
 
 def _has_changed(line: Line, rows: dict[str, Row], results: ResultsFile) -> bool:

@@ -75,7 +75,7 @@ async def side_by_side(
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    await slots.enter()
+                    await slots.enter(context.clock)
                     member = next(members, None)
                     if member is None:
                         return

@@ -1,7 +1,8 @@
-"""Downloads the files of a batch: patient with each, and gives up on each alone."""
+"""The files of a batch: what it names, their lines, and patient downloads, each on its own."""
 
 from __future__ import annotations
 
+import codecs
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.error_body import ABSENT
@@ -16,12 +17,16 @@ from oaibg.engine.patience import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oaibg.api.payload import Payload
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
 
 TRANSFER_SECONDS = 1800.0
 """Maximum seconds of an upload or a download, which may have hundreds of megabytes."""
+
+_PIECE_BYTES = 4 << 20
 
 _REFUSED_INTERVAL = 5.0
 
@@ -36,9 +41,33 @@ def files_of(batch: Payload) -> dict[str, str]:
     return found
 
 
-def kinds_of(batch: Payload) -> set[str]:
-    """Return which files a batch has: `output`, `error`, or both."""
-    return {name.split()[0] for name in files_of(batch).values()}
+def count_of_jobs(batch: Payload, key: str) -> int:
+    """Return one of the API's `request_counts`; 0 if there is none."""
+    count = (batch.object("request_counts") or {}).get(key)
+    return count if isinstance(count, int) else 0
+
+
+def count_of_lines(batch: Payload) -> int:
+    """Return how many lines the batch's files have by its `request_counts`."""
+    kinds = {name.split()[0] for name in files_of(batch).values()}
+    counts = {"output": count_of_jobs(batch, "completed"), "error": count_of_jobs(batch, "failed")}
+    return sum(count for kind, count in counts.items() if kind in kinds)
+
+
+def lacks_output(batch: Payload) -> bool:
+    """Return whether jobs of the batch completed, but it names no file with their results."""
+    has_output = any(name.startswith("output") for name in files_of(batch).values())
+    return count_of_jobs(batch, "completed") > 0 and not has_output
+
+
+def pieces(content: IO[bytes]) -> Iterator[list[bytes]]:
+    """Yield the lines of a file in lists of a few megabytes; every line ends with a line feed.
+
+    Some servers write a byte order mark, or the line ends of Windows.
+    """
+    while lines := content.readlines(_PIECE_BYTES):
+        bare = (line.removeprefix(codecs.BOM_UTF8).strip() for line in lines)
+        yield [line + b"\n" for line in bare if line]
 
 
 def _is_refusal(failure: CallFailed) -> bool:

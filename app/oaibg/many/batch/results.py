@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import shlex
 import tempfile
 from typing import IO, TYPE_CHECKING
@@ -16,7 +15,14 @@ from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
-from oaibg.many.batch.files import Downloads, files_of, kinds_of
+from oaibg.many.batch.files import (
+    Downloads,
+    count_of_jobs,
+    count_of_lines,
+    files_of,
+    lacks_output,
+    pieces,
+)
 from oaibg.many.progress import BatchProgress
 from oaibg.many.results.line_id import digest
 from oaibg.many.results.result_line import (
@@ -44,8 +50,6 @@ if TYPE_CHECKING:
     """Returns the end of the batch, or the event that ended the wait for it."""
 
 TMPDIR_HINT = "A batch needs space for temporary files; set TMPDIR to another directory."
-
-_PIECE_BYTES = 4 << 20
 
 _READ_AGAIN_SECONDS = 1.0
 """Seconds until the files are read again, if they have fewer results than the batch counts."""
@@ -197,10 +201,7 @@ class BatchResults:
         """Return whether the batch's files have fewer results than the batch counts in them."""
         if self._refused or self._unfetched or self._left == set():
             return False
-        kinds = kinds_of(batch)
-        expected = _count(batch, "completed") if "output" in kinds else 0
-        expected += _count(batch, "failed") if "error" in kinds else 0
-        return expected > len(self._delivered)
+        return count_of_lines(batch) > len(self._delivered)
 
     async def _give_up(self, name: str, failure: CallFailed, job: Job, context: Context) -> None:
         """Report a file that the server refuses to send."""
@@ -213,7 +214,7 @@ class BatchResults:
     async def _deliver(self, name: str, content: IO[bytes], job: Job, context: Context) -> None:
         """Add the lines of a file to the results."""
         unreadable = foreign = 0
-        for raws in _pieces(content):
+        for raws in pieces(content):
             lines: list[ResultLine] = []
             for raw in raws:
                 line = read_line(raw)
@@ -264,7 +265,7 @@ class BatchResults:
         if not missing or self._unfetched:
             return
         code, message = f"batch_{batch.status}", f"The batch ended as {batch.status}."
-        if self._refused or (_count(batch, "completed") and "output" not in kinds_of(batch)):
+        if self._refused or lacks_output(batch):
             code, message = MISSING, "The batch's file with the result is no longer available."
         elif batch.status == "completed":
             code, message = UNDELIVERED, "The batch completed, but has no result of this job."
@@ -289,7 +290,7 @@ class BatchResults:
             missing = len(self._missing - self._delivered)
         else:
             has = len(self._delivered | self._results.statuses.keys())
-            total = _count(batch, "total")
+            total = count_of_jobs(batch, "total")
             missing = total - has if total else int(self._refused)
             if batch.status != "completed" and not has:
                 missing = max(missing, 1)  # the batch counts as a job
@@ -303,12 +304,6 @@ class BatchResults:
             code, status = ExitCode.UNSUCCESSFUL, str(batch.status)
         self._tally.count(status, code, jobs=missing)
         self._rest = ResultRow("", status)
-
-
-def _count(batch: Payload, key: str) -> int:
-    """Return one of the numbers of jobs that the API counts for a batch; 0 if it has none."""
-    count = (batch.object("request_counts") or {}).get(key)
-    return count if isinstance(count, int) else 0
 
 
 async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Written:
@@ -334,13 +329,3 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
         return
     yield from text_events(payload, job, context)
     yield report_end.final(Job(job.response_id), payload, context, Written.ALL)
-
-
-def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:
-    """Yield the lines of a file in lists of a few megabytes; every line ends with a line feed.
-
-    Some servers write a byte order mark, or the line ends of Windows.
-    """
-    while lines := content.readlines(_PIECE_BYTES):
-        bare = (line.removeprefix(codecs.BOM_UTF8).strip() for line in lines)
-        yield [line + b"\n" for line in bare if line]

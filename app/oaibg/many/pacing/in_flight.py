@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oaibg.base.clock import Clock
 
 FIRST, MOST = 50, 1000
 """The first and the highest limit if the run adapts it."""
@@ -38,12 +42,17 @@ class InFlight:
         self._average, self._fastest = 0.0, math.inf
         self._waiting: asyncio.Future[None] | None = None
 
-    async def enter(self) -> None:
-        """Take a place until `leave`. Only one task may wait."""
+    async def enter(self, clock: Clock) -> None:
+        """Take a place until `leave`, for a job to create. Only one task may wait."""
         # Without a job in flight no reply would raise the limit.
         while self._inside and (self._inside >= self.limit or self._left < 1):
             self._waiting = asyncio.get_running_loop().create_future()
-            await self._waiting
+            renewing = asyncio.create_task(self._renew(clock)) if self._left < 1 else None
+            try:
+                await self._waiting
+            finally:
+                if renewing is not None:
+                    renewing.cancel()
         self._inside += 1
         self._left -= 1
 
@@ -54,8 +63,6 @@ class InFlight:
 
     def note_reply(self, now: float, seconds: float) -> None:
         """Note that a request succeeded, and how long it took."""
-        if now >= self._left_until:
-            self._left = math.inf
         self._fastest = min(self._fastest, seconds)
         self._average += (seconds - self._average) / (16 if self._average else 1)
         slow = self._average > max(self._fastest * _SLOW_FACTOR, self._fastest + _SLOW_SECONDS)
@@ -75,6 +82,13 @@ class InFlight:
             return
         self._cut = now
         self.limit = max(min(self.limit, self._inside) // 2, 1)
+
+    async def _renew(self, clock: Clock) -> None:
+        """Forget the last reply's count once its time is over."""
+        while (seconds := self._left_until - clock.monotonic()) > 0:
+            await clock.sleep(seconds)
+        self._left = math.inf
+        self._wake()
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
