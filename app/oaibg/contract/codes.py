@@ -22,7 +22,7 @@ WARNINGS = {
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
-    "results_missing": "The results file lacks results. Repeat the submit command to write them.",
+    "results_missing": "The results file lacks results; the message has the command that writes them.",
     "run_active": "Another process still runs the run, and submits its other jobs.",
     "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",

@@ -80,8 +80,7 @@ class BatchResults:
         """Whether running the same command again can fetch more results."""
         self._refused = False
         """Whether the server refused to send a file."""
-        self._warned: set[str] = set()
-        """The files with ignored lines."""
+        self._warned: set[str] = set()  # the files with ignored lines
         self._rest = ResultRow("", "not_submitted")
         """The table's row of the jobs without a result."""
 
