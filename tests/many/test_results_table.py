@@ -333,7 +333,7 @@ def test_an_expired_batch(run: Callable[..., Result], sandbox: Sandbox, batch: B
 def test_missing_results(run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles) -> None:
     """The jobs that a completed batch has no result for are `missing`."""
     batch.results = batch.folder / "results.csv"
-    sandbox.script(Fault(on="file_content", kind="raw", body=""))
+    sandbox.script(Fault(on="file_content", kind="raw", body="", times=2))
     assert checked(run(*batch.argv())).last["counts"] == {"missing": 2}
     assert statuses(batch.results) == {"a": "missing", "b": "missing"}
 
