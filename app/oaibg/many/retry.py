@@ -51,8 +51,16 @@ async def begin_retry(
     changed = [line for line in plan.file.lines if _has_changed(line, rows, results)]
     check_changes(plan, changed, failed)
     retried = [line for line in plan.file.lines if line.custom_id in failed]
-    if not plan.retry_failed or not retried:
-        return rows
+    base_url, store = context.base_url, context.store
+    if plan.retry_failed and retried:
+        await _retry(retried, plan, results, context)
+        rows = await patiently(lambda: store.of_run(base_url, plan.key), context.clock)
+    replaced = await patiently(lambda: store.replaced_in_run(base_url, plan.key), context.clock)
+    results.count_replaced(replaced)
+    return rows
+
+
+async def _retry(retried: list[Line], plan: Plan, results: ResultsFile, context: Context) -> None:
     intents = [
         Intent(
             base_url=context.base_url,
@@ -66,8 +74,7 @@ async def begin_retry(
         for line in retried
     ]
     await commit(lambda: context.store.retry(intents), context)
-    results.forget(failed)
-    return await patiently(lambda: context.store.of_run(context.base_url, plan.key), context.clock)
+    results.forget(line.custom_id for line in retried)
 
 
 def check_changes(plan: Plan, changed: Sequence[Line], retriable: Collection[str]) -> None:

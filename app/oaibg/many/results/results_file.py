@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import stat
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,10 +19,17 @@ from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
-from oaibg.engine.recap import NEEDS_ACTION
+from oaibg.engine.recap import NEEDS_ACTION, Recap
 from oaibg.engine.totals import Totals
 from oaibg.many.results.line_id import is_id_of_job, is_id_of_request
-from oaibg.many.results.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
+from oaibg.many.results.result_line import (
+    SUCCESSFUL,
+    Ending,
+    Replaced,
+    ResultLine,
+    not_run,
+    read_line,
+)
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
     from oaibg.contract.events import Unsuccessful
+    from oaibg.state.rows import Row
 
 
 class ResultsFile:
@@ -57,17 +64,20 @@ class ResultsFile:
         window_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.path = path
-        self._known, self._replaced, self.window_of = known, replaced or {}, window_of
+        self._known, self._replaced, self.window_of = known, Replaced(replaced or {}), window_of
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
         self.totals = Totals()
-        """The usage and the cost of the lines that the file had when it was opened."""
+        """The usage and the cost of the lines that the file had when it was opened, and of replaced
+        jobs whose lines were removed from it."""
         self.unpriced: str | None = None
-        """One of these lines, by custom_id, whose job has output but no known cost."""
+        """One of these jobs, by custom_id, that has output but no known cost."""
         self.unsuccessful: dict[str, Unsuccessful] = {}
         """The jobs of these lines that did not succeed, by custom_id."""
-        self.failures: Counter[str] = Counter()
+        self.failures = self._replaced.failures
         """The number of lines of jobs that did not succeed, by custom_id."""
+        self._failed_ids: set[str | None] = set()
+        """The response IDs in these lines."""
         self.changed: set[str] = set()
         """The custom_ids whose line is the result of another request than the run's."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -110,6 +120,13 @@ class ResultsFile:
         """Return whether a line belongs to this run."""
         known, custom_id = self._known, line.custom_id
         return known is None or (custom_id in known and is_id_of_job(line.id, known[custom_id]))
+
+    def count_replaced(self, rows: Iterable[Row]) -> None:
+        """Count what replaced jobs have cost whose lines the file no longer has."""
+        for row in rows:
+            recap = Recap.of_row(row)
+            if recap is not None and row.response_id not in self._failed_ids:
+                self._pay(str(row.custom_id), recap, row.completion_window)
 
     def forget(self, custom_ids: Iterable[str]) -> None:
         """Note that the lines of some jobs no longer count, because they are submitted again."""
@@ -204,15 +221,12 @@ class ResultsFile:
 
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
-        custom_id, recap = line.custom_id, line.recap
-        cost = recap.cost_usd(self.window_of(custom_id))
-        self.totals.add(recap.usage, cost)
-        if cost is None and line.status in (*WITH_OUTPUT, NEEDS_ACTION):
-            self.unpriced = custom_id
+        custom_id = line.custom_id
+        self._pay(custom_id, line.recap, self.window_of(custom_id))
         if line.status not in SUCCESSFUL:
-            self.failures[custom_id] += 1
-            if self.failures[custom_id] <= self._replaced.get(custom_id, 0):
-                return
+            self._failed_ids.add(line.response_id)
+        if self._replaced.has(line):
+            return
         self.statuses[custom_id] = line.status
         self.unsuccessful.pop(custom_id, None)
         self.changed.discard(custom_id)
@@ -220,6 +234,13 @@ class ResultsFile:
             self.changed.add(custom_id)
         if (unsuccessful := line.unsuccessful) is not None:
             self.unsuccessful[custom_id] = unsuccessful
+
+    def _pay(self, custom_id: str, recap: Recap, completion_window: str | None) -> None:
+        """Add what a job has cost."""
+        cost = recap.cost_usd(completion_window)
+        self.totals.add(recap.usage, cost)
+        if cost is None and recap.status in (*WITH_OUTPUT, NEEDS_ACTION):
+            self.unpriced = custom_id
 
 
 def _is_cut_off(raw: bytes) -> bool:

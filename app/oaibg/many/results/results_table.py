@@ -6,9 +6,7 @@ is a view of them, which is replaced as a whole when the run ends.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import stat
 from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,7 +15,7 @@ from oaibg.api.payload import Payload
 from oaibg.base.files import saving
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
-from oaibg.many.results.result_line import ending_of
+from oaibg.many.results.result_line import custom_id_of, ending_of
 from oaibg.many.results.result_row import ResultRow, safe
 from oaibg.request.job_table import delimiter_of
 
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
     from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.tally import Tally
     from oaibg.request.jobs_file import JobsFile
-
-_HEAD = re.compile(rb'\{"id": ?(?:"[^"\\]*"|null), ?"custom_id": ?("(?:[ !#-\[\]-~]|\\.)*")')
-"""How lines begin that oaibg or the Batch API wrote: the custom_id is found without parsing."""
 
 
 class ResultsTable:
@@ -145,8 +140,7 @@ def _offsets(lines: BinaryIO) -> dict[str, int]:
     for raw in lines:
         if not raw.endswith(b"\n"):
             break  # a write failed in the middle, and so did its removal
-        head = _HEAD.match(raw)
-        custom_id = json.loads(head[1]) if head else Payload(raw).data["custom_id"]
+        custom_id = custom_id_of(raw) or Payload(raw).data["custom_id"]
         offsets[custom_id] = end
         end += len(raw)
     return offsets
