@@ -405,7 +405,7 @@ def test_a_table_that_cannot_be_written(
     """A failed write is a warning, and exit 9 instead of 0; `next` writes the table."""
     tabled.add(1, **ENDLESS, sandbox_outcome=outcome)
     process = command.start(*tabled.argv())
-    wait_until(lambda: len(sandbox.posts) == 1)
+    wait_until(lambda: len(sandbox.jobs) == 1)
     tabled.results.mkdir()
     finish(sandbox)
     result = checked(command.end(process))
