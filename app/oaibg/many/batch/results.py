@@ -24,7 +24,7 @@ from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Container, Iterator
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -41,10 +41,16 @@ _PIECE_BYTES = 4 << 20
 
 
 class BatchResults:
-    """Writes a batch's results to the results file, and counts its jobs."""
+    """Writes a batch's results to the results file, and counts its jobs.
 
-    def __init__(self, results: ResultsFile, table: ResultsTable) -> None:
+    `custom_ids` are the jobs of the batch, if they are known.
+    """
+
+    def __init__(
+        self, results: ResultsFile, table: ResultsTable, custom_ids: Container[str] | None = None
+    ) -> None:
         self._results, self._table, self._tally = results, table, Tally()
+        self._custom_ids = custom_ids
         self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
@@ -67,7 +73,7 @@ class BatchResults:
                 self._rest = ResultRow.of_event("", event)._replace(response_id=None)
             await context.emit(event)
 
-        progress = BatchProgress(self._tally, context, self._results, job)
+        progress = BatchProgress(self._tally, context, self._results, job, self._custom_ids)
         try:
             await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
         finally:

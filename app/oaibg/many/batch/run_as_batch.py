@@ -81,7 +81,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             await note_run(plan, context, batch=True)
             attempt = await begin_batch(plan, row, jobs, results, context)
             del jobs  # it has the hashes of all requests
-            batch = BatchResults(results, table)
+            batch = BatchResults(results, table, attempt.custom_ids)
             if not results.missing:
                 return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
