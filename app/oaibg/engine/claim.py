@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
+from oaibg.engine.cost import BATCH
 from oaibg.engine.hints import RETRY_HINT
 from oaibg.state.commits import patiently
 from oaibg.state.rows import UNSUCCESSFUL
@@ -31,7 +32,6 @@ class Submission(Record):
 
     request: Request
     model: str | None
-    completion_window: str | None = None
     job_key: str | None = None
     resubmit_unknown: bool = False
     retry_failed: bool = False
@@ -41,9 +41,8 @@ class Submission(Record):
 
     @property
     def window(self) -> str | None:
-        """The job's completion window; the request's own body may have it."""
-        own = self.request.text_of("background_options", "completion_window")
-        return self.completion_window or own
+        """The job's completion window."""
+        return self.request.completion_window if self.create is None else BATCH
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ async def _retry(retried: list[Line], plan: Plan, results: ResultsFile, context:
             custom_id=line.custom_id,
             request_sha256=line.sha256,
             model=line.model,
-            completion_window=plan.completion_window,
+            completion_window=line.completion_window,
             replaced_lines=results.failures[line.custom_id],
         )
         for line in retried

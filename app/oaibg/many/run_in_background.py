@@ -64,9 +64,11 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             for line in plan.file.lines
         }
 
+        windows = {line.custom_id: line.completion_window for line in plan.file.lines}
+
         def window_of(custom_id: str) -> str | None:
             row = rows.get(custom_id)
-            return plan.completion_window if row is None else row.completion_window
+            return windows[custom_id] if row is None else row.completion_window
 
         table = ResultsTable(plan.results_path, plan.file)
         with ResultsFile(table.lines_path, ids, replaced_lines(rows), window_of) as results:
@@ -235,7 +237,6 @@ class _FileRun:
         submission = Submission(
             request=request,
             model=line.model,
-            completion_window=plan.completion_window,
             job_key=line_key(plan.key, line.custom_id),
             resubmit_unknown=plan.resubmit_unknown,
             custom_id=line.custom_id,

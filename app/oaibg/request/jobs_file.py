@@ -34,6 +34,7 @@ class Line(NamedTuple):
     custom_id: str
     sha256: str
     model: str | None
+    completion_window: str | None
     offset: int
     length: int
 
@@ -140,8 +141,8 @@ class JobsFile:
                 first[custom_id] = number
                 if not self._background:
                     self.bytes += len(_batch_line(custom_id, request))
-                model = request.text_of("model")
-                yield Line(number, custom_id, request.sha256, model, offset, len(raw))
+                model, window = request.text_of("model"), request.completion_window
+                yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
             bad.append(str(error))
         hint = self._records.hint

@@ -118,7 +118,6 @@ async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Conte
     submission = Submission(
         request=request,
         model=model,
-        completion_window=plan.completion_window,
         job_key=line_key(plan.key, ""),
         resubmit_unknown=plan.resubmit_unknown,
         create=_create(plan.file, custom_ids, mark, context),
@@ -251,6 +250,6 @@ async def _row_number(submission: Submission, context: Context) -> int:
         request_sha256=submission.request.sha256,
         job_key=job_key,
         model=submission.model,
-        completion_window=submission.completion_window,
+        completion_window=submission.window,
     )
     return await patiently(lambda: store.intent(intent), context.clock)
