@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import is_api_id
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
@@ -69,6 +70,8 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
         return []
     known = store.by_id(base_url, response_id)
     _note_request(known, job)
+    if known is None and not is_api_id(response_id):
+        job.note_unknown(store.place)
     other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
         return []
