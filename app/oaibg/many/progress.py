@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 INTERVAL = 60.0
 """Seconds between two `run_progress` events."""
 
-_MARKS = 6
-"""`per_minute` is that of the five minutes between so many events."""
+RECENT = 300.0
+"""`per_minute` is that of so many last seconds."""
+
+_MARKS = int(RECENT / INTERVAL) + 1
 
 
 class Progress:
@@ -57,7 +59,7 @@ class Progress:
             counts=dict(ended + running),
             in_flight=running.total(),
             per_minute=per_minute,
-            eta_seconds=round(left / per_minute * 60) if per_minute and left is not None else None,
+            eta_seconds=eta(left, per_minute),
             usage=self.tally.totals.usage,
             cost_usd=self.tally.totals.cost_usd,
         )
@@ -79,6 +81,11 @@ class Progress:
         if done == self._done_before or now == then:
             return None
         return round((done - done_then) / (now - then) * 60, 1)
+
+
+def eta(left: int | None, per_minute: float | None) -> float | None:
+    """Return in how many seconds the last jobs will have ended; None if that is unknown."""
+    return round(left / per_minute * 60) if per_minute and left is not None else None
 
 
 class BatchProgress(Progress):

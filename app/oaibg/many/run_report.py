@@ -20,6 +20,7 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.recap import Recap
 from oaibg.many.batch.jobs import BatchJobs
+from oaibg.many.progress import RECENT, eta
 from oaibg.many.results.result_line import Replaced, code_of, custom_id_of, read_line
 from oaibg.many.results.results_table import lines_path
 from oaibg.many.tally import Tally
@@ -28,7 +29,7 @@ from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -46,6 +47,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     """
     tally = Tally()
     jobs = RunJobs(run, tally, context)
+    done, per_minute = tally.counts.total() - tally.left, jobs.per_minute
     for job in jobs.running:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
     warnings = jobs.note_unwritten()
@@ -62,6 +64,8 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         results_file=run.results_file,
         total=run.total,
         counts=summary.counts,
+        per_minute=per_minute,
+        eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,
         cost_usd=summary.cost_usd,
         created_at=timestamp(run.created_at),
@@ -69,6 +73,13 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         base_url=run.base_url,
     )
     return [*warnings, shown, summary]
+
+
+def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
+    """Return how many jobs ended per minute lately, since the run was started or resumed."""
+    since = max(run.updated_at, now - RECENT)
+    count = sum(row.status in _ENDED and row.updated_at > since for row in rows)
+    return round(count / (now - since) * 60, 1) if count and now > since else None
 
 
 class RunningJob(Target):
@@ -109,6 +120,8 @@ class RunJobs:
         self.is_unfinished = False
         """Whether a rerun has something to do, apart from waiting for running jobs."""
         self.batch_id: str | None = None
+        self.per_minute: float | None = None
+        """How many jobs ended per minute; None if no process runs the run, or none has ended."""
         self._unwritten = 0
         """The number of jobs that have ended, but have no line in the results file."""
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
@@ -117,6 +130,8 @@ class RunJobs:
             self._read_batch(rows.get(""), {} if jobs is None else BatchJobs.read(jobs).replaced)
         else:
             self._read_jobs(dict(reversed(rows.items())), replaced)
+            if self.is_active:
+                self.per_minute = _per_minute(run, rows.values(), clock.now())
 
     def note_unwritten(self, more: int = 0) -> list[Event]:
         """Count the results that the results file lacks; return a warning if there are any.

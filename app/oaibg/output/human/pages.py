@@ -15,7 +15,7 @@ from oaibg.base.text import dollars, inert
 from oaibg.contract import events
 from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions
-from oaibg.output.human.amounts import clock, cost, local_time, number_at, size
+from oaibg.output.human.amounts import clock, cost, local_time, number_at, rate, size, time_left
 from oaibg.output.human.words import (
     STRONG,
     Ended,
@@ -73,6 +73,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
         ("Jobs", f"{counted(run.counts)} (of {run.total:,})"),
+        ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
         *_usage(run.usage),
         ("Cost", cost(run.cost_usd)),
         *(("Unsuccessful", f"{why} ({', '.join(names)})") for why, names in reasons.items()),
