@@ -18,6 +18,7 @@ from oaibg.sandbox import Fault
 from places import GUIDE
 from runs import (
     ENDLESS,
+    FAST,
     HOT,
     SLOW,
     BatchFiles,
@@ -353,6 +354,35 @@ def test_a_signal(
     found = list(statuses(tabled.results).values())
     assert {status: found.count(status) for status in found} == result.last["counts"]
     assert found[2:] == ["not_submitted"] * 2
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_signal_during_the_write_of_a_large_table(
+    command: Command, sandbox: Sandbox, batch: BatchFiles
+) -> None:
+    """A signal does not wait for the table: the earlier one stays, and `next` writes a new one."""
+    assert command.run(*batch.argv()).code == 0
+    table, count = batch.folder / "r.csv", 30_000
+    response = {"id": "resp_1", "status": "completed", "output": []}
+    end = json.dumps({"status_code": 200, "request_id": "r", "body": response})
+    with table.with_name("r.csv.jsonl").open("w") as file:
+        for number in range(count):
+            start = f'{{"id": "i{number}", "custom_id": "c{number}", "response": '
+            file.write(f'{start}{end}, "error": null}}\n')
+    table.write_text("the earlier table")
+    argv = ("monitor", batch_of(sandbox), "--results-file", str(table), *FAST)
+    process = command.start(*argv)
+    wait_until(lambda: any(path.name.endswith(".tmp") for path in batch.folder.iterdir()), 60)
+    process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    assert (result.code, table.read_text()) == (143, "the earlier table")
+    (warning,) = of(result, "warning")
+    assert "a signal ended the write" in warning["message"]
+    again = command.run(*rerun(result.last["next"]))
+    assert again.code in (0, 10)
+    assert len(statuses(table)) == count + 2
+    assert not [path for path in batch.folder.iterdir() if path.name.endswith(".tmp")]
 
 
 @pytest.mark.process

@@ -18,7 +18,7 @@ from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
-from oaibg.engine.persist import state_error
+from oaibg.engine.persist import in_thread, state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
 from oaibg.many.pacing.learned_times import LearnedTimes
@@ -71,7 +71,9 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             return windows[custom_id] if row is None else row.completion_window
 
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, replaced_lines(rows), window_of) as results:
+        with await in_thread(
+            ResultsFile, table.lines_path, ids, replaced_lines(rows), window_of
+        ) as results:
             await note_run(plan, context, batch=False)
             rows = await begin_retry(plan, rows, results, context)  # noqa: PLW2901
             run = _FileRun(plan, rows, results, context.but(results=results))

@@ -71,7 +71,9 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         jobs = await read_jobs(plan, row, context)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, jobs.replaced, lambda _: BATCH) as results:
+        with await persist.in_thread(
+            ResultsFile, table.lines_path, ids, jobs.replaced, lambda _: BATCH
+        ) as results:
             is_first = row is None or (row.response_id is None and not jobs.is_retry)
             if results.statuses and is_first:
                 raise UsageError(
