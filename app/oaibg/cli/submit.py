@@ -105,7 +105,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     _check_file_options(options, session)
     batch = options.completion_window == "24h"
     path = str(options.jobs_file and os.path.realpath(options.jobs_file))  # the run's default key
-    file = JobsFile(path, settings, background=not batch)
+    file = JobsFile(path, settings, name=options.jobs_file, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
     if options.max_cost_usd is not None:

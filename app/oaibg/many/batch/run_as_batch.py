@@ -107,7 +107,8 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
     table = ResultsTable(results_path)
-    with ResultsFile(table.lines_path, window_of=lambda _: BATCH) as results:
+    opening = partial(ResultsFile, table.lines_path, window_of=lambda _: BATCH)
+    with await persist.in_thread(opening) as results:
         return await BatchResults(results, table).run(job, follow_found, context)
 
 
