@@ -198,12 +198,11 @@ class _FileRun:
             self.is_unretrievable, self._blocked = True, refusal.exit_code
             raise
         else:
-            if isinstance(times, LearnedTimes) and isinstance(end, Final):
+            if isinstance(end, Final):
                 times.note_end(end.job_seconds, context.clock.monotonic())
             return end
         finally:
-            if isinstance(times, LearnedTimes):
-                times.forget()
+            times.forget()
 
     def _times(self, line: Line, number: int, created: Created) -> PollTimes:
         if self._schedule is None:
