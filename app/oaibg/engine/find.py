@@ -70,10 +70,10 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
         return []
     known = store.by_id(base_url, response_id)
     _note_request(known, job)
-    if known is None and not is_api_id(response_id):
-        job.note_unknown(store.place)
     other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
+        if known is None and not is_api_id(response_id):
+            job.note_unknown(store.place, base_url)
         return []
     message = (
         f"This job was submitted to {other.base_url}, but this command sends requests to "

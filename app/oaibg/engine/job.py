@@ -64,9 +64,10 @@ class Job:
         """Note the job's ID, and its last known status."""
         self.response_id, self.status = response_id, status
 
-    def note_unknown(self, place: str) -> None:
+    def note_unknown(self, place: str, base_url: str) -> None:
         """Note that the local state, which is at `place`, does not know the ID."""
-        self.doubt = f"The local state in {place} has no job or run named {self.response_id!r}. "
+        unknown = f"no job or run named {self.response_id!r} for {base_url}"
+        self.doubt = f"The local state in {place} has {unknown}. "
 
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""
