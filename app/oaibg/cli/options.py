@@ -153,9 +153,7 @@ class SubmitOptions(Record):
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )
-    retry_failed: bool = _safety(
-        "--retry-failed", "Submit again what did not succeed; you pay again."
-    )
+    retry_failed: bool = _safety("--retry-failed", "Submit unsuccessful jobs again; you pay again.")
     jobs_file: str | None = _many(
         "PATH", "Read jobs from this file (JSON Lines, CSV, TSV).", callback=check.input_path
     )
@@ -168,7 +166,7 @@ class SubmitOptions(Record):
         parser=check.jobs_at_once,
     )
     max_cost_usd: float | None = _many(
-        "N", "Submit no more jobs above this cost (USD).", parser=check.dollars
+        "N", "Stop submitting jobs at this cost (USD).", parser=check.dollars
     )
     poll_seconds: Any = _waiting(
         "SECONDS",

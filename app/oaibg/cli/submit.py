@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _SHOWN = 3
 """Number of requests of a jobs file that a dry run prints."""
 _AUTO_POLLS = (
-    "--poll-seconds auto is for runs over a --jobs-file in background mode; give a number of "
-    "seconds instead."
+    "--poll-seconds auto works only with --jobs-file in background mode; otherwise, give a "
+    "number of seconds."
 )
 _NO_STREAM = "--stream can't be combined with a completion window: the API can't stream such jobs."
 
@@ -221,7 +221,7 @@ def _check_prices(file: JobsFile) -> None:
     if line is not None:
         raise UsageError(
             f"{file.path}: line {line.number}: the price of the model {line.model!r} is unknown, "
-            "so --max-cost-usd can't be kept.",
+            "so --max-cost-usd can't be enforced.",
             code="price_unknown",
             hint="Omit --max-cost-usd, or put jobs with such models into a file of their own. A "
             "newer price list may help: pip install --upgrade genai-prices.",

@@ -23,13 +23,13 @@ WARNINGS = {
     "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "results_missing": "The results file lacks results. Repeat the submit command to write them.",
-    "run_active": "Another process still runs the run, and submits its other jobs.",
+    "run_active": "Another process is still submitting jobs of the run.",
     "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",
     "no_room": "The directory for temporary files has no room for the batch's results.",
-    "cost_limit": "The run submitted no further jobs, because it would have passed "
+    "cost_limit": "The run stopped submitting jobs, because another job could exceed "
     "`--max-cost-usd`.",
-    "price_unknown": "The run submitted no further jobs, because the cost of a job is unknown.",
+    "price_unknown": "The run stopped submitting jobs, because the cost of a job is unknown.",
     "stream_unavailable": "The server does not stream this job. It is polled instead.",
     "stream_lost": "The stream broke off or delivers nothing new. The job is polled instead.",
     "stream_error": "The job's stream reported an error that its result lacks.",
@@ -43,7 +43,10 @@ ERRORS = {
     "usage": (ExitCode.USAGE, "An option, its value or an input file is invalid."),
     "job_key_reused": (ExitCode.USAGE, "The job key belongs to another request."),
     "jobs_file_changed": (ExitCode.ERROR, "The jobs file changed while it was in use."),
-    "cost_limit": (ExitCode.USAGE, "The run has cost so much that no job fits `--max-cost-usd`."),
+    "cost_limit": (
+        ExitCode.USAGE,
+        "Another job could exceed `--max-cost-usd`, so none was submitted.",
+    ),
     "price_unknown": (ExitCode.USAGE, "`--max-cost-usd` needs the price of every model."),
     "state_unwritable": (ExitCode.USAGE, "The command needs a writable local state."),
     "state_corrupt": (ExitCode.USAGE, "The command needs the local state, which is damaged."),

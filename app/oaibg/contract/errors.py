@@ -55,7 +55,7 @@ class ExitCode(IntEnum):
     UNSUCCESSFUL = (
         4,
         "the job ended without success, or ended before it could be cancelled",
-        "Read `status` and `error`. `--retry-failed` makes a new attempt, which is paid for again.",
+        "Read `status` and `error`. `--retry-failed` makes a new attempt; you pay again.",
     )
     NOT_FOUND = (
         5,

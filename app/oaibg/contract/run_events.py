@@ -42,8 +42,8 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     A list counts only the jobs that were submitted, and those of a batch under its status.
     `per_minute` is the number of jobs that ended per minute, in the last five minutes of the
     process that is running the run. It and `eta_seconds` are null in a list, if no process is
-    running it, for a batch, and until a job has ended. `usage` and `cost_usd` are sums of what is
-    known.
+    running it, for a batch, and until a job has ended. `usage` and `cost_usd` are sums of the
+    known values.
     """
 
     job_key: str
@@ -61,13 +61,14 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
 
 
 class RunProgress(Event, name="run_progress", by="runs with `--events summary`"):
-    """How far a run over several jobs is: at its start, and every minute.
+    """Progress of a run over several jobs: at its start, and every minute.
 
     `done` is the number of jobs that have ended, in this process or before. `in_flight` is the
-    number of jobs that are submitted and have not ended; `counts` has them by their last known
+    number of jobs that are submitted and have not ended; `counts` groups them by last known
     status. `per_minute` is the number of jobs that ended per minute, in the last five minutes of
     this process. It and `eta_seconds` are null until a job has ended in this process. `usage` and
-    `cost_usd` are sums of what is known. `total` is null until a batch's number of jobs is known.
+    `cost_usd` are sums of the known values. `total` is null until a batch's number of jobs is
+    known.
     """
 
     total: int | None
@@ -83,8 +84,8 @@ class RunProgress(Event, name="run_progress", by="runs with `--events summary`")
 class Summary(Event, name="summary", by="several jobs, `show --list`"):
     """The end of a run over several jobs. `counts` has the number of jobs per status.
 
-    `usage` and `cost_usd` are sums of what is known. `unsuccessful` has at most 20 of the jobs that
-    did not succeed.
+    `usage` and `cost_usd` are sums of the known values. `unsuccessful` has at most 20 of the jobs
+    that did not succeed.
     """
 
     counts: dict[str, int]

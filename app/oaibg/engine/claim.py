@@ -79,7 +79,7 @@ async def claim(
 def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | None:
     """Return the job that a claimed key already has; None if nothing was sent for the key.
 
-    `must_replace` tells whether the user chose to submit another job in place of a returned one.
+    `must_replace` says whether the user chose to submit another job in place of a returned one.
 
     Raises:
         UsageError: the key belongs to another request.

@@ -58,15 +58,15 @@ class Budget:
         if self._unpriced is not None:
             return "price_unknown", (
                 f"The cost of the job {self._unpriced!r} is unknown, because its response has no "
-                "`usage`, or a model without a known price. The run submits no further jobs; to "
-                "submit them without a limit, omit --max-cost-usd."
+                "`usage`, or its model has no known price. The run stopped submitting jobs; to "
+                "submit the others without a limit, omit --max-cost-usd."
             )
         spent, limit = dollars(self._ended.cost_usd or 0.0), dollars(self._limit or 0.0)
         unsure = f", and {self._lost:,} more may be running" if self._lost else ""
         return "cost_limit", (
             f"The run has cost {spent} for {self._ended.priced:,} jobs{unsure}. One more job, at "
             f"the average of {dollars(self._average)}, could pass the limit of {limit}. The run "
-            "submits no further jobs; to submit them, raise --max-cost-usd in the command."
+            "stopped submitting jobs; to submit the others, raise --max-cost-usd in the command."
         )
 
     @property

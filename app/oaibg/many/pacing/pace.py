@@ -95,7 +95,7 @@ class Paced:
         return read
 
     async def _observed(self, request: Coroutine[Any, Any, T]) -> T:
-        """Await a request, and tell the slots how it went."""
+        """Await a request, and report its outcome to the slots."""
         slots, began = self._slots, self._clock.monotonic()
         if slots is None:
             return await request

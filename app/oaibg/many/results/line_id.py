@@ -1,4 +1,4 @@
-"""The `id` of a result line in background mode: it tells the job and the request."""
+"""The `id` of a result line in background mode: it identifies the job and the request."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 
 _PREFIX = "batch_req_"
 _HALF = 16
-"""The number of digits that tell the job; as many tell the request."""
+"""The number of digits that identify the job; as many identify the request."""
 
 
 def id_of(base_url: str, run_key: str, custom_id: str, sha256: str) -> str:
-    """Return the `id` of a result line: its first half tells the job, the second the request."""
+    """Return the `id` of a result line: half of it identifies the job, half the request."""
     job = digest(base_url, run_key, custom_id)
     return _PREFIX + job[:_HALF] + digest(base_url, run_key, custom_id, sha256)[:_HALF]
 

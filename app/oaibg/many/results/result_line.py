@@ -119,7 +119,7 @@ def custom_id_of(raw: bytes) -> str | None:
 
 
 def not_run(id_: str | None, custom_id: str, code: str, message: str) -> ResultLine:
-    """Return the line of a job that has no response; the code tells its status."""
+    """Return the line of a job that has no response; the code names its status."""
     error = {"code": code, "message": message}
     line = {"id": id_, "custom_id": custom_id, "response": None, "error": error}
     ending = ending_of(line)
