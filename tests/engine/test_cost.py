@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -66,6 +67,18 @@ def test_a_window_of_a_detached_job(run: Callable[..., Result], tmp_path: Path) 
     assert result.last["cost_usd"] == pytest.approx(0.6 * plain)
 
 
+@pytest.mark.parametrize(("own", "factor"), [({"completion_window": "8h"}, 0.6), (None, 1.0)])
+def test_a_window_in_the_body(
+    run: Callable[..., Result], tmp_path: Path, own: object, factor: float
+) -> None:
+    """The window that was sent counts: that of --body-json-file replaces that of the option."""
+    body = tmp_path / "body.json"
+    body.write_text(json.dumps({"background_options": own}))
+    plain = submit(run)["cost_usd"]
+    job = submit(run, "--completion-window", "2h", "--body-json-file", str(body))
+    assert job["cost_usd"] == pytest.approx(factor * plain)
+
+
 @pytest.mark.parametrize(("tier", "is_cheaper"), [("flex", True), ("priority", False)])
 def test_a_service_tier(
     run: Callable[..., Result], tmp_path: Path, tier: str, is_cheaper: bool
@@ -103,6 +116,31 @@ def test_windows_of_lines(many: Callable[..., Result], files: Files) -> None:
     cost = {one["custom_id"]: one["cost_usd"] for one in of(result, "final")}
     assert cost["b"] == pytest.approx(0.6 * cost["a"])
     assert many(*files.argv()).last["cost_usd"] == result.last["cost_usd"]
+
+
+def table_costs(files: Files) -> dict[str, float]:
+    """Return the cost of each job in a table of results."""
+    with files.results.open(encoding="utf-8-sig", newline="") as file:
+        return {row["custom_id"]: float(row["cost_usd"]) for row in csv.DictReader(file)}
+
+
+def test_windows_in_tables(many: Callable[..., Result], files: Files) -> None:
+    """A table has each job at the price of its own window: at once, after a retry, and later."""
+    files.results = files.folder / "results.csv"
+    eight = {"background_options": {"completion_window": "8h"}}
+    cut = {"metadata": {"sandbox_outcome": "incomplete"}}
+    files.write(line("plain"), line("own", **eight), line("cut", **cut, **eight))
+    result = many(*files.argv("--job-key", "k"))
+    costs = {one["custom_id"]: one["cost_usd"] for one in of(result, "final")}
+    assert table_costs(files) == costs
+    assert sum(costs.values()) == pytest.approx(result.last["cost_usd"])
+    retried = many(*files.argv("--job-key", "k", "--retry-failed"))
+    assert table_costs(files) == costs
+    total = result.last["cost_usd"] + costs["cut"]
+    assert retried.last["cost_usd"] == pytest.approx(total)
+    for argv in (files.argv("--job-key", "k"), ("show", "k"), ("show", "--list")):
+        assert many(*argv).last["cost_usd"] == pytest.approx(total)
+    assert table_costs(files) == costs
 
 
 @pytest.mark.parametrize(
@@ -185,25 +223,45 @@ WITHOUT = (
 """A program that runs the command as if the extra were not installed."""
 
 
+def without(command: Command, *argv: str) -> list[dict[str, Any]]:
+    """Run the command without the extra, and return its lines."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *argv],
+        env=command.environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 @pytest.mark.process
 def test_without_the_extra(command: Command, files: Files) -> None:
     """Without the extra no cost is known, and --max-cost-usd says how to install it."""
-
-    def run(*argv: str) -> list[dict[str, Any]]:
-        done = subprocess.run(
-            [sys.executable, "-c", WITHOUT, *argv],
-            env=command.environment,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
     files.write(line("a"))
-    *_, final, summary = run(*files.argv())
+    *_, final, summary = without(command, *files.argv())
     assert (final["event"], final["cost_usd"]) == ("final", None)
     assert (summary["exit_code"], summary["cost_usd"]) == (0, None)
-    assert run("show", "--list")[0]["cost_usd"] is None
-    (error,) = run(*files.argv("--max-cost-usd", "1"))
+    assert without(command, "show", "--list")[0]["cost_usd"] is None
+    (error,) = without(command, *files.argv("--max-cost-usd", "1"))
     assert (error["code"], error["exit_code"]) == ("usage", 2)
     assert "pip install 'oaibg[cost]'" in error["hint"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("window", "factor"), [("2h", 0.7), ("8h", 0.6)])
+def test_a_run_before_the_extra(command: Command, files: Files, window: str, factor: float) -> None:
+    """Jobs that ended before the extra was installed are priced later, at their windows."""
+    own = {"background_options": {"completion_window": "soonest"}}
+    files.results = files.folder / "results.csv"
+    files.write(line("run's"), line("own", **own))
+    argv = files.argv("--job-key", "k", "--completion-window", window)
+    *_, summary = without(command, *argv)
+    assert (summary["exit_code"], summary["cost_usd"]) == (0, None)
+    lines = files.results.with_name("results.csv.jsonl").read_text().splitlines()
+    usages = {one["custom_id"]: one["response"]["body"]["usage"] for one in map(json.loads, lines)}
+    costs = {name: listed("gpt-5.2", usage) for name, usage in usages.items()}
+    costs["run's"] *= factor
+    for argv_ in (("show", "k"), ("show", "--list"), argv):
+        assert command.run(*argv_).last["cost_usd"] == pytest.approx(sum(costs.values()))
+    assert table_costs(files) == pytest.approx(costs)

@@ -165,6 +165,52 @@ def test_a_batch_that_is_running(
     assert (result.code, result.last["counts"]) == (3, {"in_progress": 4})
 
 
+def test_a_retried_batch_that_is_running(
+    run: Callable[..., Result], batch: BatchFiles, instant_sleep: None
+) -> None:
+    """Jobs that an earlier batch completed are done, also while their run has another batch."""
+    failed = {"sandbox_outcome": "failed"}
+    batch.write(line("a"), line("b"), line("c", metadata=failed), line("d", metadata=failed))
+    assert run(*batch.argv()).last["counts"] == {"completed": 2, "failed": 2}
+    batch.write(line("a"), line("b"), line("c", metadata=ENDLESS), line("d"))
+    wait = ("--poll-seconds", "9", "--max-wait-seconds", "200")
+    for options in (("--retry-failed",), ()):
+        result = run(*batch.argv(*SUMMARY, *wait, *options))
+        for one in of(result, "run_progress"):
+            assert (one["total"], one["done"] + one["in_flight"]) in ((4, 4), (4, 2))
+            assert one["counts"]["completed"] >= 2
+        assert one["in_flight"] > 0
+        assert result.code == 3
+
+
+def test_a_run_that_is_monitored(
+    run: Callable[..., Result], files: Files, instant_sleep: None
+) -> None:
+    """`monitor KEY` counts the jobs that had ended before, and never more than there are."""
+    files.add(3)
+    files.add(2, first=3, **ENDLESS)
+    wait = ("--poll-seconds", "9", "--max-wait-seconds", "200")
+    run(*files.argv("--job-key", "k", *wait))
+    result = run("monitor", "k", *SUMMARY, *wait)
+    assert len(of(result, "run_progress")) > 1
+    for one in of(result, "run_progress"):
+        assert (one["total"], one["done"]) == (5, 3)
+        assert (one["counts"]["completed"], sum(one["counts"].values())) in ((3, 3), (3, 5))
+
+
+def test_a_run_that_was_not_submitted_completely(
+    run: Callable[..., Result], files: Files, instant_sleep: None
+) -> None:
+    """Jobs that wait to be submitted are not done for `monitor KEY`."""
+    files.add(1)
+    files.add(2, first=1, **ENDLESS)
+    files.add(3, first=3)
+    wait = ("--poll-seconds", "9", "--max-wait-seconds", "200")
+    run(*files.argv("--job-key", "k", "--max-in-flight", "2", *wait))
+    *_, last = of(run("monitor", "k", *SUMMARY, *wait), "run_progress")
+    assert (last["total"], last["done"], last["in_flight"]) == (6, 1, 2)
+
+
 def test_several_ids(many: Callable[..., Result], sandbox: Sandbox) -> None:
     """`monitor` of several IDs takes the option, too; `next` repeats it."""
     done, failed = new_jobs(sandbox, 3, 0.01), new_jobs(sandbox, 1, 0.01, "failed")

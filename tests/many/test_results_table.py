@@ -18,6 +18,7 @@ from oaibg.sandbox import Fault
 from places import GUIDE
 from runs import (
     ENDLESS,
+    FAST,
     HOT,
     SLOW,
     BatchFiles,
@@ -356,6 +357,35 @@ def test_a_signal(
 
 
 @pytest.mark.process
+@pytest.mark.slow
+def test_a_signal_during_the_write_of_a_large_table(
+    command: Command, sandbox: Sandbox, batch: BatchFiles
+) -> None:
+    """A signal does not wait for the table: the earlier one stays, and `next` writes a new one."""
+    assert command.run(*batch.argv()).code == 0
+    table, count = batch.folder / "r.csv", 30_000
+    response = {"id": "resp_1", "status": "completed", "output": []}
+    end = json.dumps({"status_code": 200, "request_id": "r", "body": response})
+    with table.with_name("r.csv.jsonl").open("w") as file:
+        for number in range(count):
+            start = f'{{"id": "i{number}", "custom_id": "c{number}", "response": '
+            file.write(f'{start}{end}, "error": null}}\n')
+    table.write_text("the earlier table")
+    argv = ("monitor", batch_of(sandbox), "--results-file", str(table), *FAST)
+    process = command.start(*argv)
+    wait_until(lambda: any(path.name.endswith(".tmp") for path in batch.folder.iterdir()), 60)
+    process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    assert (result.code, table.read_text()) == (143, "the earlier table")
+    (warning,) = of(result, "warning")
+    assert "a signal ended the write" in warning["message"]
+    again = command.run(*rerun(result.last["next"]))
+    assert again.code in (0, 10)
+    assert len(statuses(table)) == count + 2
+    assert not [path for path in batch.folder.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.process
 def test_a_kill(command: Command, sandbox: Sandbox, tabled: Files) -> None:
     """After `kill -9` the old table is whole, and the same command completes it."""
     tabled.add(1)
@@ -405,7 +435,7 @@ def test_a_table_that_cannot_be_written(
     """A failed write is a warning, and exit 9 instead of 0; `next` writes the table."""
     tabled.add(1, **ENDLESS, sandbox_outcome=outcome)
     process = command.start(*tabled.argv())
-    wait_until(lambda: len(sandbox.posts) == 1)
+    wait_until(lambda: len(sandbox.jobs) == 1)
     tabled.results.mkdir()
     finish(sandbox)
     result = checked(command.end(process))

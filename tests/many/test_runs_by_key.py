@@ -284,6 +284,48 @@ def test_a_name_that_is_unknown(
     assert not sandbox.requests
 
 
+@pytest.mark.parametrize("command", ["show", "monitor", "cancel"])
+@pytest.mark.parametrize("key", ["", "invalid-key"])
+def test_a_name_that_only_the_server_could_know(
+    run: Callable[..., Result],
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    key: str,
+) -> None:
+    """If the server can't be asked, the error names the word and the state that lacks it."""
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    last = run(command, "mistyped").last
+    assert (last["exit_code"], last["event"]) == (8, "error")
+    assert f"The local state in {state} has no job or run named 'mistyped'" in last["message"]
+    known = run(command, "resp_123").last
+    assert (known["exit_code"], "local state" in known["message"]) == (8, False)
+
+
+@pytest.mark.parametrize("command", ["monitor", "cancel"])
+def test_several_names_that_only_the_server_could_know(
+    run: Callable[..., Result], state: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Of several words, each error names its own; a job that the state knows has none of this."""
+    run("submit", "--prompt", "x", "--job-key", "known", *FAST, "--detach")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    result = run(command, "one", "known", "two")
+    assert result.code == 8
+    messages = [one["message"] for one in of(result, "error")]
+    assert [f"in {state} has no job or run" in one for one in messages] == [True, False, True]
+    for name, message in zip(("one", "two"), messages[::2], strict=True):
+        assert f"'{name}'" in message
+
+
+def test_a_name_without_a_network(
+    run: Callable[..., Result], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the server can't be reached, the error says that the state lacks the word, too."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    last = run("show", "mistyped").last
+    assert (last["exit_code"], f"in {state} has no job or run" in last["message"]) == (7, True)
+
+
 def test_list_of_runs_and_jobs(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """`show --list` has one line for a run and one for each other job, newest first."""
     run("submit", "--prompt", "x", "--job-key", "old", *FAST)

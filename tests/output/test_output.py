@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -114,6 +114,31 @@ def test_list_in_a_pipe(run: Callable[..., Result]) -> None:
     rows = run("show", "--list", "--human").out.decode().splitlines()
     assert len(rows) == 2
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d +queued +gpt-5\.2 +{one}", rows[1])
+
+
+@pytest.mark.parametrize("kind", ["background", "batch"])
+def test_dry_run_of_a_jobs_file(run: Callable[..., Result], tmp_path: Path, kind: str) -> None:
+    """A dry run of a jobs file is a page: how many jobs, how, and the first requests in words."""
+    lines: list[dict[str, Any]] = [
+        {"custom_id": f"q{one}", "prompt": f"Question {one}?\n" + "x" * 999} for one in range(9)
+    ]
+    content = [{"type": "input_text", "text": "What is this?"}]
+    lines[1] = {"custom_id": "q1", "input": [{"role": "user", "content": content}]}
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files = ("--jobs-file", str(tmp_path / "jobs.jsonl"), "--results-file", str(tmp_path / "r.csv"))
+    window = ("--completion-window", "24h") if kind == "batch" else ()
+    result = run("submit", "--human", *files, "--dry-run", *window)
+    page = result.out.decode()
+    assert (result.code, result.err) == (0, "")
+    assert page.startswith("9 jobs are valid. Nothing was sent.\n")
+    assert {"batch": "one batch", "background": "jobs in background mode"}[kind] in page
+    assert str(tmp_path / "r.csv") in page
+    assert "Question 0? xxx" in page
+    assert "What is this?" in page
+    assert "… and 6 more.\n" in page
+    assert "{" not in page
+    assert max(map(len, page.splitlines())) < 200
+    assert "without --dry-run" in page
 
 
 def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,32 @@ def test_show_and_cancel_from_another_shell(
     first = end()
     assert (first.code, first.last["counts"]) == (4, {"cancelled": 4})
     assert command.run("show", "k").code == 4
+
+
+def test_the_pace_of_a_run_in_another_shell(
+    command: Command,
+    start: Callable[..., Callable[..., Result]],
+    sandbox: Sandbox,
+    files: Files,
+) -> None:
+    """`show` has the rate and the time left of a run while a process runs it, and only then."""
+    files.add(4, sandbox_seconds="0.01")
+    files.add(8, first=4, **ENDLESS)
+    end = start(*files.argv("--job-key", "k", "--max-in-flight", "5"))
+    wait_until(lambda: len(sandbox.jobs) == 9)
+    wait_until(lambda: submitted(command) == 5)
+    found = command.run("show", "k").lines[0]
+    assert found["counts"]["completed"] == 4
+    assert found["per_minute"] > 0
+    assert found["eta_seconds"] == pytest.approx(8 / found["per_minute"] * 60, abs=1)
+    assert command.run("show", "--list").lines[0]["eta_seconds"] is None
+    page = command.run("show", "k", "--human").out.decode()
+    assert re.search(r"Pace +[\d,]+ a minute, about \d+ (second|minute)s? left\n", page)
+    with pytest.raises(AssertionError):
+        _ = end(signal.SIGKILL).last
+    dead = command.run("show", "k").lines[0]
+    assert (dead["per_minute"], dead["eta_seconds"]) == (None, None)
+    assert "Pace" not in command.run("show", "k", "--human").out.decode()
 
 
 def test_a_run_that_was_killed(

@@ -165,6 +165,31 @@ def test_json_that_is_named_like_a_table(
     refused(run(*files.argv()), sandbox, "the file contains JSON", "ends in .jsonl.")
 
 
+@pytest.mark.parametrize(
+    ("name", "target"), [("jobs.csv", "upload.txt"), ("jobs", "upload.csv"), ("a.csv", "b.tsv")]
+)
+def test_a_link_to_a_table(
+    run: Callable[..., Result], files: Files, name: str, target: str
+) -> None:
+    """The format of a link is that of its own extension, or else that of the file's."""
+    (files.folder / target).write_text('prompt,n\n"a\nb",1\n')
+    files.jobs = files.folder / name
+    files.jobs.symlink_to(target)
+    result = run(*files.argv("--job-key", "k"))
+    assert (result.code, result.last["counts"]) == (0, {"completed": 1})
+    assert run(*files.argv("--job-key", "k")).events == ["summary"]
+    for path in (files.jobs, files.folder / target, files.results):
+        assert run("show", str(path)).lines[0]["job_key"] == "k"
+
+
+def test_a_link_to_lines(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
+    """A link whose extension is that of a table must lead to a table."""
+    (files.folder / "lines.jsonl").write_text('{"prompt": "a"}\n')
+    files.jobs = files.folder / "jobs.csv"
+    files.jobs.symlink_to("lines.jsonl")
+    refused(run(*files.argv()), sandbox, str(files.jobs), "ends in .jsonl.")
+
+
 def test_a_table_that_changes_during_a_run(files: Files) -> None:
     """A row that changed after validation is not sent, and its other cells are not repeated."""
     files.jobs = files.folder / "jobs.csv"

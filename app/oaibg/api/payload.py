@@ -40,6 +40,11 @@ def is_response_id(text: str) -> bool:
     return _RESPONSE_ID.fullmatch(text) is not None and text.strip(".") != ""
 
 
+def is_api_id(text: str) -> bool:
+    """Whether a text has the form of OpenAI's own IDs."""
+    return text.startswith(OWN_PREFIXES) and is_response_id(text)
+
+
 class Payload:
     """A response or batch object of the API.
 

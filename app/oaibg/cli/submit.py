@@ -105,13 +105,13 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     _check_file_options(options, session)
     batch = options.completion_window == "24h"
     path = str(options.jobs_file and os.path.realpath(options.jobs_file))  # the run's default key
-    file = JobsFile(path, settings, background=not batch)
+    file = JobsFile(path, settings, name=options.jobs_file, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
     if options.max_cost_usd is not None:
         _check_prices(file)
     if options.dry_run:
-        return session.write(_dry_run_file(file, session))
+        return session.write(_dry_run_file(file, options.results_file, session))
 
     from oaibg.many.pacing.in_flight import FIRST, MOST, InFlight
     from oaibg.many.plan import Plan
@@ -247,7 +247,7 @@ def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = (
     )
 
 
-def _dry_run_file(file: JobsFile, session: Session) -> Iterator[Event]:
+def _dry_run_file(file: JobsFile, results_file: str | None, session: Session) -> Iterator[Event]:
     from oaibg.contract.events import Summary
 
     for line in file.lines[:_SHOWN]:
@@ -256,6 +256,7 @@ def _dry_run_file(file: JobsFile, session: Session) -> Iterator[Event]:
         response_id=None,
         counts={"valid": len(file.lines)},
         elapsed_seconds=round(time.monotonic() - session.process.started, 3),
+        results_file=results_file,
         exit_code=0,
         next=None,
     )

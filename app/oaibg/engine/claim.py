@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
+from oaibg.engine.cost import BATCH
 from oaibg.engine.hints import RETRY_HINT
 from oaibg.engine.recap import had_completed
 from oaibg.state.commits import patiently
@@ -32,7 +33,6 @@ class Submission(Record):
 
     request: Request
     model: str | None
-    completion_window: str | None = None
     job_key: str | None = None
     resubmit_unknown: bool = False
     retry_failed: bool = False
@@ -42,9 +42,8 @@ class Submission(Record):
 
     @property
     def window(self) -> str | None:
-        """The job's completion window; the request's own body may have it."""
-        own = self.request.text_of("background_options", "completion_window")
-        return self.completion_window or own
+        """The job's completion window."""
+        return self.request.completion_window if self.create is None else BATCH
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import is_api_id
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
@@ -71,6 +72,8 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     _note_request(known, job)
     other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
+        if known is None and not is_api_id(response_id):
+            job.note_unknown(store.place, base_url)
         return []
     message = (
         f"This job was submitted to {other.base_url}, but this command sends requests to "

@@ -45,6 +45,8 @@ class Job:
         """The sequence_number of the last event that was fully reported, or `--starting-after`."""
         self.include = include
         """The `include` values to send with every retrieve."""
+        self.doubt = ""
+        """Why the ID may be a mistyped name, in words."""
         self._window: str | None = None
         self.cost_usd: float | None = None
         """The cost in US dollars, if it was estimated before."""
@@ -61,6 +63,11 @@ class Job:
     def identify(self, response_id: str, status: str | None = None) -> None:
         """Note the job's ID, and its last known status."""
         self.response_id, self.status = response_id, status
+
+    def note_unknown(self, place: str, base_url: str) -> None:
+        """Note that the local state, which is at `place`, does not know the ID."""
+        unknown = f"no job or run named {self.response_id!r} for {base_url}"
+        self.doubt = f"The local state in {place} has {unknown}. "
 
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""

@@ -102,9 +102,10 @@ def _runs(listing: Listing, context: Context) -> Iterator[Run]:
 def _listed(run: RunRow, parts: list[RunPart]) -> Run:
     counts, totals = Counter[str](), Totals()
     for part in parts:
-        counts[part.status] += run.total if run.is_batch else part.jobs
+        if part.jobs:
+            counts[part.status] += run.total if run.is_batch else part.jobs
         totals.add(part.usage, _cost(part))
-    batch_id = next((part.response_id for part in parts if run.is_batch), None)
+    batch_id = next((part.response_id for part in parts if run.is_batch and part.jobs), None)
     return Run(
         response_id=batch_id,
         job_key=run.run_key,
@@ -127,9 +128,9 @@ def _cost(part: RunPart) -> float | None:
     """
     if part.usage is None or part.cost_usd is not None:
         return part.cost_usd
-    average = _divided(part.usage, part.jobs)
+    average = _divided(part.usage, part.attempts)
     cost = cost_of(average, part.model, part.service_tier, part.completion_window)
-    return None if cost is None else cost * part.jobs
+    return None if cost is None else cost * part.attempts
 
 
 def _divided(usage: dict[str, Any], count: int) -> dict[str, Any]:

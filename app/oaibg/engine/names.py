@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oaibg.api.payload import OWN_PREFIXES, is_response_id
+from oaibg.api.payload import is_api_id, is_response_id
 from oaibg.contract.errors import UsageError
 from oaibg.engine.find import Target
 from oaibg.engine.persist import state_error
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def as_ids(names: list[str]) -> list[Named] | None:
     """Return names that all are IDs of the API, which are never looked up; else None."""
-    if all(map(_is_api_id, names)):
+    if all(map(is_api_id, names)):
         return [Target(response_id=name) for name in names]
     return None
 
@@ -59,7 +59,7 @@ class Names:
 
     def _of(self, name: str) -> Named:
         may_be_id = is_response_id(name)
-        if _is_api_id(name):
+        if is_api_id(name):
             return Target(response_id=name)
         try:
             if self._problem is not None:
@@ -94,10 +94,6 @@ class Names:
 
     def _read(self, look_up: Callable[[], Named | None]) -> Named | None:
         return patiently_blocking(look_up, self._clock)
-
-
-def _is_api_id(name: str) -> bool:
-    return name.startswith(OWN_PREFIXES) and is_response_id(name)
 
 
 def _paths(name: str) -> list[str]:

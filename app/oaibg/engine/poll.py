@@ -63,6 +63,12 @@ class PollTimes:
         """Wait for the next poll, which was due in `seconds`, but for at most `limit`."""
         await clock.sleep(max(min(seconds, limit), 0.0))
 
+    def note_end(self, seconds: float | None, now: float) -> None:
+        """Note that the job has ended, by the API after `seconds`, which are whole ones."""
+
+    def forget(self) -> None:
+        """Note that the job is no longer polled."""
+
 
 async def follow(
     job: Job, context: Context, times: PollTimes, *, delay: float, stream: Stream | None = None

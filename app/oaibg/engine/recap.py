@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from oaibg.api.answer import TEXT_ITEMS
 from oaibg.base.record import Record
 from oaibg.contract.errors import ExitCode
+from oaibg.contract.run_events import Unsuccessful
 from oaibg.engine.cost import cost_of
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ class Recap(Record):
             return cls(**json.loads(row.recap)) if row.recap else None
         except (ValueError, TypeError):  # written by another version
             return None
+
+    def unsuccessful(self, custom_id: str | None, response_id: str | None) -> Unsuccessful | None:
+        """Return the job's entry in a summary's `unsuccessful`; None if it completed."""
+        if self.status == "completed":
+            return None
+        return Unsuccessful(
+            custom_id=custom_id,
+            response_id=response_id,
+            status=self.status,
+            code=self.code,
+            message=self.message,
+        )
 
     def text(self) -> str:
         """Return the recap as the local state stores it."""

@@ -125,10 +125,12 @@ def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Err
     outcome = job.outcome
     if outcome is not None and outcome != "created" and failed.outcome is not None:
         outcome = failed.outcome
+    unasked = failed.exit_code in (ExitCode.AUTH, ExitCode.UNAVAILABLE) and not job.answered
+    doubt = job.doubt if unasked else ""
     return events.Error(
         response_id=job.response_id,
         code=failed.code,
-        message=failed.message,
+        message=f"{doubt}{failed.message}",
         http_status=failed.http_status,
         request_id=failed.request_id,
         retryable=failed.retryable,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from oaibg.contract.events import Poll, RunProgress, Submitted
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 INTERVAL = 60.0
 """Seconds between two `run_progress` events."""
 
-_MARKS = 6
-"""`per_minute` is that of the five minutes between so many events."""
+RECENT = 300.0
+"""`per_minute` is that of so many last seconds."""
+
+_MARKS = int(RECENT / INTERVAL) + 1
 
 
 class Progress:
@@ -45,7 +49,7 @@ class Progress:
     def event(self) -> RunProgress:
         """Return the event that says how far the run is now."""
         ended, running = self._counts()
-        done = ended.total() - ended["not_submitted"]
+        done = ended.total() - self.tally.left
         per_minute = self._per_minute(done)
         left = None if self.total is None else max(self.total - ended.total(), 0)
         return RunProgress(
@@ -55,7 +59,7 @@ class Progress:
             counts=dict(ended + running),
             in_flight=running.total(),
             per_minute=per_minute,
-            eta_seconds=round(left / per_minute * 60) if per_minute and left is not None else None,
+            eta_seconds=eta(left, per_minute),
             usage=self.tally.totals.usage,
             cost_usd=self.tally.totals.cost_usd,
         )
@@ -64,7 +68,7 @@ class Progress:
         return None
 
     def _counts(self) -> tuple[Counter[str], Counter[str]]:
-        """Return the number of jobs per status: those that ended, and those that are running."""
+        """Return the number of jobs per status: those in the tally, and those that are running."""
         return self.tally.counts.copy(), Counter(self._running.values())
 
     def _per_minute(self, done: int) -> float | None:
@@ -79,14 +83,35 @@ class Progress:
         return round((done - done_then) / (now - then) * 60, 1)
 
 
-class BatchProgress(Progress):
-    """Knows how far a batch is, from the `request_counts` of its last poll."""
+def eta(left: int | None, per_minute: float | None) -> float | None:
+    """Return in how many seconds the last jobs will have ended; None if that is unknown."""
+    return round(left / per_minute * 60) if per_minute and left is not None else None
 
-    def __init__(self, tally: Tally, context: Context, results: ResultsFile, batch: Job) -> None:
+
+class BatchProgress(Progress):
+    """Knows how far a batch is, from the `request_counts` of its last poll.
+
+    `custom_ids` are the jobs of the batch, if they are known; the results file may have others.
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        context: Context,
+        results: ResultsFile,
+        batch: Job,
+        custom_ids: Container[str] | None,
+    ) -> None:
         known = results.missing
         total = None if known is None else len(known) + len(results.statuses)
         super().__init__(tally, context, total)
         self._results, self._batch = results, batch
+        self._before = Counter(
+            status
+            for custom_id, status in results.statuses.items()
+            if custom_ids is not None and custom_id not in custom_ids
+        )
+        """The number of jobs per status that earlier batches of the run had."""
 
     def _response_id(self) -> str | None:
         return self._batch.response_id
@@ -95,6 +120,7 @@ class BatchProgress(Progress):
         batch, known = self._batch, self._batch.request_counts
         self.total = self.total or known.get("total") or None  # 0 while the batch is validated
         ended = Counter({status: known.get(status, 0) for status in ("completed", "failed")})
-        ended = +ended or Counter(self._results.statuses.values())
+        ended = +ended or Counter(self._results.statuses.values()) - self._before
+        ended += self._before
         left = 0 if self.total is None or batch.response_id is None else self.total - ended.total()
         return ended, +Counter({str(batch.status): left})

@@ -49,7 +49,18 @@ def check_retry(plan: Plan, rows: dict[str, Row], results: ResultsFile) -> list[
     }
     changed = [line for line in plan.file.lines if _has_changed(line, rows, results)]
     check_changes(plan, changed, failed)
-    return [line for line in plan.file.lines if plan.retry_failed and line.custom_id in failed]
+    retried = [line for line in plan.file.lines if plan.retry_failed and line.custom_id in failed]
+    results.forget(line.custom_id for line in retried)
+    return retried
+
+
+async def replaced_rows(
+    plan: Plan, retried: Sequence[Line], rows: dict[str, Row], context: Context
+) -> list[Row]:
+    """Return the rows of the jobs that retries replaced, and those that are now submitted again."""
+    store, key = context.store, plan.key
+    found = await patiently(lambda: store.replaced_in_run(context.base_url, key), context.clock)
+    return [*found, *(rows[line.custom_id] for line in retried if line.custom_id in rows)]
 
 
 async def begin_retry(
@@ -73,7 +84,7 @@ async def begin_retry(
             custom_id=line.custom_id,
             request_sha256=line.sha256,
             model=line.model,
-            completion_window=plan.completion_window,
+            completion_window=line.completion_window,
             replaced=last_mark(line.custom_id),
         )
         for line in retried

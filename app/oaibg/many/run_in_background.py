@@ -18,7 +18,7 @@ from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
-from oaibg.engine.persist import state_error
+from oaibg.engine.persist import in_thread, state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
 from oaibg.many.pacing.learned_times import LearnedTimes
@@ -30,7 +30,7 @@ from oaibg.many.results.result_line import code_of
 from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
-from oaibg.many.retry import begin_retry, check_retry, replaced_marks
+from oaibg.many.retry import begin_retry, check_retry, replaced_marks, replaced_rows
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import StateError
@@ -64,14 +64,18 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             for line in plan.file.lines
         }
 
+        windows = {line.custom_id: line.completion_window for line in plan.file.lines}
+
         def window_of(custom_id: str) -> str | None:
             row = rows.get(custom_id)
-            return plan.completion_window if row is None else row.completion_window
+            return windows[custom_id] if row is None else row.completion_window
 
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, replaced_marks(rows), window_of) as results:
+        with await in_thread(
+            ResultsFile, table.lines_path, ids, replaced_marks(rows), window_of
+        ) as results:
             retried = check_retry(plan, rows, results)
-            results.forget(line.custom_id for line in retried)
+            results.count_replaced(await replaced_rows(plan, retried, rows, context))
             budget = _checked_budget(plan, retried, rows, results)
             results.begin()
             await note_run(plan, context, batch=False)
@@ -215,12 +219,11 @@ class _FileRun:
             self.is_unretrievable, self._blocked = True, refusal.exit_code
             raise
         else:
-            if isinstance(times, LearnedTimes) and isinstance(end, Final):
+            if isinstance(end, Final):
                 times.note_end(end.job_seconds, context.clock.monotonic())
             return end
         finally:
-            if isinstance(times, LearnedTimes):
-                times.forget()
+            times.forget()
 
     def _times(self, line: Line, number: int, created: Created) -> PollTimes:
         if self._schedule is None:
@@ -256,7 +259,6 @@ class _FileRun:
         submission = Submission(
             request=request,
             model=line.model,
-            completion_window=plan.completion_window,
             job_key=line_key(plan.key, line.custom_id),
             resubmit_unknown=plan.resubmit_unknown,
             custom_id=line.custom_id,

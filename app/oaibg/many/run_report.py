@@ -6,15 +6,13 @@ jobs that have no row there, because the API refused them.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import TERMINAL
-from oaibg.base.json_text import read_json
 from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
-from oaibg.contract.events import Run, Unsuccessful
+from oaibg.contract.events import Run
 from oaibg.engine import report
 from oaibg.engine.cost import BATCH
 from oaibg.engine.find import Target
@@ -22,8 +20,9 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.recap import Recap
 from oaibg.many.batch.jobs import BatchJobs
+from oaibg.many.progress import RECENT, eta
 from oaibg.many.results.replaced import ReplacedLines
-from oaibg.many.results.result_line import SUCCESSFUL, code_of, read_line
+from oaibg.many.results.result_line import SUCCESSFUL, code_of, custom_id_of, read_line
 from oaibg.many.results.results_table import lines_path
 from oaibg.many.retry import replaced_marks
 from oaibg.many.tally import Tally
@@ -32,17 +31,15 @@ from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.many.results.result_line import ResultLine
     from oaibg.state.rows import Row
     from oaibg.state.runs import RunRow
 
 _ENDED = TERMINAL | {NOT_FOUND}
-
-_CUSTOM_ID = re.compile(rb'\{"id": ?(?:null|"[^"\\]*"), ?"custom_id": ?("(?:[^"\\]|\\.)*")')
-"""The start of a line, as oaibg and the Batch API write it."""
 
 
 def show_run(run: RunRow, context: Context) -> list[Event]:
@@ -52,6 +49,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     """
     tally = Tally()
     jobs = RunJobs(run, tally, context)
+    done, per_minute = tally.counts.total() - tally.left, jobs.per_minute
     for job in jobs.running:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
     warnings = jobs.note_unwritten()
@@ -68,6 +66,8 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         results_file=run.results_file,
         total=run.total,
         counts=summary.counts,
+        per_minute=per_minute,
+        eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,
         cost_usd=summary.cost_usd,
         created_at=timestamp(run.created_at),
@@ -75,6 +75,13 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         base_url=run.base_url,
     )
     return [*warnings, shown, summary]
+
+
+def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
+    """Return how many jobs ended per minute lately, since the run was started or resumed."""
+    since = max(run.updated_at, now - RECENT)
+    count = sum(row.status in _ENDED and row.updated_at > since for row in rows)
+    return round(count / (now - since) * 60, 1) if count and now > since else None
 
 
 class RunningJob(Target):
@@ -103,22 +110,30 @@ class RunJobs:
             if lock is not None:
                 store.unlock(lock)
             rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), clock)
+            replaced = patiently_blocking(
+                lambda: store.replaced_in_run(run.base_url, run.run_key), clock
+            )
             jobs = patiently_blocking(lambda: store.batch_jobs(run.base_url, run.run_key), clock)
         except StateError as error:
             raise state_error(error) from error
         self.running: list[RunningJob] = []
+        self._paid: set[str | None] = set()
+        """The response IDs of the jobs whose usage is counted by their rows."""
         self.is_unfinished = False
         """Whether a rerun has something to do, apart from waiting for running jobs."""
         self.batch_id: str | None = None
+        self.per_minute: float | None = None
+        """How many jobs ended per minute; None if no process runs the run, or none has ended."""
         self._unwritten = 0
         """The number of jobs that have ended, but have no line in the results file."""
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
         """The Unix time of the last change."""
         if run.is_batch:
-            replaced = {} if jobs is None else BatchJobs.read(jobs).replaced
-            self._read_batch(rows.get(""), replaced)
+            self._read_batch(rows.get(""), {} if jobs is None else BatchJobs.read(jobs).replaced)
         else:
-            self._read_jobs(dict(reversed(rows.items())))
+            self._read_jobs(dict(reversed(rows.items())), replaced)
+            if self.is_active:
+                self.per_minute = _per_minute(run, rows.values(), clock.now())
 
     def note_unwritten(self, more: int = 0) -> list[Event]:
         """Count the results that the results file lacks; return a warning if there are any.
@@ -136,9 +151,13 @@ class RunJobs:
         )
         return [report.warning(Job(), "results_missing", message)]
 
-    def _read_jobs(self, rows: dict[str, Row]) -> None:
+    def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:
         ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
-        lines = _lines(self.run.results_file, ended, replaced_marks(rows))
+        for row in (*rows.values(), *replaced):
+            if (recap := Recap.of_row(row)) is not None:
+                self._tally.totals.add(recap.usage, recap.cost_usd(row.completion_window))
+                self._paid.add(row.response_id)
+        lines = self._lines(ended, replaced_marks(rows))
         known = unwritten = 0
         for custom_id, row in rows.items():
             if custom_id in ended:
@@ -155,14 +174,13 @@ class RunJobs:
             elif not self.is_active:  # otherwise it is being submitted
                 self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN)
                 recap = Recap(status="outcome_unknown", code="outcome_unknown")
-                self._note_unsuccessful(custom_id, None, recap)
+                self._note(custom_id, None, recap)
             else:
                 continue
             known += 1
-        for custom_id, end in lines.items():
-            if end is not None:
-                self._count_end(custom_id, *end)
-                known += 1
+        for line in filter(None, lines.values()):
+            self._count_end(line.custom_id, line.response_id, line.recap)
+            known += 1
         if self.run.total > known:
             self.is_unfinished = True
             self._count("not_submitted", ExitCode.STILL_RUNNING, jobs=self.run.total - known)
@@ -170,11 +188,10 @@ class RunJobs:
 
     def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
         """A batch's jobs have no rows: those without a result have the status of the batch."""
-        ends = _lines(self.run.results_file, (), replaced)
-        for custom_id, end in ends.items():
-            if end is not None:
-                self._count_end(custom_id, *end)
-        left = self.run.total - len(ends)
+        lines = self._lines((), replaced)
+        for line in filter(None, lines.values()):
+            self._count_end(line.custom_id, line.response_id, line.recap)
+        left = self.run.total - len(lines)
         self.batch_id = None if row is None else row.response_id
         if left <= 0:
             return
@@ -196,52 +213,38 @@ class RunJobs:
 
     def _count_end(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
         self._count(recap.status, code_of(recap.status))
-        self._tally.totals.add(recap.usage, recap.cost_usd(BATCH if self.run.is_batch else None))
-        if recap.status != "completed":
-            self._note_unsuccessful(custom_id, response_id, recap)
+        self._note(custom_id, response_id, recap)
 
-    def _note_unsuccessful(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
-        self._tally.note_unsuccessful(
-            Unsuccessful(
-                custom_id=custom_id,
-                response_id=response_id,
-                status=recap.status,
-                code=recap.code,
-                message=recap.message,
-            )
-        )
+    def _note(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
+        if (unsuccessful := recap.unsuccessful(custom_id, response_id)) is not None:
+            self._tally.note_unsuccessful(unsuccessful)
 
+    def _lines(
+        self, ended: Container[str], marks: Mapping[str, str]
+    ) -> dict[str, ResultLine | None]:
+        """Return the line of each job in the results file, by custom_id.
 
-def _lines(
-    path: str | None, without: Container[str], marks: Mapping[str, str]
-) -> dict[str, tuple[str | None, Recap] | None]:
-    """Return the response ID and the end of each job that has a line, by custom_id.
-
-    The end is None for the custom_ids of `without`. What is not a result is left out, such as a
-    last line that is being written; so are the lines that a retry replaces, by `marks`.
-    """
-    ends: dict[str, tuple[str | None, Recap] | None] = {}
-    if path is None:
-        return ends
-    replaced = ReplacedLines(marks)
-    with suppress(OSError), open(lines_path(path), "rb") as file:  # noqa: PTH123
-        for raw in file:
-            custom_id = _custom_id(raw) if raw.endswith(b"\n") else None
-            if custom_id is not None and custom_id in without and custom_id not in marks:
-                ends[custom_id] = None  # without parsing the line
-            elif (line := read_line(raw)) is not None:
-                name = line.custom_id
+        It is None for a job in `ended`, whose row is enough. Leaves out what is not a result, such
+        as a last line that is being written, and the lines that a retry replaces, by their `marks`.
+        Counts the usage of all lines whose jobs have no rows.
+        """
+        found: dict[str, ResultLine | None] = {}
+        if self.run.results_file is None:
+            return found
+        replaced, window = ReplacedLines(marks), BATCH if self.run.is_batch else None
+        with suppress(OSError), open(lines_path(self.run.results_file), "rb") as file:  # noqa: PTH123
+            for raw in file:
+                name = custom_id_of(raw) if raw.endswith(b"\n") else None
+                if name is not None and name in ended and name not in marks:
+                    found[name] = None  # without parsing the line
+                    continue
+                line = read_line(raw)
+                if line is None:
+                    continue
+                if line.response_id is None or line.response_id not in self._paid:
+                    self._tally.totals.add(line.recap.usage, line.recap.cost_usd(window))
                 if line.status not in SUCCESSFUL and replaced.end_with(line):
-                    ends.pop(name, None)
+                    found.pop(line.custom_id, None)
                 else:
-                    ends[name] = None if name in without else (line.response_id, line.recap)
-    return ends
-
-
-def _custom_id(raw: bytes) -> str | None:
-    """Return the custom_id of a line without parsing all of it."""
-    found = _CUSTOM_ID.match(raw)
-    with suppress(ValueError):
-        value = read_json(found[1]) if found is not None else None
-        return value if isinstance(value, str) else None
-    return None
+                    found[line.custom_id] = None if line.custom_id in ended else line
+        return found

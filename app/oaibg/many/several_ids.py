@@ -126,4 +126,5 @@ async def _each(
         return target.custom_id, lambda context: command(target, job, context, times)
 
     members = (member(*one) for one in enumerate(targets))
-    await side_by_side(members, Progress(tally, context, count), context, at_once=at_once)
+    progress = Progress(tally, context, count + tally.counts.total())
+    await side_by_side(members, progress, context, at_once=at_once)

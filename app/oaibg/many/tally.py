@@ -38,6 +38,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
+        self.left = 0
+        """The number of these jobs that are running, or wait to be submitted."""
         self.unfinished: list[str] = []
         """The response IDs of jobs that keep running at the API, or with files to write again."""
         self.interrupted = False
@@ -52,6 +54,8 @@ class Tally:
     def count(self, status: str, code: int, *, jobs: int = 1) -> None:
         """Count jobs that ended with a status and an exit code."""
         self.counts[status] += jobs
+        if code == ExitCode.STILL_RUNNING or status == "not_submitted":
+            self.left += jobs
         self._codes.add(code)
 
     def take(self, event: Event, custom_id: str | None = None, *, jobs: int = 1) -> None:

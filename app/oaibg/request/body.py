@@ -59,6 +59,11 @@ class Request(Record):
         given = values if isinstance(values, list) else []
         return tuple(value for value in given if isinstance(value, str))
 
+    @property
+    def completion_window(self) -> str | None:
+        """The completion window of the job, whether an option or the body set it."""
+        return self.text_of("background_options", "completion_window")
+
     def text_of(self, *path: str) -> str | None:
         """Return the string at a path of keys in the body, or None."""
         return string(value_at(self.body, *path))

@@ -34,6 +34,7 @@ class Line(NamedTuple):
     custom_id: str
     sha256: str
     model: str | None
+    completion_window: str | None
     offset: int
     length: int
 
@@ -41,10 +42,13 @@ class Line(NamedTuple):
 class JobsFile:
     """A jobs file whose lines are all valid; otherwise, a `UsageError` names the invalid ones.
 
-    `path` is absolute; `settings` fill in missing fields; `background` is false for a batch.
+    `path` is absolute; `name` is the path that the user gave, whose extension may differ if it is a
+    symbolic link; `settings` fill in missing fields; `background` is false for a batch.
     """
 
-    def __init__(self, path: str, settings: Settings, *, background: bool = True) -> None:
+    def __init__(
+        self, path: str, settings: Settings, *, name: str | None = None, background: bool = True
+    ) -> None:
         self.path, self._settings, self._background = path, settings, background
         pipe = f"{path}: a jobs file is read more than once, so it must be a regular file."
         with json_files.reading(path):
@@ -53,8 +57,10 @@ class JobsFile:
         """The size of a batch's input file; 0 in background mode."""
         try:
             with json_files.reading(path):
-                of_format = JobLines if delimiter_of(path) is None else JobTable
-                self._records: JobRecords = of_format(path, self._file)
+                table = next((one for one in (name, path) if one and delimiter_of(one)), None)
+                self._records: JobRecords = (
+                    JobLines(path, self._file) if table is None else JobTable(table, self._file)
+                )
             self.lines = list(self._validated())
             if not background:
                 self._check_batch()
@@ -140,8 +146,8 @@ class JobsFile:
                 first[custom_id] = number
                 if not self._background:
                     self.bytes += len(_batch_line(custom_id, request))
-                model = request.text_of("model")
-                yield Line(number, custom_id, request.sha256, model, offset, len(raw))
+                model, window = request.text_of("model"), request.completion_window
+                yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
             bad.append(str(error))
         hint = self._records.hint

@@ -58,13 +58,19 @@ class RunRow(Record):
 
 
 class RunPart(Record):
-    """The jobs of a run that have one status, model, service tier and completion window."""
+    """The jobs of a run that have one status, model, service tier and completion window.
+
+    Jobs that were submitted again have been paid, too.
+    """
 
     status: str
     model: str | None
     service_tier: str | None
     completion_window: str | None
     jobs: int
+    """The number of these jobs that were not submitted again."""
+    attempts: int
+    """The number of all these jobs."""
     updated_at: float
     response_id: str | None
     """The ID of a batch; of other runs, the ID of any of these jobs."""
@@ -148,9 +154,9 @@ class Runs:
         sums = ", ".join(f"sum(json_extract(recap, '$.usage.{path}'))" for path in _USAGE)
         sql = (
             f"SELECT {STATUS}, json_extract(recap, '$.model'),"  # noqa: S608
-            " json_extract(recap, '$.service_tier'), completion_window, count(*),"
-            f" max(updated_at), max(response_id), {_COST}, {sums} FROM jobs WHERE base_url = ?"
-            " AND job_key BETWEEN ? AND ? AND NOT superseded AND step <> 'intent'"
+            " json_extract(recap, '$.service_tier'), completion_window,"
+            f" sum(NOT superseded), count(*), max(updated_at), max(response_id), {_COST}, {sums}"
+            " FROM jobs WHERE base_url = ? AND job_key BETWEEN ? AND ? AND step <> 'intent'"
             " GROUP BY 1, 2, 3, 4"
         )
         with translated():

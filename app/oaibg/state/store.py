@@ -204,6 +204,11 @@ class Store(Runs):
         rows = self._rows(where, base_url, *keys_of(run_key))
         return {row.custom_id or "": row for row in rows}
 
+    def replaced_in_run(self, base_url: str, run_key: str) -> list[Row]:
+        """Return the jobs of a jobs file's run that were submitted again."""
+        where = "base_url = ? AND job_key BETWEEN ? AND ? AND superseded"
+        return self._rows(where, base_url, *keys_of(run_key))
+
     def by_id(self, base_url: str, response_id: str) -> Row | None:
         """Return the job with a response ID at this base URL."""
         return self._first(_BY_ID, base_url, response_id)

@@ -94,7 +94,7 @@ class BatchResults:
                 self._rest = ResultRow.of_event("", event)._replace(response_id=None)
             await context.emit(event)
 
-        progress = BatchProgress(self._tally, context, self._results, job)
+        progress = BatchProgress(self._tally, context, self._results, job, self._own or None)
         try:
             await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
         finally:

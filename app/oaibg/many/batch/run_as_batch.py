@@ -71,7 +71,9 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         jobs = await read_jobs(plan, row, context)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, jobs.replaced, lambda _: BATCH) as results:
+        with await persist.in_thread(
+            ResultsFile, table.lines_path, ids, jobs.replaced, lambda _: BATCH
+        ) as results:
             is_first = row is None or (row.response_id is None and not jobs.is_retry)
             if results.statuses and is_first:
                 raise UsageError(
@@ -108,7 +110,8 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
     table = ResultsTable(results_path)
-    with ResultsFile(table.lines_path, window_of=lambda _: BATCH) as results:
+    opening = partial(ResultsFile, table.lines_path, window_of=lambda _: BATCH)
+    with await persist.in_thread(opening) as results:
         results.begin()
         return await BatchResults(results, table).run(job, follow_found, context)
 
@@ -122,7 +125,6 @@ async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Conte
     submission = Submission(
         request=request,
         model=model,
-        completion_window=plan.completion_window,
         job_key=line_key(plan.key, ""),
         resubmit_unknown=plan.resubmit_unknown,
         create=_create(plan.file, custom_ids, mark, context),
@@ -255,6 +257,6 @@ async def _row_number(submission: Submission, context: Context) -> int:
         request_sha256=submission.request.sha256,
         job_key=job_key,
         model=submission.model,
-        completion_window=submission.completion_window,
+        completion_window=submission.window,
     )
     return await patiently(lambda: store.intent(intent), context.clock)

@@ -55,7 +55,7 @@ class LearnedTimes(PollTimes):
                 due = min(due, self._due()) if self._seen else self._due()
 
     def note_end(self, seconds: float | None, now: float) -> None:
-        """Note that the job has ended, by the API after `seconds`, which are whole ones."""
+        """As in `PollTimes`; the schedule learns from it."""
         if self._created is None:
             return  # it ended before its first poll was due
         age = now - self._created
@@ -63,7 +63,7 @@ class LearnedTimes(PollTimes):
         self._schedule.note_end(self._number, took)
 
     def forget(self) -> None:
-        """Note that the job is no longer polled."""
+        """As in `PollTimes`; the schedule leaves the job out."""
         self._schedule.forget(self._number)
 
     def _due(self) -> float:

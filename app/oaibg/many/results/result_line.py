@@ -7,19 +7,21 @@ servers leave out what is null, send the body as a JSON string, or have their ow
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oaibg.api.error_body import MESSAGES, ErrorBody, read_error
 from oaibg.api.payload import Payload
 from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
-from oaibg.contract.events import Unsuccessful
 from oaibg.engine import report_end
 from oaibg.engine.recap import NEEDS_ACTION, REFUSED, Recap
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
     from oaibg.contract.errors import OaibgError
+    from oaibg.contract.events import Unsuccessful
 
 MISSING = "missing"
 """The status of a job that has no result in the files of its batch. As the code of its error, it
@@ -33,6 +35,10 @@ SUCCESSFUL = frozenset({"completed", NEEDS_ACTION})
 
 _NOT_RUN = frozenset({"expired", "cancelled", NOT_FOUND, MISSING})
 """The statuses of jobs without a response; the code of their error has them."""
+
+
+_HEAD = re.compile(rb'\{"id": ?(?:null|"[^"\\]*"), ?"custom_id": ?("(?:[^"\\]|\\.)*")')
+"""The start of a line, as oaibg and the Batch API write it."""
 
 
 class ResultLine(NamedTuple):
@@ -49,15 +55,7 @@ class ResultLine(NamedTuple):
     @property
     def unsuccessful(self) -> Unsuccessful | None:
         """The job's entry in a summary's `unsuccessful`; None if it completed with an answer."""
-        if self.status == "completed":
-            return None
-        return Unsuccessful(
-            custom_id=self.custom_id,
-            response_id=self.response_id,
-            status=self.status,
-            code=self.recap.code,
-            message=self.recap.message,
-        )
+        return self.recap.unsuccessful(self.custom_id, self.response_id)
 
 
 class Ending(NamedTuple):
@@ -94,6 +92,15 @@ def read_line(raw: bytes) -> ResultLine | None:
     recap = ending.recap
     response_id = None if ending.payload is None else ending.payload.id
     return ResultLine(line.get("id"), custom_id, recap.status, raw, recap, response_id)
+
+
+def custom_id_of(raw: bytes) -> str | None:
+    """Return the custom_id of a line without parsing all of it; None if that is impossible."""
+    head = _HEAD.match(raw)
+    with suppress(ValueError):
+        value = read_json(head[1]) if head is not None else None
+        return value if isinstance(value, str) else None
+    return None
 
 
 def not_run(id_: str | None, custom_id: str, code: str, message: str) -> ResultLine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from oaibg.base.json_text import value_at
 from oaibg.base.text import utf8
 from oaibg.contract.events import Error
 from oaibg.contract.run_status import run_status
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from oaibg.api.answer import Answer, Call
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
+    from oaibg.engine.recap import Recap
     from oaibg.many.results.result_line import Ending
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -41,21 +43,17 @@ class ResultRow(NamedTuple):
     @classmethod
     def of_result(cls, custom_id: str, ending: Ending, completion_window: str | None) -> Self:
         """Return the row of a job that has ended."""
-        payload = ending.payload
-        if payload is None:
-            why = None if ending.refusal is None else ending.refusal.message
-            return cls(custom_id, ending.status, error=why)
-        usage = payload.object("usage") or {}
+        payload, recap = ending.payload, ending.recap
         return cls(
             custom_id,
-            ending.status,
-            output_text=payload.text,
-            response_id=payload.id,
-            model=payload.model,
-            input_tokens=_whole(usage.get("input_tokens")),
-            output_tokens=_whole(usage.get("output_tokens")),
-            cost_usd=ending.recap.cost_usd(completion_window),
-            error=_reason(ending.status, payload),
+            recap.status,
+            output_text=None if payload is None else payload.text,
+            response_id=None if payload is None else payload.id,
+            model=recap.model,
+            input_tokens=_whole(value_at(recap.usage, "input_tokens")),
+            output_tokens=_whole(value_at(recap.usage, "output_tokens")),
+            cost_usd=recap.cost_usd(completion_window),
+            error=_reason(payload, recap),
         )
 
     @classmethod
@@ -74,14 +72,10 @@ def safe(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
-def _reason(status: str, payload: Payload) -> str | None:
-    if status == NEEDS_ACTION:
+def _reason(payload: Payload | None, recap: Recap) -> str | None:
+    if payload is not None and recap.status == NEEDS_ACTION:
         return _awaited(payload.answer) or "the answer has no text"
-    for detail in (payload.object("error"), payload.object("incomplete_details")):
-        for key in ("message", "reason", "code"):
-            if detail and detail.get(key):
-                return str(detail[key])
-    return None
+    return recap.message or recap.code
 
 
 def _awaited(answer: Answer) -> str:

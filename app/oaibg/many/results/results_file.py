@@ -19,7 +19,7 @@ from oaibg.base.json_text import json_line
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
-from oaibg.engine.recap import NEEDS_ACTION
+from oaibg.engine.recap import NEEDS_ACTION, Recap
 from oaibg.engine.totals import Totals
 from oaibg.many.results.line_id import is_id_of_job, is_id_of_request
 from oaibg.many.results.replaced import ReplacedLines
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
     from oaibg.contract.events import Unsuccessful
+    from oaibg.state.rows import Row
 
 
 class ResultsFile:
@@ -62,11 +63,14 @@ class ResultsFile:
         self.statuses: dict[str, str] = {}
         """The status of each job that has a line, by custom_id."""
         self.totals = Totals()
-        """The usage and the cost of the lines that the file had when it was opened."""
+        """The usage and the cost of the lines that the file had when it was opened, and of replaced
+        jobs whose lines were removed from it."""
         self.unpriced: str | None = None
-        """One of these lines, by custom_id, whose job has output but no known cost."""
+        """One of these jobs, by custom_id, that has output but no known cost."""
         self.unsuccessful: dict[str, Unsuccessful] = {}
         """The jobs of these lines that did not succeed, by custom_id."""
+        self._failed_ids: set[str | None] = set()
+        """The response IDs in these lines."""
         self.changed: set[str] = set()
         """The custom_ids whose line is the result of another request than the run's."""
         self._size = 0
@@ -112,6 +116,13 @@ class ResultsFile:
         """Return whether a line belongs to this run."""
         known, custom_id = self._known, line.custom_id
         return known is None or (custom_id in known and is_id_of_job(line.id, known[custom_id]))
+
+    def count_replaced(self, rows: Iterable[Row]) -> None:
+        """Count what replaced jobs have cost whose lines the file no longer has."""
+        for row in rows:
+            recap = Recap.of_row(row)
+            if recap is not None and row.response_id not in self._failed_ids:
+                self._pay(str(row.custom_id), recap, row.completion_window)
 
     def forget(self, custom_ids: Iterable[str]) -> None:
         """Note that the lines of some jobs no longer count, because they are submitted again."""
@@ -241,14 +252,13 @@ class ResultsFile:
 
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
-        custom_id, recap = line.custom_id, line.recap
-        cost = recap.cost_usd(self.window_of(custom_id))
-        self.totals.add(recap.usage, cost)
-        if cost is None and line.status in (*WITH_OUTPUT, NEEDS_ACTION):
-            self.unpriced = custom_id
-        if line.status not in SUCCESSFUL and self._replaced.end_with(line):
-            self.forget([custom_id])
-            return
+        custom_id = line.custom_id
+        self._pay(custom_id, line.recap, self.window_of(custom_id))
+        if line.status not in SUCCESSFUL:
+            self._failed_ids.add(line.response_id)
+            if self._replaced.end_with(line):
+                self.forget([custom_id])
+                return
         self.statuses[custom_id] = line.status
         self.unsuccessful.pop(custom_id, None)
         self.changed.discard(custom_id)
@@ -256,6 +266,13 @@ class ResultsFile:
             self.changed.add(custom_id)
         if (unsuccessful := line.unsuccessful) is not None:
             self.unsuccessful[custom_id] = unsuccessful
+
+    def _pay(self, custom_id: str, recap: Recap, completion_window: str | None) -> None:
+        """Add what a job has cost."""
+        cost = recap.cost_usd(completion_window)
+        self.totals.add(recap.usage, cost)
+        if cost is None and recap.status in (*WITH_OUTPUT, NEEDS_ACTION):
+            self.unpriced = custom_id
 
 
 def _is_cut_off(raw: bytes) -> bool:

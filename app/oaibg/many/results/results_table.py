@@ -6,18 +6,19 @@ is a view of them, which is replaced as a whole when the run ends.
 
 from __future__ import annotations
 
-import json
+import asyncio
+import errno
 import os
-import re
 import stat
 from codecs import BOM_UTF8
+from threading import Event
 from typing import TYPE_CHECKING, BinaryIO
 
 from oaibg.api.payload import Payload
 from oaibg.base.files import saving
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
-from oaibg.many.results.result_line import ending_of
+from oaibg.many.results.result_line import custom_id_of, ending_of
 from oaibg.many.results.result_row import ResultRow, safe
 from oaibg.request.job_table import delimiter_of
 
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from oaibg.many.tally import Tally
     from oaibg.request.jobs_file import JobsFile
 
-_HEAD = re.compile(rb'\{"id": ?(?:"[^"\\]*"|null), ?"custom_id": ?("(?:[ !#-\[\]-~]|\\.)*")')
-"""How lines begin that oaibg or the Batch API wrote: the custom_id is found without parsing."""
+
+_GRACE = 1.0
+"""Seconds that a write may take after a signal."""
 
 
 class ResultsTable:
@@ -59,18 +61,35 @@ class ResultsTable:
     ) -> None:
         """Write the table of the results; a failure becomes a warning.
 
-        `unended` returns the row of a job without a result, by its custom_id.
+        A thread writes it, because a large table takes a while. After a signal it has little time
+        left: then the earlier table stays, and a rerun writes the new one. `unended` returns the
+        row of a job without a result, by its custom_id.
         """
         if self._delimiter is None:
             return
+        stop = Event()
+        writing = asyncio.ensure_future(
+            asyncio.to_thread(self._write, self._delimiter, results, unended, stop)
+        )
+        while not writing.done():
+            try:
+                await asyncio.wait({writing}, timeout=_GRACE if tally.interrupted else None)
+                if tally.interrupted:
+                    stop.set()
+            except asyncio.CancelledError:
+                tally.note_interrupt()
         try:
-            self._write(self._delimiter, results, unended)
+            writing.result()
         except OSError as error:
             tally.note_unwritten()
             await context.emit(report.not_written(own, self.path, error))
 
     def _write(
-        self, delimiter: str, results: ResultsFile, unended: Callable[[str], ResultRow]
+        self,
+        delimiter: str,
+        results: ResultsFile,
+        unended: Callable[[str], ResultRow],
+        stop: Event,
     ) -> None:
         import csv
 
@@ -81,6 +100,8 @@ class ResultsTable:
             rows.writerow([*map(safe, _distinct(columns)), *ResultRow._fields])
             at = _offsets(lines)
             for custom_id, cells in self._jobs(at):
+                if stop.is_set():
+                    raise InterruptedError(errno.EINTR, "a signal ended the write")
                 if custom_id in results.statuses and custom_id in at:
                     ending, window = _ending(lines, at[custom_id]), results.window_of(custom_id)
                     row = ResultRow.of_result(custom_id, ending, window)
@@ -145,8 +166,7 @@ def _offsets(lines: BinaryIO) -> dict[str, int]:
     for raw in lines:
         if not raw.endswith(b"\n"):
             break  # a write failed in the middle, and so did its removal
-        head = _HEAD.match(raw)
-        custom_id = json.loads(head[1]) if head else Payload(raw).data["custom_id"]
+        custom_id = custom_id_of(raw) or Payload(raw).data["custom_id"]
         offsets[custom_id] = end
         end += len(raw)
     return offsets

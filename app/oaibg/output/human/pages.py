@@ -15,7 +15,7 @@ from oaibg.base.text import dollars, inert
 from oaibg.contract import events
 from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions
-from oaibg.output.human.amounts import clock, cost, local_time, number_at, size
+from oaibg.output.human.amounts import clock, cost, local_time, number_at, rate, size, time_left
 from oaibg.output.human.words import (
     STRONG,
     Ended,
@@ -29,6 +29,8 @@ from oaibg.output.human.words import (
 
 _GAP = "   "
 _LABEL = len("Output tokens")
+_TEXT_SHOWN = 120
+"""Characters of an input that `plan_page` shows."""
 _DATA_SHOWN = 60
 """Characters of a file's data that `request_page` shows."""
 
@@ -71,6 +73,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
         ("Jobs", f"{counted(run.counts)} (of {run.total:,})"),
+        ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
         *_usage(run.usage),
         ("Cost", cost(run.cost_usd)),
         *(("Unsuccessful", f"{why} ({', '.join(names)})") for why, names in reasons.items()),
@@ -125,6 +128,34 @@ def end_table(ends: list[Ended], width: int) -> Text:
 def request_page(event: events.DryRun) -> str:
     """Return a request's body as indented JSON, with the data of attached files cut."""
     return inert(json.dumps(_shortened(event.body), indent=2, ensure_ascii=False))
+
+
+def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
+    """Return what a submit of a jobs file would do, with its first requests."""
+    jobs, first = summary.counts["valid"], requests[0]
+    is_batch = "background" not in first.body
+    number = "1 job is" if jobs == 1 else f"{jobs:,} jobs are"
+    facts: list[tuple[str, object]] = [
+        ("Sent to", first.url.rpartition("/")[0]),
+        ("Sent as", "one batch" if is_batch else "jobs in background mode"),
+        ("Results file", summary.results_file),
+    ]
+    parts = [plain(f"{number} valid. Nothing was sent.", STRONG), _facts(facts)]
+    for event in requests:
+        body = event.body
+        facts = [
+            ("Model", body.get("model")),
+            ("Effort", value_at(body, "reasoning", "effort")),
+            ("Verbosity", value_at(body, "text", "verbosity")),
+            ("Instructions", _start_of(body.get("instructions"))),
+            ("Input", _start_of(body.get("input"))),
+            ("Size", size(event.body_bytes)),
+        ]
+        parts += [plain(str(job_name(event)), STRONG), _facts(facts)]
+    if jobs > len(requests):
+        parts.append(plain(f"… and {jobs - len(requests):,} more."))
+    parts.append(plain("To submit them, repeat the command without --dry-run."))
+    return Text("\n").join(parts)
 
 
 def _table(heads: tuple[str, ...], rows: list[list[Text]], width: int) -> Text:
@@ -185,6 +216,16 @@ def _usage(usage: object) -> list[tuple[str, object]]:
 def _pairs(value: object) -> str:
     items = value.items() if isinstance(value, dict) else ()
     return ", ".join(f"{key}={inner}" for key, inner in items)
+
+
+def _start_of(given: Any) -> str:
+    """Return the start of a text, or of the last text in an `input`."""
+    if isinstance(given, list):
+        given = given[-1] if given else ""
+    if isinstance(given, dict):
+        return _start_of(given.get("content", given.get("text", given.get("type"))))
+    words = " ".join(str(given or "").split())
+    return words if len(words) <= _TEXT_SHOWN else f"{words[:_TEXT_SHOWN]}…"
 
 
 def _shortened(value: Any) -> Any:

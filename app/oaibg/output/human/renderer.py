@@ -19,6 +19,7 @@ from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
 from oaibg.output.human.pages import (
     list_table,
+    plan_page,
     request_page,
     response_page,
     run_page,
@@ -91,6 +92,7 @@ class Human:
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob | events.Run] = []
+        self._requests: list[events.DryRun] = []
         self._end = RunEnd(rerun)
         self._saved = False
         """Whether an image or a file was saved."""
@@ -138,6 +140,8 @@ class Human:
                 self._print_response(event)
             case events.Summary():
                 self._print_summary(event)
+            case events.DryRun() if self._several:
+                self._requests.append(event)
             case events.DryRun():
                 self._print_request(event)
             case _:
@@ -181,7 +185,10 @@ class Human:
             self._print(*describe(event))
 
     def _print_summary(self, event: events.Summary) -> None:
-        """Print the table of a list, or the end of a run."""
+        """Print the table of a list, the plan of a dry run, or the end of a run."""
+        if self._requests:
+            self._write(self._rendered(plan_page(self._requests, event)))
+            return
         match self._listed:
             case [events.Run() as run] if run.results_file and event.results_file:
                 self._write(self._rendered(run_page(run, event)))
