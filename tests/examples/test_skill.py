@@ -58,6 +58,16 @@ def test_is_a_valid_skill() -> None:
     assert (done.code, done.err) == (0, "")
 
 
+def test_interface() -> None:
+    """`agents/openai.yaml` names the skill for people, within the limits of its format."""
+    text = (SKILL / "agents" / "openai.yaml").read_text()
+    assert re.search(r"^interface:\n", text)
+    found = dict(re.findall(r'^  (\w+): "(.*)"$', text, re.MULTILINE))
+    assert set(found) == {"display_name", "short_description", "default_prompt"}
+    assert 25 <= len(found["short_description"]) <= 64
+    assert f"${SKILL.name}" in found["default_prompt"]
+
+
 def test_is_small() -> None:
     """SKILL.md, which agents load whole, has less than 250 lines and far less than 5,000 tokens."""
     assert len(BODY.splitlines()) < 250
