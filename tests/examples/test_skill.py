@@ -75,8 +75,8 @@ def test_is_small() -> None:
 
 
 def test_options_exist() -> None:
-    """Each option that the skill names is an option of `oaibg` or of the monitor script."""
-    offered = {"--response-id"}
+    """Each option that the skill names is an option of `oaibg` or of the scripts."""
+    offered = {"--response-id", "--text-markers"}
     for command in ("", "submit", "monitor", "cancel", "show"):
         argv = [sys.executable, "-m", "oaibg", *command.split(), "--help"]
         text = call(*argv, env=os.environ | {"COLUMNS": "200"}).out.decode()

@@ -3,12 +3,16 @@
 
 usage: monitor_background_response.py (--response-id ID | --job-key KEY) OPTIONS...
 
-Waiting:  --poll-seconds SECONDS, --max-wait-seconds SECONDS
+Waiting:  --poll-seconds SECONDS (default: 10)
+          --max-wait-seconds SECONDS (default: 0, no limit)
 Output:   --show-output-text, --output-text-file PATH, --output-json-file PATH
+          --text-markers: print the text as it is, between ===OUTPUT_TEXT_BEGIN=== and
+          ===OUTPUT_TEXT_END===, after the line `final`
 
 All other options of `oaibg monitor` work as well: they are passed on unchanged. Lines, signals and
-exit codes are those of oaibg (see SKILL.md), but with only the options above, a job that completed
-without a text gives 0, not 10. 127 means that oaibg is not installed.
+exit codes are those of oaibg (see SKILL.md), but with only the options above, except
+--output-text-file, a job that completed without a text gives 0, not 10. 127 means that oaibg is not
+installed.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import sys
 sys.dont_write_bytecode = True  # leave the skill's folder unchanged
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from launcher import prepare, run  # noqa: E402 - it is in the folder of this file
+from launcher import parse, prepare, run  # noqa: E402 - it is in the folder of this file
 
 
 def main(argv: list[str]) -> None:
@@ -27,18 +31,12 @@ def main(argv: list[str]) -> None:
     if "--help" in argv or "-h" in argv:
         print(__doc__)
         return
-    ids, rest, names = [], [], []
-    words = iter(argv)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name == "--response-id":
-            ids.append(value if equals else next(words, ""))
-        else:
-            rest.append(word)
-            names += [name] if name.startswith("--") else []
+    options = parse(argv)
+    ids = [option.value for option in options if option.name == "--response-id"]
+    rest = [option for option in options if option.name != "--response-id"]
     prepare()
-    guard = [] if "--" in rest else ["--"]  # an ID may begin with a hyphen
-    run("monitor", names, *rest, *guard, *ids)
+    guard = [] if "--" in argv else ["--"]  # an ID may begin with a hyphen
+    run("monitor", rest, last=[*guard, *ids])
 
 
 if __name__ == "__main__":
