@@ -219,11 +219,14 @@ def test_scripts_pass_exit_codes_on(shell: Shell, script: Path) -> None:
         assert (result.code, result.out, result.err) == (code, b"line\n", "")
 
 
+@pytest.mark.parametrize("more", [(), ("--text-markers",)], ids=str)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_reach_the_command(shell: Shell, sandbox: Sandbox, number: signal.Signals) -> None:
+def test_signals_reach_the_command(
+    shell: Shell, sandbox: Sandbox, number: signal.Signals, more: tuple[str, ...]
+) -> None:
     """A signal to the script reaches `oaibg`, which detaches and emits `interrupted`."""
-    submitted = shell.interrupt("submitted", number, RUN, "--prompt", "x", *LONG)
-    followed = shell.interrupt("poll", number, MONITOR, "--response-id", submitted.id)
+    submitted = shell.interrupt("submitted", number, RUN, "--prompt", "x", *LONG, *more)
+    followed = shell.interrupt("poll", number, MONITOR, "--response-id", submitted.id, *more)
     for result in (submitted, followed):
         assert (result.code, result.last["event"]) == (128 + number, "interrupted")
     assert sandbox.jobs[submitted.id].cancelled is None
@@ -271,12 +274,14 @@ def test_scripts_know_the_default_state(variables: dict[str, str]) -> None:
     assert known == script_says(ours, OAIBG_STATE_DIR="", **variables)
 
 
-def test_state_falls_back_to_the_workspace(shell: Shell, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("config", [os.devnull, "relative"])
+def test_state_falls_back_to_the_workspace(shell: Shell, sandbox: Sandbox, config: str) -> None:
     """If the home directory can't be written, the state is in the workspace, as stderr says.
 
-    Every directory of the workspace shares it.
+    Every directory of the workspace shares it. A relative XDG_CONFIG_HOME is never followed.
     """
     shell.lose_home()
+    shell.variables["XDG_CONFIG_HOME"] = config
     inner = shell.folder / "inner"
     (inner / "below").mkdir(parents=True)
     (shell.folder / ".git").mkdir()
@@ -288,6 +293,7 @@ def test_state_falls_back_to_the_workspace(shell: Shell, sandbox: Sandbox) -> No
     for place in (inner / "below", shell.folder):
         again = shell.run(RUN, "--prompt", "x", *FAST, cwd=place)
         assert (again.id, len(sandbox.posts)) == (first.id, 1)
+    assert not list(shell.folder.rglob("relative"))
     shell.states.append(folder)
 
 
