@@ -4,9 +4,10 @@
 usage: install.py DEST
 
 DEST is a directory of skills, such as .agents/skills, ~/.agents/skills or .claude/skills. The skill
-is copied to DEST/openai-background-mode, with the hash of each file in `.installed.sha256`. A later
-install updates the files that still have their recorded hash. If any file was edited, it changes
-nothing, lists the edited files and exits with 1. It never touches other files in that directory.
+is copied to DEST/openai-api-background-mode, with the hash of each file in `.installed.sha256`. A
+later install updates the files that still have their recorded hash. If any file was edited, it
+changes nothing, lists the edited files and exits with 1. It never touches other files in that
+directory; it says if the skill is also installed there under its former name.
 
 Standard library only, Python 3.9 or newer.
 """
@@ -20,7 +21,8 @@ import sys
 import tempfile
 from pathlib import Path, PurePosixPath
 
-SOURCE = Path(__file__).resolve().parent / "openai-background-mode"
+SOURCE = Path(__file__).resolve().parent / "openai-api-background-mode"
+FORMER_NAME = "openai-background-mode"
 RECORD = ".installed.sha256"
 
 
@@ -36,8 +38,11 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
+    skills = Path(os.path.abspath(os.path.expanduser(argv[0])))
     try:
-        print(install(Path(os.path.abspath(os.path.expanduser(argv[0]))) / SOURCE.name))
+        print(install(skills / SOURCE.name))
+        if (skills / FORMER_NAME / RECORD).exists():
+            print(f"Remove {skills / FORMER_NAME}: it is this skill under its former name.")
     except (Refused, OSError) as error:
         print(f"Not installed: {error}", file=sys.stderr)
         return 1

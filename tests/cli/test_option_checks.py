@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     [
         ("submit --poll-seconds abc", "'abc' is not a positive number of seconds."),
         ("submit --poll-seconds 0", "'0' is not a positive number of seconds."),
-        ("monitor x --max-wait-seconds nan", "'nan' is not a positive number of seconds."),
+        ("monitor x --max-wait-seconds nan", "'nan' is not a positive number of seconds, or 0 for"),
+        ("submit --max-wait-seconds -1", "'-1' is not a positive number of seconds, or 0 for"),
         ("submit --max-output-tokens many", "'many' is not a whole number of 1 or more."),
         ("submit --max-output-tokens 0", "'0' is not a whole number of 1 or more."),
         ("submit --starting-after -1", "'-1' is not a whole number of 0 or more."),

@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 FAST = ("--poll-seconds", "0.03")
 
 
+def test_no_wait_limit(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """`--max-wait-seconds 0` is no limit: the wait ends with the job, and `next` has no limit."""
+    limit = ("--max-wait-seconds", "0")
+    detached = run("submit", "--prompt", "x", "--detach", *limit)
+    assert "--max-wait-seconds" not in detached.last["next"]
+    assert run("submit", "--prompt", "x", *FAST, *limit).code == 0
+    assert run("monitor", detached.id, *FAST, *limit).code == 0
+    assert len(sandbox.posts) == 2
+
+
+def test_next_of_detach_repeats_the_limit(run: Callable[..., Result]) -> None:
+    """The `next` of a detached job waits as long as this command was allowed to."""
+    waits = ("--max-wait-seconds", "60", "--poll-seconds", "2")
+    detached = run("submit", "--prompt", "x", "--detach", *waits)
+    assert detached.last["next"][2:] == [*waits[2:], *waits[:2], detached.id]
+
+
 def test_whole_submit(run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path) -> None:
     """A submit emits every step, writes the requested files, and ends with exit 0."""
     out, text = tmp_path / "o.json", tmp_path / "o.md"

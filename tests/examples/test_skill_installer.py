@@ -82,6 +82,17 @@ def test_install_twice(version: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / SKILL.name).rglob("*")} == before
 
 
+def test_install_beside_the_former_name(version: Path, tmp_path: Path) -> None:
+    """If the skill is installed under its former name, too, the installer says to remove it."""
+    former = tmp_path / "openai-background-mode"
+    former.mkdir()
+    (former / "SKILL.md").write_text("a folder of the user's")
+    assert b"Remove" not in install(version, tmp_path).out
+    (former / ".installed.sha256").write_text("")
+    assert f"Remove {former}:" in install(version, tmp_path).out.decode()
+    assert (former / "SKILL.md").exists()
+
+
 def test_install_updates(version: Path, tmp_path: Path) -> None:
     """An update replaces unedited files, removes dropped ones, and keeps the user's own files."""
     installed = tmp_path / SKILL.name

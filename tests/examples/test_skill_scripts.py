@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from oaibg.cli.app import app
 from oaibg.contract.errors import ExitCode
 from oaibg.sandbox import Fault
 from outputs import bring, completed, message, refusal
+from places import SKILL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,8 +63,8 @@ def test_run_passes_all_options_on(shell: Shell) -> None:
     """The run script passes its arguments on to `oaibg submit` unchanged."""
     argv = (
         *("--model", "m", "--reasoning-effort", "high", "--verbosity=low", "--prompt", "-x"),
-        *("--prompt=-y", "--prompt-file", "a b", "--messages-json-file", "-", "--attach", "*.py"),
-        *("--input-json-file", "i", "--system-prompt", "", "--developer-prompt", "'\"$x\n"),
+        *("--prompt=-y", "--prompt-file", "a b", "--attach", "*.py"),
+        *("--system-prompt", "--text-markers", "--developer-prompt", "'\"$x\n"),
         *("--poll-seconds", "1", "--max-wait-seconds", "2", "--show-output-text", "--job-key", "k"),
         *("--output-json-file", "j", "--output-text-file", "t", "--attach", "b", "--unknown", "1"),
     )
@@ -100,6 +102,37 @@ def test_run_sends_the_same_request(shell: Shell, argv: tuple[str, ...]) -> None
     ours = shell.run(RUN, *argv, "--dry-run")
     assert ours.last["body"] == shell.oaibg("submit", *argv, "--dry-run").last["body"]
     assert ours.last["request_sha256"][:32] in ours.err
+
+
+def test_run_ignores_prompts_beside_messages(shell: Shell) -> None:
+    """With a file of messages, --system-prompt and --developer-prompt are ignored, as ever."""
+    (shell.folder / "messages.json").write_text(json.dumps([{"role": "user", "content": "x"}]))
+    for option in ("--messages-json-file", "--input-json-file"):
+        prompts = ("--system-prompt", "s", "--developer-prompt=d")
+        result = shell.run(RUN, option, "messages.json", *prompts, "--dry-run")
+        assert result.code == 0
+        assert result.last["body"]["input"] == [{"role": "user", "content": "x"}]
+        assert "are ignored" in result.err
+
+
+def test_run_retries_a_failed_job(shell: Shell, sandbox: Sandbox) -> None:
+    """The same request is a new attempt after its job failed, but not while a job runs."""
+    failing = ("--prompt", "x", "--metadata", "sandbox_failures=2", *FAST)
+    codes = [shell.run(RUN, *failing).code for _ in range(4)]
+    assert (codes, len(sandbox.posts)) == ([4, 4, 0, 0], 3)
+    running = [shell.run(RUN, "--prompt", "x", "--detach", *LONG).id for _ in range(2)]
+    assert (len(set(running)), len(sandbox.posts)) == (1, 4)
+    shell.decided = 2
+
+
+def test_a_callers_key_is_not_retried(shell: Shell, sandbox: Sandbox) -> None:
+    """With the caller's own key, only `--retry-failed` makes a new attempt."""
+    failed = ("--prompt", "x", "--job-key", "k", "--metadata", "sandbox_outcome=failed", *FAST)
+    assert [shell.run(RUN, *failed).code for _ in range(2)] == [4, 4]
+    assert len(sandbox.posts) == 1
+    assert shell.run(RUN, *failed, "--retry-failed").code == 4
+    assert len(sandbox.posts) == 2
+    shell.decided = 1
 
 
 def test_run_pays_once(shell: Shell, sandbox: Sandbox) -> None:
@@ -186,11 +219,14 @@ def test_scripts_pass_exit_codes_on(shell: Shell, script: Path) -> None:
         assert (result.code, result.out, result.err) == (code, b"line\n", "")
 
 
+@pytest.mark.parametrize("more", [(), ("--text-markers",)], ids=str)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_reach_the_command(shell: Shell, sandbox: Sandbox, number: signal.Signals) -> None:
+def test_signals_reach_the_command(
+    shell: Shell, sandbox: Sandbox, number: signal.Signals, more: tuple[str, ...]
+) -> None:
     """A signal to the script reaches `oaibg`, which detaches and emits `interrupted`."""
-    submitted = shell.interrupt("submitted", number, RUN, "--prompt", "x", *LONG)
-    followed = shell.interrupt("poll", number, MONITOR, "--response-id", submitted.id)
+    submitted = shell.interrupt("submitted", number, RUN, "--prompt", "x", *LONG, *more)
+    followed = shell.interrupt("poll", number, MONITOR, "--response-id", submitted.id, *more)
     for result in (submitted, followed):
         assert (result.code, result.last["event"]) == (128 + number, "interrupted")
     assert sandbox.jobs[submitted.id].cancelled is None
@@ -203,6 +239,7 @@ def test_without_oaibg(shell: Shell) -> None:
         result = shell.run(sys.executable, *argv)
         assert (result.code, result.out) == (127, b"")
         assert "pipx install ." in result.err
+        assert result.err.count("\n") == 1
 
 
 def test_scripts_have_help(shell: Shell) -> None:
@@ -220,54 +257,86 @@ def script_says(code: str, **variables: str) -> str:
     return call(sys.executable, "-c", code, env=os.environ | path | variables).out.decode().strip()
 
 
-def test_run_knows_the_flags() -> None:
-    """The run script's list of options without a value is that of `oaibg submit`."""
+def test_scripts_know_the_flags() -> None:
+    """The scripts' list of options without a value is that of `oaibg`, and `--text-markers`."""
     program: Any = get_command(app)
-    options = program.commands["submit"].params
+    options = [one for name in ("submit", "monitor") for one in program.commands[name].params]
     flags = {name for one in options if getattr(one, "is_flag", False) for name in one.opts}
-    known = script_says("import run_background_response as r; print(*r.FLAGS)")
-    assert set(known.split()) == flags | {"--help"}
+    known = script_says("import launcher; print(*launcher.FLAGS)")
+    assert set(known.split()) == flags | {"--help", "--text-markers"}
 
 
 @pytest.mark.parametrize("variables", [{}, {"XDG_CONFIG_HOME": "/x"}], ids=str)
 def test_scripts_know_the_default_state(variables: dict[str, str]) -> None:
     """The scripts check the directory in which `oaibg` keeps its state by default."""
     known = script_says("import launcher; print(launcher._default_state())", **variables)
-    assert known == script_says("import typer; print(typer.get_app_dir('oaibg'))", **variables)
+    ours = "from oaibg.cli.environment import state_folder; print(state_folder())"
+    assert known == script_says(ours, OAIBG_STATE_DIR="", **variables)
 
 
-@pytest.mark.parametrize("repository", [True, False])
-def test_state_falls_back_to_the_workspace(
-    shell: Shell, sandbox: Sandbox, repository: bool
-) -> None:
-    """If the home directory can't be written, the state is in the workspace, as stderr says."""
+@pytest.mark.parametrize("config", [os.devnull, "relative"])
+def test_state_falls_back_to_the_workspace(shell: Shell, sandbox: Sandbox, config: str) -> None:
+    """If the home directory can't be written, the state is in the workspace, as stderr says.
+
+    Every directory of the workspace shares it. A relative XDG_CONFIG_HOME is never followed.
+    """
     shell.lose_home()
+    shell.variables["XDG_CONFIG_HOME"] = config
     inner = shell.folder / "inner"
-    inner.mkdir()
-    if repository:
-        (shell.folder / ".git").mkdir()
+    (inner / "below").mkdir(parents=True)
+    (shell.folder / ".git").mkdir()
     first = shell.run(RUN, "--prompt", "x", *FAST, cwd=inner)
     assert first.code == 0
-    folder = (shell.folder if repository else inner) / ".oaibg"
+    folder = shell.folder / ".oaibg"
     assert f"OAIBG_STATE_DIR='{folder}'" in first.err
     assert (folder / ".gitignore").read_text() == "*\n"
-    (inner / "below").mkdir()
-    for place in (inner / "below", shell.folder if repository else inner):
+    for place in (inner / "below", shell.folder):
         again = shell.run(RUN, "--prompt", "x", *FAST, cwd=place)
         assert (again.id, len(sandbox.posts)) == (first.id, 1)
+    assert not list(shell.folder.rglob("relative"))
     shell.states.append(folder)
+
+
+def test_state_is_never_in_the_working_directory(shell: Shell, sandbox: Sandbox) -> None:
+    """Without a workspace and a home directory, nothing is sent: no place is sure for the state."""
+    shell.lose_home()
+    before = sorted(shell.folder.iterdir())
+    result = shell.run(RUN, "--prompt", "x", *FAST)
+    assert (result.code, result.last["code"]) == (2, "state_unwritable")
+    assert "OAIBG_STATE_DIR" in result.last["hint"]
+    assert (sorted(shell.folder.iterdir()), sandbox.posts) == (before, [])
+
+
+@pytest.mark.parametrize("below", [".", "scripts", "references"])
+def test_scripts_are_refused_in_the_skills_folder(
+    shell: Shell, sandbox: Sandbox, tmp_path: Path, below: str
+) -> None:
+    """In the skill's own folder, also by a link, the scripts end with 2 and leave no state."""
+    shell.lose_home()
+    skill = tmp_path / "skills" / SKILL.name
+    shutil.copytree(SKILL, skill)
+    (tmp_path / "skills" / ".git").mkdir()
+    (tmp_path / "link").symlink_to(skill)
+    before = sorted(tmp_path.rglob("*"))
+    for script, argv in ((RUN, ("--prompt", "x")), (MONITOR, ("--response-id", "resp_1"))):
+        path = skill / "scripts" / script.name
+        for place in (skill, tmp_path / "link"):
+            result = shell.run(path, *argv, cwd=place / below)
+            assert (result.code, result.out) == (2, b"")
+            assert f"Run {path} from your workspace" in result.err
+    assert (sorted(tmp_path.rglob("*")), sandbox.posts) == (before, [])
 
 
 def test_state_in_the_workspace_is_found_again(shell: Shell, sandbox: Sandbox) -> None:
     """A state in the workspace is used even if the home directory can be written by then."""
-    home = {name: shell.variables.get(name) for name in ("HOME", "XDG_CONFIG_HOME")}
     shell.lose_home()
+    (shell.folder / ".git").mkdir()
     first = shell.run(RUN, "--prompt", "x", *FAST)
     shell.variables.pop("XDG_CONFIG_HOME")
     shell.variables["HOME"] = str(shell.folder / "home")
     again = shell.run(RUN, "--prompt", "x", *FAST)
     assert (again.id, len(sandbox.posts)) == (first.id, 1)
-    assert not (shell.folder / "home").exists(), home
+    assert not (shell.folder / "home").exists()
     shell.states.append(shell.folder / ".oaibg")
 
 

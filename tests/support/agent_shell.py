@@ -1,4 +1,4 @@
-"""An agent's shell: runs programs, and the commands of SKILL.md, against the sandbox."""
+"""An agent's shell: runs programs, and the commands of the skill, against the sandbox."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from forkserver import ForkServer
     from oaibg.sandbox import Sandbox
 
-BODY = (SKILL / "SKILL.md").read_text()
+PAGES = {
+    path.relative_to(SKILL).as_posix(): path.read_text() for path in sorted(SKILL.rglob("*.md"))
+}
+"""The skill's pages, by their path in its folder."""
+BODY = PAGES["SKILL.md"]
 SCRIPTS = SKILL / "scripts"
 RUN, MONITOR = SCRIPTS / "run_background_response.py", SCRIPTS / "monitor_background_response.py"
 BIN = Path(sys.executable).parent
@@ -83,7 +87,7 @@ class Shell:
         return Command.end(self._forks.start(tuple(words), self.variables), 120)
 
     def documented(self, begin: str, *more: str, response_id: str = "resp_123") -> Result:
-        """Run the only command of SKILL.md that begins with `begin`, with more options."""
+        """Run the only command of the skill that begins with `begin`, with more options."""
         command = documented(begin).replace("resp_123", response_id)
         program, *argv = shlex.split(command)
         assert program == "oaibg"
@@ -114,9 +118,10 @@ class Shell:
 
 
 def documented(begin: str) -> str:
-    """Return the only command of SKILL.md that begins with `begin`."""
-    found = [command for command in commands(BODY) if command.startswith(begin)]
-    assert len(found) == 1, f"SKILL.md has {len(found)} commands that begin with {begin!r}"
+    """Return the only command of the skill that begins with `begin`, apart from pipes."""
+    written = dict.fromkeys(line for text in PAGES.values() for line in commands(text))
+    found = [line for line in written if line.startswith(begin) and "|" not in line]
+    assert len(found) == 1, f"the skill has {len(found)} commands that begin with {begin!r}"
     return found[0]
 
 

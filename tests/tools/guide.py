@@ -95,6 +95,18 @@ def exit_codes() -> str:
     return table("code|name|meaning|what to do next", lines)
 
 
+def exit_codes_short() -> str:
+    """Return what to do next after each exit code; codes that refer to another share its line."""
+    lines = []
+    for one in ExitCode:
+        same = [other for other in ExitCode if other.action == f"See {int(one)}."]
+        if not one.action.startswith("See "):
+            group = [one, *same]
+            numbers = ", ".join(str(int(other)) for other in group)
+            lines.append((numbers, code(other.name for other in group), one.action))
+    return table("code|name|what to do next", lines)
+
+
 def environment() -> str:
     """Return the environment variables."""
     lines = ((code(name.split(", ")), meaning) for name, meaning in VARIABLES.items())
@@ -164,6 +176,7 @@ def layout() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
+    "exit-codes short": exit_codes_short,
     "environment": environment,
     **{
         f"options {name}": lambda name=name: options(name)  # type: ignore[misc]

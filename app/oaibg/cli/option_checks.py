@@ -20,6 +20,11 @@ def seconds(value: str | float) -> float:
     return _positive(value, "seconds")
 
 
+def wait_limit(value: str | float) -> float:
+    """Return a finite number of seconds; 0 is no limit."""
+    return _positive(value, "seconds", zero="no limit")
+
+
 def dollars(value: str | float) -> float:
     """Return a finite number of US dollars above 0."""
     return _positive(value, "US dollars")
@@ -100,14 +105,15 @@ def names(values: list[str] | None) -> Names[str]:
     return Names(found, from_stdin="-" in (values or []))
 
 
-def _positive(value: str | float, unit: str) -> float:
+def _positive(value: str | float, unit: str, zero: str = "") -> float:
     try:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
+    if not (0 < number < math.inf or (zero and number == 0)):
+        or_zero = f", or 0 for {zero}" if zero else ""
         hint = " `auto` is for jobs files: submit --jobs-file PATH." if value == AUTO else ""
-        raise BadParameter(f"{value!r} is not a positive number of {unit}.{hint}")
+        raise BadParameter(f"{value!r} is not a positive number of {unit}{or_zero}.{hint}")
     return number
 
 

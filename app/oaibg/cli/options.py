@@ -72,7 +72,7 @@ _POLL_SECONDS = _waiting(
     "SECONDS", "Seconds between polls (default: 10).", Wait.poll_seconds, parser=check.seconds
 )
 _MAX_WAIT_SECONDS = _waiting(
-    "SECONDS", "Wait limit, then exit 3. Default: no limit.", parser=check.seconds
+    "SECONDS", "Wait limit, then exit 3. Default: 0, no limit.", parser=check.wait_limit
 )
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
@@ -254,7 +254,12 @@ def wait_of(options: SubmitOptions | MonitorOptions, events: Events = "all") -> 
     # `next` of a single job can't repeat `auto`, which is for the run.
     seconds = Wait.poll_seconds if options.poll_seconds == check.AUTO else options.poll_seconds
     return part_of(
-        options, Wait, events=options.events or events, stream=stream, poll_seconds=seconds
+        options,
+        Wait,
+        events=options.events or events,
+        stream=stream,
+        poll_seconds=seconds,
+        max_wait_seconds=options.max_wait_seconds or None,
     )
 
 

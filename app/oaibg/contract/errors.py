@@ -60,7 +60,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = (
         5,
         "the API has no such response, and there is no local copy",
-        "Check the ID and `OPENAI_BASE_URL`. The API keeps results for a limited time.",
+        "Check the ID or key, `OPENAI_BASE_URL` and `OAIBG_STATE_DIR`. Old results expire.",
     )
     OUTCOME_UNKNOWN = (
         6,
