@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,3 +200,21 @@ def test_many_processes(command: Command, sandbox: Sandbox, state: Path) -> None
     assert "warning" not in [event for result in results for event in result.events]
     assert command.run("show", "--list").last["counts"] == {"completed": 16}
     audit(sandbox, state)
+
+
+@pytest.mark.row("The computer's clock jumps")
+def test_kept_results_and_a_jump_of_the_clock(command: Command, sandbox: Sandbox) -> None:
+    """A result is still shown after runs with a clock that is a year ahead, or decades behind."""
+    if not command.forks.injects:
+        pytest.skip("needs Linux and a C compiler")
+    ids: list[str] = []
+    for years in (-50, 0, 1, 1, 0):
+        shift = IoFault(mode="shifted", below="-", at=years * 366 * 86400)
+        result = command.run("submit", "--prompt", f"{years} {len(ids)}", *FAST, fault=shift)
+        assert int(result.last["ts"][:4]) - time.gmtime().tm_year in (years, years + 1)
+        ids.append(result.id)
+    requests = len(sandbox.requests)
+    for one in ids:
+        shown = command.run("show", one)
+        assert (shown.code, shown.last["source"]) == (0, "local")
+    assert len(sandbox.requests) == requests

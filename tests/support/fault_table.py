@@ -60,6 +60,10 @@ ROWS: dict[str, str] = {
     "Several processes submit the same job key at once": (
         "One create is sent. All processes follow the same job."
     ),
+    "File locks don't work, or their files are removed": (
+        "The local state itself decides which process sends. One create is sent, and all "
+        "processes follow the same job."
+    ),
     "A job key is used again for a different request": "Exit 2. Nothing is sent.",
     # Poll
     "Poll: any number of 4xx, 5xx, resets, truncated replies or HTML pages in a row": (
@@ -174,6 +178,9 @@ ROWS: dict[str, str] = {
     "The local state is read-only, corrupt, or from a newer version": (
         "Emits a warning and continues; a corrupt file is kept under another name. With a job "
         "key, or if the state is from a newer version, nothing is sent."
+    ),
+    "The computer's clock jumps": (
+        "No stored result is lost: it takes several runs over days to remove one."
     ),
     "Several processes use the same local state at once": "All succeed. No job is lost.",
     # Input

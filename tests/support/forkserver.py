@@ -210,8 +210,8 @@ def _serve(path: str) -> NoReturn:
     typer.main.get_command = make_command
     make_command(app)
     names = (
-        "cli.cancel cli.main cli.monitor cli.show cli.submit engine.show_local many.batch.run_as_batch "
-        "many.run_in_background many.several_ids output.human"
+        "cli.cancel cli.main cli.monitor cli.show cli.submit engine.show_local "
+        "many.batch.run_as_batch many.run_in_background many.several_ids output.human"
     )
     for name in names.split():
         import_module(f"oaibg.{name}")

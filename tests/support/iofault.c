@@ -11,6 +11,8 @@ steps. Steps are counted from 1, before they happen:
   kill   the process gets SIGKILL before step N
   fail   from step N on, `count` steps fail with `error`
   short  like fail, but a write at step N first writes half of its bytes
+  unlocked  nothing is counted, and `flock` does nothing, as on some network file systems
+  shifted  nothing is counted, and the time of day is N seconds later
 */
 
 #define _GNU_SOURCE
@@ -22,12 +24,14 @@ steps. Steps are counted from 1, before they happen:
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { OFF, COUNT, KILL, FAIL, SHORT };
+enum { OFF, COUNT, KILL, FAIL, SHORT, UNLOCKED, SHIFTED };
 
 static int mode = OFF, error_number, log_descriptor = -1;
 static long first, last;
@@ -43,7 +47,8 @@ void iofault_arm(const char *wanted, long at, long count, int error, const char 
     error_number = error;
     log_descriptor = log;
     mode = !strcmp(wanted, "kill") ? KILL : !strcmp(wanted, "fail") ? FAIL
-         : !strcmp(wanted, "short") ? SHORT : COUNT;
+         : !strcmp(wanted, "short") ? SHORT : !strcmp(wanted, "unlocked") ? UNLOCKED
+         : !strcmp(wanted, "shifted") ? SHIFTED : COUNT;
 }
 
 static void note(const char *name, const char *what) {
@@ -162,6 +167,18 @@ int mkdir(const char *path, mode_t bits) {
     }
 OPEN(open)
 OPEN(open64)
+
+int flock(int d, int operation) {
+    REAL(int, "flock", int, int);
+    return mode == UNLOCKED ? 0 : real(d, operation);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    REAL(int, "clock_gettime", clockid_t, struct timespec *);
+    int failed = real(clock, now);
+    if (!failed && mode == SHIFTED && clock == CLOCK_REALTIME) now->tv_sec += first;
+    return failed;
+}
 
 ssize_t send(int d, const void *data, size_t n, int flags) {
     REAL(ssize_t, "send", int, const void *, size_t, int);

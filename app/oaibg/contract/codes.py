@@ -15,6 +15,7 @@ WARNINGS = {
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
     "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",
+    "job_key_busy": "Another process has been submitting this job key for a while.",
     "job_key_ended": "The job with this key had already ended; its stored result follows.",
     "local_copy": "The API does not return the response, or not all of it; the result is the local "
     "copy.",

@@ -12,6 +12,7 @@ from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
+from oaibg.state.senders import pid_of_other
 from oaibg.state.store import line_key, lock_key
 
 if TYPE_CHECKING:
@@ -109,10 +110,11 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
     if row.step != "sending":
         return row
     lock = store.lock(base_url, lock_key(job_key))
-    if lock is None:
+    if lock is not None:
+        store.unlock(lock)
+    if lock is None or pid_of_other(row.sender) is not None:
         message = f"Another process is submitting a job with the key {job_key!r}."
         raise KeyBusyError("job_key_busy", message)
-    store.unlock(lock)
     return store.by_key(base_url, job_key)
 
 
@@ -123,7 +125,7 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
             f"The local state in {context.store.place} has {what} for {context.base_url}.",
             hint="`oaibg show --list` lists its jobs, for all base URLs.",
         )
-    if row.response_id is None:
+    if not row.response_id:
         raise OutcomeUnknown(
             "The request was sent, but no reply was stored. The job may be running and may be "
             "billed.",

@@ -42,6 +42,7 @@ async def begin_retry(
 
     Raises:
         UsageError: the request of a job has changed, and the job is not submitted again.
+        StateError: another process has begun the same retry.
     """
     failed = {
         line.custom_id
@@ -54,14 +55,17 @@ async def begin_retry(
     if not plan.retry_failed or not retried:
         return rows
     intents = [
-        Intent(
-            base_url=context.base_url,
-            job_key=line_key(plan.key, line.custom_id),
-            custom_id=line.custom_id,
-            request_sha256=line.sha256,
-            model=line.model,
-            completion_window=plan.completion_window,
-            replaced_lines=results.failures[line.custom_id],
+        (
+            Intent(
+                base_url=context.base_url,
+                job_key=line_key(plan.key, line.custom_id),
+                custom_id=line.custom_id,
+                request_sha256=line.sha256,
+                model=line.model,
+                completion_window=plan.completion_window,
+                replaced_lines=results.failures[line.custom_id],
+            ),
+            rows.get(line.custom_id),
         )
         for line in retried
     ]
@@ -97,7 +101,7 @@ def _has_failed(line: Line, row: Row | None, results: ResultsFile) -> bool:
     """Return whether a job has ended without success, by its result or else by its row."""
     status = results.statuses.get(line.custom_id)
     # The row of a refused job is deleted: another row belongs to a later submit.
-    is_later = row is not None and (row.step == "sending" or status == REFUSED)
+    is_later = row is not None and (row.is_unknown or status == REFUSED)
     return is_unsuccessful(row) if status is None or is_later else status not in SUCCESSFUL
 
 

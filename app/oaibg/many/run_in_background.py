@@ -125,7 +125,7 @@ class _FileRun:
         """Tell the budget of the jobs that were sent before; raise as `Budget.start`."""
         left = [self._rows.get(line.custom_id) for line in self._todo()]
         followed = sum(row is not None and row.response_id is not None for row in left)
-        lost = sum(row is not None and row.step == "sending" for row in left)
+        lost = sum(row is not None and row.is_unknown for row in left)
         self.budget.start(jobs=len(left), followed=followed, lost=lost)
 
     def members(self) -> Iterator[Member]:
