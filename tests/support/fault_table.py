@@ -179,6 +179,9 @@ ROWS: dict[str, str] = {
         "Emits a warning and continues; a corrupt file is kept under another name. With a job "
         "key, or if the state is from a newer version, nothing is sent."
     ),
+    "The place of the local state is a relative path, or unknown": (
+        "Exit 2 with what to set; nothing is sent. The working directory never changes the place."
+    ),
     "The computer's clock jumps": (
         "No stored result is lost: it takes several runs over days to remove one."
     ),

@@ -12,6 +12,7 @@ WARNINGS = {
     "state_corrupt": "The database of the local state was damaged. It was renamed and replaced.",
     "state_newer": "A newer version of oaibg wrote the local state.",
     "state_busy": "Another process is writing the local state.",
+    "state_empty": "The local state has none of the jobs to list. The message names its directory.",
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
     "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",

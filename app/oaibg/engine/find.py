@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
-from oaibg.engine.hints import RESUBMIT_HINT
+from oaibg.engine.hints import OTHER_STATE_HINT, RESUBMIT_HINT
 from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
@@ -123,7 +123,7 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
         what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
         raise NotFound(
             f"The local state in {context.store.place} has {what} for {context.base_url}.",
-            hint="`oaibg show --list` lists its jobs, for all base URLs.",
+            hint=f"`oaibg show --list` lists its jobs, for all base URLs. {OTHER_STATE_HINT}",
         )
     if not row.response_id:
         raise OutcomeUnknown(

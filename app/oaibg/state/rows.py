@@ -74,6 +74,17 @@ CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (kept_at) WHERE result IS NOT NUL
 the state, as `oaibg.state.results` explains."""
 
 
+_LAST_TIME = 253_402_300_799.0
+"""The end of the year 9999."""
+
+
+def time_of(value: object) -> float:
+    """Return a stored Unix time; one that is no time becomes 0, so that it breaks no list."""
+    if isinstance(value, int | float) and 0 <= value <= _LAST_TIME:
+        return float(value)
+    return 0.0
+
+
 class Intent(Record):
     """The part of a row that is written before a job is submitted."""
 

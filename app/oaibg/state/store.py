@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
 from oaibg.state.results import StoredResults
-from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key
+from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key, time_of
 from oaibg.state.runs import STATUS, Runs, keys_of
 from oaibg.state.submits import Submits
 
@@ -197,6 +197,8 @@ class Store(Submits, StoredResults, Runs):
 
 
 def _row(values: dict[str, Any]) -> Row:
-    """Return a row; an odd value, as of a file that something else has changed, is as unknown."""
+    """Return a row; an empty ID counts as none."""
     values["response_id"] = values["response_id"] or None
+    values["created_at"] = time_of(values["created_at"])
+    values["updated_at"] = time_of(values["updated_at"])
     return Row(**values)
