@@ -168,6 +168,9 @@ ROWS: dict[str, str] = {
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
+    "An output file can be written, but not replaced": (
+        "Its content is overwritten in place, with a `written_in_place` warning."
+    ),
     "An image or a file of the job can't be saved": (
         "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
         "the job's result is added to the results file after that."

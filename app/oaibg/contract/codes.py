@@ -14,6 +14,8 @@ WARNINGS = {
     "state_busy": "Another process is writing the local state.",
     "state_empty": "The local state has none of the jobs to list. The message names its directory.",
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
+    "written_in_place": "An output file can't be replaced, for example because it is mounted. Its "
+    "content was overwritten.",
     "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",
     "job_key_busy": "Another process has been submitting this job key for a while.",
