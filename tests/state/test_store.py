@@ -247,7 +247,7 @@ def test_busy_is_its_own_error(state: Path) -> None:
 @pytest.mark.parametrize("page", [0, 1, 2])
 def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, page: int) -> None:
     """A damaged state file is renamed and reported, wherever the damage is."""
-    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05")
     with (state / FILE).open("r+b") as file:
         file.seek(page * 4096)
         file.write(b"\xaa" * 4096)
@@ -260,7 +260,7 @@ def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, 
 @pytest.mark.parametrize("command", ["show", "monitor", "cancel"])
 def test_a_key_in_a_damaged_state(run: Callable[..., Result], state: Path, command: str) -> None:
     """A key can't be found after its state was damaged: the error says so."""
-    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05")
     (state / FILE).write_bytes(b"\xaa" * 4096)
     result = run(command, "--job-key", "k")
     assert (result.code, result.last["code"]) == (2, "state_corrupt")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from oaibg.base.text import has_surrogates
 from oaibg.engine.run_options import Output, Wait
 
 if TYPE_CHECKING:
@@ -85,20 +87,22 @@ def rerun_of(context: typer.Context) -> list[str] | None:
         for one in value if isinstance(value, list | tuple) else [value]:
             word = os.path.abspath(one) if param.metavar == "PATH" else _word(one)  # noqa: PTH100
             words += [param.opts[0]] if one is True else [param.opts[0], word]
-    return [*program(), str(context.info_name), *ids, *words]
+    return _runnable([*program(), str(context.info_name), *ids, *words])
 
 
 def program() -> list[str]:
     """Return the words that start this program, so that `next` runs unchanged in a shell."""
-    started = sys.argv[0] if sys.argv else ""
-    if os.path.basename(started) == "__main__.py":  # noqa: PTH119
-        return [sys.executable, "-m", "oaibg"]
-    if os.path.basename(started) == "oaibg" != started:  # noqa: PTH119
-        from shutil import which
+    from shutil import which
 
+    started, found = sys.argv[0] if sys.argv else "", which("oaibg")
+    module = [sys.executable, "-m", "oaibg"]
+    if os.path.basename(started) == "__main__.py":  # noqa: PTH119
+        return module
+    # A symbolic link to the program may have another name.
+    if "/" in started and os.path.basename(os.path.realpath(started)) == "oaibg":  # noqa: PTH119
         path = os.path.abspath(started)  # noqa: PTH100
-        return ["oaibg"] if which("oaibg") == path else [path]
-    return ["oaibg"]
+        return ["oaibg"] if found == path else [path]
+    return ["oaibg"] if found else module
 
 
 def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> list[str]:
@@ -113,7 +117,21 @@ def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> l
                 words += [flag] if one is True else [flag, _word(one)]
     # An ID can begin with a hyphen, and would be parsed as an option.
     guard = ["--"] if any(one.startswith("-") for one in response_ids) else []
-    return [*words, *guard, *response_ids]
+    return _runnable([*words, *guard, *response_ids])
+
+
+def _runnable(argv: list[str]) -> list[str]:
+    """Return an argv that stays the same in JSON: a shell writes the bytes that are not UTF-8."""
+    words = [_shell_word(word) if has_surrogates(word) else None for word in argv]
+    if not any(words):
+        return argv
+    quoted = [word or shlex.quote(plain) for word, plain in zip(words, argv, strict=True)]
+    return ["sh", "-c", f"exec {' '.join(quoted)}"]
+
+
+def _shell_word(word: str) -> str:
+    octal = "".join(f"\\{byte:03o}" for byte in os.fsencode(word))
+    return f"\"$(printf '{octal}')\""
 
 
 def _word(value: object) -> str:

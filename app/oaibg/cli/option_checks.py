@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from typer import BadParameter
 
+_SECONDS_MIN = 0.05
+_SECONDS_MAX = 1_000_000_000
 _NAME_MAX = 1024
 _NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
 _STDIN_MAX = 64 << 20
@@ -16,13 +18,21 @@ _T = TypeVar("_T")
 
 
 def seconds(value: str | float) -> float:
-    """Return a finite number of seconds above 0."""
-    return _positive(value, "seconds")
+    """Return a number of seconds, from 50 ms to 31 years."""
+    number = _number(value)
+    if not _SECONDS_MIN <= number <= _SECONDS_MAX:
+        hint = " `auto` is for jobs files: submit --jobs-file PATH." if value == AUTO else ""
+        allowed = f"{_SECONDS_MIN} to {_SECONDS_MAX:,}"
+        raise BadParameter(f"{value!r} is not a number of seconds from {allowed}.{hint}")
+    return number
 
 
 def dollars(value: str | float) -> float:
     """Return a finite number of US dollars above 0."""
-    return _positive(value, "US dollars")
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise BadParameter(f"{value!r} is not a positive number of US dollars.")
+    return number
 
 
 AUTO = "auto"
@@ -30,7 +40,7 @@ AUTO = "auto"
 
 
 def seconds_or_auto(value: str | float) -> float | str:
-    """Return a finite number of seconds above 0, or `AUTO`."""
+    """Return a number of seconds as `seconds` does, or `AUTO`."""
     return AUTO if value == AUTO else seconds(value)
 
 
@@ -100,15 +110,11 @@ def names(values: list[str] | None) -> Names[str]:
     return Names(found, from_stdin="-" in (values or []))
 
 
-def _positive(value: str | float, unit: str) -> float:
+def _number(value: str | float) -> float:
     try:
-        number = float(value)
+        return float(value)
     except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        hint = " `auto` is for jobs files: submit --jobs-file PATH." if value == AUTO else ""
-        raise BadParameter(f"{value!r} is not a positive number of {unit}.{hint}")
-    return number
+        return math.nan
 
 
 def _names_on_stdin() -> list[str]:
