@@ -185,6 +185,10 @@ ROWS: dict[str, str] = {
     "The place of the local state is a relative path, or unknown": (
         "Exit 2 with what to set; nothing is sent. The working directory never changes the place."
     ),
+    "The process may open few files (`ulimit -n`)": (
+        "Requests of a run share the connections that there can be. Exit 2 (`too_few_files`) if "
+        "one job needs more; nothing is sent."
+    ),
     "The computer's clock jumps": (
         "No stored result is lost: it takes several runs over days to remove one."
     ),

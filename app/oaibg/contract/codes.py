@@ -49,6 +49,7 @@ ERRORS = {
     "jobs_file_changed": (ExitCode.ERROR, "The jobs file changed while it was in use."),
     "cost_limit": (ExitCode.USAGE, "The run has cost so much that no job fits `--max-cost-usd`."),
     "price_unknown": (ExitCode.USAGE, "`--max-cost-usd` needs the price of every model."),
+    "too_few_files": (ExitCode.USAGE, "The limit of open files (`ulimit -n`) is too low."),
     "state_unwritable": (ExitCode.USAGE, "The command needs a writable local state."),
     "state_corrupt": (ExitCode.USAGE, "The command needs the local state, which is damaged."),
     "state_newer": (ExitCode.USAGE, "A newer version of oaibg wrote the local state."),
