@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from runs import Files  # noqa: TC001
+from forkserver import IoFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from harness import Command, Result
     from oaibg.sandbox import Sandbox
+    from runs import Files
 
 pytestmark = pytest.mark.process
 
@@ -70,3 +72,32 @@ def test_many_ids_and_few_files(
     ids = [started("--metadata", f"n={number}") for number in range(60)]
     result = limited(40, "monitor", *ids, *FAST)
     assert (result.code, result.last["counts"]) == (0, {"completed": 60})
+
+
+@pytest.mark.row("The process can start no threads")
+@pytest.mark.parametrize("options", [(), ("--stream",), ("--human",)])
+def test_no_threads(
+    command: Command, sandbox: Sandbox, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A job is submitted, followed and saved without any thread."""
+    if not command.forks.injects:
+        pytest.skip("needs Linux and a C compiler")
+    fault = IoFault(mode="threadless", below="-")
+    path = tmp_path / "answer.md"
+    argv = ("submit", "--prompt", "x", "--output-text-file", str(path), *FAST, *options)
+    url = sandbox.base_url.replace("127.0.0.1", "localhost")  # which must be looked up
+    result = command.run(*argv, env={"OPENAI_BASE_URL": url, "NO_PROXY": "localhost"}, fault=fault)
+    assert result.code == 0
+    assert path.stat().st_size
+    assert len(sandbox.posts) == 1
+
+
+@pytest.mark.row("The process can start no threads")
+def test_a_run_without_threads(command: Command, sandbox: Sandbox, files: Files) -> None:
+    """A run over several jobs completes without any thread."""
+    if not command.forks.injects:
+        pytest.skip("needs Linux and a C compiler")
+    files.add(5)
+    result = command.run(*files.argv(), fault=IoFault(mode="threadless", below="-"))
+    assert (result.code, result.last["counts"]) == (0, {"completed": 5})
+    files.check(sandbox, 5)

@@ -189,6 +189,7 @@ ROWS: dict[str, str] = {
         "Requests of a run share the connections that there can be. Exit 2 (`too_few_files`) if "
         "one job needs more; nothing is sent."
     ),
+    "The process can start no threads": "Works without them: only a slow disk delays the rest.",
     "The computer's clock jumps": (
         "No stored result is lost: it takes several runs over days to remove one."
     ),

@@ -12,6 +12,7 @@ steps. Steps are counted from 1, before they happen:
   fail   from step N on, `count` steps fail with `error`
   short  like fail, but a write at step N first writes half of its bytes
   unlocked  nothing is counted, and `flock` does nothing, as on some network file systems
+  threadless  nothing is counted, and no thread can be started
   shifted  nothing is counted, and the time of day is N seconds later
 */
 
@@ -19,6 +20,7 @@ steps. Steps are counted from 1, before they happen:
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -31,7 +33,7 @@ steps. Steps are counted from 1, before they happen:
 #include <time.h>
 #include <unistd.h>
 
-enum { OFF, COUNT, KILL, FAIL, SHORT, UNLOCKED, SHIFTED };
+enum { OFF, COUNT, KILL, FAIL, SHORT, UNLOCKED, SHIFTED, THREADLESS };
 
 static int mode = OFF, error_number, log_descriptor = -1;
 static long first, last;
@@ -48,7 +50,8 @@ void iofault_arm(const char *wanted, long at, long count, int error, const char 
     log_descriptor = log;
     mode = !strcmp(wanted, "kill") ? KILL : !strcmp(wanted, "fail") ? FAIL
          : !strcmp(wanted, "short") ? SHORT : !strcmp(wanted, "unlocked") ? UNLOCKED
-         : !strcmp(wanted, "shifted") ? SHIFTED : COUNT;
+         : !strcmp(wanted, "shifted") ? SHIFTED
+         : !strcmp(wanted, "threadless") ? THREADLESS : COUNT;
 }
 
 static void note(const char *name, const char *what) {
@@ -171,6 +174,12 @@ OPEN(open64)
 int flock(int d, int operation) {
     REAL(int, "flock", int, int);
     return mode == UNLOCKED ? 0 : real(d, operation);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                   void *(*start)(void *), void *argument) {
+    REAL(int, "pthread_create", pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    return mode == THREADLESS ? EAGAIN : real(thread, attributes, start, argument);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
