@@ -124,3 +124,17 @@ def test_one_retry_of_a_run_in_two_processes(
     assert 4 in codes
     assert codes <= {4, 7}
     assert len(sandbox.posts) == 12
+
+
+def test_a_run_and_a_create_in_flight(
+    unlocked: Start, sandbox: Sandbox, state: Path, files: Files
+) -> None:
+    """--resubmit-unknown sends nothing again while another process still waits for its reply."""
+    files.add(2)
+    sandbox.script(Fault(on="create", kind="delay", seconds=2.0, times=2))
+    first = unlocked(*files.argv())
+    wait_until(lambda: len(sandbox.posts) == 2)
+    second = unlocked(*files.argv("--resubmit-unknown"))
+    assert [Command.end(process).code for process in (first, second)] == [0, 0]
+    assert len(sandbox.posts) == 2
+    audit(sandbox, state)

@@ -60,6 +60,10 @@ ROWS: dict[str, str] = {
     "Several processes submit the same job key at once": (
         "One create is sent. All processes follow the same job."
     ),
+    "The process that submits the same job key is suspended": (
+        "Warns after 5 s. Exit 7 (`job_key_busy`) at the wait limit, or after 150 s; nothing is "
+        "sent."
+    ),
     "File locks don't work, or their files are removed": (
         "The local state itself decides which process sends. One create is sent, and all "
         "processes follow the same job."

@@ -68,7 +68,7 @@ async def claim(
         try:
             row = await patiently(lambda: store.by_key(context.base_url, job_key), context.clock)
             has_id = row is not None and row.step == "submitted" and not row.is_unknown
-            is_free = lock is not None and not turn.is_of_other(row)
+            is_free = lock is not None and not is_of_other(row)
             if is_free or (has_id and not (retry_failed and is_unsuccessful(row))):
                 yield row
                 return
@@ -86,9 +86,15 @@ async def row_of_key(job_key: str, job: Job, context: Context) -> Row | None:
     store, turn = context.store, _Turn(job_key, job, context)
     while True:
         row = await patiently(lambda: store.by_key(context.base_url, job_key), context.clock)
-        if not turn.is_of_other(row):
+        if not is_of_other(row):
             return row
         await turn.wait(row)
+
+
+def is_of_other(row: Row | None) -> bool:
+    """Return whether another process, which still runs, is submitting a row's job."""
+    is_open = row is not None and (row.step == "intent" or row.is_unknown)
+    return row is not None and is_open and pid_of_other(row.sender) is not None
 
 
 class _Turn:
@@ -98,11 +104,6 @@ class _Turn:
         self._name, self._job, self._context = job_key.partition("\n")[0], job, context
         self._began = context.clock.monotonic()
         self._warned = False
-
-    def is_of_other(self, row: Row | None) -> bool:
-        """Whether another process, which still runs, is submitting the row's job."""
-        is_open = row is not None and (row.step == "intent" or row.is_unknown)
-        return row is not None and is_open and pid_of_other(row.sender) is not None
 
     async def wait(self, row: Row | None) -> None:
         """Wait a moment; warn once if that has taken long, and raise `Unavailable` at the limit."""

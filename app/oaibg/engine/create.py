@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, Unavailable
 from oaibg.engine import report, verdicts
-from oaibg.engine.claim import claim, job_of_key, must_replace, row_of_key
+from oaibg.engine.claim import claim, is_of_other, job_of_key, must_replace, row_of_key
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, remember_payload, warn_of_state
@@ -65,6 +65,8 @@ async def create_locked(
 ) -> Created:
     """As `create_once`, for a caller that holds a lock for the key and has read the key's row."""
     _note_request(submission, job)
+    if is_of_other(row):
+        row = await row_of_key(str(submission.job_key), job, context)
     while True:
         known = job_of_key(row, submission, context.store)
         if known is not None and known.response_id and not must_replace(known, submission):
