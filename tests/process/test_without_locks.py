@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 from typing import TYPE_CHECKING
@@ -36,6 +37,21 @@ def unlocked(command: Command) -> Start:
     if not command.forks.injects:
         pytest.skip("needs Linux and a C compiler")
     return lambda *argv: command.start(*argv, fault=IoFault(mode="unlocked", below="-"))
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_locks_that_are_refused(
+    command: Command, sandbox: Sandbox, state: Path, error: int
+) -> None:
+    """Where the file system refuses locks, a job key can be used all the same."""
+    if not command.forks.injects:
+        pytest.skip("needs Linux and a C compiler")
+    fault = IoFault(mode="unlocked", below="-", error=error)
+    racers = [command.start(*KEYED, fault=fault) for _ in range(4)]
+    assert [Command.end(racer).code for racer in racers] == [0] * 4
+    assert command.run("show", "--job-key", "k", fault=fault).code == 0
+    assert len(sandbox.posts) == 1
+    audit(sandbox, state)
 
 
 @pytest.mark.parametrize("attempt", range(4))

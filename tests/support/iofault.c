@@ -11,7 +11,8 @@ steps. Steps are counted from 1, before they happen:
   kill   the process gets SIGKILL before step N
   fail   from step N on, `count` steps fail with `error`
   short  like fail, but a write at step N first writes half of its bytes
-  unlocked  nothing is counted, and `flock` does nothing, as on some network file systems
+  unlocked  nothing is counted, and `flock` does nothing, as on some network file systems, or fails
+            with `error` if that is not 0
   threadless  nothing is counted, and no thread can be started
   shifted  nothing is counted, and the time of day is N seconds later
 */
@@ -173,7 +174,8 @@ OPEN(open64)
 
 int flock(int d, int operation) {
     REAL(int, "flock", int, int);
-    return mode == UNLOCKED ? 0 : real(d, operation);
+    if (mode != UNLOCKED) return real(d, operation);
+    return error_number ? (errno = error_number, -1) : 0;
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,7 @@ FILE = "state.sqlite3"
 VERSION = 1
 
 _CHECKED_BYTES = 4 << 20
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _OWN_IDS = "AUTOINCREMENT"
 
 
@@ -80,14 +82,19 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
 
 
 def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
-    """Lock a name in a folder; raises `BlockingIOError` if another process holds the lock."""
+    """Lock a name in a folder; raises `BlockingIOError` if another process holds the lock.
+
+    Where the file system has no locks, this succeeds without one.
+    """
     locks = folder / "locks"
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+            return descriptor
         os.close(descriptor)
         raise
     return descriptor
