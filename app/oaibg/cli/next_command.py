@@ -92,17 +92,16 @@ def rerun_of(context: typer.Context) -> list[str] | None:
 
 def program() -> list[str]:
     """Return the words that start this program, so that `next` runs unchanged in a shell."""
-    from shutil import which
-
-    started, found = sys.argv[0] if sys.argv else "", which("oaibg")
-    module = [sys.executable, "-m", "oaibg"]
+    started = sys.argv[0] if sys.argv else ""
     if os.path.basename(started) == "__main__.py":  # noqa: PTH119
-        return module
+        return [sys.executable, "-m", "oaibg"]
     # A symbolic link to the program may have another name.
     if "/" in started and os.path.basename(os.path.realpath(started)) == "oaibg":  # noqa: PTH119
+        from shutil import which
+
         path = os.path.abspath(started)  # noqa: PTH100
-        return ["oaibg"] if found == path else [path]
-    return ["oaibg"] if found else module
+        return ["oaibg"] if which("oaibg") == path else [path]
+    return ["oaibg"]
 
 
 def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> list[str]:
