@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,14 +10,14 @@ from pathlib import Path
 def this_process() -> str:
     """Return the name of this process: its host, its PID and, on Linux, when it was started."""
     pid = os.getpid()
-    return f"{socket.gethostname()} {pid} {_start_of(pid)}"
+    return f"{os.uname().nodename} {pid} {_start_of(pid)}"
 
 
 def pid_of_other(sender: str | None) -> int | None:
     """Return the PID of a process that a row names, if it is another one and runs on this host."""
     host, _, rest = (sender or "").partition(" ")
     pid, _, start = rest.partition(" ")
-    if host != socket.gethostname() or not pid.isdecimal() or int(pid) == os.getpid():
+    if host != os.uname().nodename or not pid.isdecimal() or int(pid) == os.getpid():
         return None
     try:
         os.kill(int(pid), 0)
