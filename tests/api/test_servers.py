@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.02")
+FAST = ("--poll-seconds", "0.05")
 LONG = 600
 """Seconds of a job that a test ends itself."""
 

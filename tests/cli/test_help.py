@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -204,3 +205,17 @@ def test_exit_codes(run: Callable[..., Result], name: str) -> None:
     """The help of a command lists every exit code with its meaning."""
     lines = [line.split(maxsplit=1) for line in sections(help_of(run, name))["Exit codes"]]
     assert lines == [[str(int(code)), code.meaning] for code in ExitCode]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("argv", [*EVERY, ("--event-schema",)])
+def test_help_without_docstrings(command: Command, argv: tuple[str, ...]) -> None:
+    """PYTHONOPTIMIZE=2, which removes docstrings, leaves the help and the schema as they are."""
+    stripped = command.run(*argv, fresh=True, env={"PYTHONOPTIMIZE": "2"})
+    plain = command.run(*argv, fresh=True)
+    assert (stripped.code, stripped.err) == (0, "")
+    if argv == ("--event-schema",):
+        descriptions = [one["description"] for one in json.loads(stripped.out)["oneOf"]]
+        assert all(isinstance(one, str) for one in descriptions)
+    else:
+        assert stripped.out == plain.out

@@ -137,7 +137,7 @@ def test_every_line_satisfies_the_schema(
     run: Callable[..., Result], tmp_path: Path, files: Files
 ) -> None:
     """Commands that together emit every event write only lines that satisfy the schema."""
-    fast = ("--poll-seconds", "0.03")
+    fast = ("--poll-seconds", "0.05")
     runs = [
         run("submit", "--prompt", "x", "--dry-run"),
         run(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING
 
+import pytest
+
 from harness import BASE_URL, FakeClient, FakeClock, fake_context, names, submit
+from oaibg.contract.events import Error
+from oaibg.contract.events import Warning as Warning_
 from oaibg.sandbox import Fault
+from oaibg.state.database import FILE
 from oaibg.state.store import Intent, Store
 from scripted import DONE, RUNNING, submission
 
@@ -13,12 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
-
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 
 
 def test_job_key_reattaches(run: Callable[..., Result], sandbox: Sandbox) -> None:
@@ -98,4 +102,42 @@ def test_second_process_waits_for_the_first(tmp_path: Path) -> None:
     events = submit(submission("k"), fake_context(client, store))
     store.unlock(lock)
     store.close()
-    assert names(events) == ["submitted", "poll", "poll", "final"]
+    assert names(events) == ["warning", "submitted", "poll", "poll", "final"]
+
+
+def test_key_whose_holder_does_not_end(tmp_path: Path) -> None:
+    """A submit whose key another process holds for minutes warns once, and ends with exit 7."""
+    store = Store(str(tmp_path))
+    lock = store.lock(BASE_URL, "k")
+    assert lock is not None
+    client = FakeClient(FakeClock(pace=10))
+    events = submit(submission("k"), fake_context(client, store))
+    store.unlock(lock)
+    store.close()
+    assert names(events) == ["warning", "error"]
+    warning, error = events
+    assert isinstance(warning, Warning_)
+    assert isinstance(error, Error)
+    assert (warning.code, error.code, error.exit_code) == ("job_key_busy", "job_key_busy", 7)
+    assert "may be suspended" in warning.message
+    assert (error.outcome, client.calls) == ("not_created", [])
+    assert 150 <= client.clock.time - 1000 < 160
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_submitted_row_without_an_id(
+    run: Callable[..., Result], sandbox: Sandbox, state: Path, value: str | None
+) -> None:
+    """A job that the state has as submitted, but without an ID, has an unknown outcome."""
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
+    run(*argv)
+    database = sqlite3.connect(state / FILE, isolation_level=None)
+    database.execute("UPDATE jobs SET response_id = ?", (value,))
+    database.close()
+    for command in (argv, ("show", "--job-key", "k"), (*argv, "--retry-failed")):
+        result = run(*command)
+        assert (result.code, result.last["code"]) == (6, "outcome_unknown")
+    assert len(sandbox.posts) == 1
+    assert run(*argv, "--resubmit-unknown").code == 0
+    assert run(*argv).last["event"] == "detached"
+    assert len(sandbox.posts) == 2

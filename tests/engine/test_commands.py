@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 
 
 def test_no_wait_limit(run: Callable[..., Result], sandbox: Sandbox) -> None:

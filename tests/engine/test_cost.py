@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from harness import Command, Result
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 USAGE = {"input_tokens": 4000, "output_tokens": 900}
 
 

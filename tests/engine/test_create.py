@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 FORBIDDEN = {"error": {"message": "Missing scopes.", "type": "invalid_request_error"}}
 
 

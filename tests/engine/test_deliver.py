@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 
 
 def test_response_is_stored_byte_for_byte(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 LONG = ("--metadata", "sandbox_seconds=600")
 
 

@@ -48,9 +48,9 @@ def test_the_local_state_remembers(
     option = ("--include", SOURCES) if way == "option" else ("--body-json-file", str(body))
     identifier = run(*SUBMIT, *option, "--detach").id
     for again in (
-        ("monitor", identifier, "--max-wait-seconds", "0.01"),
-        ("monitor", "--job-key", "k", "--max-wait-seconds", "0.01"),
-        (*SUBMIT, *option, "--max-wait-seconds", "0.01"),
+        ("monitor", identifier, "--max-wait-seconds", "0.05"),
+        ("monitor", "--job-key", "k", "--max-wait-seconds", "0.05"),
+        (*SUBMIT, *option, "--max-wait-seconds", "0.05"),
         ("show", identifier),
     ):
         before = len(included(sandbox))
@@ -68,7 +68,7 @@ def test_a_job_of_another_machine(
     command: str,
 ) -> None:
     """`monitor` and `show` accept the option for a job that the local state does not know."""
-    limit = ("--max-wait-seconds", "0.01") if command == "monitor" else ()
+    limit = ("--max-wait-seconds", "0.05") if command == "monitor" else ()
     identifier = started()
     (state / "state.sqlite3").unlink()
     result = run(command, identifier, "--include", SOURCES, *limit)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 LONG = ("--metadata", "sandbox_seconds=600")
 
 
@@ -71,7 +71,7 @@ def test_next_after_a_timeout(
 
 def test_changes_emits_only_new_statuses(run: Callable[..., Result]) -> None:
     """With `--events changes`, a poll event is emitted only when the status changes."""
-    setting = ("--metadata", "sandbox_seconds=0.6", "--poll-seconds", "0.02")
+    setting = ("--metadata", "sandbox_seconds=0.6", "--poll-seconds", "0.05")
     result = run("submit", "--prompt", "x", *setting, "--events", "changes")
     assert [line["status"] for line in result.lines if line["event"] == "poll"] == [
         "queued",

@@ -214,7 +214,7 @@ def test_calls_and_their_results_in_one_input(waiting: Callable[..., str], send:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("unknown-key", "The local state has no job with the ID or key 'unknown-key'"),
+        ("unknown-key", "has no job with the ID or key 'unknown-key'"),
         ("", "the value is empty"),
     ],
 )

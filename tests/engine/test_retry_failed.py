@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oaibg.sandbox import Sandbox
 
 RETRY = "--retry-failed"
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 KEYED = ("submit", "--prompt", "x", "--job-key", "k", *FAST)
 ONCE = ("--metadata", "sandbox_failures=1")
 """The option of a job whose first attempt fails."""

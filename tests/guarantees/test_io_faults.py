@@ -29,7 +29,7 @@ FAULTS = [
 PARTS = 2
 """Tests that share the steps, so that they run in parallel."""
 KEY = ("--job-key", "k")
-FAST = ("--poll-seconds", "0.02", "--metadata", "sandbox_seconds=0.01")
+FAST = ("--poll-seconds", "0.05", "--metadata", "sandbox_seconds=0.01")
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ class Victim:
         self.state = folder / "state"
         self.answer = folder / "answer.md"
         self.argv: tuple[str, ...] = (
-            *("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.02"),
+            *("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05"),
             *("--metadata", f"sandbox_text={TEXT}", "--metadata", "sandbox_seconds=0.01"),
             *("--output-text-file", str(self.answer)),
         )

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import sqlite3
+import subprocess
+import sys
+import time
+from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,3 +203,87 @@ def test_many_processes(command: Command, sandbox: Sandbox, state: Path) -> None
     assert "warning" not in [event for result in results for event in result.events]
     assert command.run("show", "--list").last["counts"] == {"completed": 16}
     audit(sandbox, state)
+
+
+@pytest.mark.row("The computer's clock jumps")
+def test_kept_results_and_a_jump_of_the_clock(command: Command, sandbox: Sandbox) -> None:
+    """A result is still shown after runs with a clock that is a year ahead, or decades behind."""
+    if not command.forks.injects:
+        pytest.skip("needs Linux and a C compiler")
+    ids: list[str] = []
+    for years in (-50, 0, 1, 1, 0):
+        shift = IoFault(mode="shifted", below="-", at=years * 366 * 86400)
+        result = command.run("submit", "--prompt", f"{years} {len(ids)}", *FAST, fault=shift)
+        assert int(result.last["ts"][:4]) - time.gmtime().tm_year in (years, years + 1)
+        ids.append(result.id)
+    requests = len(sandbox.requests)
+    for one in ids:
+        shown = command.run("show", one)
+        assert (shown.code, shown.last["source"]) == (0, "local")
+    assert len(sandbox.requests) == requests
+
+
+@pytest.mark.row("An output file can be written, but not replaced")
+@pytest.mark.parametrize(
+    ("what", "fails"),
+    [
+        ("--output-text-file", "rename"),
+        ("--output-text-file", "create"),
+        ("--output-json-file", "rename"),
+        ("--results-file", "create"),
+    ],
+)
+def test_output_file_that_cannot_be_replaced(
+    command: Command, sandbox: Sandbox, tmp_path: Path, what: str, fails: str
+) -> None:
+    """A mounted output file is written in place, with a warning; nothing else is left behind."""
+    if not command.forks.injects:
+        pytest.skip("needs Linux and a C compiler")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = folder / "o.csv"
+    before = "old text " * 1000
+    path.write_text("" if what == "--results-file" else before)
+    inode = path.stat().st_ino
+    below, error = (path, errno.EBUSY) if fails == "rename" else (folder / ".oaibg", errno.EROFS)
+    fault = IoFault(mode="fail", below=str(below), at=1, count=1, error=error)
+    if what == "--results-file":
+        jobs = tmp_path / "jobs.csv"
+        jobs.write_text("prompt\none\n")
+        argv = ("submit", "--jobs-file", str(jobs), what, str(path), *FAST)
+    else:
+        argv = ("submit", "--prompt", "x", what, str(path), *FAST)
+    result = command.run(*argv, fault=fault)
+    warnings = [one for one in result.lines if one["event"] == "warning"]
+    assert (result.code, [one["code"] for one in warnings]) == (0, ["written_in_place"])
+    assert str(path) in warnings[0]["message"]
+    text = path.read_text()
+    assert path.stat().st_ino == inode
+    assert "completed" in text or what == "--output-text-file"
+    assert before not in text
+    assert text.strip()
+    assert {one.name for one in folder.iterdir()} <= {"o.csv", "o.csv.jsonl"}
+
+
+@pytest.mark.row("An output file can be written, but not replaced")
+def test_mounted_output_file(command: Command, sandbox: Sandbox, tmp_path: Path) -> None:
+    """An output file that is a mount, as in a container, gets the answer."""
+    script = 'mount --bind "$1" "$1" && shift && exec "$@"'
+    unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh")
+    path = tmp_path / "answer.md"
+    path.write_text("an older and longer answer\n" * 100)
+    probe = (*unshare, str(path), "true")
+    unable = which("unshare") is None
+    if unable or subprocess.run(probe, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    argv = ("submit", "--prompt", "x", "--output-text-file", str(path), *FAST)
+    oaibg = (sys.executable, "-m", "oaibg")
+    done = subprocess.run(
+        [*unshare, str(path), *oaibg, *argv],
+        check=False,
+        env=command.environment,
+        capture_output=True,
+    )
+    result = Result(done.returncode, done.stdout, done.stderr.decode())
+    assert (result.code, result.events[-3:]) == (0, ["warning", "wrote_text", "final"])
+    assert len(path.read_text()) == result.last["output_text_bytes"]

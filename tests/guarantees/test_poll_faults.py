@@ -55,7 +55,7 @@ def test_poll_faults(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, faults: list[Fault]
 ) -> None:
     """Each failed poll emits a `poll_error`, and the monitor continues to `final`."""
-    result = after_a_poll(run, sandbox, *faults, poll_seconds="0.03")
+    result = after_a_poll(run, sandbox, *faults, poll_seconds="0.05")
     assert result.events == ["poll", *["poll_error"] * len(faults), "poll", "final"]
     assert result.code == 0
     errors = [line for line in result.lines if line["event"] == "poll_error"]

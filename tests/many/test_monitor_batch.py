@@ -29,7 +29,7 @@ def test_results(run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
     """`monitor batch_… --results-file` writes the run's results, each once."""
     batch.write(*MIXED)
     assert run(*batch.argv("--detach")).code == 0
-    options = ("--poll-seconds", "0.02", "--results-file", str(batch.results))
+    options = ("--poll-seconds", "0.05", "--results-file", str(batch.results))
     argv = ("monitor", batch_of(sandbox), *options)
     result = checked(run(*argv))
     counts = {"completed": 3, "incomplete": 1, "failed": 1, "refused": 2}
@@ -59,7 +59,7 @@ def test_an_expired_batch(run: Callable[..., Result], sandbox: Sandbox, batch: B
     sandbox.batch_window = 0.2
     batch_id = submitted(run, batch, sandbox, **STUCK)
     out = str(batch.results)
-    result = checked(run("monitor", batch_id, "--poll-seconds", "0.02", "--results-file", out))
+    result = checked(run("monitor", batch_id, "--poll-seconds", "0.05", "--results-file", out))
     assert (result.code, result.last["counts"]) == (4, {"completed": 1, "expired": 1})
 
 
@@ -96,7 +96,7 @@ def test_batches_and_responses_together(
     batch_id = submitted(run, batch, sandbox)
     age(sandbox)
     response_id = run("submit", "--prompt", "x", "--detach").id
-    result = run("monitor", batch_id, response_id, "--poll-seconds", "0.02")
+    result = run("monitor", batch_id, response_id, "--poll-seconds", "0.05")
     assert (result.code, result.last["counts"]) == (0, {"completed": 2})
     finals = {one["response_id"] for one in of(result, "final")}
     assert finals == {batch_id, response_id}

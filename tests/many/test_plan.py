@@ -94,7 +94,7 @@ def test_a_job_key_names_a_batch(
     assert listed == {first: "one", second: "two"}
     cancelled = run("cancel", "--job-key", "one")
     assert (cancelled.code, cancelled.id) == (0, first)
-    monitored = run("monitor", "--job-key", "one", "--poll-seconds", "0.02")
+    monitored = run("monitor", "--job-key", "one", "--poll-seconds", "0.05")
     assert (monitored.code, monitored.last["status"]) == (4, "cancelled")
 
 

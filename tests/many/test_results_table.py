@@ -310,7 +310,7 @@ def test_a_monitored_batch(run: Callable[..., Result], sandbox: Sandbox, batch: 
     assert statuses(batch.results) == {"a": "validating", "b": "validating"}
     other = batch.folder / "other.tsv"
     argv = ("monitor", batch_of(sandbox), "--results-file", str(other))
-    options = ("--max-wait-seconds", "0.1", "--poll-seconds", "0.02")
+    options = ("--max-wait-seconds", "0.1", "--poll-seconds", "0.05")
     waited = checked(run(*argv, *options))
     assert (waited.code, rows(other)) == (3, [OURS])
     age(sandbox)

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -350,13 +351,57 @@ def test_list_of_runs_and_jobs(run: Callable[..., Result], sandbox: Sandbox, fil
     assert (listed.code, sandbox.requests) == (0, [])
 
 
+ODD = ("inf", "-1e300", "1e18", "'soon'", "x'00ff'", "''", "-1", "'2026-01-01T00:00:00Z'")
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+def test_an_odd_time_in_the_state(
+    run: Callable[..., Result], sandbox: Sandbox, state: Path, files: Files, odd: str, column: str
+) -> None:
+    """A job or a run whose time in the state is impossible is still listed, with the others."""
+    run("submit", "--prompt", "x", "--job-key", "one", *FAST)
+    run("submit", "--prompt", "y", "--job-key", "two", *FAST)
+    files.add(2)
+    run(*files.argv("--job-key", "k"))
+    value = odd.replace("inf", "9e999")
+    with closing(sqlite3.connect(state / FILE, isolation_level=None)) as database:
+        database.execute(f"UPDATE jobs SET {column} = {value} WHERE job_key <> 'two'")
+        database.execute(f"UPDATE runs SET {column} = {value}")
+    for options in ((), ("--human",)):
+        assert run("show", "--list", *options).code == 0
+    listed = run("show", "--list")
+    assert sorted(listed.events) == ["job", "job", "run", "summary"]
+    assert listed.last["counts"] == {"completed": 4}
+    assert listed.lines[0]["job_key"] == "two" or column == "updated_at"
+    for name in ("one", "k"):
+        assert run("show", name).code == 0
+    assert run(*files.argv("--job-key", "k")).code == 0
+    assert run("submit", "--prompt", "x", "--job-key", "one", *FAST).code == 0
+    assert len(sandbox.posts) == 4
+
+
+def test_a_damaged_recap_in_the_state(
+    run: Callable[..., Result], state: Path, files: Files
+) -> None:
+    """A job whose recap in the state is no JSON is still listed, with the others."""
+    run("submit", "--prompt", "x", *FAST)
+    files.add(2)
+    run(*files.argv("--job-key", "k"))
+    with closing(sqlite3.connect(state / FILE, isolation_level=None)) as database:
+        database.execute("UPDATE jobs SET recap = substr(recap, 1, 20)")
+    for options in ((), ("--status", "completed")):
+        assert sorted(run("show", "--list", *options).events) == ["job", "run", "summary"]
+    assert run("show", "k").code == 0
+
+
 def test_list_filters(run: Callable[..., Result], files: Files) -> None:
     """--status and --job-key choose lines of the list; with a run's key, its jobs are listed."""
     run("submit", "--prompt", "x", "--job-key", "one", *FAST)
     files.write(line("a"), line("b", metadata={"sandbox_outcome": "failed"}))
     run(*files.argv("--job-key", "k"))
     assert run("show", "--list", "--status", "failed").events == ["run", "summary"]
-    assert run("show", "--list", "--status", "expired").events == ["summary"]
+    assert run("show", "--list", "--status", "expired").events == ["warning", "summary"]
     jobs = of(run("show", "--list", "--job-key", "k"), "job")
     assert {(one["custom_id"], one["status"]) for one in jobs} == {
         ("a", "completed"),

@@ -422,7 +422,7 @@ def test_second_signal(terminal: Callable[..., Terminal]) -> None:
     pauses = (0.0, 0.001, 0.004, 0.016)
     with ExitStack() as stack:
         # All start at the same time, because most of the time is Python's start.
-        screens = [stack.enter_context(terminal(*SUBMIT, "0.02", *LONG_JOB)) for _ in pauses]
+        screens = [stack.enter_context(terminal(*SUBMIT, "0.05", *LONG_JOB)) for _ in pauses]
         for screen, pause in zip(screens, pauses, strict=True):
             screen.wait_for(lambda text: "Submitted" in text)
             os.killpg(screen.process.pid, signal.SIGINT)

@@ -66,7 +66,7 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
 
 def test_human_end_without_success(run: Callable[..., Result]) -> None:
     """Human mode prints why a job failed; there is no next command."""
-    setting = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.03")
+    setting = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.05")
     result = run("submit", "--prompt", "x", "--human", *setting)
     assert (result.code, result.out) == (4, b"")
     assert re.search(r"resp_\w+: failed after .+: The model .+\n", result.err)
@@ -85,7 +85,7 @@ def test_human_errors(run: Callable[..., Result]) -> None:
 
 def test_human_list_and_show(run: Callable[..., Result]) -> None:
     """`show --human` prints the table of jobs, and a job with its answer, to stdout."""
-    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05")
     listed = run("show", "--list", "--human")
     assert re.search(r" completed +gpt-5.2 +k +95 +\$[\d.]+ +resp_\w+\n$", listed.out.decode())
     shown = run("show", "--human")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,3 +37,21 @@ def test_a_key_at_another_base_url(command: Command, sandbox: Sandbox) -> None:
     url = sandbox.base_url.replace("127.0.0.1", "localhost")
     other = command.run(*argv, env={"OPENAI_BASE_URL": url, "NO_PROXY": "localhost"})
     assert (other.code, len(sandbox.posts)) == (0, 2)
+
+
+@pytest.mark.row("The process that submits the same job key is suspended")
+def test_key_whose_process_is_suspended(command: Command, sandbox: Sandbox) -> None:
+    """A second submit names the suspended process, and ends at its wait limit without a create."""
+    sandbox.script(Fault(on="create", kind="delay", seconds=0.5))
+    argv = ("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05")
+    first = command.start(*argv)
+    wait_until(lambda: sandbox.posts)
+    first.send_signal(signal.SIGSTOP)
+    second = command.run(*argv, "--max-wait-seconds", "7")
+    assert (second.code, second.last["code"]) == (7, "job_key_busy")
+    assert second.last["outcome"] == "not_created"
+    assert second.events == ["submit_start", "warning", "error"]
+    assert f"PID {first.pid}" in second.lines[1]["message"]
+    first.send_signal(signal.SIGCONT)
+    assert command.run(*argv).id == command.end(first).id
+    assert len(sandbox.posts) == 1

@@ -31,7 +31,7 @@ def test_a_job_with_a_text_an_image_and_a_pdf(
     write(folder / "docs/paper.pdf", PDF)
     options = ("--attach", "src/a.py", "--attach", "dot.png", "--attach", "docs/paper.pdf")
     result = run(
-        "submit", "--prompt", "hi", "--system-prompt", "s", "--poll-seconds", "0.03", *options
+        "submit", "--prompt", "hi", "--system-prompt", "s", "--poll-seconds", "0.05", *options
     )
     assert (result.code, result.last["status"]) == (0, "completed")
     system, user = sandbox.posts[0].body["input"]
@@ -184,7 +184,7 @@ def test_dry_runs_without_attachments(
     argv = ("submit", "--jobs-file", "jobs.jsonl", "--results-file", "r.jsonl")
     dry = run(*argv, "--dry-run").lines[0]
     assert dry["attachments"] == []
-    run(*argv, "--poll-seconds", "0.03")
+    run(*argv, "--poll-seconds", "0.05")
     assert dry["body_bytes"] == len(sandbox.posts[0].raw_body)
 
 

@@ -25,7 +25,7 @@ from harness import (
 from oaibg.base.files import TEMPORARY
 from oaibg.engine.claim import Submission
 from oaibg.request.body import Request
-from oaibg.state.database import FILE, StateBusyError, StateError
+from oaibg.state.database import FILE, KeyTakenError, StateBusyError, StateError
 from oaibg.state.store import DAY, Intent, Store, open_store
 
 if TYPE_CHECKING:
@@ -67,26 +67,47 @@ def test_steps_of_a_job(state: Path) -> None:
     other.close()
 
 
+def run_at(state: Path, time: float, name: str, keep_days: float = 2) -> list[bytes]:
+    """Save one result in a run with this clock; return all results that there are then."""
+    store = Store(str(state), keep_days=keep_days, now=lambda: time)
+    store.note_status(URL, name, "completed", "m")
+    keep(store, URL, name, name.encode())
+    rows = [store.by_id(URL, row.response_id or "") for row in store.jobs()]
+    found = [store.result(row) for row in rows if row is not None]
+    store.close()
+    assert len([one for one in found if one]) == len(list((state / "results").iterdir()))
+    return [one for one in found if one]
+
+
 def test_results_expire(state: Path) -> None:
-    """Results and their files are removed after `keep_days`; 0 stores no results."""
-    time = 0.0
-    store = Store(str(state), keep_days=2, now=lambda: time)
-    store.note_status(URL, "resp_1", "completed", "m")
-    keep(store, URL, "resp_1", b"{ }")
-    row = store.by_id(URL, "resp_1")
-    assert row is not None
-    assert store.result(row) == b"{ }"
-    time = 2 * DAY + 1
-    assert store.result(row) is None
-    later = Store(str(state), keep_days=2, now=lambda: time)
-    later.note_status(URL, "resp_2", "completed", "m")
-    keep(later, URL, "resp_2", b"2")
-    assert [path.read_bytes() for path in (state / "results").iterdir()] == [b"2"]
-    none = Store(str(state), keep_days=0, now=lambda: time)
-    keep(none, URL, "resp_3", b"3")
-    assert len(list((state / "results").iterdir())) == 1
-    for opened in (store, later, none):
-        opened.close()
+    """Results and their files are removed after `keep_days`, in which several runs were made."""
+    for number in range(5):
+        run_at(state, number * DAY / 2, f"r{number}")
+    assert run_at(state, 2 * DAY + 1, "r5") == [b"r5", b"r4", b"r3", b"r2", b"r1"]
+    assert run_at(state, 30 * DAY, "r6", keep_days=0.1) == [b"r6", b"r5", b"r4"]
+
+
+def test_no_results(state: Path) -> None:
+    """With `keep_days` 0, no results are stored, and none are removed."""
+    run_at(state, 0, "r0")
+    none = Store(str(state), keep_days=0, now=lambda: 9 * DAY)
+    none.note_status(URL, "r1", "completed", "m")
+    keep(none, URL, "r1", b"1")
+    none.close()
+    assert [path.read_bytes() for path in (state / "results").iterdir()] == [b"r0"]
+
+
+@pytest.mark.parametrize("wrong", [365 * DAY, -20_000 * DAY, 1e12, 0.0])
+@pytest.mark.parametrize("runs", [1, 3, 20])
+def test_results_and_a_wrong_clock(state: Path, wrong: float, runs: int) -> None:
+    """Runs with a wrong clock remove no results, and make none that expire early."""
+    now = 20_000 * DAY
+    assert run_at(state, now, "before", keep_days=30) == [b"before"]
+    for number in range(runs):
+        run_at(state, now + wrong + number, f"wrong{number}", keep_days=30)
+    for day in range(20):
+        results = run_at(state, now + day * DAY, f"r{day}", keep_days=30)
+        assert {b"before", b"wrong0", b"r0"} <= {*results}
 
 
 def test_a_key_has_one_lock(state: Path) -> None:
@@ -101,6 +122,113 @@ def test_a_key_has_one_lock(state: Path) -> None:
     assert again is not None
     store.unlock(again)
     store.close()
+
+
+def test_who_may_send(state: Path) -> None:
+    """Of two processes with an intent of the same key, only one can begin to send."""
+    one, other = Store(str(state)), Store(str(state))
+    first = one.intent(intent(job_key="k"))
+    second = other.intent(intent(job_key="k"))
+    assert first != second
+    with pytest.raises(KeyTakenError):
+        one.sending(first)
+    one.not_created(first)
+    other.sending(second)
+    with pytest.raises(KeyTakenError):
+        one.intent(intent(job_key="k"))
+    other.submitted(second, "resp_1", "queued")
+    with pytest.raises(KeyTakenError):
+        one.intent(intent(job_key="k"))
+    assert [(row.id, row.step) for row in one.jobs()] == [(second, "submitted")]
+    one.close()
+    other.close()
+
+
+def test_who_may_replace_a_job(state: Path) -> None:
+    """Of two processes that replace the same job of a key, only one can begin to send."""
+    one, other = Store(str(state)), Store(str(state))
+    one.sending(one.intent(intent(job_key="k")))
+    old = one.by_key(URL, "k")
+    first, second = one.intent(intent()), other.intent(intent())
+    one.sending(first, over=old)
+    with pytest.raises(KeyTakenError):
+        other.sending(second, over=old)
+    other.not_created(second, over=old)
+    row = other.by_key(URL, "k")
+    assert row is not None
+    assert (row.id, row.step) == (first, "sending")
+    one.not_created(first, over=old)
+    assert other.by_key(URL, "k") == old
+    one.close()
+    other.close()
+
+
+def test_numbers_of_rows_are_not_reused(state: Path) -> None:
+    """The number of a removed row is never given to another row."""
+    store = Store(str(state))
+    number = store.intent(intent())
+    store.not_created(number)
+    assert store.intent(intent()) > number
+    store.close()
+
+
+VERSION_0_4 = """
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY,
+    base_url TEXT NOT NULL,
+    step TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'submitted', 'followed')),
+    job_key TEXT,
+    custom_id TEXT,
+    request_sha256 TEXT,
+    model TEXT,
+    completion_window TEXT,
+    response_id TEXT,
+    status TEXT,
+    result TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    superseded INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX jobs_by_key ON jobs (base_url, job_key)
+    WHERE job_key IS NOT NULL AND NOT superseded;
+CREATE INDEX jobs_by_response ON jobs (response_id);
+CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
+PRAGMA user_version = 1;
+INSERT INTO jobs VALUES (7, 'http://api.test/v1', 'submitted', 'k', NULL, 'h', 'm', '24h',
+    'resp_1', 'completed', 'r', 1700000000.5, 1700000001.5, 0);
+INSERT INTO jobs VALUES (9, 'http://api.test/v1', 'sending', 'u', NULL, 'h', 'm', NULL, NULL, NULL,
+    NULL, 1700000002.5, 1700000003.5, 0);
+"""
+"""A state as version 0.4 wrote it."""
+
+
+def test_state_of_version_0_4(state: Path) -> None:
+    """A state of version 0.4 keeps its jobs, keys and numbers; several processes may open it."""
+    state.mkdir()
+    database = sqlite3.connect(state / FILE, isolation_level=None)
+    database.executescript(VERSION_0_4)
+    names = [one[1] for one in database.execute("PRAGMA table_info(jobs)")]
+    before = database.execute("SELECT * FROM jobs ORDER BY id").fetchall()
+    (state / "results").mkdir()
+    (state / "results" / "r.json").write_bytes(b"{}")
+    stores = [Store(str(state)) for _ in range(2)]
+    after = database.execute(f"SELECT {', '.join(names)} FROM jobs ORDER BY id").fetchall()
+    assert after == before
+    indexes = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    assert {name for (name,) in database.execute(indexes)} == {
+        *("jobs_by_key", "jobs_by_response", "jobs_by_age"),
+    }
+    database.close()
+    row = stores[0].by_key(URL, "k")
+    assert row is not None
+    assert (row.response_id, stores[0].result(row)) == ("resp_1", b"{}")
+    with pytest.raises(KeyTakenError):
+        stores[1].intent(intent(job_key="u"))
+    number = stores[1].intent(intent())
+    stores[1].not_created(number)
+    assert stores[0].intent(intent()) == number + 1 == 11
+    for store in stores:
+        store.close()
 
 
 def test_busy_is_its_own_error(state: Path) -> None:
@@ -119,20 +247,20 @@ def test_busy_is_its_own_error(state: Path) -> None:
 @pytest.mark.parametrize("page", [0, 1, 2])
 def test_damage_in_the_middle_is_found(run: Callable[..., Result], state: Path, page: int) -> None:
     """A damaged state file is renamed and reported, wherever the damage is."""
-    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05")
     with (state / FILE).open("r+b") as file:
         file.seek(page * 4096)
         file.write(b"\xaa" * 4096)
     result = run("show", "--list")
     assert (result.lines[0]["event"], result.lines[0]["code"]) == ("warning", "state_corrupt")
     assert len(list(state.glob(f"{FILE}.corrupt-*"))) == 1
-    assert run("show", "--list").events == ["summary"]
+    assert run("show", "--list").events == ["warning", "summary"]
 
 
 @pytest.mark.parametrize("command", ["show", "monitor", "cancel"])
 def test_a_key_in_a_damaged_state(run: Callable[..., Result], state: Path, command: str) -> None:
     """A key can't be found after its state was damaged: the error says so."""
-    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.03")
+    run("submit", "--prompt", "x", "--job-key", "k", "--poll-seconds", "0.05")
     (state / FILE).write_bytes(b"\xaa" * 4096)
     result = run(command, "--job-key", "k")
     assert (result.code, result.last["code"]) == (2, "state_corrupt")
@@ -227,22 +355,19 @@ def test_state_that_breaks_under_a_monitor(state: Path) -> None:
 
 def test_result_that_cannot_be_removed(state: Path) -> None:
     """An expired result that can't be removed doesn't prevent saving a new one."""
-    time = 0.0
-    store = Store(str(state), keep_days=1, now=lambda: time)
-    store.note_status(URL, "resp_1", "completed", "m")
-    keep(store, URL, "resp_1", b"1")
+    run_at(state, 0, "r0", keep_days=1)
     (old,) = (state / "results").iterdir()
     old.unlink()
     old.mkdir()
-    time = 2 * DAY
-    later = Store(str(state), keep_days=1, now=lambda: time)
-    later.note_status(URL, "resp_2", "completed", "m")
-    keep(later, URL, "resp_2", b"2")
-    row = later.by_id(URL, "resp_2")
+    store = Store(str(state), keep_days=0.1, now=lambda: 2 * DAY)
+    for number in range(5):
+        store.keep_results(state, 0.1)
+        store.note_status(URL, f"{number}", "completed", "m")
+        keep(store, URL, f"{number}", b"2")
+    row = store.by_id(URL, "4")
     assert row is not None
-    assert later.result(row) == b"2"
+    assert store.result(row) == b"2"
     store.close()
-    later.close()
 
 
 def test_intent_that_could_not_be_written_at_first(state: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.run_options import Wait
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 LONG = ("--metadata", "sandbox_seconds=600")
 KEYED = ("submit", "--prompt", "x", "--job-key", "k")
 

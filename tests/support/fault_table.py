@@ -60,6 +60,14 @@ ROWS: dict[str, str] = {
     "Several processes submit the same job key at once": (
         "One create is sent. All processes follow the same job."
     ),
+    "The process that submits the same job key is suspended": (
+        "Warns after 5 s. Exit 7 (`job_key_busy`) at the wait limit, or after 150 s; nothing is "
+        "sent."
+    ),
+    "File locks don't work, or their files are removed": (
+        "The local state itself decides which process sends. One create is sent, and all "
+        "processes follow the same job."
+    ),
     "A job key is used again for a different request": "Exit 2. Nothing is sent.",
     # Poll
     "Poll: any number of 4xx, 5xx, resets, truncated replies or HTML pages in a row": (
@@ -164,6 +172,9 @@ ROWS: dict[str, str] = {
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
+    "An output file can be written, but not replaced": (
+        "Its content is overwritten in place, with a `written_in_place` warning."
+    ),
     "An image or a file of the job can't be saved": (
         "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
         "the job's result is added to the results file after that."
@@ -174,6 +185,17 @@ ROWS: dict[str, str] = {
     "The local state is read-only, corrupt, or from a newer version": (
         "Emits a warning and continues; a corrupt file is kept under another name. With a job "
         "key, or if the state is from a newer version, nothing is sent."
+    ),
+    "The place of the local state is a relative path, or unknown": (
+        "Exit 2 with what to set; nothing is sent. The working directory never changes the place."
+    ),
+    "The process may open few files (`ulimit -n`)": (
+        "Requests of a run share the connections that there can be. Exit 2 (`too_few_files`) if "
+        "one job needs more; nothing is sent."
+    ),
+    "The process can start no threads": "Works without them: only a slow disk delays the rest.",
+    "The computer's clock jumps": (
+        "No stored result is lost: it takes several runs over days to remove one."
     ),
     "Several processes use the same local state at once": "All succeed. No job is lost.",
     # Input

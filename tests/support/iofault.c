@@ -11,23 +11,30 @@ steps. Steps are counted from 1, before they happen:
   kill   the process gets SIGKILL before step N
   fail   from step N on, `count` steps fail with `error`
   short  like fail, but a write at step N first writes half of its bytes
+  unlocked  nothing is counted, and `flock` does nothing, as on some network file systems, or fails
+            with `error` if that is not 0
+  threadless  nothing is counted, and no thread can be started
+  shifted  nothing is counted, and the time of day is N seconds later
 */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { OFF, COUNT, KILL, FAIL, SHORT };
+enum { OFF, COUNT, KILL, FAIL, SHORT, UNLOCKED, SHIFTED, THREADLESS };
 
 static int mode = OFF, error_number, log_descriptor = -1;
 static long first, last;
@@ -43,7 +50,9 @@ void iofault_arm(const char *wanted, long at, long count, int error, const char 
     error_number = error;
     log_descriptor = log;
     mode = !strcmp(wanted, "kill") ? KILL : !strcmp(wanted, "fail") ? FAIL
-         : !strcmp(wanted, "short") ? SHORT : COUNT;
+         : !strcmp(wanted, "short") ? SHORT : !strcmp(wanted, "unlocked") ? UNLOCKED
+         : !strcmp(wanted, "shifted") ? SHIFTED
+         : !strcmp(wanted, "threadless") ? THREADLESS : COUNT;
 }
 
 static void note(const char *name, const char *what) {
@@ -162,6 +171,25 @@ int mkdir(const char *path, mode_t bits) {
     }
 OPEN(open)
 OPEN(open64)
+
+int flock(int d, int operation) {
+    REAL(int, "flock", int, int);
+    if (mode != UNLOCKED) return real(d, operation);
+    return error_number ? (errno = error_number, -1) : 0;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                   void *(*start)(void *), void *argument) {
+    REAL(int, "pthread_create", pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    return mode == THREADLESS ? EAGAIN : real(thread, attributes, start, argument);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    REAL(int, "clock_gettime", clockid_t, struct timespec *);
+    int failed = real(clock, now);
+    if (!failed && mode == SHIFTED && clock == CLOCK_REALTIME) now->tv_sec += first;
+    return failed;
+}
 
 ssize_t send(int d, const void *data, size_t n, int flags) {
     REAL(ssize_t, "send", int, const void *, size_t, int);

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness import Command, Running
     from oaibg.sandbox import Sandbox
 
-FAST = ("--poll-seconds", "0.03")
+FAST = ("--poll-seconds", "0.05")
 WINDOW = ("--completion-window", "24h")
 """The option that makes a run a batch."""
 

@@ -7,6 +7,7 @@ the idle connection that was used last.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -16,15 +17,24 @@ if TYPE_CHECKING:
 
 
 class Connections(httpx2.AsyncBaseTransport):
-    """Uses one transport per concurrent request, each with a single connection."""
+    """Uses one transport per concurrent request, each with a single connection.
 
-    def __init__(self, connect: Callable[[], httpx2.AsyncBaseTransport]) -> None:
-        self._connect = connect
+    There are at most `most` connections: a further request `waits` for one, or fails.
+    """
+
+    def __init__(
+        self, connect: Callable[[], httpx2.AsyncBaseTransport], *, most: int, waits: bool
+    ) -> None:
+        self._connect, self._waits = connect, waits
+        self._free = asyncio.Semaphore(most)
         self._all: list[httpx2.AsyncBaseTransport] = []
         self._idle: list[httpx2.AsyncBaseTransport] = []
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request over an idle connection, or over a new one."""
+        if self._free.locked() and not self._waits:
+            raise httpx2.ConnectError("this process may not open more files (ulimit -n)")
+        await self._free.acquire()
         if self._idle:
             used = self._idle.pop()
         else:
@@ -33,7 +43,7 @@ class Connections(httpx2.AsyncBaseTransport):
         try:
             reply = await used.handle_async_request(request)
         except BaseException:
-            self._idle.append(used)  # a broken connection is closed; the next use connects again
+            self._release(used)  # a broken connection is closed; the next use connects again
             raise
         body = reply.stream
         assert isinstance(body, httpx2.AsyncByteStream)  # noqa: S101 - for the type checker
@@ -42,10 +52,14 @@ class Connections(httpx2.AsyncBaseTransport):
             try:
                 await body.aclose()
             finally:
-                self._idle.append(used)
+                self._release(used)
 
         reply.stream = Body(aiter(body), close)
         return reply
+
+    def _release(self, used: httpx2.AsyncBaseTransport) -> None:
+        self._idle.append(used)
+        self._free.release()
 
     async def aclose(self) -> None:
         """Close all connections."""

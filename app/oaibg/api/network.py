@@ -33,15 +33,21 @@ _HOST = re.compile(r"(?P<name>\[[^]]+\]|[^:/]+)(?::(?P<port>[0-9]{1,5}))?")
 
 
 def transport_to(
-    base: httpx2.URL, tls: ssl.SSLContext, limits: httpx2.Limits
+    base: httpx2.URL, tls: ssl.SSLContext, limits: httpx2.Limits, *, waits: bool
 ) -> httpx2.AsyncBaseTransport:
     """Return the transport for a base URL, through a proxy only if one applies to its host.
+
+    It opens as many connections as `limits` says; a further request `waits` or fails.
 
     Raises `UsageError` if the proxy can't be used.
     """
     proxy = proxy_for(base)
     if proxy is None:
-        return Connections(lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits))
+        most = limits.max_connections
+        assert most is not None  # noqa: S101 - for the type checker
+        return Connections(
+            lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits), most=most, waits=waits
+        )
     try:
         # Only httpx2's own pool supports proxies.
         return httpx2.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy.url)

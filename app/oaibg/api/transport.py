@@ -18,6 +18,7 @@ from oaibg.api.failures import call_failed, plain
 from oaibg.api.network import tls_context, transport_to
 from oaibg.api.redirects import Redirects
 from oaibg.api.secrets import Secrets, mask_credentials
+from oaibg.base.descriptors import RESERVED, free_descriptors
 from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
 if TYPE_CHECKING:
@@ -110,12 +111,17 @@ class Transport:
 
     def _sdk(self, use: Use) -> openai.AsyncOpenAI:
         timeouts = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
-        limits = httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS[use])
+        limits = httpx2.Limits(
+            max_connections=max((free_descriptors() - RESERVED) // len(_KEEPALIVE_SECONDS), 1),
+            keepalive_expiry=_KEEPALIVE_SECONDS[use],
+        )
         try:
             base = httpx2.URL(self._base_url)
             client = httpx2.AsyncClient(
                 timeout=timeouts,
-                transport=Redirects(transport_to(base, self._tls, limits)),
+                transport=Redirects(
+                    transport_to(base, self._tls, limits, waits=use != "listening")
+                ),
                 headers={"accept-encoding": "gzip"},
                 follow_redirects=False,  # never send the key to a different server
                 event_hooks={

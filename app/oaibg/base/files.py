@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,23 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from io import BufferedRandom
 
+_NOT_REPLACEABLE = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS)
+"""The errors of renaming onto a mounted file, or in a folder that takes no new names."""
+
 TEMPORARY = ".oaibg.*.tmp"
 """The names of incomplete files. SIGKILL can leave one behind."""
 
 
-def save(path: str, data: bytes, *, private: bool = False) -> None:
-    """Write `data` to `path` as `saving` does."""
-    with saving(path, private=private) as file:
+def save(path: str, data: bytes, *, private: bool = False) -> bool:
+    """Write `data` to `path` as `saving` does; return whether the file was written in place."""
+    ways: list[bool] = []
+    with saving(path, private=private, ways=ways) as file:
         file.write(data)
+    return any(ways)
 
 
 @contextmanager
-def saving(path: str, *, private: bool = False) -> Iterator[BinaryIO]:
+def saving(
+    path: str, *, private: bool = False, ways: list[bool] | None = None
+) -> Iterator[BinaryIO]:
     """Write to `path` durably: to a temporary file in its folder, synced and renamed at the end.
 
     The folder must exist. Symbolic links are followed. An existing file keeps its mode and a new
     file gets its mode from the umask; with `private`, only the owner can read the file. Devices and
     pipes are written to directly. For regular files, an exception means that nothing changed.
+
+    A file that can be written but not replaced, such as one that is mounted into a container, gets
+    its new content in place. `ways` receives whether that happened.
     """
     try:
         mode: int | None = os.stat(path).st_mode  # noqa: PTH116
@@ -46,13 +56,49 @@ def saving(path: str, *, private: bool = False) -> Iterator[BinaryIO]:
 
     target = os.path.realpath(path)
     folder = os.path.dirname(target)  # noqa: PTH120
-    with new_file(folder, private=private or mode is not None) as file:
+    with _temporary(
+        folder, private=private or mode is not None, elsewhere=mode is not None
+    ) as file:
         yield file
         _sync(file)
-        if mode is not None and not private:
-            os.fchmod(file.fileno(), stat.S_IMODE(mode))
-        os.replace(file.name, target)  # noqa: PTH105
+        try:
+            if mode is not None and not private:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            os.replace(file.name, target)  # noqa: PTH105
+        except OSError as error:
+            if mode is None or error.errno not in _NOT_REPLACEABLE:
+                raise
+            _copy(file, target)
+            if ways is not None:
+                ways.append(True)
     sync_folder(folder)
+
+
+@contextmanager
+def _temporary(folder: str, *, private: bool, elsewhere: bool) -> Iterator[BufferedRandom]:
+    """Open a temporary file in a folder, or `elsewhere` if the folder takes no new files."""
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(new_file(folder, private=private))
+        except OSError as error:
+            if not elsewhere or error.errno not in _NOT_REPLACEABLE:
+                raise
+            from tempfile import gettempdir
+
+            file = stack.enter_context(new_file(gettempdir(), private=True))
+        yield file
+
+
+def _copy(file: BufferedRandom, target: str) -> None:
+    """Give an existing file the content of another."""
+    from shutil import copyfileobj
+
+    with open(target, "r+b") as existing:  # noqa: PTH123
+        file.seek(0)
+        copyfileobj(file, existing)
+        existing.truncate()
+        existing.flush()
+        os.fsync(existing.fileno())
 
 
 @contextmanager

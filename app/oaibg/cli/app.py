@@ -88,50 +88,54 @@ def _root(
         typer.echo(context.get_help())
 
 
-def _command(run: Callable[[typer.Context, Any], int]) -> None:
-    """Turn a function into a command; its `options` record declares the command's options."""
-    record = get_type_hints(run)["options"]
+def _command(about: str) -> Callable[[Callable[[typer.Context, Any], int]], None]:
+    """Turn a function into a command; its `options` record declares the command's options.
 
-    @wraps(run)
-    def callback(context: typer.Context, **_options: object) -> int:
-        return run(context, record(**context.params))
+    The help can't be the function's docstring: PYTHONOPTIMIZE=2 removes those.
+    """
 
-    parameters = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=getattr(record, name), annotation=hint)
-        for name, hint in get_annotations(record, eval_str=True).items()
-    ]
-    first = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    vars(callback)["__signature__"] = Signature([first, *parameters])  # what Typer reads
-    app.command(cls=_Command)(callback)
+    def add(run: Callable[[typer.Context, Any], int]) -> None:
+        record = get_type_hints(run)["options"]
+
+        @wraps(run)
+        def callback(context: typer.Context, **_options: object) -> int:
+            return run(context, record(**context.params))
+
+        parameters = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=getattr(record, name), annotation=hint)
+            for name, hint in get_annotations(record, eval_str=True).items()
+        ]
+        first = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        vars(callback)["__signature__"] = Signature([first, *parameters])  # what Typer reads
+        callback.__name__ = run.__name__.removeprefix("_")
+        app.command(cls=_Command, help=about)(callback)
+
+    return add
 
 
-@_command
-def submit(context: typer.Context, options: o.SubmitOptions) -> int:
-    """Submit a job, or a file of jobs, and follow it until it ends."""
+@_command("Submit a job, or a file of jobs, and follow it until it ends.")
+def _submit(context: typer.Context, options: o.SubmitOptions) -> int:
     from oaibg.cli.submit import run
 
     return run(context, options)
 
 
-@_command
-def monitor(context: typer.Context, options: o.MonitorOptions) -> int:
-    """Follow jobs that were submitted earlier until they end."""
+@_command("Follow jobs that were submitted earlier until they end.")
+def _monitor(context: typer.Context, options: o.MonitorOptions) -> int:
     from oaibg.cli.monitor import run
 
     return run(context, options)
 
 
-@_command
-def cancel(context: typer.Context, options: o.CancelOptions) -> int:
-    """Cancel queued or running jobs."""
+@_command("Cancel queued or running jobs.")
+def _cancel(context: typer.Context, options: o.CancelOptions) -> int:
     from oaibg.cli.cancel import run
 
     return run(context, options)
 
 
-@_command
-def show(context: typer.Context, options: o.ShowOptions) -> int:
-    """Show a job's status and result, or list all jobs."""
+@_command("Show a job's status and result, or list all jobs.")
+def _show(context: typer.Context, options: o.ShowOptions) -> int:
     from oaibg.cli.show import run
 
     return run(context, options)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
 from oaibg.contract.errors import AuthRefused, UsageError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
+_STATE_HINT = "Set OAIBG_STATE_DIR to an absolute path, and to the same one for every command."
 
 VARIABLES = {
     "OPENAI_API_KEY": "The API key, needed for every request. Local servers accept any value.",
@@ -17,8 +20,8 @@ VARIABLES = {
     "OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, OPENAI_LOG": "As in the OpenAI SDK.",
     "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR": "As in the OpenAI SDK.",
     "OAIBG_MODEL": "The default of `--model`.",
-    "OAIBG_STATE_DIR": "The directory of the local state. Default: `~/.config/oaibg`, on macOS "
-    "`~/Library/Application Support/oaibg`.",
+    "OAIBG_STATE_DIR": "The directory of the local state, an absolute path. Default: "
+    "`~/.config/oaibg`, on macOS `~/Library/Application Support/oaibg`.",
     "OAIBG_KEEP_DAYS": "How many days the local state keeps results. Default: 30; 0 keeps none.",
     "NO_COLOR": "Turns off colors in `--human`.",
 }
@@ -76,10 +79,52 @@ def api_key() -> str:
 
 
 def state_folder() -> str:
-    """Return the directory of the local state: `OAIBG_STATE_DIR`, or the user's app directory."""
-    import typer
+    """Return the directory of the local state, which never depends on the working directory.
 
-    return os.path.abspath(os.environ.get("OAIBG_STATE_DIR") or typer.get_app_dir("oaibg"))  # noqa: PTH100
+    It is `OAIBG_STATE_DIR`, or `oaibg` in the user's configuration directory. Raises `UsageError`
+    if `OAIBG_STATE_DIR` is a relative path, or if the home directory is needed and unknown.
+    """
+    given = os.environ.get("OAIBG_STATE_DIR", "").strip()
+    folder = _expanded(given) if given else _default_state_folder()
+    if not folder.startswith("/"):
+        raise UsageError(
+            f"OAIBG_STATE_DIR is not an absolute path: {given!r}. In another directory, it would "
+            "be another state, without the job keys of this one.",
+            hint=_STATE_HINT,
+        )
+    return os.path.normpath(folder)
+
+
+def _default_state_folder() -> str:
+    if sys.platform == "darwin":
+        return _expanded("~/Library/Application Support/oaibg")
+    configuration = os.environ.get("XDG_CONFIG_HOME", "")
+    if not configuration.startswith("/"):  # the XDG specification: ignore an empty or relative one
+        configuration = _expanded("~/.config")
+    return os.path.join(configuration, "oaibg")  # noqa: PTH118
+
+
+def _expanded(path: str) -> str:
+    """Return a path with its `~` expanded; raises `UsageError` if the home directory is unknown."""
+    if not path.startswith("~"):
+        return path
+    folder = None
+    if path.partition("/")[0] == "~" and (home := os.environ.get("HOME", "")).startswith("/"):
+        folder = home + path[1:]
+    else:
+        import pwd
+
+        user = path[1:].partition("/")[0]
+        with suppress(KeyError):
+            entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.getuid())
+            folder = entry.pw_dir + path[1 + len(user) :]
+    if folder is None or not folder.startswith("/"):
+        raise UsageError(
+            f"The directory of the local state, {path}, is unknown, because HOME is not an "
+            "absolute path and the system knows no home directory.",
+            hint=_STATE_HINT,
+        )
+    return folder
 
 
 def keep_days() -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from oaibg.base.text import has_surrogates
 from oaibg.engine.run_options import Output, Wait
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def rerun_of(context: typer.Context) -> list[str] | None:
         for one in value if isinstance(value, list | tuple) else [value]:
             word = os.path.abspath(one) if param.metavar == "PATH" else _word(one)  # noqa: PTH100
             words += [param.opts[0]] if one is True else [param.opts[0], word]
-    return [*program(), str(context.info_name), *ids, *words]
+    return _runnable([*program(), str(context.info_name), *ids, *words])
 
 
 def program() -> list[str]:
@@ -93,7 +95,8 @@ def program() -> list[str]:
     started = sys.argv[0] if sys.argv else ""
     if os.path.basename(started) == "__main__.py":  # noqa: PTH119
         return [sys.executable, "-m", "oaibg"]
-    if os.path.basename(started) == "oaibg" != started:  # noqa: PTH119
+    # A symbolic link to the program may have another name.
+    if "/" in started and os.path.basename(os.path.realpath(started)) == "oaibg":  # noqa: PTH119
         from shutil import which
 
         path = os.path.abspath(started)  # noqa: PTH100
@@ -113,7 +116,21 @@ def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> l
                 words += [flag] if one is True else [flag, _word(one)]
     # An ID can begin with a hyphen, and would be parsed as an option.
     guard = ["--"] if any(one.startswith("-") for one in response_ids) else []
-    return [*words, *guard, *response_ids]
+    return _runnable([*words, *guard, *response_ids])
+
+
+def _runnable(argv: list[str]) -> list[str]:
+    """Return an argv that stays the same in JSON: a shell writes the bytes that are not UTF-8."""
+    words = [_shell_word(word) if has_surrogates(word) else None for word in argv]
+    if not any(words):
+        return argv
+    quoted = [word or shlex.quote(plain) for word, plain in zip(words, argv, strict=True)]
+    return ["sh", "-c", f"exec {' '.join(quoted)}"]
+
+
+def _shell_word(word: str) -> str:
+    octal = "".join(f"\\{byte:03o}" for byte in os.fsencode(word))
+    return f"\"$(printf '{octal}')\""
 
 
 def _word(value: object) -> str:

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from typer import BadParameter
 
+_SECONDS_MIN = 0.05
+_SECONDS_MAX = 1_000_000_000
 _NAME_MAX = 1024
 _NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
 _STDIN_MAX = 64 << 20
@@ -16,18 +18,21 @@ _T = TypeVar("_T")
 
 
 def seconds(value: str | float) -> float:
-    """Return a finite number of seconds above 0."""
-    return _positive(value, "seconds")
+    """Return a number of seconds, from 50 ms to 31 years."""
+    return _seconds(value)
 
 
 def wait_limit(value: str | float) -> float:
-    """Return a finite number of seconds; 0 is no limit."""
-    return _positive(value, "seconds", zero="no limit")
+    """Return a number of seconds as `seconds` does; 0 is no limit."""
+    return 0.0 if _number(value) == 0 else _seconds(value, ", or 0 for no limit")
 
 
 def dollars(value: str | float) -> float:
     """Return a finite number of US dollars above 0."""
-    return _positive(value, "US dollars")
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise BadParameter(f"{value!r} is not a positive number of US dollars.")
+    return number
 
 
 AUTO = "auto"
@@ -35,7 +40,7 @@ AUTO = "auto"
 
 
 def seconds_or_auto(value: str | float) -> float | str:
-    """Return a finite number of seconds above 0, or `AUTO`."""
+    """Return a number of seconds as `seconds` does, or `AUTO`."""
     return AUTO if value == AUTO else seconds(value)
 
 
@@ -105,16 +110,20 @@ def names(values: list[str] | None) -> Names[str]:
     return Names(found, from_stdin="-" in (values or []))
 
 
-def _positive(value: str | float, unit: str, zero: str = "") -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not (0 < number < math.inf or (zero and number == 0)):
-        or_zero = f", or 0 for {zero}" if zero else ""
+def _seconds(value: str | float, or_else: str = "") -> float:
+    number = _number(value)
+    if not _SECONDS_MIN <= number <= _SECONDS_MAX:
         hint = " `auto` is for jobs files: submit --jobs-file PATH." if value == AUTO else ""
-        raise BadParameter(f"{value!r} is not a positive number of {unit}{or_zero}.{hint}")
+        allowed = f"{_SECONDS_MIN} to {_SECONDS_MAX:,}{or_else}"
+        raise BadParameter(f"{value!r} is not a number of seconds from {allowed}.{hint}")
     return number
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
 
 
 def _names_on_stdin() -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oaibg.base.descriptors import NEEDED, free_descriptors
 from oaibg.cli import environment
 from oaibg.cli.next_command import NextCommand
-from oaibg.contract.errors import StdoutGone
+from oaibg.contract.errors import StdoutGone, UsageError
 from oaibg.contract.events import exit_code_of
 from oaibg.engine import report_end
 from oaibg.engine.job import Job
@@ -99,6 +100,8 @@ class Session:
         `context` is an open context; without one, a context is opened for `rate`.
         `slots` are the places for jobs that adapt to the replies.
         """
+        allow_connections()
+        _check_descriptors()
         context = context or self.open(rate=rate, slots=slots)
 
         async def close() -> None:
@@ -147,6 +150,16 @@ class Session:
         return store, problem or self._damage
 
 
+def _check_descriptors() -> None:
+    """Raise `UsageError` if the process can't open the files that a command needs."""
+    if (free := free_descriptors()) < NEEDED:
+        raise UsageError(
+            f"This process may open only {free} more files; a command needs {NEEDED}.",
+            code="too_few_files",
+            hint="Raise the limit: ulimit -n 256.",
+        )
+
+
 class _Connection:
     """The client of the API, which is created at the first `open`."""
 
@@ -186,7 +199,6 @@ class _Connection:
 
         from oaibg.many.pacing.pace import Paced
 
-        allow_connections()
         return Paced(client, self._clock, self._rate, self._slots)
 
     async def close(self) -> None:

@@ -12,9 +12,13 @@ WARNINGS = {
     "state_corrupt": "The database of the local state was damaged. It was renamed and replaced.",
     "state_newer": "A newer version of oaibg wrote the local state.",
     "state_busy": "Another process is writing the local state.",
+    "state_empty": "The local state has none of the jobs to list. The message names its directory.",
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
+    "written_in_place": "An output file can't be replaced, for example because it is mounted. Its "
+    "content was overwritten.",
     "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",
+    "job_key_busy": "Another process has been submitting this job key for a while.",
     "job_key_ended": "The job with this key had already ended; its stored result follows.",
     "local_copy": "The API does not return the response, or not all of it; the result is the local "
     "copy.",
@@ -48,6 +52,7 @@ ERRORS = {
         "Another job could exceed `--max-cost-usd`, so none was submitted.",
     ),
     "price_unknown": (ExitCode.USAGE, "`--max-cost-usd` needs the price of every model."),
+    "too_few_files": (ExitCode.USAGE, "The limit of open files (`ulimit -n`) is too low."),
     "state_unwritable": (ExitCode.USAGE, "The command needs a writable local state."),
     "state_corrupt": (ExitCode.USAGE, "The command needs the local state, which is damaged."),
     "state_newer": (ExitCode.USAGE, "A newer version of oaibg wrote the local state."),

@@ -65,7 +65,7 @@ def _object(
     if codes := _CODES.get(record):
         required["code"] = required["code"] | {"examples": list(codes)}
     return {
-        "description": getdoc(record),
+        "description": getdoc(record) or "",  # PYTHONOPTIMIZE=2 removes it
         "type": "object",
         "properties": optional | required,
         "required": list(required),

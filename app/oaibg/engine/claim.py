@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
+from oaibg.engine import report
 from oaibg.engine.cost import BATCH
 from oaibg.engine.hints import RETRY_HINT
 from oaibg.engine.recap import had_completed
 from oaibg.state.commits import patiently
 from oaibg.state.rows import UNSUCCESSFUL
+from oaibg.state.senders import pid_of_other
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,12 +21,17 @@ if TYPE_CHECKING:
     from oaibg.api.calls import Calls, Hook
     from oaibg.api.payload import Payload
     from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
     from oaibg.request.body import Request
     from oaibg.state.store import Row, Store
 
     Create = Callable[[Calls, Hook, float], Awaitable[Payload]]
     """Sends another kind of create (a batch); takes the client, `on_sending` and a timeout."""
 
+BUSY_SECONDS = 150.0
+"""How long to wait for another process that submits the same key: longer than its POST may take."""
+
+_WARN_SECONDS = 5.0
 _LOCK_INTERVAL = 0.03
 
 
@@ -48,33 +55,75 @@ class Submission(Record):
 
 @asynccontextmanager
 async def claim(
-    job_key: str, context: Context, *, retry_failed: bool = False
+    job_key: str, job: Job, context: Context, *, retry_failed: bool = False
 ) -> AsyncIterator[Row | None]:
-    """Hold the lock of a job key, which is the right to submit it, and yield the key's row.
+    """Hold the lock of a job key, and yield the key's row; raises `Unavailable` as `row_of_key`.
 
-    A key that is already submitted needs no lock, unless `retry_failed` submits it again. Raises
-    `Unavailable` if another process is still submitting the key when the wait limit is reached.
+    A key that is already submitted needs no lock, unless `retry_failed` submits it again. The lock
+    only spares other processes that attempt: `sending` in the state decides which process sends.
     """
-    store, clock = context.store, context.clock
+    store, turn = context.store, _Turn(job_key, job, context)
     while True:
         lock = store.lock(context.base_url, job_key)
         try:
-            row = await patiently(lambda: store.by_key(context.base_url, job_key), clock)
-            is_submitted = row is not None and row.step == "submitted"
-            if lock is not None or (is_submitted and not (retry_failed and is_unsuccessful(row))):
+            row = await patiently(lambda: store.by_key(context.base_url, job_key), context.clock)
+            has_id = row is not None and row.step == "submitted" and not row.is_unknown
+            is_free = lock is not None and not is_of_other(row)
+            if is_free or (has_id and not (retry_failed and is_unsuccessful(row))):
                 yield row
                 return
         finally:
             if lock is not None:
                 store.unlock(lock)
-        if clock.monotonic() >= context.deadline:
+        await turn.wait(row)
+
+
+async def row_of_key(job_key: str, job: Job, context: Context) -> Row | None:
+    """Return the row of a job key once no other process is submitting it.
+
+    Raises `Unavailable` if another process still is at the wait limit, or after `BUSY_SECONDS`.
+    """
+    store, turn = context.store, _Turn(job_key, job, context)
+    while True:
+        row = await patiently(lambda: store.by_key(context.base_url, job_key), context.clock)
+        if not is_of_other(row):
+            return row
+        await turn.wait(row)
+
+
+def is_of_other(row: Row | None) -> bool:
+    """Return whether another process, which still runs, is submitting a row's job."""
+    is_open = row is not None and (row.step == "intent" or row.is_unknown)
+    return row is not None and is_open and pid_of_other(row.sender) is not None
+
+
+class _Turn:
+    """The wait until another process has submitted a job key."""
+
+    def __init__(self, job_key: str, job: Job, context: Context) -> None:
+        self._name, self._job, self._context = job_key.partition("\n")[0], job, context
+        self._began = context.clock.monotonic()
+        self._warned = False
+
+    async def wait(self, row: Row | None) -> None:
+        """Wait a moment; warn once if that has taken long, and raise `Unavailable` at the limit."""
+        now, pid = self._context.clock.monotonic(), pid_of_other(row.sender if row else None)
+        who = "Another process" if pid is None else f"Another process (PID {pid})"
+        busy = f"{who} is still submitting a job with the key {self._name!r}."
+        if now >= min(self._context.deadline, self._began + BUSY_SECONDS):
             raise Unavailable(
-                f"Another process is still submitting a job with the key {job_key!r}. This process "
-                "sent nothing; run the same command again.",
+                f"{busy} This process sent nothing; run the same command again.",
                 code="job_key_busy",
+                hint="If that process is suspended, let it continue, or end it."
+                if now >= self._began + _WARN_SECONDS
+                else None,
                 outcome="not_created",
             )
-        await clock.sleep(_LOCK_INTERVAL)
+        if now >= self._began + _WARN_SECONDS and not self._warned:
+            self._warned = True
+            message = f"{busy} It may be suspended. This process waits for it, and sends nothing."
+            await self._context.emit(report.warning(self._job, "job_key_busy", message))
+        await self._context.clock.sleep(_LOCK_INTERVAL)
 
 
 def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | None:
@@ -104,7 +153,7 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
             if is_unsuccessful(row)
             else "To see the key's job, run `oaibg show --job-key KEY`.",
         )
-    if row.step == "sending" and not submission.resubmit_unknown:
+    if row.is_unknown and not submission.resubmit_unknown:
         raise _unknown(submission, "was submitted before, but the reply was lost.")
     return row
 
@@ -118,7 +167,7 @@ def is_unsuccessful(row: Row | None) -> bool:
 
 def must_replace(row: Row, submission: Submission) -> bool:
     """Return whether the user chose to submit another job in place of this one."""
-    if row.step == "sending":
+    if row.is_unknown:
         same = row.request_sha256 == submission.request.sha256
         return same and submission.resubmit_unknown
     return submission.retry_failed and is_unsuccessful(row)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, Unavailable
 from oaibg.engine import report, verdicts
-from oaibg.engine.claim import claim, job_of_key, must_replace
+from oaibg.engine.claim import claim, is_of_other, job_of_key, must_replace, row_of_key
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, remember_payload, warn_of_state
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
-from oaibg.state.database import StateError
+from oaibg.state.database import KeyTakenError, StateError
 from oaibg.state.store import Intent
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ async def create_once(submission: Submission, job: Job, context: Context) -> Cre
         _note_request(submission, job)
         return await _Creation(submission, None, job, context).run()
     retry_failed = submission.retry_failed
-    async with claim(submission.job_key, context, retry_failed=retry_failed) as row:
+    async with claim(submission.job_key, job, context, retry_failed=retry_failed) as row:
         return await create_locked(submission, row, job, context)
 
 
@@ -65,11 +65,17 @@ async def create_locked(
 ) -> Created:
     """As `create_once`, for a caller that holds a lock for the key and has read the key's row."""
     _note_request(submission, job)
-    known = job_of_key(row, submission, context.store)
-    if known is None or known.response_id is None or must_replace(known, submission):
-        return await _Creation(submission, row, job, context).run()
-    job.note_reattached(known.response_id, known.status)
-    return Created()
+    if is_of_other(row):
+        row = await row_of_key(str(submission.job_key), job, context)
+    while True:
+        known = job_of_key(row, submission, context.store)
+        if known is not None and known.response_id and not must_replace(known, submission):
+            job.note_reattached(known.response_id, known.status)
+            return Created()
+        try:
+            return await _Creation(submission, row, job, context).run()
+        except KeyTakenError:
+            row = await row_of_key(str(submission.job_key), job, context)
 
 
 def _note_request(submission: Submission, job: Job) -> None:

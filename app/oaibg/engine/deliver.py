@@ -64,9 +64,11 @@ async def _write(
     path: str, data: bytes, kind: type[WroteJson | WroteText], job: Job, context: Context
 ) -> Written:
     try:
-        await in_thread(save, path, data)
+        in_place = await in_thread(save, path, data)
     except OSError as error:
         await context.emit(report.not_written(job, path, error))
         return Written.RETRY
+    if in_place:
+        await context.emit(report.written_in_place(job, path))
     await context.emit(report.wrote(job, kind, path, data))
     return Written.ALL

@@ -8,11 +8,12 @@ from oaibg.api.payload import is_api_id
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
-from oaibg.engine.hints import RESUBMIT_HINT
+from oaibg.engine.hints import OTHER_STATE_HINT, RESUBMIT_HINT
 from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
+from oaibg.state.senders import pid_of_other
 from oaibg.state.store import line_key, lock_key
 
 if TYPE_CHECKING:
@@ -112,10 +113,11 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
     if row.step != "sending":
         return row
     lock = store.lock(base_url, lock_key(job_key))
-    if lock is None:
+    if lock is not None:
+        store.unlock(lock)
+    if lock is None or pid_of_other(row.sender) is not None:
         message = f"Another process is submitting a job with the key {job_key!r}."
         raise KeyBusyError("job_key_busy", message)
-    store.unlock(lock)
     return store.by_key(base_url, job_key)
 
 
@@ -124,9 +126,9 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
         what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
         raise NotFound(
             f"The local state in {context.store.place} has {what} for {context.base_url}.",
-            hint="`oaibg show --list` lists its jobs, for all base URLs.",
+            hint=f"`oaibg show --list` lists its jobs, for all base URLs. {OTHER_STATE_HINT}",
         )
-    if row.response_id is None:
+    if not row.response_id:
         raise OutcomeUnknown(
             "The request was sent, but no reply was stored. The job may be running and may be "
             "billed.",

@@ -16,6 +16,10 @@ RESUBMIT_HINT = (
 
 RETRY_HINT = "To submit the request again, add --retry-failed; you pay again."
 
+OTHER_STATE_HINT = (
+    "If the submit used another OAIBG_STATE_DIR, set the same one: each directory has its own jobs."
+)
+
 BUSY_HINT = "Wait until the other process has finished, and run the same command again."
 
 KEY_HINT = "Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID if they are set."

@@ -14,6 +14,7 @@ from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import ListedJob, Run, Summary
 from oaibg.engine import report
 from oaibg.engine.cost import cost_of
+from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.persist import state_error, state_warnings
 from oaibg.engine.totals import Totals
 from oaibg.state.commits import patiently_blocking
@@ -50,7 +51,7 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
         if problem.code != "state_corrupt":
             raise state_error(problem)
         yield from state_warnings(problem, job, context)
-    counts, totals = Counter[str](), Totals()
+    counts, totals, is_empty = Counter[str](), Totals(), True
     runs = _runs(listing, context) if listing.job_key is None else iter(())
     lines: Iterator[Run | ListedJob] = merge(
         runs, _jobs(listing, context), key=lambda line: line.created_at, reverse=True
@@ -59,9 +60,14 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
         for line in islice(lines, listing.limit):
             counts.update(line.counts if isinstance(line, Run) else {str(line.status): 1})
             totals.add(line.usage, line.cost_usd)
+            is_empty = False
             yield line
     except StateError as error:
         raise state_error(error) from error
+    if is_empty:
+        which = "no such jobs" if listing != Listing() else "no jobs"
+        message = f"The local state in {context.store.place} has {which}. {OTHER_STATE_HINT}"
+        yield report.warning(job, "state_empty", message)
     yield Summary(
         response_id=None,
         counts=dict(counts),

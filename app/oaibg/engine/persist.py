@@ -11,7 +11,7 @@ from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.recap import Recap
 from oaibg.engine.report_end import end_code
 from oaibg.state.commits import patiently
-from oaibg.state.database import StateBusyError, StateError
+from oaibg.state.database import KeyTakenError, StateBusyError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +110,7 @@ def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]
 
 def state_error(error: StateError) -> OaibgError:
     """The error of a command that can't continue without the local state."""
-    busy = isinstance(error, StateBusyError)
+    busy = isinstance(error, StateBusyError | KeyTakenError)
     hint = BUSY_HINT if busy else _STATE_ADVICE.get(error.code)
     return (Unavailable if busy else UsageError)(error.message, code=error.code, hint=hint)
 

@@ -9,6 +9,7 @@ from oaibg.api.answer import call_of, identifier, result_keys
 from oaibg.api.payload import is_batch_id
 from oaibg.base.json_text import objects
 from oaibg.contract.errors import UsageError
+from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.persist import copy_of, state_error
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
@@ -93,9 +94,10 @@ def find_previous(
         if is_api_id:
             return Previous(name, None)
         raise UsageError(
-            f"The local state has no job with the ID or key {name!r} for {base_url}.",
-            hint="`oaibg show --list` lists its jobs. For an ID of another machine, use "
-            "--previous-response-id.",
+            f"The local state in {store.place} has no job with the ID or key {name!r} for "
+            f"{base_url}.",
+            hint=f"`oaibg show --list` lists its jobs. {OTHER_STATE_HINT} For an ID of another "
+            "machine, use --previous-response-id.",
         )
     if row.response_id is None:
         raise UsageError(

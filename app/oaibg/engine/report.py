@@ -140,6 +140,12 @@ def not_written(job: Job, path: str, error: OSError) -> events.Warning:
     return warning(job, "write_failed", f"Could not write {path}: {error.strerror}.")
 
 
+def written_in_place(job: Job, path: str) -> events.Warning:
+    """A file was written, but not at once: an interruption could have left a part of it."""
+    message = f"{path} can't be replaced (is it mounted?), so its content was overwritten in place."
+    return warning(job, "written_in_place", message)
+
+
 def not_saved(job: Job, name: str, reason: str) -> events.Warning:
     """An image or a file of the job could not be obtained; otherwise like `not_written`."""
     return warning(job, "write_failed", f"Could not save {name}: {reason}")

@@ -41,6 +41,7 @@ def check_retry(plan: Plan, rows: dict[str, Row], results: ResultsFile) -> list[
 
     Raises:
         UsageError: the request of a job has changed, and the job is not submitted again.
+        StateError: another process has begun the same retry.
     """
     failed = {
         line.custom_id
@@ -70,7 +71,10 @@ async def begin_retry(
     results: ResultsFile,
     context: Context,
 ) -> dict[str, Row]:
-    """Note that jobs are submitted again; return the new rows. Raises `StateError`."""
+    """Note that jobs are submitted again; return the new rows.
+
+    Raises `StateError`, also if another process has begun the same retry.
+    """
     if not retried:
         return rows
 
@@ -78,14 +82,17 @@ async def begin_retry(
         return results.marks.get(name) or (rows[name].response_id if name in rows else None)
 
     intents = [
-        Intent(
-            base_url=context.base_url,
-            job_key=line_key(plan.key, line.custom_id),
-            custom_id=line.custom_id,
-            request_sha256=line.sha256,
-            model=line.model,
-            completion_window=line.completion_window,
-            replaced=last_mark(line.custom_id),
+        (
+            Intent(
+                base_url=context.base_url,
+                job_key=line_key(plan.key, line.custom_id),
+                custom_id=line.custom_id,
+                request_sha256=line.sha256,
+                model=line.model,
+                completion_window=line.completion_window,
+                replaced=last_mark(line.custom_id),
+            ),
+            rows.get(line.custom_id),
         )
         for line in retried
     ]
@@ -120,8 +127,8 @@ def _has_failed(line: Line, row: Row | None, results: ResultsFile) -> bool:
     """Return whether a job has ended without success, by its result or else by its row."""
     status = results.statuses.get(line.custom_id)
     # The row of a refused job is deleted: another row belongs to a later submit. If the API has
-    # lost a job, its row tells whether it had completed.
-    knows_more = row is not None and (row.step == "sending" or status in (REFUSED, NOT_FOUND))
+    # lost a job, its row says whether it had completed.
+    knows_more = row is not None and (row.is_unknown or status in (REFUSED, NOT_FOUND))
     return is_unsuccessful(row) if status is None or knows_more else status not in SUCCESSFUL
 
 

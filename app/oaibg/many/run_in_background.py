@@ -111,7 +111,7 @@ def _checked_budget(
         for line in _todo(plan, results)
     ]
     followed = sum(row is not None and row.response_id is not None for row in left)
-    lost = sum(row is not None and row.step == "sending" for row in left)
+    lost = sum(row is not None and row.is_unknown for row in left)
     budget = Budget(plan.max_cost_usd, results)
     budget.start(jobs=len(left), followed=followed, lost=lost)
     return budget

@@ -137,9 +137,12 @@ class Process:
         """
         import asyncio
 
+        from oaibg.process.threads import Threads
+
         async def on_loop() -> int:
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
             assert task is not None  # noqa: S101 - asyncio.run creates one
+            loop.set_default_executor(Threads())
 
             def wake() -> None:
                 loop.call_soon_threadsafe(task.cancel)

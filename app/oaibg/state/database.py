@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,8 @@ FILE = "state.sqlite3"
 VERSION = 1
 
 _CHECKED_BYTES = 4 << 20
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+_OWN_IDS = "AUTOINCREMENT"
 
 
 class StateError(Exception):
@@ -45,6 +48,10 @@ class KeyBusyError(StateBusyError):
     """Another process is submitting this job key; the job will be known in a moment."""
 
     patience, interval = 10.0, 0.1
+
+
+class KeyTakenError(StateError):
+    """Another process has begun to submit this job key; nothing was changed."""
 
 
 def open_database(folder: Path | None) -> sqlite3.Connection:
@@ -75,14 +82,19 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
 
 
 def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
-    """Lock a name in a folder; raises `BlockingIOError` if another process holds the lock."""
+    """Lock a name in a folder; raises `BlockingIOError` if another process holds the lock.
+
+    Where the file system has no locks, this succeeds without one.
+    """
     locks = folder / "locks"
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+            return descriptor
         os.close(descriptor)
         raise
     return descriptor
@@ -156,14 +168,35 @@ def _create(db: sqlite3.Connection) -> None:
 
 def _add(db: sqlite3.Connection) -> None:
     """Add the columns and the tables that an older version did not create."""
-    for statement in ADDED_TABLES.split(";"):
-        db.execute(statement)
     missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
     if missing:
         with transaction(db):
             for name in missing:
                 with suppress(sqlite3.OperationalError):  # another process added it
                     db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")
+    if _OWN_IDS not in _jobs_table(db):
+        _keep_ids_unique(db)
+    for statement in ADDED_TABLES.split(";"):
+        db.execute(statement)
+
+
+def _jobs_table(db: sqlite3.Connection) -> str:
+    return str(db.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()[0])
+
+
+def _keep_ids_unique(db: sqlite3.Connection) -> None:
+    """Copy the jobs into a table whose IDs are never used again, not even after a deletion."""
+    with transaction(db):
+        table = _jobs_table(db)
+        if _OWN_IDS in table:
+            return  # another process did it
+        table = table.replace("INTEGER PRIMARY KEY", f"INTEGER PRIMARY KEY {_OWN_IDS}", 1)
+        db.execute(table.replace("jobs", "copied_jobs", 1))
+        db.execute("INSERT INTO copied_jobs SELECT * FROM jobs")
+        db.execute("DROP TABLE jobs")
+        db.execute("ALTER TABLE copied_jobs RENAME TO jobs")
+        for statement in SCHEMA.split(";")[1:]:
+            db.execute(statement)
 
 
 def _version(db: sqlite3.Connection) -> int:

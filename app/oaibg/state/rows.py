@@ -10,9 +10,12 @@ NOT_FOUND = "not_found"
 UNSUCCESSFUL = frozenset({"failed", "incomplete", "cancelled", "expired", NOT_FOUND})
 """The last statuses of jobs that did not succeed."""
 
+BY_ID = "base_url = ? AND response_id = ?"
+"""Selects the row of a job."""
+
 SCHEMA = """
 CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     base_url TEXT NOT NULL,
     step TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'submitted', 'followed')),
     job_key TEXT,
@@ -30,11 +33,16 @@ CREATE TABLE jobs (
 CREATE UNIQUE INDEX jobs_by_key ON jobs (base_url, job_key)
     WHERE job_key IS NOT NULL AND NOT superseded;
 CREATE INDEX jobs_by_response ON jobs (response_id);
-CREATE INDEX jobs_by_result ON jobs (updated_at) WHERE result IS NOT NULL;
 """
 
 
-ADDED = {"include": "TEXT", "recap": "TEXT", "replaced": "TEXT"}
+ADDED = {
+    "include": "TEXT",
+    "recap": "TEXT",
+    "replaced": "TEXT",
+    "sender": "TEXT",
+    "kept_at": "REAL",
+}
 """The columns that later versions added, and their types. Older versions ignore them."""
 
 ADDED_TABLES = """
@@ -55,9 +63,26 @@ CREATE TABLE IF NOT EXISTS runs (
     created_at REAL NOT NULL,
     updated_at REAL NOT NULL,
     PRIMARY KEY (base_url, run_key)
-)
+);
+CREATE TABLE IF NOT EXISTS age (
+    seconds REAL NOT NULL,
+    seen_at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (kept_at) WHERE result IS NOT NULL
 """
-"""The tables that later versions added: the jobs of a run's batch as JSON, and the runs."""
+"""The tables that later versions added: the jobs of a run's batch as JSON, the runs, and the age of
+the state, as `oaibg.state.results` explains."""
+
+
+_LAST_TIME = 253_402_300_799.0
+"""The end of the year 9999."""
+
+
+def time_of(value: object) -> float:
+    """Return a stored Unix time; one that is no time becomes 0, so that it breaks no list."""
+    if isinstance(value, int | float) and 0 <= value <= _LAST_TIME:
+        return float(value)
+    return 0.0
 
 
 class Intent(Record):
@@ -89,6 +114,13 @@ class Row(Intent):
     superseded: int
     recap: str | None
     """What lists show of a job that has ended, as JSON."""
+    sender: str | None
+    """The process that submits or submitted the job, as `oaibg.state.senders` names it."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the request may have been sent, and the job's ID is not known."""
+        return self.step != "intent" and not self.response_id
 
     @property
     def included(self) -> tuple[str, ...]:

@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
 from oaibg.state.database import transaction, translated
-from oaibg.state.rows import line_key
+from oaibg.state.rows import line_key, time_of
 
 if TYPE_CHECKING:
     import sqlite3
 
+
+def _recap(path: str) -> str:
+    """Return the SQL of a value in a job's recap; null if the recap is damaged."""
+    return f"CASE WHEN json_valid(recap) THEN json_extract(recap, '$.{path}') END"
+
+
 STATUS = (
     "CASE WHEN response_id IS NULL THEN 'outcome_unknown' WHEN status = 'completed'"
-    " THEN coalesce(json_extract(recap, '$.status'), status) ELSE coalesce(status, 'unknown') END"
+    f" THEN coalesce({_recap('status')}, status) ELSE coalesce(status, 'unknown') END"
 )
 """The status under which lists count a job, in SQL."""
 
 _RUN_KEY = "substr(job_key, 1, instr(job_key, char(10)) - 1)"
 _COST = (
-    "CASE WHEN count(json_extract(recap, '$.cost')) = count(json_extract(recap, '$.usage'))"
-    " THEN sum(json_extract(recap, '$.cost')) END"
+    f"CASE WHEN count({_recap('cost')}) = count({_recap('usage')}) THEN sum({_recap('cost')}) END"
 )
 _USAGE = (
     "input_tokens",
@@ -151,10 +156,10 @@ class Runs:
 
     def run_parts(self, run: RunRow) -> list[RunPart]:
         """Return the jobs of a run by status and by what their price depends on."""
-        sums = ", ".join(f"sum(json_extract(recap, '$.usage.{path}'))" for path in _USAGE)
+        sums = ", ".join(f"sum({_recap(f'usage.{path}')})" for path in _USAGE)
         sql = (
-            f"SELECT {STATUS}, json_extract(recap, '$.model'),"  # noqa: S608
-            " json_extract(recap, '$.service_tier'), completion_window,"
+            f"SELECT {STATUS}, {_recap('model')}, {_recap('service_tier')},"  # noqa: S608
+            " completion_window,"
             f" sum(NOT superseded), count(*), max(updated_at), max(response_id), {_COST}, {sums}"
             " FROM jobs WHERE base_url = ? AND job_key BETWEEN ? AND ? AND step <> 'intent'"
             " GROUP BY 1, 2, 3, 4"
@@ -163,19 +168,28 @@ class Runs:
             found = self._db.execute(sql, (run.base_url, *keys_of(run.run_key))).fetchall()
         names = RunPart.fields[:-1]
         return [
-            RunPart(**dict(zip(names, values, strict=False)), usage=_usage(values[len(names) :]))
+            _part(dict(zip(names, values, strict=False)), usage=_usage(values[len(names) :]))
             for values in found
         ]
 
     def _runs(self, sql: str, *values: str) -> list[RunRow]:
         with translated():
             found = self._db.execute(sql, values).fetchall()
-        return [RunRow(**dict(zip(RunRow.fields, row, strict=True))) for row in found]
+        return [_run(dict(zip(RunRow.fields, row, strict=True))) for row in found]
 
 
 def keys_of(run_key: str) -> tuple[str, str]:
     """Return the first and the last job key that a line of a run may have."""
     return line_key(run_key, ""), line_key(run_key, "\U0010ffff")
+
+
+def _run(values: dict[str, Any]) -> RunRow:
+    times = {name: time_of(values[name]) for name in ("created_at", "updated_at")}
+    return RunRow(**{**values, **times})
+
+
+def _part(values: dict[str, Any], usage: dict[str, Any] | None) -> RunPart:
+    return RunPart(**{**values, "updated_at": time_of(values["updated_at"])}, usage=usage)
 
 
 def _usage(sums: tuple[int | None, ...]) -> dict[str, Any] | None:

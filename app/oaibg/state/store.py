@@ -1,26 +1,23 @@
 """The store: intents, response IDs, job keys and results, which outlive the process.
 
-A submit has three steps, and each is durable before the next begins: `intent` (nothing was sent) →
-`sending` (the request is being sent) → `submitted` (the ID is known). A row that is still at
-`sending` after its process ended means that the outcome is unknown. Rows at `followed` were
-submitted elsewhere. Request bodies are never stored. A result is a file with the bytes that the API
-sent; the job's row contains its name.
+Rows at the step `followed` were submitted elsewhere; `oaibg.state.submits` has the other steps.
+Request bodies are never stored.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oaibg.base.files import TEMPORARY, save
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
-from oaibg.state.rows import Intent, Row, line_key, lock_key
+from oaibg.state.results import StoredResults
+from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key, time_of
 from oaibg.state.runs import STATUS, Runs, keys_of
+from oaibg.state.submits import Submits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Intent", "Row", "Store", "line_key", "lock_key", "open_store"]
 
 DAY = 86400.0
-
-_BY_ID = "base_url = ? AND response_id = ?"
 
 
 def open_store(
@@ -56,7 +51,7 @@ def open_store(
         time.sleep(0.02)
 
 
-class Store(Runs):
+class Store(Submits, StoredResults, Runs):
     """The state in a folder, or in memory if `folder` is None.
 
     The folder is created with mode 0700. Results are kept for `keep_days`; 0 keeps none. Every
@@ -67,10 +62,8 @@ class Store(Runs):
         self, folder: str | None, *, keep_days: float = 30, now: Callable[[], float] = time.time
     ) -> None:
         self._folder = Path(folder) if folder is not None else None
-        self._results = self._folder / "results" if self._folder and keep_days else None
-        self._keep_seconds = keep_days * DAY
-        self._pruned = False
         self._now = now
+        self.keep_results(self._folder, keep_days * DAY)
         with translated():
             self._db = database.open_database(self._folder)
 
@@ -84,62 +77,11 @@ class Store(Runs):
         """Where the state is, for messages."""
         return "memory" if self._folder is None else str(self._folder)
 
-    def intent(self, intent: Intent) -> int:
-        """Insert a job before it is submitted, and return its row's number.
-
-        This replaces a row with the same job key that is still at `intent`, because its request was
-        never sent. Callers with a job key hold its lock.
-        """
-        with transaction(self._db):
-            if intent.job_key is not None:
-                self._db.execute(
-                    "DELETE FROM jobs WHERE base_url = ? AND job_key = ? AND step = 'intent'"
-                    " AND NOT superseded",
-                    (intent.base_url, intent.job_key),
-                )
-            return self._insert(step="intent", **intent.values())
-
-    def sending(self, number: int, *, over: Row | None = None) -> None:
-        """Note that the request is being sent: from now on the job may exist.
-
-        The job takes over the job key of `over`, a job with an unknown outcome, if given.
-        """
-        with transaction(self._db):
-            if over is not None:
-                self._db.execute("UPDATE jobs SET superseded = 1 WHERE id = ?", (over.id,))
-            key = over.job_key if over is not None else None
-            self._note(number, "step = 'sending', job_key = coalesce(job_key, ?)", key)
-
-    def unsent(self, number: int, *, over: Row | None = None) -> None:
-        """Return to the step `intent`: the API created nothing, and a retry follows."""
-        with transaction(self._db):
-            self._update("step = 'intent'", "id = ?", number)
-            self._give_key_back(number, over)
-
-    def not_created(self, number: int, *, over: Row | None = None) -> None:
-        """Remove a job that the API certainly did not create."""
-        with transaction(self._db):
-            self._db.execute("DELETE FROM jobs WHERE id = ?", (number,))
-            self._give_key_back(number, over)
-
-    def retry(self, intents: list[Intent]) -> None:
-        """Insert new jobs with the keys of old ones, which are superseded, in one transaction."""
-        old = "UPDATE jobs SET superseded = 1 WHERE base_url = ? AND job_key = ? AND NOT superseded"
-        with transaction(self._db):
-            for intent in intents:
-                self._db.execute(old, (intent.base_url, intent.job_key))
-                self._insert(step="intent", **intent.values())
-
-    def retry_batch(self, intent: Intent, run_key: str, jobs: str) -> None:
+    def retry_batch(self, intent: Intent, over: Row, run_key: str, jobs: str) -> None:
         """As `retry`, for a run's batch; `jobs` is as for `note_batch_jobs`."""
         with transaction(self._db):
-            self.retry([intent])
+            self.retry([(intent, over)])
             self.note_batch_jobs(intent.base_url, run_key, jobs)
-
-    def submitted(self, number: int, response_id: str, status: str | None) -> None:
-        """Note the ID that the API returned."""
-        changes = "step = 'submitted', response_id = ?, status = ?"
-        self._note(number, changes, response_id, status)
 
     def note_status(
         self, base_url: str, response_id: str, status: str | None, model: str | None
@@ -148,7 +90,7 @@ class Store(Runs):
         job = {"base_url": base_url, "response_id": response_id}
         with transaction(self._db):
             changes = "status = ?, model = coalesce(?, model)"
-            if not self._update(changes, _BY_ID, status, model, *job.values()):
+            if not self._update(changes, BY_ID, status, model, *job.values()):
                 self._insert(step="followed", status=status, model=model, **job)
 
     def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
@@ -167,32 +109,7 @@ class Store(Runs):
 
     def note_recap(self, base_url: str, response_id: str, recap: str) -> None:
         """Note what lists show of a job that has ended."""
-        self._update("recap = ?", _BY_ID, recap, base_url, response_id)
-
-    def note_result(self, base_url: str, response_id: str) -> None:
-        """Note a job's result before it is saved; a file without a row is never removed."""
-        if self._results is not None:
-            if not self._pruned:
-                self._pruned = True
-                self._prune(self._results)
-            name = _result_name(base_url, response_id)
-            self._update("result = ?", _BY_ID, name, base_url, response_id)
-
-    def save_result(self, base_url: str, response_id: str, raw: bytes) -> None:
-        """Save a result as the API sent it. Any thread may call this."""
-        if self._results is not None:
-            with translated():
-                self._results.mkdir(mode=0o700, exist_ok=True)
-                path = self._results / f"{_result_name(base_url, response_id)}.json"
-                save(str(path), raw, private=True)
-
-    def result(self, row: Row) -> bytes | None:
-        """Return a job's stored result; None if there is none or it has expired."""
-        expired = row.updated_at < self._now() - self._keep_seconds
-        if self._results is not None and row.result is not None and not expired:
-            with suppress(OSError):
-                return (self._results / f"{row.result}.json").read_bytes()
-        return None
+        self._update("recap = ?", BY_ID, recap, base_url, response_id)
 
     def by_key(self, base_url: str, job_key: str) -> Row | None:
         """Return the job with a job key."""
@@ -211,7 +128,7 @@ class Store(Runs):
 
     def by_id(self, base_url: str, response_id: str) -> Row | None:
         """Return the job with a response ID at this base URL."""
-        return self._first(_BY_ID, base_url, response_id)
+        return self._first(BY_ID, base_url, response_id)
 
     def at_other_base_url(self, base_url: str, response_id: str) -> Row | None:
         """Return the job with a response ID at a different base URL."""
@@ -272,29 +189,6 @@ class Store(Runs):
         """Close the file; the store can't be used afterwards."""
         self._db.close()
 
-    def _insert(self, **values: Any) -> int:
-        values["created_at"] = values["updated_at"] = self._now()
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        sql = f"INSERT INTO jobs ({names}) VALUES ({marks})"  # noqa: S608
-        return self._db.execute(sql, tuple(values.values())).lastrowid or 0
-
-    def _update(self, changes: str, where: str, *values: object) -> int:
-        """Change rows and return their number; the values are those of `changes`, then `where`."""
-        sql = f"UPDATE jobs SET updated_at = ?, {changes} WHERE {where}"  # noqa: S608
-        with transaction(self._db):
-            return self._db.execute(sql, (self._now(), *values)).rowcount
-
-    def _note(self, number: int, changes: str, *values: str | None) -> None:
-        """Change a job's row; raises `StateError` if the row no longer exists."""
-        if not self._update(changes, "id = ?", *values, number):
-            raise StateError("state_unwritable", "The job is no longer in the local state.")
-
-    def _give_key_back(self, number: int, over: Row | None) -> None:
-        """Restore the job key of `over`, which `sending` moved to this job."""
-        if over is not None:
-            self._db.execute("UPDATE jobs SET job_key = NULL WHERE id = ?", (number,))
-            self._db.execute("UPDATE jobs SET superseded = 0 WHERE id = ?", (over.id,))
-
     def _first(self, where: str, *values: str) -> Row | None:
         return next(iter(self._rows(where, *values, limit=1)), None)
 
@@ -304,24 +198,12 @@ class Store(Runs):
         with translated():
             # Fetch all rows at once: an open cursor blocks all writers.
             found = self._db.execute(sql, (*values, limit)).fetchall()
-        return [Row(**dict(zip(Row.fields, row, strict=True))) for row in found]
-
-    def _prune(self, folder: Path) -> None:
-        """Remove expired results, and incomplete files of killed processes."""
-        where, values = "result IS NOT NULL AND updated_at < ?", (self._now() - self._keep_seconds,)
-        with translated():
-            found = self._db.execute(f"SELECT result FROM jobs WHERE {where}", values).fetchall()  # noqa: S608
-        for path in folder.glob(TEMPORARY):
-            with suppress(OSError):
-                if path.stat().st_mtime < self._now() - 3600:
-                    path.unlink()
-        for (name,) in found:
-            with suppress(OSError):  # the new result can be saved anyway
-                (folder / f"{name}.json").unlink()
-        if found:
-            with transaction(self._db):
-                self._db.execute(f"UPDATE jobs SET result = NULL WHERE {where}", values)  # noqa: S608
+        return [_row(dict(zip(Row.fields, row, strict=True))) for row in found]
 
 
-def _result_name(base_url: str, response_id: str) -> str:
-    return hashlib.sha256(f"{base_url}\n{response_id}".encode(errors="replace")).hexdigest()
+def _row(values: dict[str, Any]) -> Row:
+    """Return a row; an empty ID counts as none."""
+    values["response_id"] = values["response_id"] or None
+    values["created_at"] = time_of(values["created_at"])
+    values["updated_at"] = time_of(values["updated_at"])
+    return Row(**values)

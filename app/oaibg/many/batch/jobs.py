@@ -139,8 +139,8 @@ async def begin_batch(
         model=again[0].model,
         completion_window=plan.completion_window,
     )
-    text = jobs.text()
-    await commit(lambda: store.retry_batch(intent, plan.key, text), context)
+    text, before = jobs.text(), row
+    await commit(lambda: store.retry_batch(intent, before, plan.key, text), context)
     results.forget(retried)
     row = await patiently(
         lambda: store.by_key(context.base_url, str(intent.job_key)), context.clock

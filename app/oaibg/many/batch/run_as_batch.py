@@ -129,7 +129,7 @@ async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Conte
         resubmit_unknown=plan.resubmit_unknown,
         create=_create(plan.file, custom_ids, mark, context),
     )
-    sent = row is not None and row.step == "sending"
+    sent = row is not None and row.is_unknown
     if sent:
         job.note_outcome("unknown")
         # Another batch may be created only if the API confirms that there is none.

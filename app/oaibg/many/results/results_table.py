@@ -79,10 +79,13 @@ class ResultsTable:
             except asyncio.CancelledError:
                 tally.note_interrupt()
         try:
-            writing.result()
+            in_place = writing.result()
         except OSError as error:
             tally.note_unwritten()
             await context.emit(report.not_written(own, self.path, error))
+        else:
+            if in_place:
+                await context.emit(report.written_in_place(own, self.path))
 
     def _write(
         self,
@@ -90,11 +93,16 @@ class ResultsTable:
         results: ResultsFile,
         unended: Callable[[str], ResultRow],
         stop: Event,
-    ) -> None:
+    ) -> bool:
+        """Write the table; return whether an existing file was written in place."""
         import csv
 
         columns = () if self._file is None else self._file.columns
-        with open(self.lines_path, "rb") as lines, saving(self.path) as table:  # noqa: PTH123
+        ways: list[bool] = []
+        with (
+            open(self.lines_path, "rb") as lines,  # noqa: PTH123
+            saving(self.path, ways=ways) as table,
+        ):
             rows = csv.writer(_Encoded(table), delimiter=delimiter)
             table.write(BOM_UTF8)  # without it, Excel takes the text for another encoding
             rows.writerow([*map(safe, _distinct(columns)), *ResultRow._fields])
@@ -109,6 +117,7 @@ class ResultsTable:
                     row = unended(custom_id)
                 ours = (safe(cell) if isinstance(cell, str) else cell for cell in row)
                 rows.writerow([*map(safe, cells), *ours])
+        return any(ways)
 
     def _jobs(self, known: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         """Yield the custom_id of each job, and its cells in the columns of the jobs file."""
