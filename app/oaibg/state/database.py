@@ -10,13 +10,14 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from oaibg.state import own_files
 from oaibg.state.rows import ADDED, ADDED_TABLES, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FILE = "state.sqlite3"
+FILE = own_files.FILE
 VERSION = 1
 
 _CHECKED_BYTES = 4 << 20
@@ -76,7 +77,7 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
 
 def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
     """Lock a name in a folder; raises `BlockingIOError` if another process holds the lock."""
-    locks = folder / "locks"
+    locks = folder / own_files.LOCKS
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

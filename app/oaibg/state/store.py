@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from oaibg.base.files import TEMPORARY, save
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
+from oaibg.state.own_files import RESULTS
 from oaibg.state.rows import Intent, Row, line_key, lock_key
 from oaibg.state.runs import STATUS, Runs, keys_of
 
@@ -67,7 +68,7 @@ class Store(Runs):
         self, folder: str | None, *, keep_days: float = 30, now: Callable[[], float] = time.time
     ) -> None:
         self._folder = Path(folder) if folder is not None else None
-        self._results = self._folder / "results" if self._folder and keep_days else None
+        self._results = self._folder / RESULTS if self._folder and keep_days else None
         self._keep_seconds = keep_days * DAY
         self._pruned = False
         self._now = now
