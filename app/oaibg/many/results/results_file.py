@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import stat
 from collections import Counter
@@ -22,6 +21,7 @@ from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
 from oaibg.engine.recap import NEEDS_ACTION
 from oaibg.engine.totals import Totals
+from oaibg.many.results.cut_off import is_cut_off
 from oaibg.many.results.line_id import is_id_of_job, is_id_of_request
 from oaibg.many.results.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
 from oaibg.state.rows import NOT_FOUND
@@ -189,7 +189,7 @@ class ResultsFile:
             for number, raw in enumerate(file, 1):
                 line = read_line(raw)
                 ours = line is not None and self.is_ours(line)
-                if not raw.endswith(b"\n") and (ours or _is_cut_off(raw)):
+                if not raw.endswith(b"\n") and (ours or is_cut_off(raw, is_first=size == 0)):
                     break
                 if line is None or not ours:
                     raise UsageError(
@@ -220,12 +220,3 @@ class ResultsFile:
             self.changed.add(custom_id)
         if (unsuccessful := line.unsuccessful) is not None:
             self.unsuccessful[custom_id] = unsuccessful
-
-
-def _is_cut_off(raw: bytes) -> bool:
-    """Return whether a last line without a line end can be the start of a result."""
-    try:
-        json.loads(raw)
-    except (ValueError, RecursionError):
-        return raw.startswith(b"{") or not raw.strip(b"\0")
-    return False
