@@ -164,6 +164,10 @@ ROWS: dict[str, str] = {
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
+    "The results file is removed, renamed, replaced or cut during a run": (
+        "The end of the run writes the lost results again, and emits `results_changed`. A file of "
+        "another kind at its path stays: exit 9."
+    ),
     "An image or a file of the job can't be saved": (
         "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
         "the job's result is added to the results file after that."

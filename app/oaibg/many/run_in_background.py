@@ -26,6 +26,7 @@ from oaibg.many.pacing.poll_schedule import PollSchedule
 from oaibg.many.plan import locked_run, note_run
 from oaibg.many.progress import Progress
 from oaibg.many.results.line_id import id_of
+from oaibg.many.results.lost_lines import restore_lost_lines
 from oaibg.many.results.result_line import code_of
 from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
@@ -85,7 +86,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             finally:
                 for _ in members:
                     pass  # counts the jobs that a signal kept from starting
-                await table.write(results, run.unended, own, run.tally, context)
+                if await restore_lost_lines(results, plan.key, own, run.tally, context):
+                    await table.write(results, run.unended, own, run.tally, context)
             if run.budget.is_spent and context.clock.monotonic() < context.deadline:
                 await context.emit(report.warning(own, *run.budget.reason()))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]

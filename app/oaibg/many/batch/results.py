@@ -18,6 +18,7 @@ from oaibg.engine.written import Written
 from oaibg.many.batch.files import Downloads, files_of
 from oaibg.many.progress import BatchProgress
 from oaibg.many.results.line_id import digest
+from oaibg.many.results.lost_lines import restore_lost_lines
 from oaibg.many.results.result_line import MISSING, code_of, ending_of, not_run, read_line
 from oaibg.many.results.result_row import ResultRow
 from oaibg.many.side_by_side import side_by_side
@@ -77,7 +78,8 @@ class BatchResults:
     async def end(self, job: Job, context: Context) -> Event:
         """Write the table of the results, and return the event that ends the run."""
         tally = self._tally
-        await self._table.write(self._results, self._unended, job, tally, context)
+        if await restore_lost_lines(self._results, None, job, tally, context):
+            await self._table.write(self._results, self._unended, job, tally, context)
         for custom_id, status in self._results.statuses.items():
             tally.count(status, code_of(status))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:

@@ -6,6 +6,7 @@ The file is an export: missing lines are written again from the state.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import stat
@@ -27,11 +28,15 @@ from oaibg.many.results.result_line import SUCCESSFUL, Ending, ResultLine, not_r
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
     from oaibg.contract.events import Unsuccessful
+
+
+class _ForeignLineError(Exception):
+    """A line, by its number, is not a result of the run."""
 
 
 class ResultsFile:
@@ -92,8 +97,12 @@ class ResultsFile:
         sync_folder(os.path.dirname(path))  # noqa: PTH120
         self._torn = False
         """Whether the file may end with part of a line that could not be removed."""
+        self._is_changed = False
+        """Whether something else has changed the file since it was opened."""
         self._lock = asyncio.Lock()
         self._gathering: dict[str, ResultLine] = {}
+        self._without_response: dict[str, bytes] = {}
+        """Lines of this process that only the file has: the state keeps responses alone."""
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +115,36 @@ class ResultsFile:
         """The custom_ids without a line; None if the custom_ids are not known."""
         return None if self._known is None else self._known.keys() - self.statuses.keys()
 
+    def is_intact(self) -> bool:
+        """Return whether the file at the path is the one that was written, and as long."""
+        try:
+            there = os.stat(self.path)  # noqa: PTH116
+        except OSError:
+            return False
+        is_same = os.path.samestat(there, os.fstat(self._descriptor))
+        is_as_long = self._torn or there.st_size == self._size
+        return is_same and is_as_long and not self._is_changed
+
+    def reopened(self) -> ResultsFile:
+        """Release the file, and open what is at its path now; raises as the class."""
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return ResultsFile(self.path, self._known, self._replaced, self.window_of)
+
+    def former_lines(self, custom_ids: Container[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the lines of some jobs that can still be had, although the path lacks them."""
+        if self._is_changed or os.fstat(self._descriptor).st_size != self._size:
+            known = self._without_response.items()
+            yield from ((name, raw) for name, raw in known if name in custom_ids)
+            return
+        for line, _ in self._lines():
+            if line.custom_id in custom_ids:
+                yield line.custom_id, line.raw
+
+    async def append(self, raws: Iterable[bytes]) -> None:
+        """Append lines as they are, also several of one job; raises like `add`."""
+        async with self._lock:
+            await in_thread(self._append, b"".join(raws))
+
     def is_ours(self, line: ResultLine) -> bool:
         """Return whether a line belongs to this run."""
         known, custom_id = self._known, line.custom_id
@@ -113,7 +152,9 @@ class ResultsFile:
 
     def forget(self, custom_ids: Iterable[str]) -> None:
         """Note that the lines of some jobs no longer count, because they are submitted again."""
-        for custom_id in custom_ids:
+        forgotten = list(custom_ids)
+        self._replaced = {**self._replaced, **{name: self.failures[name] for name in forgotten}}
+        for custom_id in forgotten:
             self.statuses.pop(custom_id, None)
             self.unsuccessful.pop(custom_id, None)
 
@@ -134,6 +175,9 @@ class ResultsFile:
             if new:
                 await in_thread(self._append, b"".join(line.raw for line in new))
                 self.statuses |= {line.custom_id: line.status for line in new}
+                self._without_response |= {
+                    line.custom_id: line.raw for line in new if line.response_id is None
+                }
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that ended; raises like `add`."""
@@ -158,7 +202,9 @@ class ResultsFile:
         id_ = self._id(custom_id)
         line = {"id": id_, "custom_id": custom_id, "response": response, "error": None}
         recap = ending.recap
-        await self.add([ResultLine(id_, custom_id, recap.status, json_line(line), recap)])
+        response_id = None if ending.payload is None else ending.payload.id
+        raw = json_line(line)
+        await self.add([ResultLine(id_, custom_id, recap.status, raw, recap, response_id)])
 
     def _id(self, custom_id: str) -> str | None:
         """Return the `id` of a job's lines; None if it is not known."""
@@ -166,6 +212,8 @@ class ResultsFile:
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
+        if not self._torn and os.fstat(self._descriptor).st_size != self._size:
+            self._mend()
         try:
             if self._torn:
                 os.ftruncate(self._descriptor, self._size)
@@ -185,22 +233,43 @@ class ResultsFile:
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise UsageError(f"{self.path}: the results file must be a regular file.")
         size = 0
+        try:
+            for line, end in self._lines():
+                self._note(line)
+                size = end
+        except _ForeignLineError as foreign:
+            raise UsageError(
+                f"{self.path}: line {foreign} is not a result of this run. It belongs to another "
+                "jobs file or job key, or its job was changed or removed. The file is unchanged.",
+                hint="Use another --results-file, or rename this file.",
+            ) from foreign
+        return size
+
+    def _lines(self) -> Iterator[tuple[ResultLine, int]]:
+        """Yield the lines up to one that was cut off, and where each ends; check whose they are."""
+        end = 0
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
         with open(self._descriptor, "rb", closefd=False) as file:
             for number, raw in enumerate(file, 1):
                 line = read_line(raw)
                 ours = line is not None and self.is_ours(line)
-                if not raw.endswith(b"\n") and (ours or is_cut_off(raw, is_first=size == 0)):
+                if not raw.endswith(b"\n") and (ours or is_cut_off(raw, is_first=end == 0)):
                     break
                 if line is None or not ours:
-                    raise UsageError(
-                        f"{self.path}: line {number} is not a result of this run. It belongs to "
-                        "another jobs file or job key, or its job was changed or removed. The file "
-                        "is unchanged.",
-                        hint="Use another --results-file, or rename this file.",
-                    )
-                size += len(raw)
-                self._note(line)
-        return size
+                    raise _ForeignLineError(str(number))
+                end += len(raw)
+                yield line, end
+
+    def _mend(self) -> None:
+        """Remove a line that was cut off after it was written; keep what is not a result."""
+        self._is_changed, size = True, 0
+        try:
+            for _, size in self._lines():  # noqa: B007 - the last one counts
+                pass
+        except _ForeignLineError as foreign:
+            raise FileExistsError(errno.EEXIST, "something else was written to it") from foreign
+        os.ftruncate(self._descriptor, size)
+        self._size = size
 
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
