@@ -196,6 +196,9 @@ ROWS: dict[str, str] = {
     "Batch: one of its files can't be downloaded": (
         "Retries for at least 15 s, then delivers the other file. The rest counts as `missing`."
     ),
+    "The results file has the results of another batch": (
+        "Exit 2, also if both have the same custom_ids. The file is unchanged."
+    ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."
     ),

@@ -44,6 +44,10 @@ CREATE TABLE IF NOT EXISTS batches (
     jobs TEXT NOT NULL,
     PRIMARY KEY (base_url, run_key)
 );
+CREATE TABLE IF NOT EXISTS results_files (
+    first_line TEXT PRIMARY KEY,
+    owner TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS runs (
     base_url TEXT NOT NULL,
     run_key TEXT NOT NULL,
@@ -57,7 +61,8 @@ CREATE TABLE IF NOT EXISTS runs (
     PRIMARY KEY (base_url, run_key)
 )
 """
-"""The tables that later versions added: the jobs of a run's batch as JSON, and the runs."""
+"""The tables that later versions added: the jobs of a run's batch as JSON, whose results a results
+file has, by hashes, and the runs."""
 
 
 class Intent(Record):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import tempfile
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.payload import Payload
-from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
+from oaibg.contract.errors import CallFailed, ExitCode, Unavailable, UsageError
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.artifacts import save_artifacts
@@ -16,8 +17,8 @@ from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
 from oaibg.many.batch.files import Downloads, files_of
+from oaibg.many.batch.owner import missing_id
 from oaibg.many.progress import BatchProgress
-from oaibg.many.results.line_id import digest
 from oaibg.many.results.lost_lines import restore_lost_lines
 from oaibg.many.results.result_line import MISSING, code_of, ending_of, not_run, read_line
 from oaibg.many.results.result_row import ResultRow
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.many.batch.owner import Owner
     from oaibg.many.results.result_line import ResultLine
     from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.results.results_table import ResultsTable
@@ -44,8 +46,8 @@ _PIECE_BYTES = 4 << 20
 class BatchResults:
     """Writes a batch's results to the results file, and counts its jobs."""
 
-    def __init__(self, results: ResultsFile, table: ResultsTable) -> None:
-        self._results, self._table, self._tally = results, table, Tally()
+    def __init__(self, results: ResultsFile, table: ResultsTable, owner: Owner) -> None:
+        self._results, self._table, self._owner, self._tally = results, table, owner, Tally()
         self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
@@ -55,6 +57,8 @@ class BatchResults:
         """Whether running the same command again can fetch more results."""
         self._refused = False
         """Whether the server refused to send a file."""
+        self._is_refused = False
+        """Whether the results file turned out to have the results of another batch."""
         self._rest = ResultRow("", "not_submitted")
         """The table's row of the jobs without a result."""
 
@@ -78,9 +82,12 @@ class BatchResults:
     async def end(self, job: Job, context: Context) -> Event:
         """Write the table of the results, and return the event that ends the run."""
         tally = self._tally
-        if await restore_lost_lines(self._results, None, job, tally, context):
+        if not self._is_refused and await restore_lost_lines(
+            self._results, None, job, tally, context
+        ):
             await self._table.write(self._results, self._unended, job, tally, context)
-        for custom_id, status in self._results.statuses.items():
+        statuses = {} if self._is_refused else self._results.statuses
+        for custom_id, status in statuses.items():
             tally.count(status, code_of(status))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 tally.note_unsuccessful(unsuccessful)
@@ -109,7 +116,10 @@ class BatchResults:
             return end
         if not end.is_local:
             await persist.remember_payload(end.payload, job, context)
+        is_sure = self._owner.is_sure or await self._check_owner(end.payload, job, context)
         fetched = await self._fetch(end.payload, job, context)
+        if is_sure:
+            self._owner.note()
         if not fetched:
             return report_end.timeout(job, context)
         return report_end.final(job, end.payload, context, Written.ALL)
@@ -145,6 +155,23 @@ class BatchResults:
             await self._add_missing(batch, job, context)
             self._count_missing(batch)
         return in_time
+
+    async def _check_owner(self, batch: Payload, job: Job, context: Context) -> bool:
+        """Compare the lines of the results file with those of the batch, before any is added.
+
+        Returns whether all could be compared. Raises `UsageError` if another batch's are there.
+        """
+        downloads, files, compared = Downloads(job, context), files_of(batch), 0
+        for file_id in files:
+            with suppress(OSError, CallFailed), tempfile.TemporaryFile() as content:
+                if await downloads.download(file_id, content):
+                    try:
+                        self._owner.check(str(batch.id), content)
+                    except UsageError:
+                        self._is_refused = True
+                        raise
+                    compared += 1
+        return compared == len(files) > 0
 
     async def _give_up(self, name: str, failure: CallFailed, job: Job, context: Context) -> None:
         """Report a file that the server refuses to send."""
@@ -211,7 +238,7 @@ class BatchResults:
         elif batch.status == "failed" and (error := batch.object("error")) is not None:
             code, message = str(error.get("code") or code), str(error.get("message") or message)
         lines = [
-            not_run(f"batch_req_{digest(str(batch.id), name)[:32]}", name, code, message)
+            not_run(missing_id(str(batch.id), name), name, code, message)
             for name in sorted(missing)
         ]
         try:

@@ -24,6 +24,7 @@ from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
 from oaibg.many.batch.files import TRANSFER_SECONDS
 from oaibg.many.batch.jobs import begin_batch, read_jobs
+from oaibg.many.batch.owner import Owner, owner_of_batch, owner_of_run
 from oaibg.many.batch.results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import locked_run, note_run
 from oaibg.many.results.line_id import digest
@@ -78,10 +79,11 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                     f"{results.path}: the file contains results, but this run has no batch yet.",
                     hint="Use another --results-file, or rename this file.",
                 )
+            owner = Owner(owner_of_run(plan.key, context), results, context)
             await note_run(plan, context, batch=True)
             attempt = await begin_batch(plan, row, jobs, results, context)
             del jobs  # it has the hashes of all requests
-            batch = BatchResults(results, table)
+            batch = BatchResults(results, table, owner)
             if not results.missing:
                 return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
@@ -106,7 +108,8 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
 
     table = ResultsTable(results_path)
     with ResultsFile(table.lines_path, window_of=lambda _: BATCH) as results:
-        return await BatchResults(results, table).run(job, follow_found, context)
+        owner = Owner(owner_of_batch(batch_id, context), results, context)
+        return await BatchResults(results, table, owner).run(job, follow_found, context)
 
 
 async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Context) -> Created:

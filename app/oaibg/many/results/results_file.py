@@ -73,6 +73,8 @@ class ResultsFile:
         """The jobs of these lines that did not succeed, by custom_id."""
         self.failures: Counter[str] = Counter()
         """The number of lines of jobs that did not succeed, by custom_id."""
+        self.origins: dict[str, tuple[object, str | None]] = {}
+        """The `id` and the response ID of these lines, by custom_id, if the API sets the `id`."""
         self.changed: set[str] = set()
         """The custom_ids whose line is the result of another request than the run's."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -114,6 +116,12 @@ class ResultsFile:
     def missing(self) -> set[str] | None:
         """The custom_ids without a line; None if the custom_ids are not known."""
         return None if self._known is None else self._known.keys() - self.statuses.keys()
+
+    def first_line(self) -> str | None:
+        """Return the first line of the file; None if the file is empty."""
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        with open(self._descriptor, "rb", closefd=False) as file:
+            return file.readline().decode(errors="replace").rstrip("\n") or None
 
     def is_intact(self) -> bool:
         """Return whether the file at the path is the one that was written, and as long."""
@@ -283,6 +291,8 @@ class ResultsFile:
             if self.failures[custom_id] <= self._replaced.get(custom_id, 0):
                 return
         self.statuses[custom_id] = line.status
+        if self._id(custom_id) is None:
+            self.origins[custom_id] = line.id, line.response_id
         self.unsuccessful.pop(custom_id, None)
         self.changed.discard(custom_id)
         if not is_id_of_request(line.id, self._id(custom_id)):
