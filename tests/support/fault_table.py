@@ -161,6 +161,9 @@ ROWS: dict[str, str] = {
     "stdout is full (`/dev/full`)": (
         "Exits with 9 and no message. The local state keeps what was submitted."
     ),
+    "Nobody reads stderr, and its pipe is full": (
+        "The text is dropped. The run, its last line and its end are as usual."
+    ),
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
