@@ -171,6 +171,9 @@ ROWS: dict[str, str] = {
         "The end of the run writes the lost results again, and emits `results_changed`. A file of "
         "another kind at its path stays: exit 9."
     ),
+    "An output file is a named pipe that nobody reads": (
+        "Waits for its reader until the wait limit, then ends with exit 9. `next` saves the result."
+    ),
     "An image or a file of the job can't be saved": (
         "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
         "the job's result is added to the results file after that."
