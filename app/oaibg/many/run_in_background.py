@@ -21,6 +21,7 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
+from oaibg.many.finished_artifacts import save_finished_artifacts
 from oaibg.many.pacing.learned_times import LearnedTimes
 from oaibg.many.pacing.poll_schedule import PollSchedule
 from oaibg.many.plan import locked_run, note_run
@@ -79,6 +80,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             context = context.but(results=results)
             members = run.members()
             progress = Progress(run.tally, context, len(plan.file.lines))
+            await save_finished_artifacts(results, progress, context)
             try:
                 await side_by_side(
                     members, progress, context, at_once=plan.slots or plan.max_in_flight

@@ -11,13 +11,13 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed, ExitCode, Unavailable, UsageError
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, report_end
-from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
 from oaibg.many.batch.files import Downloads, files_of
 from oaibg.many.batch.owner import missing_id
+from oaibg.many.finished_artifacts import save_finished_artifacts, save_line_artifacts
 from oaibg.many.progress import BatchProgress
 from oaibg.many.results.lost_lines import restore_lost_lines
 from oaibg.many.results.result_line import MISSING, code_of, ending_of, not_run, read_line
@@ -73,11 +73,17 @@ class BatchResults:
             await context.emit(event)
 
         progress = BatchProgress(self._tally, context, self._results, job)
+        await self.save_finished(job, context)
         try:
             await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
         finally:
             summary = await self.end(job, context)
         return summary
+
+    async def save_finished(self, job: Job, context: Context) -> None:
+        """Save the images and files of the results that the file has, if requested."""
+        progress = BatchProgress(self._tally, context, self._results, job)
+        await save_finished_artifacts(self._results, progress, context)
 
     async def end(self, job: Job, context: Context) -> Event:
         """Write the table of the results, and return the event that ends the run."""
@@ -207,7 +213,8 @@ class BatchResults:
         new = [line for line in lines if line.custom_id not in self._results.statuses]
         # Before the lines are written: a rerun ignores those that the file has.
         for line in new if context.output.artifacts_dir is not None else ():
-            saved = await _save_artifacts(line, job, context)
+            own = Job(job.response_id, custom_id=line.custom_id)
+            saved = await save_line_artifacts(line, own, context)
             if saved is Written.RETRY:
                 self._waiting[line.custom_id] = line.status
             elif saved is Written.LOST:
@@ -271,18 +278,6 @@ class BatchResults:
             code, status = ExitCode.UNSUCCESSFUL, str(batch.status)
         self._tally.count(status, code, jobs=missing)
         self._rest = ResultRow("", status)
-
-
-async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Written:
-    """Save the images and files of a job."""
-
-    async def emit(event: Event) -> None:
-        await context.emit(event.of_many(line.custom_id))
-
-    ending = ending_of(Payload(line.raw).data)
-    output = ending.payload.data.get("output") if ending and ending.payload else None
-    job = Job(batch.response_id, custom_id=line.custom_id)
-    return await save_artifacts(output, job, context.but(emit=emit))
 
 
 def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:

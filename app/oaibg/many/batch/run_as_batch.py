@@ -85,6 +85,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             del jobs  # it has the hashes of all requests
             batch = BatchResults(results, table, owner)
             if not results.missing:
+                await batch.save_finished(own, context)
                 return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
             own.note_outcome(None)

@@ -144,7 +144,7 @@ class ResultsFile:
             known = self._without_response.items()
             yield from ((name, raw) for name, raw in known if name in custom_ids)
             return
-        for line, _ in self._lines():
+        for line, _ in self.lines():
             if line.custom_id in custom_ids:
                 yield line.custom_id, line.raw
 
@@ -242,7 +242,7 @@ class ResultsFile:
             raise UsageError(f"{self.path}: the results file must be a regular file.")
         size = 0
         try:
-            for line, end in self._lines():
+            for line, end in self.lines():
                 self._note(line)
                 size = end
         except _ForeignLineError as foreign:
@@ -253,7 +253,7 @@ class ResultsFile:
             ) from foreign
         return size
 
-    def _lines(self) -> Iterator[tuple[ResultLine, int]]:
+    def lines(self) -> Iterator[tuple[ResultLine, int]]:
         """Yield the lines up to one that was cut off, and where each ends; check whose they are."""
         end = 0
         os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -272,7 +272,7 @@ class ResultsFile:
         """Remove a line that was cut off after it was written; keep what is not a result."""
         self._is_changed, size = True, 0
         try:
-            for _, size in self._lines():  # noqa: B007 - the last one counts
+            for _, size in self.lines():  # noqa: B007 - the last one counts
                 pass
         except _ForeignLineError as foreign:
             raise FileExistsError(errno.EEXIST, "something else was written to it") from foreign
