@@ -178,6 +178,7 @@ class _FileRun:
         if event is not None and line.custom_id not in self._results.statuses:
             self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)
         self.budget.settle(line.custom_id, event)
+        context.shared.note_end(job)
         return event
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:

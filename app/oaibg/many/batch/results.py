@@ -70,6 +70,7 @@ class BatchResults:
             if not isinstance(event, Final):  # a final's jobs were counted one by one
                 self._tally.take(event, jobs=len(self._left or ()) or 1)
                 self._rest = ResultRow.of_event("", event)._replace(response_id=None)
+            context.shared.note_end(job)
             await context.emit(event)
 
         progress = BatchProgress(self._tally, context, self._results, job)
