@@ -11,6 +11,7 @@ steps. Steps are counted from 1, before they happen:
   kill   the process gets SIGKILL before step N
   fail   from step N on, `count` steps fail with `error`
   short  like fail, but a write at step N first writes half of its bytes
+  slow   from step N on, each sync takes `error` milliseconds, as on a slow disk
 */
 
 #define _GNU_SOURCE
@@ -27,7 +28,7 @@ steps. Steps are counted from 1, before they happen:
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { OFF, COUNT, KILL, FAIL, SHORT };
+enum { OFF, COUNT, KILL, FAIL, SHORT, SLOW };
 
 static int mode = OFF, error_number, log_descriptor = -1;
 static long first, last;
@@ -43,7 +44,7 @@ void iofault_arm(const char *wanted, long at, long count, int error, const char 
     error_number = error;
     log_descriptor = log;
     mode = !strcmp(wanted, "kill") ? KILL : !strcmp(wanted, "fail") ? FAIL
-         : !strcmp(wanted, "short") ? SHORT : COUNT;
+         : !strcmp(wanted, "short") ? SHORT : !strcmp(wanted, "slow") ? SLOW : COUNT;
 }
 
 static void note(const char *name, const char *what) {
@@ -61,6 +62,7 @@ static int taken(const char *name, const char *what) {
         kill(getpid(), SIGKILL);
         for (;;) pause();
     }
+    if (mode == SLOW && number >= first && !strcmp(name, "sync")) usleep(1000 * error_number);
     if ((mode != FAIL && mode != SHORT) || number < first || number > last) return 0;
     if (mode == SHORT && number == first) return 2;
     errno = error_number;

@@ -57,7 +57,7 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
         sqlite3.Error, OSError: all other errors; `translated` turns these into `StateError`.
     """
     if folder is None:
-        db = sqlite3.connect(":memory:", isolation_level=None)
+        db = _connect(":memory:")
         _create(db)
         return db
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def translated() -> Iterator[None]:
 
 def _opened(path: Path) -> sqlite3.Connection:
     # The timeout is short because it delays signals; callers retry.
-    db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
+    db = _connect(path, timeout=0.05)
     try:
         db.execute("PRAGMA synchronous = EXTRA")
         version = _version(db)
@@ -143,6 +143,11 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _connect(path: Path | str, timeout: float = 5.0) -> sqlite3.Connection:
+    # Some writes run in a thread, but never two at the same time.
+    return sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
 
 
 def _create(db: sqlite3.Connection) -> None:
