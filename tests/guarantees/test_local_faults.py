@@ -15,7 +15,7 @@ import pytest
 
 from fault_runs import FAST, KEYED, LONG
 from forkserver import IoFault
-from harness import Result, await_line, with_text
+from harness import Result, await_line, wait_until, with_text
 from ledger import audit, rows_of
 from oaibg.sandbox import Fault
 from oaibg.state.database import FILE
@@ -58,6 +58,36 @@ def test_closed_stdout_and_no_state(command: Command, sandbox: Sandbox) -> None:
     assert process.stderr is not None
     assert process.returncode == 141
     assert f"oaibg monitor {identifier}".encode() in process.stderr.read()
+
+
+@pytest.mark.row(STDOUT_CLOSED)
+def test_a_run_without_stdout_and_state(
+    command: Command, sandbox: Sandbox, state: Path, tmp_path: Path
+) -> None:
+    """If neither stdout nor the local state can take the IDs of a run, stderr has each of them."""
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text("".join(f'{{"custom_id": "job {one}", "prompt": "{one}"}}\n' for one in "abc"))
+    files = ("--jobs-file", str(jobs), "--results-file", str(tmp_path / "results.jsonl"))
+    sandbox.script(Fault(on="create", kind="delay", seconds=1.5, times=3))
+    process = command.start("submit", *files, *LONG, "--events", "all")
+    wait_until(lambda: len(sandbox.posts) == 3)
+    database = sqlite3.connect(state / FILE, isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.wait(60)
+    database.close()
+    err = process.stderr.read().decode()
+    assert process.returncode == 141
+    identifiers = list(sandbox.jobs)
+    assert len(identifiers) == 3
+    for identifier, job in sandbox.jobs.items():
+        name = job.request["input"]
+        assert f"job {name}: {identifier}\n" in err
+    follow = err.split("run: ")[1].split()
+    assert follow[follow.index("monitor") :][:1] == ["monitor"]
+    assert set(identifiers) < set(follow)
 
 
 @pytest.mark.row(STDOUT_FULL)

@@ -200,6 +200,85 @@ def test_real_jobs_of_a_batch(
     check_made(result, tmp_path / "out")
 
 
+@pytest.mark.parametrize("window", [(), WINDOW], ids=["background", "batch"])
+def test_jobs_that_had_results(
+    many: Callable[..., Result],
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    batch: BatchFiles,
+    tmp_path: Path,
+    window: tuple[str, ...],
+) -> None:
+    """A rerun with the option saves what finished jobs made; a second one does nothing more."""
+    batch.write(MADE[0], line("bad", metadata={"sandbox_outcome": "failed"}), *MADE[1:2], MADE[3])
+    argv = Files.argv(batch, *window)
+    assert many(*argv).last["counts"] == {"completed": 3, "failed": 1}
+    posts, out = len(sandbox.posts), tmp_path / "out"
+    result = many(*argv, "--artifacts-dir", str(out))
+    assert (result.code, result.last["counts"]) == (4, {"completed": 3, "failed": 1})
+    wrote = {one["custom_id"]: one["path"] for one in of(result, "wrote_artifact")}
+    assert sorted(wrote) == ["picture", "table"]
+    assert sorted(wrote.values()) == [str(out / path) for path in saved(out)]
+    requests = len(sandbox.requests)
+    again = many(*argv, "--artifacts-dir", str(out))
+    assert (again.code, of(again, "wrote_artifact")) == (4, [])
+    assert (len(sandbox.posts), len(sandbox.requests)) == (posts, requests)
+    if window:
+        found = ("monitor", batch_of(sandbox), "--results-file", str(batch.results), *FAST)
+        result = many(*found, "--artifacts-dir", str(tmp_path / "other"))
+        assert saved(tmp_path / "other") == saved(out)
+
+
+@pytest.mark.parametrize("window", [(), WINDOW], ids=["background", "batch"])
+def test_a_finished_job_whose_file_fails(
+    many: Callable[..., Result],
+    sandbox: Sandbox,
+    batch: BatchFiles,
+    tmp_path: Path,
+    window: tuple[str, ...],
+) -> None:
+    """A file of a finished job that can't be saved is exit 9, and `next` saves it."""
+    batch.write(MADE[1])
+    argv = Files.argv(batch, *window)
+    many(*argv)
+    sandbox.script(FORBIDDEN)
+    result = many(*argv, "--artifacts-dir", str(tmp_path / "out"))
+    assert (result.code, len(of(result, "warning"))) == (9, 1)
+    assert saved(tmp_path / "out") == []
+    assert many(*rerun(result.last["next"])).code == 0
+    assert saved(tmp_path / "out") == ["table/chart.csv"]
+
+
+def test_a_finished_job_whose_file_is_lost(
+    many: Callable[..., Result], files: Files, tmp_path: Path
+) -> None:
+    """A file of a finished job whose container has expired is exit 9 without `next`, once."""
+    files.write(MADE[2])
+    many(*files.argv())
+    argv = files.argv("--artifacts-dir", str(tmp_path / "out"))
+    result = many(*argv)
+    assert (result.code, result.last["next"], len(of(result, "warning"))) == (9, None, 1)
+    assert many(*argv).code == 0
+
+
+@pytest.mark.process
+def test_a_signal_while_finished_jobs_are_saved(
+    command: Command, sandbox: Sandbox, files: Files, tmp_path: Path
+) -> None:
+    """A signal meanwhile ends the run with its summary, and the rerun saves the rest."""
+    files.write(MADE[1], MADE[0])
+    command.run(*files.argv())
+    sandbox.script(Fault(on="container_content", kind="delay", seconds=30))
+    argv = files.argv("--artifacts-dir", str(tmp_path / "out"))
+    before = len(sandbox.requests)
+    process = command.start(*argv)
+    wait_until(lambda: len(sandbox.requests) > before)
+    process.send_signal(signal.SIGTERM)
+    result = command.end(process)
+    assert (result.code, result.last["event"]) == (143, "summary")
+    assert result.last["counts"] == {"completed": 2}
+
+
 def check_made(result: Result, out: Path) -> None:
     """Check what a run over `MADE` has saved and reported."""
     picture, table = saved(out)

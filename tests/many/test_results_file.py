@@ -12,7 +12,7 @@ from forkserver import IoFault
 from harness import Result, wait_until
 from ledger import count, tally
 from oaibg.state.database import FILE
-from runs import ENDLESS, BatchFiles, Files, as_bytes, finish, line, refused, rerun
+from runs import ENDLESS, WINDOW, BatchFiles, Files, as_bytes, finish, line, refused, rerun
 from schemas import checked
 
 if TYPE_CHECKING:
@@ -110,6 +110,80 @@ def test_a_foreign_results_file(
     assert (result.code, result.events, result.last["code"]) == (2, ["error"], "usage")
     assert files.results.read_bytes() == content
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("window", [(), WINDOW], ids=["background", "batch"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{\\rtf1\\ansi my letter}",
+        b"{{ template }}",
+        b"{% block %}",
+        b"{a: 1, /* JSON5 */}",
+        b"{'id': 'batch_req_'}",
+        b'{"id":1,name:"JSON5"}',
+        b'{"custom_id": "job 0", name: 1}',
+        b"{ my notes",
+        b"{\x00\x00{",
+        b"\0",
+        b"\0" * 5000,
+        b"\xff\xfe{\0",
+    ],
+)
+def test_a_text_that_could_be_the_start_of_a_line(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    content: bytes,
+    window: tuple[str, ...],
+) -> None:
+    """A file of the user's is not taken for a result that was cut off: exit 2, and it stays."""
+    files.add(1)
+    files.results.write_bytes(content)
+    result = run(*files.argv(*window))
+    assert (result.code, result.events, result.last["code"]) == (2, ["error"], "usage")
+    assert files.results.read_bytes() == content
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("rest", [b"{my notes", b"notes", b"{}", b"{\\rtf", b'{"a', b"\0x"])
+def test_a_text_after_results(
+    many: Callable[..., Result], run: Callable[..., Result], files: Files, rest: bytes
+) -> None:
+    """A text that the user has appended to the results is never removed: exit 2."""
+    files.add(2)
+    many(*files.argv())
+    content = files.results.read_bytes() + rest
+    files.results.write_bytes(content)
+    result = run(*files.argv())
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert files.results.read_bytes() == content
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 4096])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("window", [(), WINDOW], ids=["background", "batch"])
+def test_a_line_that_was_cut_off(
+    many: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    window: tuple[str, ...],
+    first: bool,
+    zeros: int,
+) -> None:
+    """A result that was cut off anywhere is written again; a crash can leave zeros behind it."""
+    files.add(2)
+    many(*files.argv(*window))
+    content = files.results.read_bytes()
+    head, tail = (b"", content) if first else content[:-1].rsplit(b"\n", 1)
+    head += b"" if first else b"\n"
+    before = {name: one["response"]["body"] for name, one in files.by_id().items()}
+    for cut in (1, 2, 5, 12, 19, 60, 200):
+        files.results.write_bytes(head + tail[:cut] + b"\0" * zeros)
+        result = many(*files.argv(*window))
+        assert (result.code, result.last["counts"]) == (0, {"completed": 2}), tail[:cut]
+        assert {name: one["response"]["body"] for name, one in files.by_id().items()} == before
+    assert len(sandbox.posts) <= 3
 
 
 def test_a_jobs_file_that_is_named_twice(

@@ -270,6 +270,56 @@ def test_a_foreign_table(
     assert statuses(both.results) == {"a": "completed"}
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"name,city\nAnn,Rome\n",
+        b"custom_id,status\na,done\n",
+        ",".join([*OURS, "my notes"]).encode() + b"\n",
+        "\t".join(OURS).encode() + b"\n",
+        b"{\\rtf1}",
+        b"\0\0",
+        b"PK\x03\x04",
+        b'"never closed',
+    ],
+)
+@pytest.mark.parametrize("beside", [b"", None])
+def test_a_table_of_the_users(
+    many: Callable[..., Result],
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    both: Files,
+    content: bytes,
+    beside: bytes | None,
+) -> None:
+    """A file without the columns of a results table is a usage error, even beside results."""
+    both.write(line("a"))
+    lines = both.results.with_name("results.csv.jsonl")
+    if beside is None:
+        many(*both.argv())
+    else:
+        lines.write_bytes(beside)
+    there, posts = lines.read_bytes(), len(sandbox.posts)
+    both.results.write_bytes(content)
+    result = run(*both.argv())
+    assert (result.code, result.last["code"], len(sandbox.posts)) == (2, "usage", posts)
+    assert "not a results table" in result.last["message"]
+    assert (both.results.read_bytes(), lines.read_bytes()) == (content, there)
+
+
+def test_a_table_that_a_spreadsheet_saved(many: Callable[..., Result], both: Files) -> None:
+    """A table of ours is replaced by a rerun, also without its byte order mark or with quotes."""
+    both.write(line("a"))
+    many(*both.argv())
+    table = both.results.read_bytes()
+    header, rest = table.decode("utf-8-sig").split("\n", 1)
+    quoted = ",".join(f'"{name}"' for name in header.strip().split(","))
+    for changed in (f"{header}\n{rest}", f"{quoted}\r\n{rest}", f"{header}\n"):
+        both.results.write_text(changed)
+        many(*both.argv())
+        assert both.results.read_bytes() == table
+
+
 def test_a_table_of_another_run(
     run: Callable[..., Result], sandbox: Sandbox, tabled: Files
 ) -> None:

@@ -169,11 +169,21 @@ ROWS: dict[str, str] = {
     "stdout is full (`/dev/full`)": (
         "Exits with 9 and no message. The local state keeps what was submitted."
     ),
+    "Nobody reads stderr, and its pipe is full": (
+        "The text is dropped. The run, its last line and its end are as usual."
+    ),
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
     ),
     "An output file can be written, but not replaced": (
         "Its content is overwritten in place, with a `written_in_place` warning."
+    ),
+    "The results file is removed, renamed, replaced or cut during a run": (
+        "The end of the run writes the lost results again, and emits `results_changed`. A file of "
+        "another kind at its path stays: exit 9."
+    ),
+    "An output file is a named pipe that nobody reads": (
+        "Waits for its reader until the wait limit, then ends with exit 9. `next` saves the result."
     ),
     "An image or a file of the job can't be saved": (
         "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
@@ -213,6 +223,9 @@ ROWS: dict[str, str] = {
     ),
     "Batch: one of its files can't be downloaded": (
         "Retries for at least 15 s, then delivers the other file. The rest counts as `missing`."
+    ),
+    "The results file has the results of another batch": (
+        "Exit 2, also if both have the same custom_ids. The file is unchanged."
     ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."

@@ -15,6 +15,7 @@ steps. Steps are counted from 1, before they happen:
             with `error` if that is not 0
   threadless  nothing is counted, and no thread can be started
   shifted  nothing is counted, and the time of day is N seconds later
+  slow   from step N on, each sync takes `error` milliseconds, as on a slow disk
 */
 
 #define _GNU_SOURCE
@@ -34,7 +35,7 @@ steps. Steps are counted from 1, before they happen:
 #include <time.h>
 #include <unistd.h>
 
-enum { OFF, COUNT, KILL, FAIL, SHORT, UNLOCKED, SHIFTED, THREADLESS };
+enum { OFF, COUNT, KILL, FAIL, SHORT, SLOW, UNLOCKED, SHIFTED, THREADLESS };
 
 static int mode = OFF, error_number, log_descriptor = -1;
 static long first, last;
@@ -50,8 +51,8 @@ void iofault_arm(const char *wanted, long at, long count, int error, const char 
     error_number = error;
     log_descriptor = log;
     mode = !strcmp(wanted, "kill") ? KILL : !strcmp(wanted, "fail") ? FAIL
-         : !strcmp(wanted, "short") ? SHORT : !strcmp(wanted, "unlocked") ? UNLOCKED
-         : !strcmp(wanted, "shifted") ? SHIFTED
+         : !strcmp(wanted, "short") ? SHORT : !strcmp(wanted, "slow") ? SLOW
+         : !strcmp(wanted, "unlocked") ? UNLOCKED : !strcmp(wanted, "shifted") ? SHIFTED
          : !strcmp(wanted, "threadless") ? THREADLESS : COUNT;
 }
 
@@ -70,6 +71,7 @@ static int taken(const char *name, const char *what) {
         kill(getpid(), SIGKILL);
         for (;;) pause();
     }
+    if (mode == SLOW && number >= first && !strcmp(name, "sync")) usleep(1000 * error_number);
     if ((mode != FAIL && mode != SHORT) || number < first || number > last) return 0;
     if (mode == SHORT && number == first) return 2;
     errno = error_number;

@@ -7,8 +7,11 @@ other.
 from __future__ import annotations
 
 import errno
+import math
 import os
+import select
 import stat
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,12 +27,53 @@ TEMPORARY = ".oaibg.*.tmp"
 """The names of incomplete files. SIGKILL can leave one behind."""
 
 
-def save(path: str, data: bytes, *, private: bool = False) -> bool:
-    """Write `data` to `path` as `saving` does; return whether the file was written in place."""
+def save(path: str, data: bytes, *, private: bool = False, patience: float = math.inf) -> bool:
+    """Write `data` to `path` as `saving` does; return whether the file was written in place.
+
+    `patience` is the number of seconds to wait for the reader of a pipe. Raises `TimeoutError`
+    after that.
+    """
+    if _is_pipe(path):
+        _send(path, data, time.monotonic() + patience)
+        return False
     ways: list[bool] = []
     with saving(path, private=private, ways=ways) as file:
         file.write(data)
     return any(ways)
+
+
+def _is_pipe(path: str) -> bool:
+    with suppress(OSError):
+        return stat.S_ISFIFO(os.stat(path).st_mode)  # noqa: PTH116
+    return False
+
+
+def _send(path: str, data: bytes, end: float) -> None:
+    """Write to a pipe until a moment on the monotonic clock."""
+    rest = memoryview(data)
+    with open(_open_pipe(path, end), "wb", buffering=0) as pipe:
+        while rest:
+            if not select.select([], [pipe], [], _wait(end))[1]:
+                continue
+            with suppress(BlockingIOError):
+                rest = rest[pipe.write(rest[: select.PIPE_BUF]) or 0 :]
+
+
+def _open_pipe(path: str, end: float) -> int:
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody has opened it to read
+                raise
+        time.sleep(_wait(end))
+
+
+def _wait(end: float) -> float:
+    """Return how many seconds to wait for a reader; raise `TimeoutError` at the end."""
+    if time.monotonic() >= end:
+        raise TimeoutError(errno.ETIMEDOUT, "nobody reads from the pipe")
+    return 0.05
 
 
 @contextmanager

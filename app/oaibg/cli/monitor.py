@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.api.payload import is_batch_id
 from oaibg.cli.next_command import NextCommand, rerun_of
 from oaibg.cli.options import MonitorOptions, check_name_or_key, output_of, wait_of
+from oaibg.cli.path_options import check_paths
 from oaibg.cli.which import several_of, single, which
 from oaibg.contract.errors import UsageError
 from oaibg.engine.job import Job
@@ -30,6 +31,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     session.begin(Job(is_run=several or for_batch), wait, output, rerun)
     check_name_or_key(names, key)
     _check_for_batch(options)
+    check_paths(options)
     found = which(names, key, session)
     target = None if several else single(found)
     session.process.render(

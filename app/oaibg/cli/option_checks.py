@@ -164,8 +164,6 @@ def output_path(value: str | None) -> str | None:
     path = _in_directory(value)
     if os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is a directory.")
-    if is_same_file(path, 1):
-        raise BadParameter(f"{path} is this command's stdout; give another file.")
     return path
 
 
@@ -191,13 +189,3 @@ def _in_directory(value: str) -> str:
     if not os.path.isdir(folder):  # noqa: PTH112
         raise BadParameter(f"the directory {folder} does not exist; create it first.")
     return path
-
-
-def is_same_file(one: str, other: str | int) -> bool:
-    """Whether two paths (or a path and a descriptor) are one file other than the null device."""
-    if os.path.realpath(one) == os.devnull:
-        return False
-    try:
-        return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116
-    except OSError:
-        return not isinstance(other, int) and os.path.realpath(one) == os.path.realpath(other)

@@ -7,7 +7,6 @@ options into what the engine takes, or reject combinations that several commands
 from __future__ import annotations
 
 from functools import partial
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
@@ -264,16 +263,9 @@ def wait_of(options: SubmitOptions | MonitorOptions, events: Events = "all") -> 
 
 
 def output_of(options: Record, **more: Any) -> Output:
-    """Return where the answer goes; raises `UsageError` if two options name one file."""
+    """Return where the answer goes."""
     include = tuple(options.values().get("include") or ())
-    output = part_of(options, Output, include=include, **more)
-    names = ("output_json_file", "output_text_file", "artifacts_dir")
-    given = [(name, path) for name in names if (path := getattr(output, name)) is not None]
-    for (name, path), (other, other_path) in combinations(given, 2):
-        if check.is_same_file(path, other_path):
-            one, two = (f"--{field.replace('_', '-')}" for field in (name, other))
-            raise UsageError(f"{one} and {two} can't name the same file.")
-    return output
+    return part_of(options, Output, include=include, **more)
 
 
 def check_name_or_key(names: list[str], job_key: str | None) -> None:

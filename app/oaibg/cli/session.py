@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.base.descriptors import NEEDED, free_descriptors
+from oaibg.base.text import one_line
 from oaibg.cli import environment
 from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import StdoutGone, UsageError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from oaibg.base.clock import Clock
     from oaibg.contract.errors import OaibgError
     from oaibg.contract.events import Event
-    from oaibg.engine.context import Context
+    from oaibg.engine.context import Context, Shared
     from oaibg.many.pacing.in_flight import InFlight
     from oaibg.state.database import StateError
     from oaibg.state.store import Store
@@ -38,6 +39,7 @@ class Session:
     def __init__(self, argv: list[str], *, owned: bool, started: float) -> None:
         self.argv = argv
         self._damage: StateError | None = None
+        self._shared: Shared | None = None
         self.begin(Job(submitting=argv[:1] == ["submit"]), Wait(), Output())
         self.process = Process(owned=owned, started=started, command=self)
 
@@ -59,8 +61,15 @@ class Session:
         return self.next_command.rerun()
 
     def stderr_notice(self) -> str | None:
-        """Return what to print on stderr if stdout is gone: an ID that is not stored."""
-        job = self.job
+        """Return what to print on stderr if stdout is gone: the IDs that are not stored."""
+        job, shared = self.job, self._shared
+        if shared is not None and (unstored := shared.unstored):
+            import shlex
+
+            names = "".join(f"  {one_line(name)}: {one}\n" for one, name in unstored.items())
+            command = self.next_command.monitor([*unstored])
+            how = f"To follow them, run: {shlex.join(command)}" if command else ""
+            return f"These jobs were submitted, but their IDs could not be stored:\n{names}{how}"
         if job.is_kept or job.outcome != "created":
             return None
         return (
@@ -121,6 +130,7 @@ class Session:
 
         base_url = environment.base_url()
         clock, process = RealClock(), self.process
+        self._shared = shared = Shared(several=process.several)
         self._connection = _Connection(base_url, clock, rate, slots)
         store, problem = self.open_store()
         return Context(
@@ -136,7 +146,7 @@ class Session:
             wait=self.wait,
             # Human output shows the answer of a single job, not those of several.
             output=self.output.but(human=False) if process.several else self.output,
-            shared=Shared(several=process.several),
+            shared=shared,
             commits=Commits(store, clock) if rate is not None else None,
         )
 

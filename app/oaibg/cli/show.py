@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from oaibg.cli.options import ShowOptions, check_name_or_key, output_of, part_of
+from oaibg.cli.path_options import check_paths
 from oaibg.cli.which import which
 from oaibg.contract.errors import UsageError
 from oaibg.engine.job import Job
@@ -27,6 +28,7 @@ def run(context: typer.Context, options: ShowOptions) -> int:
     job = Job()
     session.begin(job, Wait(), output_of(options, show_output_text=options.output_text))
     _check(options, session)
+    check_paths(options)
 
     from oaibg.engine.find import Target
     from oaibg.engine.list_jobs import Listing, list_jobs

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from oaibg.cli import environment
 from oaibg.cli.next_command import rerun_of
-from oaibg.cli.option_checks import AUTO, is_same_file
+from oaibg.cli.option_checks import AUTO
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
+from oaibg.cli.path_options import check_paths
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
 from oaibg.engine.job import Job
@@ -50,6 +51,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     given = read_sources(
         part_of(options, Sources, attach=tuple(options.attach or ()), others=files)
     )
+    check_paths(options, attached=[attachment.path for attachment in given.attachments])
     previous = _previous(options, session)
     settings = _settings(options, previous)
     for flag in ("resubmit_unknown", "retry_failed"):
@@ -179,10 +181,6 @@ def _settings(options: SubmitOptions, previous: Previous | None) -> Settings:
 def _check_file_options(options: SubmitOptions, session: Session) -> None:
     if options.results_file is None and not options.dry_run:
         raise UsageError("--jobs-file needs --results-file PATH, the file for the results.")
-    if options.results_file is not None and is_same_file(
-        str(options.jobs_file), options.results_file
-    ):
-        raise UsageError("--jobs-file and --results-file can't name the same file.")
     if options.output_json_file or options.output_text_file:
         raise UsageError(
             "--output-json-file and --output-text-file can only be used with one job; with "

@@ -27,6 +27,8 @@ WARNINGS = {
     "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "results_missing": "The results file lacks results; the message says how to write them.",
+    "results_changed": "The results file was removed, replaced or changed during the run. Lost "
+    "results were written again, if they could be had.",
     "run_active": "Another process is still submitting jobs of the run.",
     "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",

@@ -56,6 +56,8 @@ class Shared:
         """Whether the API has answered any request."""
         self.abandoned = False
         """Whether stdout was closed; the end of the run then cancels no jobs."""
+        self.unstored: dict[str, str] = {}
+        """The response IDs that the local state could not store, with the jobs' names in a run."""
         self._state_warned = False
 
     def note_answer(self) -> None:
@@ -65,6 +67,11 @@ class Shared:
     def abandon(self) -> None:
         """Note that stdout was closed."""
         self.abandoned = True
+
+    def note_end(self, job: Job) -> None:
+        """Note that a job of a run is no longer followed."""
+        if job.outcome == "created" and not job.is_kept and job.response_id is not None:
+            self.unstored[job.response_id] = job.custom_id or "batch"
 
     def take_state_warning(self) -> bool:
         """Return True on the first call only: the state warning is emitted once per run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from oaibg.base.files import save
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
+
+_LEAST_PATIENCE = 0.3
+"""Seconds to wait for the reader of a pipe, if the wait limit is reached."""
 
 
 async def deliver(payload: Payload, job: Job, context: Context) -> Written:
@@ -60,11 +64,17 @@ def text_events(payload: Payload, job: Job, context: Context) -> list[Event]:
     return [report.output_text(job, payload.text)] if output.shows_text else []
 
 
+def _patience(context: Context) -> float:
+    """Return how many seconds to wait for the reader of a pipe."""
+    return max(context.deadline - context.clock.monotonic(), _LEAST_PATIENCE)
+
+
 async def _write(
     path: str, data: bytes, kind: type[WroteJson | WroteText], job: Job, context: Context
 ) -> Written:
     try:
-        in_place = await in_thread(save, path, data)
+        saving = partial(save, path, data, patience=_patience(context))
+        in_place = await in_thread(saving)
     except OSError as error:
         await context.emit(report.not_written(job, path, error))
         return Written.RETRY

@@ -73,12 +73,19 @@ async def _store(payload: Payload, job: Job, context: Context) -> None:
     recap = _priced_recap(payload, job) if payload.ended else None
 
     def write() -> None:
-        store.note_status(base_url, response_id, payload.status, payload.model)
-        if recap is not None:
-            store.note_recap(base_url, response_id, recap.text())
-            store.note_result(base_url, response_id)
+        job_and_status = base_url, response_id, payload.status, payload.model
+        if recap is None:
+            store.note_status(*job_and_status)
+        else:
+            store.note_end(*job_and_status, recap.text())
 
-    if not await remember(write, job, context):
+    try:
+        if context.commits is None:  # a signal must not wait for a slow disk
+            await patiently(write, context.clock, run=in_thread)
+        else:
+            await context.commits.write(write)
+    except StateError as error:
+        await warn_of_state(error, job, context)
         return
     job.note_in_state(durably=store.is_durable)
     if payload.ended:
@@ -118,7 +125,9 @@ def state_error(error: StateError) -> OaibgError:
 async def readable_copy(job: Job, context: Context) -> Payload | None:
     """The job's local copy; None if there is none, or if the local state can't be read."""
     try:
-        return await patiently(lambda: local_copy(job, context), context.clock)
+        # In a run, another job's write may be on its way to a slow disk.
+        run = None if context.commits is None else in_thread
+        return await patiently(lambda: local_copy(job, context), context.clock, run=run)
     except StateError:
         return None
 

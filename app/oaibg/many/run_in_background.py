@@ -21,11 +21,13 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import in_thread, state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
+from oaibg.many.finished_artifacts import save_finished_artifacts
 from oaibg.many.pacing.learned_times import LearnedTimes
 from oaibg.many.pacing.poll_schedule import PollSchedule
 from oaibg.many.plan import locked_run, note_run
 from oaibg.many.progress import Progress
 from oaibg.many.results.line_id import id_of
+from oaibg.many.results.lost_lines import restore_lost_lines
 from oaibg.many.results.result_line import code_of
 from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
@@ -85,6 +87,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             context = context.but(results=results)
             members = run.members()
             progress = Progress(run.tally, context, len(plan.file.lines))
+            await save_finished_artifacts(results, progress, context)
             try:
                 await side_by_side(
                     members, progress, context, at_once=plan.slots or plan.max_in_flight
@@ -92,7 +95,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             finally:
                 for _ in members:
                     pass  # counts the jobs that a signal kept from starting
-                await table.write(results, run.unended, own, run.tally, context)
+                if await restore_lost_lines(results, plan.key, own, run.tally, context):
+                    await table.write(results, run.unended, own, run.tally, context)
             if run.budget.is_spent and context.clock.monotonic() < context.deadline:
                 await context.emit(report.warning(own, *run.budget.reason()))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
@@ -199,6 +203,7 @@ class _FileRun:
         if event is not None and line.custom_id not in self._results.statuses:
             self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)
         self.budget.settle(line.custom_id, event)
+        context.shared.note_end(job)
         return event
 
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:

@@ -69,9 +69,11 @@ class JsonLines:
         is_id = isinstance(event, events.Submitted) and self._shows_ids
         if self._brief and _is_routine(event) and not is_id:
             return
-        if isinstance(event, events.Error) and event.exit_code is not None:
-            _print_error(event)
-        self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
+        try:
+            self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
+        finally:
+            if isinstance(event, events.Error) and event.exit_code is not None:
+                _print_error(event)
 
 
 class RawText:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import sys
+import time
 from contextlib import suppress
 
 from oaibg.base.text import inert
@@ -13,6 +15,9 @@ from oaibg.contract.errors import ExitCode, StdoutGone
 
 _STALL = 0.25
 """Seconds without space in the pipe after which oaibg assumes that nobody reads."""
+
+_LAST_STALL = 2.0
+"""The same in human mode, for the messages at the end."""
 
 
 class Stdout:
@@ -47,7 +52,55 @@ class Stdout:
             raise StdoutGone(ExitCode.STDOUT_CLOSED if closed else ExitCode.LOCAL_IO) from error
 
 
-def write_some(descriptor: int, data: memoryview) -> int | None:
+class Stderr(io.TextIOBase):
+    """File descriptor 2 without a buffer, for prose and logs. Text that nobody reads is dropped.
+
+    Args:
+        stdout: its `give_up` is set once a signal has ended the run.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, stdout: Stdout) -> None:
+        super().__init__()
+        self.encoding = getattr(sys.stderr, "encoding", None) or self.encoding
+        self._stdout = stdout
+        self._deadline = 0.0
+        self._is_stuck = False
+        """Whether text was dropped, and nobody has read anything since."""
+
+    def wait_for_reader(self) -> None:
+        """From now on, wait for a reader a little longer, because the last messages follow."""
+        self._deadline = time.monotonic() + _LAST_STALL
+
+    def write(self, text: str) -> int:
+        """Write the text, or as much of it as is read."""
+        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
+        with suppress(OSError):  # a job must not fail because of stderr
+            while rest:
+                taken = write_some(2, rest, stall=0.0 if self._is_over() else _STALL)
+                self._is_stuck = taken is None
+                if taken is None and self._is_over():
+                    break
+                rest = rest[taken or 0 :]
+        return len(text)
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return 2
+
+    def isatty(self) -> bool:
+        """Whether stderr is a terminal."""
+        return os.isatty(2)
+
+    def _is_over(self) -> bool:
+        """Whether not to wait any longer for a reader."""
+        return self._is_stuck and (
+            self._stdout.give_up is not None or time.monotonic() >= self._deadline
+        )
+
+
+def write_some(descriptor: int, data: memoryview, *, stall: float = _STALL) -> int | None:
     """Write as much as possible at once; returns the number of bytes, or None if nobody reads.
 
     Up to PIPE_BUF bytes never block on a pipe that is ready. A blocked write would delay signals
@@ -56,7 +109,7 @@ def write_some(descriptor: int, data: memoryview) -> int | None:
     Raises:
         OSError: the descriptor is closed, the reader has closed the pipe, or the disk is full.
     """
-    if not select.select([], [descriptor], [], _STALL)[1]:
+    if not select.select([], [descriptor], [], stall)[1]:
         return None
     with suppress(BlockingIOError):
         return os.write(descriptor, data[: select.PIPE_BUF])

@@ -13,7 +13,7 @@ from oaibg.base.text import timestamp
 from oaibg.contract.errors import StdoutGone
 from oaibg.contract.events import exit_code_of
 from oaibg.output.renderers import JsonLines, RawText
-from oaibg.output.stdout import Stdout, prose
+from oaibg.output.stdout import Stderr, Stdout, prose
 from oaibg.process.early_signals import handle_signals
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Process:
         self._postponed: int | None = None
         """A signal that arrived during a write, and is handled after it."""
         if owned:
+            sys.stderr = Stderr(self.stdout)  # also for the SDK's log, which would block signals
             handle_signals(self._on_signal)
 
     def render(

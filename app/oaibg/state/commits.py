@@ -9,7 +9,7 @@ from oaibg.state.database import StateBusyError, StateError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from oaibg.base.clock import Clock
     from oaibg.state.store import Store
@@ -19,12 +19,20 @@ T = TypeVar("T")
 _COMMIT_INTERVAL = 0.02
 
 
-async def patiently(call: Callable[[], T], clock: Clock) -> T:
-    """Read or write the state; retry while another process writes. Raises `StateError`."""
+async def patiently(
+    call: Callable[[], T],
+    clock: Clock,
+    *,
+    run: Callable[[Callable[[], T]], Awaitable[T]] | None = None,
+) -> T:
+    """Read or write the state; retry while another process writes. Raises `StateError`.
+
+    `run` runs the call in a thread. Meanwhile nothing else may write the state.
+    """
     patience = _Patience(clock)
     while True:
         try:
-            return call()
+            return call() if run is None else await run(call)
         except StateBusyError as busy:
             await clock.sleep(patience.interval(busy))
 
@@ -84,13 +92,23 @@ class Commits:
         return await outcome
 
     async def _flush(self) -> None:
-        clock = self._clock
-        await clock.sleep(max(self._last + _COMMIT_INTERVAL - clock.monotonic(), 0.0))
-        waiting = [one for one in self._waiting if not one[1].done()]  # skip cancelled writers
-        self._waiting, self._flushing = [], None
-        writes = [write for write, _ in waiting]
+        """Commit what waits; only one thread at a time writes."""
+        while self._waiting:
+            await self._clock.sleep(max(self._last + _COMMIT_INTERVAL - self._clock.monotonic(), 0))
+            waiting = [one for one in self._waiting if not one[1].done()]  # skip cancelled writers
+            self._waiting = []
+            await self._commit(waiting)
+        self._flushing = None
+
+    async def _commit(self, waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]]) -> None:
+        import asyncio
+
+        clock, writes = self._clock, [write for write, _ in waiting]
         try:
-            results = await patiently(lambda: self._store.together(writes), clock)
+            # In a thread: signals and other jobs must not wait for a slow disk.
+            results = await patiently(
+                lambda: self._store.together(writes), clock, run=asyncio.to_thread
+            )
         except Exception as error:  # noqa: BLE001 - every writer must get the error
             results = [error] * len(waiting)
         self._last = clock.monotonic()

@@ -11,13 +11,14 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from oaibg.state import own_files
 from oaibg.state.rows import ADDED, ADDED_TABLES, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FILE = "state.sqlite3"
+FILE = own_files.FILE
 VERSION = 1
 
 _CHECKED_BYTES = 4 << 20
@@ -63,7 +64,7 @@ def open_database(folder: Path | None) -> sqlite3.Connection:
         sqlite3.Error, OSError: all other errors; `translated` turns these into `StateError`.
     """
     if folder is None:
-        db = sqlite3.connect(":memory:", isolation_level=None)
+        db = _connect(":memory:")
         _create(db)
         return db
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,7 +87,7 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
 
     Where the file system has no locks, this succeeds without one.
     """
-    locks = folder / "locks"
+    locks = folder / own_files.LOCKS
     locks.mkdir(mode=0o700, exist_ok=True)
     path = locks / hashlib.sha256(name.encode(errors="replace")).hexdigest()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -138,7 +139,7 @@ def translated() -> Iterator[None]:
 
 def _opened(path: Path) -> sqlite3.Connection:
     # The timeout is short because it delays signals; callers retry.
-    db = sqlite3.connect(path, timeout=0.05, isolation_level=None)
+    db = _connect(path, timeout=0.05)
     try:
         db.execute("PRAGMA synchronous = EXTRA")
         version = _version(db)
@@ -154,6 +155,11 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _connect(path: Path | str, timeout: float = 5.0) -> sqlite3.Connection:
+    # Some writes run in a thread, but never two at the same time.
+    return sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
 
 
 def _create(db: sqlite3.Connection) -> None:

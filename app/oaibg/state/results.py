@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.files import TEMPORARY, save
 from oaibg.state.database import transaction, translated
+from oaibg.state.own_files import RESULTS
 from oaibg.state.rows import BY_ID
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class StoredResults:
 
     def keep_results(self, folder: Path | None, seconds: float) -> None:
         """Keep results in the state's folder; none without a folder, or for 0 seconds."""
-        self._results = folder / "results" if folder is not None and seconds else None
+        self._results = folder / RESULTS if folder is not None and seconds else None
         self._keep_seconds = seconds
         self._age: float | None = None
 

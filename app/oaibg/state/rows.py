@@ -52,6 +52,10 @@ CREATE TABLE IF NOT EXISTS batches (
     jobs TEXT NOT NULL,
     PRIMARY KEY (base_url, run_key)
 );
+CREATE TABLE IF NOT EXISTS results_files (
+    first_line TEXT PRIMARY KEY,
+    owner TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS runs (
     base_url TEXT NOT NULL,
     run_key TEXT NOT NULL,
@@ -70,8 +74,8 @@ CREATE TABLE IF NOT EXISTS age (
 );
 CREATE INDEX IF NOT EXISTS jobs_by_age ON jobs (kept_at) WHERE result IS NOT NULL
 """
-"""The tables that later versions added: the jobs of a run's batch as JSON, the runs, and the age of
-the state, as `oaibg.state.results` explains."""
+"""The tables that later versions added: the jobs of a run's batch as JSON, whose results a results
+file has, by hashes, the runs, and the age of the state, as `oaibg.state.results` explains."""
 
 
 _LAST_TIME = 253_402_300_799.0

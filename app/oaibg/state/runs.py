@@ -113,6 +113,20 @@ class Runs:
             found = self._db.execute(sql, (base_url, run_key)).fetchone()
         return None if found is None else str(found[0])
 
+    def note_owner(self, first_line: str, owner: str) -> None:
+        """Note whose results the file with this first line has."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT OR REPLACE INTO results_files VALUES (?, ?)", (first_line, owner)
+            )
+
+    def owner_of(self, first_line: str) -> str | None:
+        """Return whose results the file with this first line has; None if it was not noted."""
+        sql = "SELECT owner FROM results_files WHERE first_line = ?"
+        with translated():
+            found = self._db.execute(sql, (first_line,)).fetchone()
+        return None if found is None else str(found[0])
+
     def note_run(self, run: RunRow) -> None:
         """Note a run; if it is known, the time of its first start stays."""
         values = run.values()

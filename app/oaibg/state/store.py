@@ -107,9 +107,14 @@ class Store(Submits, StoredResults, Runs):
                 self._db.execute("RELEASE one")
         return outcomes
 
-    def note_recap(self, base_url: str, response_id: str, recap: str) -> None:
-        """Note what lists show of a job that has ended."""
-        self._update("recap = ?", BY_ID, recap, base_url, response_id)
+    def note_end(
+        self, base_url: str, response_id: str, status: str | None, model: str | None, recap: str
+    ) -> None:
+        """As `note_status` for a job that has ended; `recap` is what lists show of it."""
+        with transaction(self._db):
+            self.note_status(base_url, response_id, status, model)
+            self._update("recap = ?", BY_ID, recap, base_url, response_id)
+            self.note_result(base_url, response_id)
 
     def by_key(self, base_url: str, job_key: str) -> Row | None:
         """Return the job with a job key."""

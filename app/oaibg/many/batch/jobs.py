@@ -6,10 +6,12 @@ The state keeps the hash of each job's request, because a batch's row has one ha
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import UsageError
+from oaibg.engine import report
 from oaibg.engine.persist import commit
 from oaibg.many.results.line_id import digest
 from oaibg.many.results.result_line import MISSING, SUCCESSFUL
@@ -19,9 +21,11 @@ from oaibg.state.rows import NOT_FOUND
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
+    from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.engine.job import Job
     from oaibg.many.plan import Plan
     from oaibg.many.results.results_file import ResultsFile
     from oaibg.request.jobs_file import Line
@@ -146,6 +150,18 @@ async def begin_batch(
         lambda: store.by_key(context.base_url, str(intent.job_key)), context.clock
     )
     return Attempt(row, str(intent.request_sha256), jobs.replaced)
+
+
+def in_earlier_batches(jobs: int, batch_ids: Sequence[str], path: str, job: Job) -> Event:
+    """Return the warning that a results file lacks results of batches which a retry replaced."""
+    commands = " or ".join(
+        shlex.join(["oaibg", "monitor", one, "--results-file", path]) for one in batch_ids
+    )
+    message = (
+        f"{path} lacks the results of {jobs:,} jobs of earlier batches. To fetch them, run: "
+        f"{commands}"
+    )
+    return report.warning(job, "results_missing", message)
 
 
 async def _unsent(plan: Plan, row: Row | None, jobs: BatchJobs, context: Context) -> Attempt:

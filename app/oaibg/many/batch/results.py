@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from typing import IO, TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, report_end
-from oaibg.engine.artifacts import save_artifacts
 from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
@@ -23,8 +21,11 @@ from oaibg.many.batch.files import (
     lacks_output,
     pieces,
 )
+from oaibg.many.batch.jobs import in_earlier_batches
+from oaibg.many.batch.owner import missing_id
+from oaibg.many.finished_artifacts import save_finished_artifacts, save_line_artifacts
 from oaibg.many.progress import BatchProgress
-from oaibg.many.results.line_id import digest
+from oaibg.many.results.lost_lines import restore_lost_lines
 from oaibg.many.results.result_line import (
     MISSING,
     UNDELIVERED,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
+    from oaibg.many.batch.owner import Owner
     from oaibg.many.results.result_line import ResultLine
     from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.results.results_table import ResultsTable
@@ -66,10 +68,11 @@ class BatchResults:
         self,
         results: ResultsFile,
         table: ResultsTable,
+        owner: Owner,
         own: Collection[str] = (),
         earlier: Sequence[str] = (),
     ) -> None:
-        self._results, self._table, self._tally = results, table, Tally()
+        self._results, self._table, self._owner, self._tally = results, table, owner, Tally()
         self._own, self._earlier = frozenset(own), earlier
         self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
@@ -92,23 +95,34 @@ class BatchResults:
             if not isinstance(event, Final):  # a final's jobs were counted one by one
                 self._tally.take(event, jobs=len(self._left or ()) or 1)
                 self._rest = ResultRow.of_event("", event)._replace(response_id=None)
+            context.shared.note_end(job)
             await context.emit(event)
 
         progress = BatchProgress(self._tally, context, self._results, job, self._own or None)
+        await self.save_finished(job, context)
         try:
             await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
         finally:
             summary = await self.end(job, context)
         return summary
 
+    async def save_finished(self, job: Job, context: Context) -> None:
+        """Save the images and files of the results that the file has, if requested."""
+        progress = BatchProgress(self._tally, context, self._results, job, self._own or None)
+        await save_finished_artifacts(self._results, progress, context)
+
     async def end(self, job: Job, context: Context) -> Event:
         """Write the table of the results, and return the event that ends the run."""
         tally = self._tally
-        if others := (self._results.missing or set()) - self._own:
+        is_refused = self._owner.is_refused
+        if (others := (self._results.missing or set()) - self._own) and not is_refused:
             tally.count(MISSING, code_of(MISSING), jobs=len(others))
-            await context.emit(self._in_earlier_batches(len(others), job))
-        await self._table.write(self._results, self._unended, job, tally, context)
-        for custom_id, status in self._results.statuses.items():
+            await context.emit(
+                in_earlier_batches(len(others), self._earlier, self._table.path, job)
+            )
+        if not is_refused and await restore_lost_lines(self._results, None, job, tally, context):
+            await self._table.write(self._results, self._unended, job, tally, context)
+        for custom_id, status in () if is_refused else self._results.statuses.items():
             tally.count(status, code_of(status))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 tally.note_unsuccessful(unsuccessful)
@@ -125,17 +139,6 @@ class BatchResults:
         rest = self._rest.status if custom_id in self._own else MISSING
         status = self._waiting.get(custom_id, rest)
         return self._rest._replace(custom_id=custom_id, status=status)
-
-    def _in_earlier_batches(self, jobs: int, job: Job) -> Event:
-        commands = " or ".join(
-            shlex.join(["oaibg", "monitor", one, "--results-file", self._table.path])
-            for one in self._earlier
-        )
-        message = (
-            f"{self._table.path} lacks the results of {jobs:,} jobs of earlier batches. To fetch "
-            f"them, run: {commands}"
-        )
-        return report.warning(job, "results_missing", message)
 
     @property
     def _missing(self) -> set[str] | None:
@@ -155,12 +158,15 @@ class BatchResults:
             return end
         if not end.is_local:
             await persist.remember_payload(end.payload, job, context)
+        is_sure = self._owner.is_sure or await self._owner.compare(end.payload, job, context)
         in_time = await self._fetch(end.payload, job, context)
         if in_time and self._is_short(end.payload):
             # They will never have more results, unless the server did not send all of them.
             await context.clock.sleep(_READ_AGAIN_SECONDS)
             self._delivered.clear()
             in_time = await self._fetch(end.payload, job, context)
+        if is_sure:
+            self._owner.note()
         if not in_time:
             return report_end.timeout(job, context)
         await self._add_missing(end.payload, job, context)
@@ -238,7 +244,8 @@ class BatchResults:
         new = [line for line in lines if line.custom_id not in has]
         # Before the lines are written: a rerun ignores those that the file has.
         for line in new if context.output.artifacts_dir is not None else ():
-            saved = await _save_artifacts(line, job, context)
+            own = Job(job.response_id, custom_id=line.custom_id)
+            saved = await save_line_artifacts(line, own, context)
             if saved is Written.RETRY:
                 self._waiting[line.custom_id] = line.status
             elif saved is Written.LOST:
@@ -271,7 +278,7 @@ class BatchResults:
         elif batch.status == "failed" and (error := batch.object("error")) is not None:
             code, message = str(error.get("code") or code), str(error.get("message") or message)
         lines = [
-            not_run(f"batch_req_{digest(str(batch.id), name)[:32]}", name, code, message)
+            not_run(missing_id(str(batch.id), name), name, code, message)
             for name in sorted(missing)
         ]
         try:
@@ -303,18 +310,6 @@ class BatchResults:
             code, status = ExitCode.UNSUCCESSFUL, str(batch.status)
         self._tally.count(status, code, jobs=missing)
         self._rest = ResultRow("", status)
-
-
-async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Written:
-    """Save the images and files of a job."""
-
-    async def emit(event: Event) -> None:
-        await context.emit(event.of_many(line.custom_id))
-
-    ending = ending_of(Payload(line.raw).data)
-    output = ending.payload.data.get("output") if ending and ending.payload else None
-    job = Job(batch.response_id, custom_id=line.custom_id)
-    return await save_artifacts(output, job, context.but(emit=emit))
 
 
 def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:

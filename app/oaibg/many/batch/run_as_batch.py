@@ -24,6 +24,7 @@ from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.engine.verdicts import CreateVerdict, is_transient, judge_create
 from oaibg.many.batch.files import TRANSFER_SECONDS
 from oaibg.many.batch.jobs import begin_batch, check_batch, earlier_batches, read_jobs
+from oaibg.many.batch.owner import Owner, owner_of_batch, owner_of_run
 from oaibg.many.batch.results import TMPDIR_HINT, BatchResults
 from oaibg.many.plan import locked_run, note_run
 from oaibg.many.results.line_id import digest
@@ -81,13 +82,15 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
                     hint="Use another --results-file, or rename this file.",
                 )
             retried = check_batch(plan, row, jobs, results)
+            owner = Owner(owner_of_run(plan.key, context), results, context)
             results.begin()
             await note_run(plan, context, batch=True)
             attempt = await begin_batch(plan, row, jobs, retried, results, context)
             del jobs  # it has the hashes of all requests
             earlier = await earlier_batches(plan, context)
-            batch = BatchResults(results, table, attempt.custom_ids, earlier)
+            batch = BatchResults(results, table, owner, attempt.custom_ids, earlier)
             if not results.missing:
+                await batch.save_finished(own, context)
                 return await batch.end(own, context)
             job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
             own.note_outcome(None)
@@ -112,8 +115,9 @@ async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> 
     table = ResultsTable(results_path)
     opening = partial(ResultsFile, table.lines_path, window_of=lambda _: BATCH)
     with await persist.in_thread(opening) as results:
+        owner = Owner(owner_of_batch(batch_id, context), results, context)
         results.begin()
-        return await BatchResults(results, table).run(job, follow_found, context)
+        return await BatchResults(results, table, owner).run(job, follow_found, context)
 
 
 async def _create_or_find(plan: Plan, attempt: Attempt, job: Job, context: Context) -> Created:

@@ -23,7 +23,7 @@ class ReplacedLines:
     """
 
     def __init__(self, marks: Mapping[str, str]) -> None:
-        self._marks = marks
+        self.marks = dict(marks)
         self.seen: dict[str, str] = {}
         """The mark of the last unsuccessful line of each job so far, by custom_id."""
         self._repeats: Counter[tuple[str, str]] = Counter()
@@ -35,4 +35,9 @@ class ReplacedLines:
         repeats = self._repeats[line.custom_id, name]
         mark = name if repeats == 1 else f"{name} {repeats}"
         self.seen[line.custom_id] = mark
-        return self._marks.get(line.custom_id) == mark
+        return self.marks.get(line.custom_id) == mark
+
+    def end_here(self, custom_id: str) -> None:
+        """Note that a retry replaces the lines of a job so far."""
+        if custom_id in self.seen:
+            self.marks[custom_id] = self.seen[custom_id]

@@ -6,28 +6,26 @@ The file is an export: missing lines are written again from the state.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
-import json
 import os
-import stat
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from oaibg.api.payload import WITH_OUTPUT
-from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
-from oaibg.contract.errors import Unavailable, UsageError
-from oaibg.engine.hints import BUSY_HINT
+from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import in_thread
 from oaibg.engine.recap import NEEDS_ACTION, Recap
 from oaibg.engine.totals import Totals
+from oaibg.many.results.cut_off import is_cut_off
 from oaibg.many.results.line_id import is_id_of_job, is_id_of_request
+from oaibg.many.results.locked_file import LockedFile
 from oaibg.many.results.replaced import ReplacedLines
 from oaibg.many.results.result_line import SUCCESSFUL, Ending, ResultLine, not_run, read_line
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import NotFound, OaibgError
@@ -35,7 +33,11 @@ if TYPE_CHECKING:
     from oaibg.state.rows import Row
 
 
-class ResultsFile:
+class _ForeignLineError(Exception):
+    """A line, by its number, is not a result of the run."""
+
+
+class ResultsFile(LockedFile):
     """The results of a run; the last line of each custom_id counts.
 
     Reads the file, and changes nothing before `begin`. A last line that was cut off (by kill -9 or
@@ -57,7 +59,6 @@ class ResultsFile:
         replaced: Mapping[str, str] | None = None,
         window_of: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        self.path = path
         self._known, self.window_of = known, window_of
         self._replaced = ReplacedLines(replaced or {})
         self.statuses: dict[str, str] = {}
@@ -71,36 +72,15 @@ class ResultsFile:
         """The jobs of these lines that did not succeed, by custom_id."""
         self._failed_ids: set[str | None] = set()
         """The response IDs in these lines."""
+        self.origins: dict[str, tuple[object, str | None]] = {}
+        """The `id` and the response ID of these lines, by custom_id, if the API sets the `id`."""
         self.changed: set[str] = set()
         """The custom_ids whose line is the result of another request than the run's."""
-        self._size = 0
-        """The size of the file's complete lines in bytes."""
-        self._descriptor: int | None = None
-        with suppress(FileNotFoundError):
-            self._open()
-        self._torn = False
-        """Whether the file may end with part of a line that could not be removed."""
         self._lock = asyncio.Lock()
         self._gathering: dict[str, ResultLine] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def begin(self) -> None:
-        """Create the file if it is missing, and remove a last line that was cut off.
-
-        Raises like the class.
-        """
-        try:
-            if self._descriptor is None:
-                self._open(os.O_CREAT)
-            os.ftruncate(self._file, self._size)
-        except OSError as error:
-            raise UsageError(f"{self.path}: {error.strerror}.") from error
-        sync_folder(os.path.dirname(self.path))  # noqa: PTH120
+        self._without_response: dict[str, bytes] = {}
+        """Lines of this process that only the file has: the state keeps responses alone."""
+        super().__init__(path)
 
     @property
     def marks(self) -> Mapping[str, str]:
@@ -111,6 +91,32 @@ class ResultsFile:
     def missing(self) -> set[str] | None:
         """The custom_ids without a line; None if the custom_ids are not known."""
         return None if self._known is None else self._known.keys() - self.statuses.keys()
+
+    def reopened(self) -> ResultsFile:
+        """Release the file, and open or create the one at its path; raises as the class."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        file = ResultsFile(self.path, self._known, self._replaced.marks, self.window_of)
+        try:
+            file.begin()
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def former_lines(self, custom_ids: Container[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the lines of some jobs that can still be had, although the path lacks them."""
+        if self._is_changed or os.fstat(self._file).st_size != self._size:
+            known = self._without_response.items()
+            yield from ((name, raw) for name, raw in known if name in custom_ids)
+            return
+        for line, _ in self.lines():
+            if line.custom_id in custom_ids:
+                yield line.custom_id, line.raw
+
+    async def append(self, raws: Iterable[bytes]) -> None:
+        """Append lines as they are, also several of one job; raises like `add`."""
+        async with self._lock:
+            await in_thread(self._append, b"".join(raws))
 
     def is_ours(self, line: ResultLine) -> bool:
         """Return whether a line belongs to this run."""
@@ -127,9 +133,13 @@ class ResultsFile:
     def forget(self, custom_ids: Iterable[str]) -> None:
         """Note that the lines of some jobs no longer count, because they are submitted again."""
         for custom_id in custom_ids:
-            self.statuses.pop(custom_id, None)
-            self.unsuccessful.pop(custom_id, None)
-            self.changed.discard(custom_id)
+            self._replaced.end_here(custom_id)
+            self._drop(custom_id)
+
+    def _drop(self, custom_id: str) -> None:
+        self.statuses.pop(custom_id, None)
+        self.unsuccessful.pop(custom_id, None)
+        self.changed.discard(custom_id)
 
     async def add(self, lines: Iterable[ResultLine]) -> None:
         """Append lines, and return once they are on disk; skip custom_ids that have a line.
@@ -148,6 +158,9 @@ class ResultsFile:
             if new:
                 await in_thread(self._append, b"".join(line.raw for line in new))
                 self.statuses |= {line.custom_id: line.status for line in new}
+                self._without_response |= {
+                    line.custom_id: line.raw for line in new if line.response_id is None
+                }
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that ended; raises like `add`."""
@@ -172,83 +185,54 @@ class ResultsFile:
         id_ = self._id(custom_id)
         line = {"id": id_, "custom_id": custom_id, "response": response, "error": None}
         recap = ending.recap
-        await self.add([ResultLine(id_, custom_id, recap.status, json_line(line), recap)])
+        response_id = None if ending.payload is None else ending.payload.id
+        raw = json_line(line)
+        await self.add([ResultLine(id_, custom_id, recap.status, raw, recap, response_id)])
 
     def _id(self, custom_id: str) -> str | None:
         """Return the `id` of a job's lines; None if it is not known."""
         return None if self._known is None else self._known[custom_id]
 
-    @property
-    def _file(self) -> int:
-        assert self._descriptor is not None, "`begin` comes first"  # noqa: S101
-        return self._descriptor
-
-    def _open(self, create: int = 0) -> None:
-        """Open, lock and read the file; raises `FileNotFoundError` if it is missing."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create
-        try:
-            self._descriptor = os.open(self.path, flags, 0o666)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._size = self._read()
-        except BlockingIOError as error:
-            self._close()
-            raise Unavailable(
-                f"Another process is writing to {self.path}.",
-                code="job_key_busy",
-                hint=BUSY_HINT,
-                outcome="not_created",
-            ) from error
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            self._close()
-            raise UsageError(f"{self.path}: {error.strerror}.") from error
-        except BaseException:
-            self._close()
-            raise
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = None
-
-    def _append(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            if self._torn:
-                os.ftruncate(self._file, self._size)
-            self._torn = True
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-            os.fsync(self._file)
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._file, self._size)
-            raise
-        self._torn = False
-        self._size += len(data)
-
     def _read(self) -> int:
         """Read the statuses from the file; return the size of its complete lines in bytes."""
-        if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            raise UsageError(f"{self.path}: the results file must be a regular file.")
         size = 0
+        try:
+            for line, end in self.lines():
+                self._note(line)
+                size = end
+        except _ForeignLineError as foreign:
+            raise UsageError(
+                f"{self.path}: line {foreign} is not a result of this run. It belongs to another "
+                "jobs file or job key, or its job was changed or removed. The file is unchanged.",
+                hint="Use another --results-file, or rename this file.",
+            ) from foreign
+        return size
+
+    def lines(self) -> Iterator[tuple[ResultLine, int]]:
+        """Yield the lines up to one that was cut off, and where each ends; check whose they are."""
+        end = 0
+        os.lseek(self._file, 0, os.SEEK_SET)
         with open(self._file, "rb", closefd=False) as file:
             for number, raw in enumerate(file, 1):
                 line = read_line(raw)
                 ours = line is not None and self.is_ours(line)
-                if not raw.endswith(b"\n") and (ours or _is_cut_off(raw)):
+                if not raw.endswith(b"\n") and (ours or is_cut_off(raw, is_first=end == 0)):
                     break
                 if line is None or not ours:
-                    raise UsageError(
-                        f"{self.path}: line {number} is not a result of this run. It belongs to "
-                        "another jobs file or job key, or its job was changed or removed. The file "
-                        "is unchanged.",
-                        hint="Use another --results-file, or rename this file.",
-                    )
-                size += len(raw)
-                self._note(line)
-        return size
+                    raise _ForeignLineError(str(number))
+                end += len(raw)
+                yield line, end
+
+    def _mend(self) -> None:
+        """Remove a line that was cut off after it was written; keep what is not a result."""
+        self._is_changed, size = True, 0
+        try:
+            for _, size in self.lines():  # noqa: B007 - the last one counts
+                pass
+        except _ForeignLineError as foreign:
+            raise FileExistsError(errno.EEXIST, "something else was written to it") from foreign
+        os.ftruncate(self._file, size)
+        self._size = size
 
     def _note(self, line: ResultLine) -> None:
         """Note what a line of the file has; the last line of a custom_id counts."""
@@ -257,9 +241,11 @@ class ResultsFile:
         if line.status not in SUCCESSFUL:
             self._failed_ids.add(line.response_id)
             if self._replaced.end_with(line):
-                self.forget([custom_id])
+                self._drop(custom_id)
                 return
         self.statuses[custom_id] = line.status
+        if self._id(custom_id) is None:
+            self.origins[custom_id] = line.id, line.response_id
         self.unsuccessful.pop(custom_id, None)
         self.changed.discard(custom_id)
         if not is_id_of_request(line.id, self._id(custom_id)):
@@ -273,12 +259,3 @@ class ResultsFile:
         self.totals.add(recap.usage, cost)
         if cost is None and recap.status in (*WITH_OUTPUT, NEEDS_ACTION):
             self.unpriced = custom_id
-
-
-def _is_cut_off(raw: bytes) -> bool:
-    """Return whether a last line without a line end can be the start of a result."""
-    try:
-        json.loads(raw)
-    except (ValueError, RecursionError):
-        return raw.startswith(b"{") or not raw.strip(b"\0")
-    return False

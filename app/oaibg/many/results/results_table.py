@@ -37,6 +37,13 @@ _GRACE = 1.0
 """Seconds that a write may take after a signal."""
 
 
+_HEADER_MAX = 1 << 20
+"""Characters of a table that are read for its header."""
+
+_RENAME = "Use another --results-file, or rename this file."
+_REPLACED = "the file was replaced by another one"
+
+
 class ResultsTable:
     """The table of a run whose results file is named `.csv` or `.tsv`; else, writes nothing.
 
@@ -49,7 +56,7 @@ class ResultsTable:
         self.lines_path = lines_path(path)
         """The path of the results in JSON Lines."""
         if self._delimiter is not None:
-            self._check()
+            self._check(self._delimiter)
 
     async def write(
         self,
@@ -97,6 +104,8 @@ class ResultsTable:
         """Write the table; return whether an existing file was written in place."""
         import csv
 
+        if self._is_foreign(delimiter):
+            raise FileExistsError(errno.EEXIST, _REPLACED)
         columns = () if self._file is None else self._file.columns
         ways: list[bool] = []
         with (
@@ -127,7 +136,7 @@ class ResultsTable:
         for line in self._file.lines:
             yield line.custom_id, self._file.cells(line)
 
-    def _check(self) -> None:
+    def _check(self, delimiter: str) -> None:
         try:
             there = os.stat(self.path)  # noqa: PTH116
         except OSError:
@@ -138,8 +147,29 @@ class ResultsTable:
             raise UsageError(
                 f"{self.path}: the file exists, but {self.lines_path} does not, so it is not the "
                 "table of this run. It is unchanged.",
-                hint="Use another --results-file, or rename this file.",
+                hint=_RENAME,
             )
+        if self._is_foreign(delimiter):
+            raise UsageError(
+                f"{self.path}: the file is not a results table: its first row does not end with "
+                f"{', '.join(ResultRow._fields)}. It is unchanged.",
+                hint=_RENAME,
+            )
+
+    def _is_foreign(self, delimiter: str) -> bool:
+        """Whether there is a file with content that lacks the columns of a results table."""
+        import csv
+
+        try:
+            with open(self.path, encoding="utf-8-sig", errors="replace", newline="") as file:  # noqa: PTH123
+                start = file.read(_HEADER_MAX)
+            rows = csv.reader(start.splitlines(keepends=True), delimiter=delimiter)
+            header = next(rows, [])
+        except FileNotFoundError:
+            return False
+        except (OSError, csv.Error):
+            return True
+        return bool(start) and header[-len(ResultRow._fields) :] != [*ResultRow._fields]
 
 
 def lines_path(results_path: str) -> str:

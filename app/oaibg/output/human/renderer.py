@@ -26,7 +26,7 @@ from oaibg.output.human.pages import (
     usage_page,
 )
 from oaibg.output.human.run_end import RunEnd
-from oaibg.output.human.terminal import Screen, Stderr
+from oaibg.output.human.terminal import Screen
 from oaibg.output.human.words import (
     STRONG,
     Ended,
@@ -36,13 +36,13 @@ from oaibg.output.human.words import (
     job_name,
     plain,
 )
+from oaibg.output.stdout import Stderr, Stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import RenderableType
 
-    from oaibg.output.stdout import Stdout
 
 _TRANSIENT = (events.SubmitStart, events.Poll, events.Progress, events.OutputTextDelta)
 """Events of one job that only the live display shows, without printing a line."""

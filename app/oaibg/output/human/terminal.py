@@ -1,22 +1,17 @@
-"""Rich consoles for stdout and stderr, and a stderr that never delays a job."""
+"""Rich consoles for stdout and stderr."""
 
 from __future__ import annotations
 
 import os
-import sys
-import time
-from contextlib import suppress
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
 
-from oaibg.output.stdout import Stdout, write_some
+if TYPE_CHECKING:
+    from oaibg.output.stdout import Stderr
 
 _ENDLESS = 100_000
 """Width for a file or a pipe, in which no line is folded."""
-
-_PATIENCE = 30.0
-"""Seconds to wait for a reader of the last messages."""
 
 
 class Screen(Console):
@@ -48,41 +43,3 @@ class Screen(Console):
     def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002 - Rich's signature
         """Don't change the cursor."""
         return False
-
-
-class Stderr:
-    """The file that Rich writes progress to. Text that nobody reads is dropped.
-
-    Args:
-        stdout: its `give_up` is set once a signal has ended the run.
-    """
-
-    def __init__(self, stdout: Stdout) -> None:
-        self.encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        self._stdout = stdout
-        self._deadline = 0.0
-
-    def wait_for_reader(self) -> None:
-        """From now on, wait for a reader, because the last messages follow."""
-        self._deadline = time.monotonic() + _PATIENCE
-
-    def write(self, text: str) -> int:
-        """Write the text, or as much of it as is read."""
-        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
-        with suppress(OSError):  # a job must not fail because of stderr
-            while rest:
-                taken = write_some(2, rest)
-                if taken is None and self._is_over():
-                    break
-                rest = rest[taken or 0 :]
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: writes are unbuffered."""
-
-    def isatty(self) -> bool:
-        """Whether stderr is a terminal."""
-        return os.isatty(2)
-
-    def _is_over(self) -> bool:
-        return self._stdout.give_up is not None or time.monotonic() >= self._deadline
