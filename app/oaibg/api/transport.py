@@ -18,6 +18,7 @@ from oaibg.api.failures import call_failed, plain
 from oaibg.api.network import tls_context, transport_to
 from oaibg.api.redirects import Redirects
 from oaibg.api.secrets import Secrets, mask_credentials
+from oaibg.api.sockets import Stream
 from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
 if TYPE_CHECKING:
@@ -246,6 +247,9 @@ async def _before_request(request: httpx2.Request) -> None:
 async def _begin_reply(reply: httpx2.Response) -> None:
     """Note that a reply's head has arrived, decompress its body and limit the size."""
     exchange = _exchange.get()
+    stream = reply.extensions.get("network_stream")
+    if isinstance(stream, Stream) and stream.is_left_over:
+        raise httpx2.ReadError("the server sent a reply that no request had asked for")
     exchange.begun = True
     arrived = exchange.arrived
     if arrived is not None and not arrived.begin(reply):
