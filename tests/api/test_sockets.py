@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -102,7 +102,7 @@ def test_left_over_reply(
             line = read_request(link).partition(b"\r\n")[0].decode()
             asked = next(one for one in BOTH if one in line)
             polls[asked] += 1
-            running = {"id": asked, "status": "in_progress"}
+            running: dict[str, Any] = {"id": asked, "status": "in_progress"}
             payload = with_text(f"Of {asked}.", id=asked) if polls[asked] > 3 else running
             if framing == "large":
                 payload["metadata"] = {"a": "x" * 300_000}
