@@ -22,6 +22,7 @@ WARNINGS = {
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
+    "cancel_unconfirmed": "The API has not confirmed the cancel of some jobs; `next` cancels them.",
     "results_missing": "The results file lacks results. Repeat the submit command to write them.",
     "run_active": "Another process still runs the run, and submits its other jobs.",
     "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",

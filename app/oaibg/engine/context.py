@@ -30,6 +30,9 @@ class NextCommand(Protocol):
     ) -> list[str] | None:
         """The argv that follows these jobs; None without an ID. `folder` is as for `show`."""
 
+    def cancel(self, names: Sequence[str]) -> list[str] | None:
+        """The argv that cancels these jobs, or the jobs of a run; None without a name."""
+
     def show(self, response_id: str, folder: str = "") -> list[str]:
         """The argv that shows a job; `folder` is its folder in the directory for artifacts."""
 
@@ -56,6 +59,8 @@ class Shared:
         """Whether the API has answered any request."""
         self.abandoned = False
         """Whether stdout was closed; the end of the run then cancels no jobs."""
+        self.running = 1
+        """The number of jobs that a signal interrupted together."""
         self._state_warned = False
 
     def note_answer(self) -> None:
@@ -65,6 +70,10 @@ class Shared:
     def abandon(self) -> None:
         """Note that stdout was closed."""
         self.abandoned = True
+
+    def note_running(self, jobs: int) -> None:
+        """Note how many jobs a signal interrupts together."""
+        self.running = jobs
 
     def take_state_warning(self) -> bool:
         """Return True on the first call only: the state warning is emitted once per run."""
