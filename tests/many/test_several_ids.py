@@ -336,9 +336,9 @@ def test_unconfirmed_cancels_on_interrupt(
     counts = result.last["counts"]
     assert (result.code, counts["cancelled"], sum(counts.values())) == (130, 9, 12)
     sandbox._state.faults.clear()
-    command, *left = rerun(result.last["next"])
-    assert (command, len(left)) == ("cancel", 3)
-    again = many(command, *left)
+    left = result.last["next"][result.last["next"].index("cancel") :]
+    assert len(left) == 1 + 3
+    again = many(*left)
     assert (again.code, again.last["counts"]) == (0, {"cancelled": 3})
     assert {job.status(time.time()) for job in sandbox.jobs.values()} == {"cancelled"}
 
