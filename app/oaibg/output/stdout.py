@@ -8,6 +8,7 @@ import select
 import sys
 from contextlib import suppress
 
+from oaibg.base.secrets import masked
 from oaibg.base.text import inert
 from oaibg.contract.errors import ExitCode, StdoutGone
 
@@ -66,5 +67,5 @@ def write_some(descriptor: int, data: memoryview) -> int | None:
 def prose(text: str) -> None:
     """Print a message to stderr, with terminal control characters escaped."""
     with suppress(OSError):  # a job must not fail because of stderr
-        sys.stderr.write(f"{inert(text)}\n")
+        sys.stderr.write(f"{inert(masked(text))}\n")
         sys.stderr.flush()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.files import TEMPORARY, save
+from oaibg.base.secrets import masked, masked_bytes
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
 from oaibg.state.rows import Intent, Row, line_key, lock_key
@@ -167,7 +168,7 @@ class Store(Runs):
 
     def note_recap(self, base_url: str, response_id: str, recap: str) -> None:
         """Note what lists show of a job that has ended."""
-        self._update("recap = ?", _BY_ID, recap, base_url, response_id)
+        self._update("recap = ?", _BY_ID, masked(recap), base_url, response_id)
 
     def note_result(self, base_url: str, response_id: str) -> None:
         """Note a job's result before it is saved; a file without a row is never removed."""
@@ -184,7 +185,7 @@ class Store(Runs):
             with translated():
                 self._results.mkdir(mode=0o700, exist_ok=True)
                 path = self._results / f"{_result_name(base_url, response_id)}.json"
-                save(str(path), raw, private=True)
+                save(str(path), masked_bytes(raw), private=True)
 
     def result(self, row: Row) -> bytes | None:
         """Return a job's stored result; None if there is none or it has expired."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from oaibg.api.payload import WITH_OUTPUT
 from oaibg.base.files import sync_folder
 from oaibg.base.json_text import json_line
+from oaibg.base.secrets import masked_bytes
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.persist import in_thread
@@ -132,7 +133,7 @@ class ResultsFile:
                 self._gathering = {}
             new = [line for line in gathered.values() if line.custom_id not in self.statuses]
             if new:
-                await in_thread(self._append, b"".join(line.raw for line in new))
+                await in_thread(self._append, masked_bytes(b"".join(line.raw for line in new)))
                 self.statuses |= {line.custom_id: line.status for line in new}
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:

@@ -10,6 +10,7 @@ from typing import IO, cast
 
 from rich.console import Console
 
+from oaibg.base.secrets import masked
 from oaibg.output.stdout import Stdout, write_some
 
 _ENDLESS = 100_000
@@ -68,7 +69,7 @@ class Stderr:
 
     def write(self, text: str) -> int:
         """Write the text, or as much of it as is read."""
-        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
+        rest = memoryview(masked(text).encode(self.encoding, "backslashreplace"))
         with suppress(OSError):  # a job must not fail because of stderr
             while rest:
                 taken = write_some(2, rest)
