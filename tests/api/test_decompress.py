@@ -172,9 +172,11 @@ def test_job_with_members(
 
 
 def test_cut_off_retrieve_is_repeated(run: Callable[..., Result], raw: RawServer) -> None:
-    """A compressed retrieve that lacks its last member's end is repeated."""
+    """A compressed retrieve whose JSON is cut off is repeated."""
     packed = b"".join(members(DONE, 100))
-    replies = iter([Answer(reply(packed[:-9], "200 OK", GZIP)), Answer(reply(packed, "200", GZIP))])
+    replies = iter(
+        [Answer(reply(packed[:-40], "200 OK", GZIP)), Answer(reply(packed, "200", GZIP))]
+    )
     raw.answer = lambda _: next(replies)
     result = run("monitor", "resp_1", *FAST)
     assert (result.code, result.events) == (0, ["poll_error", "poll", "final"])

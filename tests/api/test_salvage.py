@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import shutil
@@ -166,6 +167,30 @@ PARTS = {
         head("200 OK", "Transfer-Encoding: chunked") + chunked(BEGUN, 40)[:-20], "reset"
     ),
     "wrapped": Answer(reply(json.dumps({"response": CREATED}))),
+    "wrapped, with an id": Answer(reply(json.dumps({"id": "req-1", "data": CREATED}))),
+    "wrapped in a body": Answer(reply(json.dumps({"statusCode": 200, "body": CREATED}))),
+    "wrapped as text": Answer(reply(json.dumps({"statusCode": 200, "body": json.dumps(CREATED)}))),
+    "in a list": Answer(reply(b"[" + JSON + b"]")),
+    "in a list of data": Answer(reply(json.dumps({"data": [CREATED]}))),
+    "after a prefix": Answer(reply(b")]}',\n" + JSON)),
+    "in a page": Answer(reply(b"<pre>" + JSON + b"</pre>")),
+    "with more lines": Answer(reply(JSON + b'\n{"done":true}\n')),
+    "under another key": Answer(reply(json.dumps({"response_id": ID, "status": "queued"}))),
+    "in UTF-16": Answer(reply(JSON.decode().encode("utf-16"))[:-1]),
+    "not UTF-8": Answer(reply(JSON.replace(b'"queued"', b'"queued","x":"\xff"'))[:-1]),
+    "far too short": Answer(head("200 OK", "Content-Length: 10") + JSON),
+    "of no length": Answer(head("200 OK", "Content-Length: 0") + JSON),
+    "of two lengths": Answer(head("200 OK", "Content-Length: 5", "Content-Length: 9") + JSON),
+    "of an invalid length": Answer(head("200 OK", "Content-Length: many") + JSON),
+    "without chunks": Answer(head("200 OK", "Transfer-Encoding: chunked") + JSON),
+    "short chunk": Answer(
+        head("200 OK", "Transfer-Encoding: chunked") + b"9\r\n" + JSON + b"\r\n0\r\n\r\n"
+    ),
+    "no content": Answer(reply(JSON, "204 No Content")),
+    "invalid header": Answer(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n" + JSON),
+    "invalid status": Answer(b"HTTP/1.1 2000 OK\r\n\r\n" + JSON),
+    "no head": Answer(JSON),
+    "gzip": Answer(head("200 OK", "Content-Encoding: gzip") + gzip.compress(JSON)[:-9]),
 }
 
 
@@ -197,6 +222,9 @@ NO_IDS = [
     b'data: {"type":"error","message":"m"}\n\n',
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk"}\n\n',
     b'<p>"response": {"id": "/etc"}',
+    b'{"id":"abc","status":"ok"',
+    b'{"error":"x","id":"abc"',
+    b'{"object":"list","data":[{"id":"file_1","object":"file"}],"x":',
 ]
 
 
@@ -206,6 +234,23 @@ def test_other_ids_are_not_taken(run: Callable[..., Result], raw: RawServer, bod
     raw.answer = answering(Answer(typed(None, body)))
     result = run("submit", "--prompt", "x")
     assert (result.code, result.last["outcome"]) == (6, "unknown")
+
+
+OTHER_IDS = {
+    "uuid": b'{"id":"3f2b8c1e-1111-4222-8333-444455556666","status":"queued","background":true}',
+    "number": b'{"id":12345,"object":"response","status":"queued","output":[]}',
+}
+
+
+@pytest.mark.parametrize("then", ["close", "hold"])
+@pytest.mark.parametrize("body", OTHER_IDS.values(), ids=OTHER_IDS)
+def test_id_of_another_form_in_a_part(
+    run: Callable[..., Result], raw: RawServer, body: bytes, then: Any
+) -> None:
+    """The ID of another server counts if the reply lacks only its last byte."""
+    raw.answer = answering(Answer(reply(body)[:-1], then))
+    result = run("submit", "--prompt", "x", "--detach")
+    assert (result.code, result.id) == (0, str(json.loads(body)["id"]))
 
 
 WHOLE = {"id": ID, "object": "response", "status": "queued", "error": None}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import with_text
 from oaibg.sandbox import Fault
+from raw_server import Answer, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from harness import Command, Result
     from oaibg.sandbox import Sandbox
+    from raw_server import RawServer
 
 KEY = "sk-test-0123456789"
 PROMPT = "my private prompt"
@@ -150,3 +154,86 @@ def test_key_that_no_header_can_carry(
         assert (result.code, result.last["code"]) == (8, "invalid_api_key")
         assert b"sk-" not in result.out
     assert not sandbox.requests
+
+
+ECHOES: dict[str, dict[str, Any]] = {
+    "status": {"status": f"at {KEY}"},
+    "model": {"model": KEY},
+    "tier": {"service_tier": KEY},
+    "usage": {"usage": {"note": [KEY]}},
+    "error": {"status": "failed", "error": {"code": KEY, "message": f"Key {KEY} failed."}},
+    "details": {"status": "incomplete", "incomplete_details": {"reason": KEY}},
+    "call": {"output": [{"type": "function_call", "call_id": KEY, "name": KEY, "arguments": KEY}]},
+    "refusal": {"output": [{"type": "message", "content": [{"type": "refusal", "refusal": KEY}]}]},
+}
+"""What a server adds to a response; each contains the key."""
+
+
+@pytest.mark.parametrize("human", [(), ("--human",)], ids=["lines", "human"])
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+def test_key_in_a_response_is_masked(
+    run: Callable[..., Result],
+    raw: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    state: Path,
+    echo: dict[str, Any],
+    human: tuple[str, ...],
+) -> None:
+    """A key that the server repeats in a response is in no line, state or results file of ours.
+
+    A file with the response as the API sent it is the exception.
+    """
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    body = json.dumps(with_text("The answer.", id="resp_1") | echo).encode()
+    raw.answer = Answer(reply(body, "200 OK", f"X-Request-Id: {KEY}"))
+    fast = ("--poll-seconds", "0.05", "--max-wait-seconds", "0.6", *human)
+    out, results, jobs = (tmp_path / name for name in ("o.json", "results.jsonl", "jobs.jsonl"))
+    jobs.write_text('{"custom_id": "a", "prompt": "x"}\n')
+    runs = [
+        run("submit", "--prompt", "x", *fast, "--output-json-file", str(out)),
+        run("monitor", "resp_1", *fast),
+        run("show", "resp_1", *human),
+        run("show", "--list", *human),
+        run("submit", "--jobs-file", str(jobs), "--results-file", str(results), *fast),
+    ]
+    assert leaked((KEY,), state, *runs) == []
+    assert not results.exists() or KEY not in results.read_text()
+    assert not out.exists() or out.read_bytes() == body
+
+
+@pytest.mark.parametrize("url", [KEY, f"{KEY}/v1", f"http:{KEY}", "sk-another-key-0123456789"])
+def test_key_as_the_base_url(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """A key in OPENAI_BASE_URL, as if the variables were swapped, is not printed."""
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", "https://api.openai.com/v1")
+    result = run("submit", "--prompt", "x")
+    assert (result.code, result.last["code"]) == (2, "usage")
+    for text in (result.out.decode(), result.err):
+        assert "0123456789" not in text
+
+
+@pytest.mark.parametrize("place", ["/v1;token={}", "/;token={}/v1", "/v1?token={}", "/v1;{}"])
+def test_secret_in_the_base_url(
+    run: Callable[..., Result],
+    raw: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+    state: Path,
+    place: str,
+) -> None:
+    """A secret in the query or the path's parameters of the base URL is sent, and not printed."""
+    secret = "url-secret-987654"
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://{raw.address}{place.format(secret)}")
+    raw.answer = Answer(reply(json.dumps(with_text("x", id="resp_1") | {"model": secret})))
+    runs = [
+        run("submit", "--prompt", "x", "--poll-seconds", "0.05"),
+        run("submit", "--prompt", "x", "--dry-run"),
+        run("show", "--list"),
+    ]
+    assert [one.code for one in runs] == [0, 0, 0]
+    assert secret.encode() in raw.requests[0]
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:9{place.format(secret)}")
+    runs.append(run("submit", "--prompt", "x", "--max-wait-seconds", "0.3"))
+    assert leaked((secret,), state, *runs) == []

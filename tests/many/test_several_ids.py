@@ -305,6 +305,44 @@ def test_cancel_on_interrupt(start: Callable[..., Callable[..., Result]], sandbo
     assert {job.status(time.time()) for job in sandbox.jobs.values()} == {"cancelled"}
 
 
+@pytest.mark.process
+def test_slow_cancels_on_interrupt(
+    start: Callable[..., Callable[..., Result]], sandbox: Sandbox
+) -> None:
+    """A hundred jobs are all cancelled by a signal if each cancel takes a second."""
+    ids = new_jobs(sandbox, 100)
+    end = start("monitor", *ids, "--cancel-on-interrupt", "--poll-seconds", "0.5")
+    wait_until(lambda: len({one.path for one in sandbox.requests}) == 100)
+    sandbox.script(Fault(on="cancel", kind="hang_before", seconds=1.0, times=0))
+    sent = time.monotonic()
+    result = end(signal.SIGINT)
+    assert time.monotonic() - sent < 10
+    assert (result.code, result.last["counts"]) == (130, {"cancelled": 100})
+    assert result.last["next"] is None
+
+
+@pytest.mark.process
+def test_unconfirmed_cancels_on_interrupt(
+    start: Callable[..., Callable[..., Result]], many: Callable[..., Result], sandbox: Sandbox
+) -> None:
+    """Jobs whose cancel isn't confirmed are reported by number, and `next` cancels them."""
+    ids = new_jobs(sandbox, 12)
+    end = start("monitor", *ids, "--cancel-on-interrupt", "--poll-seconds", "0.2")
+    wait_until(lambda: len({one.path for one in sandbox.requests}) == 12)
+    sandbox.script(Fault(on="cancel", kind="status", status=503, times=0, skip=9))
+    result = end(signal.SIGINT)
+    (warning,) = [one for one in result.lines if one.get("code") == "cancel_unconfirmed"]
+    assert "3 jobs" in warning["message"]
+    counts = result.last["counts"]
+    assert (result.code, counts["cancelled"], sum(counts.values())) == (130, 9, 12)
+    sandbox._state.faults.clear()
+    left = result.last["next"][result.last["next"].index("cancel") :]
+    assert len(left) == 1 + 3
+    again = many(*left)
+    assert (again.code, again.last["counts"]) == (0, {"cancelled": 3})
+    assert {job.status(time.time()) for job in sandbox.jobs.values()} == {"cancelled"}
+
+
 def test_cancel(many: Callable[..., Result], sandbox: Sandbox) -> None:
     """`cancel` ends with exit 0 if each job is cancelled, now or before."""
     ids = new_jobs(sandbox, 5)

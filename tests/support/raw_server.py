@@ -53,6 +53,8 @@ class RawServer:
         self.answer: Answer | Callable[[bytes], Answer] = Answer(b"")
         self.requests: list[bytes] = []
         """The requests that have arrived completely."""
+        self.talk: Callable[[socket.socket], None] | None = None
+        """What to do on each connection, in place of reading one request and sending the answer."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -70,9 +72,12 @@ class RawServer:
     def _serve(self, link: socket.socket) -> None:
         with link, suppress(OSError):
             link.settimeout(20)
+            if self.talk is not None:
+                self.talk(link)
+                return
             answer = self.answer
             if not isinstance(answer, Answer) or not answer.early:
-                request = _request(link)
+                request = read_request(link)
                 self.requests.append(request)
                 answer = answer if isinstance(answer, Answer) else answer(request)
             link.sendall(answer.data)
@@ -86,7 +91,7 @@ class RawServer:
                 link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def _request(link: socket.socket) -> bytes:
+def read_request(link: socket.socket) -> bytes:
     """Read a complete request."""
     data = b""
     while True:

@@ -28,7 +28,7 @@ from oaibg.api.decompress import PIECE_BYTES
 from oaibg.api.error_body import is_page, reports_failure
 from oaibg.api.failures import error_failed, not_json, reply_failed, unusable
 from oaibg.api.payload import Payload, is_batch_id, is_response_id
-from oaibg.api.salvage import Arrived, events_response, is_events
+from oaibg.api.salvage import Arrived, events_response, is_events, unwrapped
 from oaibg.api.stream import EventStream, has_events_type
 from oaibg.api.transport import CONNECT_TIMEOUT, Transport, own_code
 from oaibg.base.json_text import objects, read_json, value_at
@@ -264,7 +264,7 @@ class Client(Calls):
 
     def _created(self, reply: httpx2.Response, payload: Payload | None = None) -> Payload:
         """Return the response that a create returned; raises `CallFailed` without a usable ID."""
-        payload = payload or _payload(reply)
+        payload = unwrapped(payload or _payload(reply))
         if payload.id is None or (is_response_id(payload.id) and not payload.names_job):
             raise unusable(reply, "the reply has no ID", payload.data)
         if not is_response_id(payload.id):

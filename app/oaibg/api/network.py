@@ -10,7 +10,7 @@ import os
 import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.request import getproxies
 
 import httpx2
@@ -18,6 +18,7 @@ import httpx2
 from oaibg.api.connections import Connections
 from oaibg.api.failures import plain
 from oaibg.api.secrets import mask_credentials
+from oaibg.api.sockets import Backend
 from oaibg.contract.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,12 +46,10 @@ def transport_to(
     if proxy is None:
         most = limits.max_connections
         assert most is not None  # noqa: S101 - for the type checker
-        return Connections(
-            lambda: httpx2.AsyncHTTPTransport(verify=tls, limits=limits), most=most, waits=waits
-        )
+        return Connections(lambda: _Transport(verify=tls, limits=limits), most=most, waits=waits)
     try:
         # Only httpx2's own pool supports proxies.
-        return httpx2.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy.url)
+        return _Transport(verify=tls, limits=limits, proxy=proxy.url)
     except (ImportError, ValueError, httpx2.InvalidURL) as error:
         problem, hint = mask_credentials(plain(error)), "Use"
         if isinstance(error, ImportError):
@@ -61,6 +60,14 @@ def transport_to(
             hint=f"{hint} an HTTP proxy, or add the API's host to NO_PROXY.",
             outcome="not_created",
         ) from error
+
+
+class _Transport(httpx2.AsyncHTTPTransport):
+    """httpx2's transport on our own streams, for which it has no parameter."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pool._network_backend = Backend()  # noqa: SLF001
 
 
 def tls_context() -> ssl.SSLContext:

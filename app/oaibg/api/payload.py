@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from oaibg.api.answer import Answer, is_emptier
 from oaibg.api.error_body import is_error
 from oaibg.base.json_text import is_altered, objects, read_json, value_at
+from oaibg.base.secrets import masked
 from oaibg.base.text import utf8
 
 if TYPE_CHECKING:
@@ -78,11 +79,11 @@ class Payload:
         sent = data.get("id")
         self.id = str(sent) if type(sent) is int else _text(sent) or None
         """None if the server's ID is neither a string nor an integer."""
-        self.status = _text(data.get("status"), _NAME_LENGTH)
+        self.status = _name(data.get("status"))
         """As the server spells it. The status and the model are None if they are not strings."""
         self.ended = self.status in TERMINAL
-        self.model = _text(data.get("model"), _NAME_LENGTH)
-        self.service_tier = _text(data.get("service_tier"), _NAME_LENGTH)
+        self.model = _name(data.get("model"))
+        self.service_tier = _name(data.get("service_tier"))
 
     def note_left(self, headers: Mapping[str, str]) -> None:
         """Note what the rate limits leave, by the headers of the reply."""
@@ -174,6 +175,11 @@ class Payload:
     def needs_text(self) -> bool:
         """Whether the request asked for structured output, which is a text."""
         return value_at(self.data, "text", "format", "type") in ("json_schema", "json_object")
+
+
+def _name(value: object) -> str | None:
+    text = _text(value, _NAME_LENGTH)
+    return text and masked(text)
 
 
 def _text(value: object, length: int | None = None) -> str | None:

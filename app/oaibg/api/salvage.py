@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from json import JSONDecoder, detect_encoding
 from typing import TYPE_CHECKING
 
 import httpx2
 
 from oaibg.api.connections import Body
-from oaibg.api.payload import Payload, is_response_id
+from oaibg.api.payload import OWN_PREFIXES, RUNNING, TERMINAL, Payload, is_response_id
 from oaibg.api.stream import begins_events, events_of, members
 from oaibg.api.streamed_output import StreamedOutput
 
@@ -30,9 +31,15 @@ _SETTLE_SECONDS = 3.0
 _ENOUGH = 10
 """Bytes that suffice to recognize events."""
 
-_OBJECT = re.compile(r'(?:\A|^data:|"(?:response|data)"\s*:)\s*(?=\{)', re.MULTILINE)
-"""What stands before a response: the start of the body or of an event, or the key of a wrapper."""
+_OBJECT = re.compile(
+    r'(?:\A[^{"]*|^data:\s*|"(?:response|data|result|body|payload|output|job)"\s*:\s*\[?\s*)'
+    r'(?=\{|"\{)',
+    re.MULTILINE,
+)
+"""What stands before a response: the start of the body or of an event, or the key of a wrapper. A
+wrapper may hold it as a string, too."""
 
+_JSON_START = re.compile(rb'\{\s*"')
 
 _PLACE = re.compile(r"/(?:responses|batches)/((?:resp|batch)_[A-Za-z0-9_-]{1,1000})/?(?:\Z|[?#])")
 """Ends the address of a job."""
@@ -48,6 +55,7 @@ class Arrived:
     def __init__(self, *, creating: bool) -> None:
         self._creating = creating
         self._raw = bytearray()
+        self._received = bytearray()
         self._request_id: str | None = None
         self._is_success = True
         self._location = ""
@@ -64,11 +72,18 @@ class Arrived:
     def response(self) -> Payload | None:
         """Return the response whose ID has arrived: in the body, or in a create's `Location`."""
         found = self._in_body()
+        if found is None and self._is_success:
+            found = self._in_received()
         if found is None and self._creating and (named := _PLACE.search(self._location)):
             found = Payload.of({"id": named[1]})
         if found is not None:
             found.request_id = self._request_id
         return found
+
+    def tap(self, data: bytes) -> None:
+        """Keep what a create's connection receives, in case its framing is invalid."""
+        if len(self._received) < _HEAD_BYTES:
+            self._received += data
 
     def _in_body(self) -> Payload | None:
         raw = bytes(self._raw)
@@ -76,6 +91,11 @@ class Arrived:
         if found is None and self._creating:
             found = _partial(raw) if self._is_success else _whole(raw)
         return found
+
+    def _in_received(self) -> Payload | None:
+        """Return the response in a body whose framing or whose head is invalid."""
+        start = _JSON_START.search(self._received)
+        return None if start is None else _wrapped(bytes(self._received[start.start() :]))
 
     async def noted(
         self, pieces: AsyncIterator[bytes], timer: asyncio.Timeout
@@ -137,6 +157,12 @@ def events_response(raw: bytes) -> Payload | None:
     return found
 
 
+def unwrapped(payload: Payload) -> Payload:
+    """Return the response in a create's reply; an ID beside a wrapped one may be the request's."""
+    inner = None if payload.is_job else _wrapped(payload.raw)
+    return payload if inner is None or inner.id == payload.id else inner
+
+
 def _partial(raw: bytes) -> Payload | None:
     """Return a response that is complete, or the ID of one that is cut off or wrapped."""
     with suppress(ValueError):
@@ -154,16 +180,27 @@ def _whole(raw: bytes) -> Payload | None:
 
 
 def _wrapped(raw: bytes) -> Payload | None:
-    text = raw.decode("utf-8", "replace")
+    """Return the ID of a response in an object that is cut off, or in a wrapper."""
+    text = raw.decode(detect_encoding(raw), "replace")
     for start in _OBJECT.finditer(text):
-        first = members(text[start.end() :])[0]
-        identifier = first.get("id")
-        if _is_usable(identifier) and (
-            first.get("object") in ("response", "batch")
-            or str(identifier).startswith(("resp_", "batch_"))
-        ):
+        first = members(_unquoted(text[start.end() :]))[0]
+        identifier = first.get("id") or first.get("response_id")
+        identifier = str(identifier) if type(identifier) is int else identifier
+        is_own = first.get("object") in ("response", "batch") or str(identifier).startswith(
+            OWN_PREFIXES
+        )
+        is_first = start.start() == 0 and first.get("status") in RUNNING | TERMINAL
+        if (is_own or is_first) and _is_usable(identifier):
             return Payload.of({"id": identifier})
     return None
+
+
+def _unquoted(text: str) -> str:
+    """Return an object that JSON text begins with, or that its string contains."""
+    if text.startswith('"'):
+        with suppress(ValueError):
+            return str(JSONDecoder(strict=False).raw_decode(text)[0])
+    return text
 
 
 def _is_usable(identifier: object) -> bool:

@@ -6,9 +6,7 @@ import logging
 import os
 import re
 
-_MIN_LENGTH = 12
-"""A key or a part of a header's value is a secret from this length on, in characters: the keys of
-local servers are words such as `any`."""
+from oaibg.base.secrets import parts_of, url_secrets
 
 _QUERY_LENGTH = 8
 """A value in the base URL's query is a secret from this length on."""
@@ -26,8 +24,7 @@ class Secrets:
 
     def add(self, value: str) -> None:
         """Add a header's value and each part of it: in `Token key=…` only a part is the key."""
-        parts = {value, *re.split(r"[^A-Za-z0-9_.+/~-]+", value)}
-        self._secrets |= {part for part in parts if len(part) >= _MIN_LENGTH}
+        self._secrets |= parts_of(value)
 
     def masked(self, text: str) -> str:
         """Return a text with `***` for every secret, cut after 1,000 characters."""
@@ -71,4 +68,4 @@ def _credentials() -> set[str]:
         plain = unquote(user)
         found += [user, user.partition(":")[2], plain, plain.partition(":")[2]]
         found.append(b64encode(plain.encode()).decode())
-    return {secret for secret in found if len(secret) >= 4}
+    return {secret for secret in found if len(secret) >= 4} | url_secrets(base_url)

@@ -14,10 +14,12 @@ import openai
 
 from oaibg.api.connections import Body
 from oaibg.api.decompress import decompressed
+from oaibg.api.endings import until_whole
 from oaibg.api.failures import call_failed, plain
 from oaibg.api.network import tls_context, transport_to
 from oaibg.api.redirects import Redirects
 from oaibg.api.secrets import Secrets, mask_credentials
+from oaibg.api.sockets import Stream
 from oaibg.base.descriptors import RESERVED, free_descriptors
 from oaibg.contract.errors import AuthRefused, CallFailed, UsageError
 
@@ -241,6 +243,9 @@ async def _before_request(request: httpx2.Request) -> None:
         return
 
     async def trace(name: str, info: dict[str, Any]) -> None:
+        stream = info.get("return_value")
+        if isinstance(stream, Stream) and exchange.arrived is not None:
+            stream.tap = exchange.arrived.tap  # the connection is new, and plain or encrypted now
         if name.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
             with own_code():
                 await on_sending()
@@ -252,30 +257,30 @@ async def _before_request(request: httpx2.Request) -> None:
 async def _begin_reply(reply: httpx2.Response) -> None:
     """Note that a reply's head has arrived, decompress its body and limit the size."""
     exchange = _exchange.get()
+    stream = reply.extensions.get("network_stream")
+    if isinstance(stream, Stream) and stream.is_left_over:
+        raise httpx2.ReadError("the server sent a reply that no request had asked for")
     exchange.begun = True
     arrived = exchange.arrived
     if arrived is not None and not arrived.begin(reply):
         arrived = None
-    length = reply.headers.get("content-length", "")
-    known = length.isdecimal() and len(length) < 20 and int(length) <= REPLY_BYTES_MAX
-    if known and "content-encoding" not in reply.headers and arrived is None:
-        return
     if isinstance(reply.stream, httpx2.AsyncByteStream):
         encodings = re.findall(r"[a-z][\w-]*", reply.headers.pop("content-encoding", "").lower())
         pieces = aiter(reply.stream)
         for encoding in reversed(encodings):
             pieces = decompressed(pieces, encoding)
-        pieces = _bounded(pieces, exchange)
+        if exchange.bounded:
+            pieces = _bounded(until_whole(pieces))
         if arrived is not None:
             pieces = arrived.noted(pieces, exchange.timer)
         reply.stream = Body(pieces, reply.stream.aclose)
 
 
-async def _bounded(pieces: AsyncIterator[bytes], exchange: _Exchange) -> AsyncIterator[bytes]:
-    """Yield a body; raise `CallFailed` if it is read into memory and too large."""
+async def _bounded(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a body that is read into memory; raises `CallFailed` if it is too large."""
     size = 0
     async for piece in pieces:
         size += len(piece)
-        if exchange.bounded and size > REPLY_BYTES_MAX:
+        if size > REPLY_BYTES_MAX:
             raise CallFailed("reply_too_large", f"the reply exceeds {REPLY_BYTES_MAX:,} bytes")
         yield piece

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from oaibg.base.secrets import masked
 from oaibg.contract.errors import AuthRefused, UsageError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -42,7 +44,9 @@ def base_url() -> str:
     before, mark, fragment = url.partition("#")
     problem = ""
     if not valid:
-        problem = f"is not a valid URL: {before.rpartition('@')[2].partition('?')[0][:200]!r}"
+        shown = before.rpartition("@")[2].partition("?")[0].partition(";")[0][:200]
+        # It may be the key, if the variables were swapped.
+        problem = f"is not a valid URL: {re.sub(r'[A-Za-z0-9_-]{16,}', '***', masked(shown))!r}"
     elif mark:
         problem = f"has a fragment, which no request can have: {mark + fragment[:10]!r}"
     if problem:
@@ -54,11 +58,15 @@ def base_url() -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Return the URL without user, password and query, in one spelling, fit to store and show."""
+    """Return the URL without user, password, query and the parameters of its path, in one spelling.
+
+    It is fit to store and show.
+    """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2].lower()
     host = host.removesuffix(":443" if parts.scheme == "https" else ":80")
-    return urlunsplit((parts.scheme, host, parts.path, "", "")).rstrip("/")
+    path = re.sub(r";[^/]*", "", parts.path)
+    return urlunsplit((parts.scheme, host, path, "", "")).rstrip("/")
 
 
 def api_key() -> str:

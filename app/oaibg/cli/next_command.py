@@ -50,6 +50,12 @@ class NextCommand:
         )
         return _command("monitor", [wait, self._output_in(folder)], response_ids)
 
+    def cancel(self, names: Sequence[str]) -> list[str] | None:
+        """Return the argv that cancels these jobs, or the jobs of a run; None as for `monitor`."""
+        if not names or sum(len(one) + 1 for one in names) > _NEXT_BYTES:
+            return None
+        return _command("cancel", [], names)
+
     def show(self, response_id: str, folder: str = "") -> list[str]:
         """Return the argv that shows a job; `folder` is its folder in `artifacts_dir`."""
         output = self._output_in(folder).but(show_output_text=False)

@@ -26,6 +26,7 @@ WARNINGS = {
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
+    "cancel_unconfirmed": "The API has not confirmed the cancel of some jobs; `next` cancels them.",
     "results_missing": "The results file lacks results; the message says how to write them.",
     "results_changed": "The results file was removed, replaced or changed during the run. Lost "
     "results were written again, if they could be had.",

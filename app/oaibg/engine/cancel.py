@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _CONFIRM_RETRIEVES = 5
 """Retrieves, one second apart, that wait for the server to confirm a cancel."""
 
-_QUICK_SECONDS = 5.0
-"""Seconds for sending and confirming a cancel that a signal triggers."""
+_QUICK_SECONDS, _QUICK_SECONDS_MORE = 5.0, 0.1
+"""Seconds for sending and confirming a cancel that a signal triggers, and for each further job."""
 
 _QUICK_INTERVAL, _QUICK_TIMEOUT = 0.5, 2.0
 
@@ -70,7 +70,10 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     Raises `OaibgError` if the API client can't be created.
     """
     api, clock = await context.connect(), context.clock
-    deadline = clock.monotonic() + _QUICK_SECONDS
+    api.hurry()
+    seconds = _QUICK_SECONDS + _QUICK_SECONDS_MORE * (context.shared.running - 1)
+    limit = max(_QUICK_TIMEOUT, seconds / 3)
+    deadline = clock.monotonic() + seconds
     response_id = str(job.response_id)
 
     def retrieve(seconds: float) -> Awaitable[Payload]:
@@ -82,7 +85,7 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     while True:
         try:
             remaining = deadline - clock.monotonic()
-            reply = await call(min(_QUICK_TIMEOUT, remaining))
+            reply = await call(min(limit, remaining))
             latest, call = reply or latest, retrieve
         except CallFailed as failure:
             if not _may_pass(failure):

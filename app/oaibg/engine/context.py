@@ -30,6 +30,9 @@ class NextCommand(Protocol):
     ) -> list[str] | None:
         """The argv that follows these jobs; None without an ID. `folder` is as for `show`."""
 
+    def cancel(self, names: Sequence[str]) -> list[str] | None:
+        """The argv that cancels these jobs, or the jobs of a run; None without a name."""
+
     def show(self, response_id: str, folder: str = "") -> list[str]:
         """The argv that shows a job; `folder` is its folder in the directory for artifacts."""
 
@@ -58,6 +61,8 @@ class Shared:
         """Whether stdout was closed; the end of the run then cancels no jobs."""
         self.unstored: dict[str, str] = {}
         """The response IDs that the local state could not store, with the jobs' names in a run."""
+        self.running = 1
+        """The number of jobs that a signal interrupted together."""
         self._state_warned = False
 
     def note_answer(self) -> None:
@@ -72,6 +77,10 @@ class Shared:
         """Note that a job of a run is no longer followed."""
         if job.outcome == "created" and not job.is_kept and job.response_id is not None:
             self.unstored[job.response_id] = job.custom_id or "batch"
+
+    def note_running(self, jobs: int) -> None:
+        """Note how many jobs a signal interrupts together."""
+        self.running = jobs
 
     def take_state_warning(self) -> bool:
         """Return True on the first call only: the state warning is emitted once per run."""

@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
+from oaibg.engine import report
+from oaibg.engine.job import Job
 from oaibg.many.pacing.in_flight import InFlight
 from oaibg.many.progress import INTERVAL
 
@@ -46,9 +48,11 @@ async def side_by_side(
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = InFlight(at_once) if isinstance(at_once, int) else at_once
     bugs: list[Exception] = []
+    running_jobs: set[object] = set()
 
     async def run(custom_id: str | None, steps: Steps) -> None:
         seat = object()
+        running_jobs.add(seat)
 
         async def emit(event: Event) -> None:
             progress.see(seat, event)
@@ -62,6 +66,7 @@ async def side_by_side(
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
+            running_jobs.discard(seat)
             progress.leave(seat)
             slots.leave()
 
@@ -98,6 +103,7 @@ async def side_by_side(
             await context.emit(event)
         except asyncio.CancelledError:
             tally.note_interrupt()
+            context.shared.note_running(len(running_jobs))
             running.cancel()
         except StdoutGone:
             context.shared.abandon()
@@ -109,3 +115,14 @@ async def side_by_side(
         await running
     if bugs:
         raise bugs[0]
+    if tally.uncancelled and context.wait.cancel_on_interrupt:
+        await context.emit(_unconfirmed(len(tally.uncancelled)))
+
+
+def _unconfirmed(jobs: int) -> Event:
+    those = "1 job" if jobs == 1 else f"{jobs} jobs"
+    message = (
+        f"The API has not confirmed the cancel of {those}, which may keep running. The command in "
+        "`next` cancels what still runs."
+    )
+    return report.warning(Job(), "cancel_unconfirmed", message)

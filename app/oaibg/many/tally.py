@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import TERMINAL
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import (
     CancelResult,
@@ -42,6 +43,8 @@ class Tally:
         """The number of these jobs that are running, or wait to be submitted."""
         self.unfinished: list[str] = []
         """The response IDs of jobs that keep running at the API, or with files to write again."""
+        self.uncancelled: list[str] = []
+        """The response IDs of jobs that a signal should have cancelled, and that may still run."""
         self.interrupted = False
         """Whether a signal ended the run."""
         self.totals = Totals()
@@ -66,6 +69,8 @@ class Tally:
         self._note_end(event, custom_id)
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
+            if isinstance(event, Interrupted) and event.status not in TERMINAL:
+                self.uncancelled.append(event.response_id)
 
     def note_unsuccessful(self, job: Unsuccessful) -> None:
         """Note a job for the summary's `unsuccessful`."""
@@ -89,6 +94,8 @@ class Tally:
         results_file: str | None = None,
     ) -> Summary:
         """Return the event that ends the run; `response_id` is its batch, if it has one."""
+        if self.uncancelled and context.wait.cancel_on_interrupt:
+            next_ = context.next_command.cancel(self.uncancelled) or next_
         if self.interrupted:
             code = 128 + context.signum()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from oaibg.base.json_text import json_line
+from oaibg.base.secrets import masked_bytes
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract import events
 from oaibg.output.actions import actions, next_step, no_text
@@ -69,8 +70,9 @@ class JsonLines:
         is_id = isinstance(event, events.Submitted) and self._shows_ids
         if self._brief and _is_routine(event) and not is_id:
             return
+        line = json_line(event.to_dict(self._now(), several=self._several))
         try:
-            self._stdout.write(json_line(event.to_dict(self._now(), several=self._several)))
+            self._stdout.write(masked_bytes(line))
         finally:
             if isinstance(event, events.Error) and event.exit_code is not None:
                 _print_error(event)

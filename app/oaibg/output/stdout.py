@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 
+from oaibg.base.secrets import masked
 from oaibg.base.text import inert
 from oaibg.contract.errors import ExitCode, StdoutGone
 
@@ -75,7 +76,7 @@ class Stderr(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write the text, or as much of it as is read."""
-        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
+        rest = memoryview(masked(text).encode(self.encoding, "backslashreplace"))
         with suppress(OSError):  # a job must not fail because of stderr
             while rest:
                 taken = write_some(2, rest, stall=0.0 if self._is_over() else _STALL)
@@ -119,5 +120,5 @@ def write_some(descriptor: int, data: memoryview, *, stall: float = _STALL) -> i
 def prose(text: str) -> None:
     """Print a message to stderr, with terminal control characters escaped."""
     with suppress(OSError):  # a job must not fail because of stderr
-        sys.stderr.write(f"{inert(text)}\n")
+        sys.stderr.write(f"{inert(masked(text))}\n")
         sys.stderr.flush()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.files import TEMPORARY, save
+from oaibg.base.secrets import masked_bytes
 from oaibg.state.database import transaction, translated
 from oaibg.state.own_files import RESULTS
 from oaibg.state.rows import BY_ID
@@ -53,7 +54,7 @@ class StoredResults:
             with translated():
                 self._results.mkdir(mode=0o700, exist_ok=True)
                 path = self._results / f"{_result_name(base_url, response_id)}.json"
-                save(str(path), raw, private=True)
+                save(str(path), masked_bytes(raw), private=True)
 
     def result(self, row: Row) -> bytes | None:
         """Return a job's stored result; None if there is none."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from oaibg.base.secrets import masked
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
 from oaibg.state.results import StoredResults
@@ -113,7 +114,7 @@ class Store(Submits, StoredResults, Runs):
         """As `note_status` for a job that has ended; `recap` is what lists show of it."""
         with transaction(self._db):
             self.note_status(base_url, response_id, status, model)
-            self._update("recap = ?", BY_ID, recap, base_url, response_id)
+            self._update("recap = ?", BY_ID, masked(recap), base_url, response_id)
             self.note_result(base_url, response_id)
 
     def by_key(self, base_url: str, job_key: str) -> Row | None:

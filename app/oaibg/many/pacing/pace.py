@@ -58,6 +58,10 @@ class Paced:
         self.retrieve = self._admitted(calls.retrieve)
         self.cancel = self._admitted(calls.cancel)
 
+    def hurry(self) -> None:
+        """Admit as many reads as there may be connections; the pace after a 429 stays."""
+        self._gate.open()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._calls, name)
 
@@ -187,6 +191,7 @@ class Gate:
         self._rate = rate
         self._average = self._fastest = 0.0
         self._inside = 0
+        self._is_open = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.limit = CONNECTIONS[0]
         """The number of requests that may be inside at once."""
@@ -211,6 +216,14 @@ class Gate:
     def leave(self) -> None:
         """Free a place for the next request."""
         self._inside -= 1
+        self._admit()
+
+    def open(self) -> None:
+        """Raise the limit to the highest, for good."""
+        self._is_open, self.limit = True, CONNECTIONS[1]
+        self._admit()
+
+    def _admit(self) -> None:
         while self._waiting and self._inside < self.limit:
             place = self._waiting.popleft()
             if not place.done():
@@ -219,6 +232,8 @@ class Gate:
 
     def took(self, seconds: float) -> None:
         """Adapt the limit to the time that a request took."""
+        if self._is_open:
+            return
         self._average += (seconds - self._average) / (16 if self._average else 1)
         self._fastest = min(seconds, self._fastest * _FORGETTING or seconds)
         fewest, most = CONNECTIONS

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.api.payload import WITH_OUTPUT
 from oaibg.base.json_text import json_line
+from oaibg.base.secrets import masked_bytes
 from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import in_thread
 from oaibg.engine.recap import NEEDS_ACTION, Recap
@@ -156,7 +157,7 @@ class ResultsFile(LockedFile):
                 self._gathering = {}
             new = [line for line in gathered.values() if line.custom_id not in self.statuses]
             if new:
-                await in_thread(self._append, b"".join(line.raw for line in new))
+                await in_thread(self._append, masked_bytes(b"".join(line.raw for line in new)))
                 self.statuses |= {line.custom_id: line.status for line in new}
                 self._without_response |= {
                     line.custom_id: line.raw for line in new if line.response_id is None

@@ -1,0 +1,86 @@
+"""Ends the body of a reply with its JSON object, whatever the server says about its length."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from oaibg.base.json_text import read_json
+from oaibg.contract.errors import CallFailed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_SETTLE_SECONDS = 0.5
+"""Seconds without more data after which a whole object is the end of a body."""
+
+
+async def until_whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a body; if it breaks off or pauses after a whole JSON object, it ends there.
+
+    Raises what `pieces` raises if no object is whole. Other bodies than objects stay as they are.
+    """
+    body = _Body()
+    while True:
+        try:
+            async with body.pausing():
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            return
+        except (httpx2.TransportError, CallFailed):
+            if body.is_whole():
+                return
+            raise
+        if piece is None:
+            return
+        body.take(piece)
+        yield piece
+
+
+class _Body:
+    """What has arrived of a body; nothing is kept of one that is not an object."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._is_object: bool | None = None
+        self._due: float | None = None
+        """When to check whether the object is whole: a while after its last piece."""
+
+    def take(self, piece: bytes) -> None:
+        text = piece.strip()
+        if self._is_object is None and text:
+            self._is_object = text.startswith(b"{")
+        if self._is_object:
+            self._pieces.append(piece)
+        if self._is_object and text:
+            now = asyncio.get_running_loop().time()
+            self._due = now + _SETTLE_SECONDS if text.endswith(b"}") else None
+
+    def is_whole(self) -> bool:
+        try:
+            return self._is_object is True and isinstance(read_json(b"".join(self._pieces)), dict)
+        except ValueError:
+            return False
+
+    @asynccontextmanager
+    async def pausing(self) -> AsyncIterator[None]:
+        """Raise `TimeoutError` if the object is found to be whole during this block."""
+        if (due := self._due) is None:
+            yield
+            return
+        async with asyncio.timeout(None) as timer:
+            loop = asyncio.get_running_loop()
+
+            def check() -> None:
+                self._due = None
+                if self.is_whole():
+                    timer.reschedule(loop.time())
+
+            alarm = loop.call_at(due, check)
+            try:
+                yield
+            finally:
+                alarm.cancel()
