@@ -224,6 +224,28 @@ def run(
 
 
 @pytest.fixture
+def stdin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[bytes | str | None], None]]:
+    """Set the content of stdin; None closes it, as far as Python is concerned."""
+    kept = os.dup(0)
+
+    def give(content: bytes | str | None) -> None:
+        if content is None:
+            monkeypatch.setattr(sys, "stdin", None)
+            return
+        path = tmp_path / "stdin"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        descriptor = os.open(path, os.O_RDONLY)
+        os.dup2(descriptor, 0)
+        os.close(descriptor)
+
+    yield give
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.fixture
 def raw(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
     """A server that sends any bytes; `run` uses it instead of the sandbox."""
     from raw_server import RawServer

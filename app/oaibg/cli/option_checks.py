@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from typing import TypeVar
 
-from typer import BadParameter
+from typer import BadParameter, Context
+
+from oaibg.request.json_files import read_text
 
 _NAME_MAX = 1024
 _NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
-_STDIN_MAX = 64 << 20
 _T = TypeVar("_T")
 
 
@@ -90,11 +90,11 @@ class Names(list[_T]):
         """Whether this is a run over several jobs; with names from stdin it always is."""
 
 
-def names(values: list[str] | None) -> Names[str]:
+def names(context: Context, values: list[str] | None) -> Names[str]:
     """Return the IDs and keys; `-` stands for those on stdin, which are read here."""
     found: list[str] = []
     for value in values or []:
-        found += _names_on_stdin() if value == "-" else [str(name(value))]
+        found += _names_on_stdin(context) if value == "-" else [str(name(value))]
     if values and not found:
         raise BadParameter("stdin contains no IDs or keys.")
     return Names(found, from_stdin="-" in (values or []))
@@ -111,15 +111,12 @@ def _positive(value: str | float, unit: str) -> float:
     return number
 
 
-def _names_on_stdin() -> list[str]:
-    if sys.stdin is None:
-        raise BadParameter("stdin is closed; no IDs or keys can be read.")
-    try:
-        lines = sys.stdin.read(_STDIN_MAX).splitlines()
-    except (OSError, UnicodeError) as error:
-        raise BadParameter(f"stdin can't be read: {error}.") from error
+def _names_on_stdin(context: Context) -> list[str]:
+    """Return the names on stdin, which is read no longer than until the wait limit."""
+    limit = context.params.get("max_wait_seconds") or math.inf
+    text = read_text("-", context.obj.process.started + limit)
     found: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         found += line.split()
         if not all(map(_may_be_name, line.split())):
             raise BadParameter(f"stdin, line {number}: {_NOT_A_NAME}")

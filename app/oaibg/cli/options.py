@@ -72,7 +72,10 @@ _POLL_SECONDS = _waiting(
     "SECONDS", "Seconds between polls (default: 10).", Wait.poll_seconds, parser=check.seconds
 )
 _MAX_WAIT_SECONDS = _waiting(
-    "SECONDS", "Wait limit, then exit 3. Default: no limit.", parser=check.seconds
+    "SECONDS",
+    "Wait limit, then exit 3. Default: no limit.",
+    parser=check.seconds,
+    is_eager=True,  # it also limits how long names are read from stdin
 )
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
