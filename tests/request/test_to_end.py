@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from io import FileIO
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,21 +26,12 @@ MESSAGES = json.dumps([{"role": "user", "content": "first second"}]).encode()
 
 
 @contextmanager
-def pipe(*, blocking: bool = True) -> Iterator[tuple[int, int]]:
-    """Return the ends of a pipe; reads of one that is not `blocking` fail until data arrives."""
+def pipe(*, blocking: bool = True) -> Iterator[tuple[int, FileIO]]:
+    """Yield the ends of a pipe; reads of one that is not `blocking` fail until data arrives."""
     reader, writer = os.pipe()
     os.set_blocking(reader, blocking)
-    try:
-        yield reader, writer
-    finally:
-        for end in (reader, writer):
-            if end in open_descriptors():
-                os.close(end)
-
-
-def open_descriptors() -> set[int]:
-    """Return the descriptors of this process."""
-    return {int(name) for name in os.listdir("/dev/fd")}  # noqa: PTH208
+    with FileIO(reader, "r"), FileIO(writer, "w") as file:
+        yield reader, file
 
 
 @pytest.mark.process
@@ -50,7 +42,7 @@ def test_stdin_that_never_ends(
 ) -> None:
     """A stdin that never ends is an error at the wait limit, and nothing is sent."""
     with pipe(blocking=blocking) as (reader, writer):
-        os.write(writer, b"half of it")
+        writer.write(b"half of it")
         argv = ("submit", option, "-", "--max-wait-seconds", "0.5")
         result = command.run(*argv, stdin=reader)
     assert (result.code, result.last["code"]) == (7, "wait_spent")
@@ -65,7 +57,7 @@ def test_ids_on_a_stdin_that_never_ends(command: Command, sandbox: Sandbox) -> N
     (job,) = new_jobs(sandbox, 1)
     for argv in (("-", "--max-wait-seconds", "0.5"), ("--max-wait-seconds", "0.5", "-")):
         with pipe() as (reader, writer):
-            os.write(writer, job.encode())
+            writer.write(job.encode())
             result = command.run("monitor", *argv, stdin=reader)
         assert (result.code, result.last["code"]) == (7, "wait_spent")
     assert not sandbox.requests
@@ -100,9 +92,9 @@ def test_a_prompt_in_several_parts(
         process = command.start("submit", option, "-", *FAST, stdin=reader)
         for part in PARTS:
             time.sleep(0.3)
-            os.write(writer, part)
+            writer.write(part)
         assert not sandbox.requests
-        os.close(writer)
+        writer.close()
         result = command.end(process)
     assert result.code == 0
     (post,) = sandbox.posts
@@ -117,8 +109,8 @@ def test_ids_in_several_parts(command: Command, sandbox: Sandbox) -> None:
         process = command.start("monitor", "-", *FAST, stdin=reader)
         for part in (job[:9], job[9:]):
             time.sleep(0.3)
-            os.write(writer, part.encode())
-        os.close(writer)
+            writer.write(part.encode())
+        writer.close()
         result = command.end(process)
     assert (result.code, result.last["counts"]) == (0, {"completed": 1})
 

@@ -58,6 +58,8 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     body = options.body_json_file
     patch = fields.read_body(body, session.deadline) if body else None
     given = read_sources(sources, patch)
+    for message in given.left_out:
+        session.process.write(report.warning(session.job, "files_left_out", message))
     previous = _previous(options, session)
     settings = _settings(options, previous, patch, session.deadline)
     for flag in ("resubmit_unknown", "retry_failed"):

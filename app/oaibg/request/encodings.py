@@ -66,7 +66,7 @@ def check_head(head: bytes, path: str) -> None:
     if kind is not None:
         raise Mend(f"this is {kind}, not text", "Attach images and PDFs to a prompt with --attach.")
     if encoding is not None:
-        raise Mend(f"the text looks like {encoding}, not UTF-8", _conversion(encoding, path))
+        raise Mend(f"the text looks like {encoding}, not UTF-8", conversion(encoding, path))
 
 
 def decode_part(raw: bytes, path: str) -> str:
@@ -78,6 +78,26 @@ def decode_part(raw: bytes, path: str) -> str:
     if "\0" in text:
         raise ValueError(f"byte {raw.index(0)} is NUL, which is not text")
     return text
+
+
+def likely_encoding(raw: bytes) -> str | None:
+    """Return the likely encoding of a text that is not UTF-8, as iconv spells it; None if unclear.
+
+    The text may be cut off at its end.
+    """
+    encoding, kind = _of_head(raw[:HEAD])
+    if encoding is None and kind is None and not _is_utf8(raw):
+        return _of_bytes(raw)
+    return encoding
+
+
+def conversion(encoding: str, path: str) -> str:
+    """Return how to convert a file to UTF-8; `-` is stdin."""
+    convert = f"iconv -f {encoding} -t UTF-8"
+    if path == "-":
+        return f"Convert it on its way: … | {convert} | oaibg …"
+    names = (shlex.quote(name) for name in (path or "FILE", f"{path or 'FILE'}.utf8"))
+    return f"Convert it: {convert} {' > '.join(names)}"
 
 
 def _of_head(head: bytes) -> tuple[str | None, str | None]:
@@ -108,7 +128,7 @@ def _not_utf8(raw: bytes, error: UnicodeDecodeError, path: str) -> ValueError:
     encoding = _of_bytes(raw)
     if encoding is None:
         return ValueError(f"{found} ({error.reason}); convert the file to UTF-8")
-    return Mend(f"{found}; the text looks like {encoding}", _conversion(encoding, path))
+    return Mend(f"{found}; the text looks like {encoding}", conversion(encoding, path))
 
 
 def _of_bytes(raw: bytes) -> str | None:
@@ -124,11 +144,3 @@ def _of_bytes(raw: bytes) -> str | None:
             if len(re.findall(f"[{characters}]", beyond)) >= share * len(beyond):
                 return name
     return "WINDOWS-1252"
-
-
-def _conversion(encoding: str, path: str) -> str:
-    convert = f"iconv -f {encoding} -t UTF-8"
-    if path == "-":
-        return f"Convert it on its way: … | {convert} | oaibg …"
-    names = (shlex.quote(name) for name in (path or "FILE", f"{path or 'FILE'}.utf8"))
-    return f"Convert it: {convert} {' > '.join(names)}"

@@ -41,6 +41,8 @@ class Given(Record):
 
     input: str | list[Any] | None
     attachments: tuple[Attachment, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """A sentence about each pattern of --attach that left out files."""
 
 
 _CHOICES = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
@@ -120,6 +122,6 @@ def _read_prompt_and_files(sources: Sources) -> Given:
 
     from oaibg.request.attachments import read_attachments
 
-    attachments = tuple(read_attachments(sources.attach))
-    messages[-1]["content"] += [attachment.part for attachment in attachments]
-    return Given(input=messages, attachments=attachments)
+    found = read_attachments(sources.attach)
+    messages[-1]["content"] += [attachment.part for attachment in found.attachments]
+    return Given(input=messages, attachments=found.attachments, left_out=found.left_out)
