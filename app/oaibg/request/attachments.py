@@ -123,7 +123,7 @@ def _found(pattern: str) -> Found:
 def _left_out(pattern: str, found: Found) -> str:
     """Return a sentence about the files that a pattern left out."""
     places = [
-        f"{one_line(place)} ({number:,} files)" if place.endswith("/") else one_line(place)
+        f"{one_line(place)} ({_files(number)})" if place.endswith("/") else one_line(place)
         for place, number in found.ignored.items()
     ]
     links = [one_line(link) for link in found.outside]
@@ -136,9 +136,14 @@ def _left_out(pattern: str, found: Found) -> str:
         if names
     ]
     number = sum(found.ignored.values()) + len(links)
-    files = "1 file was" if number == 1 else f"{number:,} files were"
     mend = "To attach such a file, give its path."
-    return f"--attach {pattern}: {files} left out. {'; '.join(reasons).capitalize()}. {mend}"
+    return (
+        f"--attach {pattern}: {_files(number)} left out. {'; '.join(reasons).capitalize()}. {mend}"
+    )
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number:,} files"
 
 
 def _examined(name: str, path: str) -> _File:

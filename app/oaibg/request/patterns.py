@@ -55,7 +55,7 @@ def _with_literal_brackets(pattern: str) -> str:
     done = ""
     for part in re.split(r"(/+)", pattern):
         literal = re.sub(r"\[", "[[]", part)
-        done += literal if literal != part and glob(done + literal) else part  # noqa: PTH207
+        done += literal if literal != part and glob(done + literal, recursive=True) else part  # noqa: PTH207
     return done
 
 
