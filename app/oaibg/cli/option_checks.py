@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from typer import BadParameter, Context
 
+from oaibg.cli.texts import is_text, is_text_not_path
 from oaibg.request.json_files import read_text
 
 _NAME_MAX = 1024
@@ -123,10 +124,29 @@ def _names_on_stdin(context: Context) -> list[str]:
     return found
 
 
+def text_path(value: str | None) -> str | None:
+    """Return the path of an input file, as given; refuses what looks like the input itself."""
+    if value is not None and is_text_not_path(value):
+        raise BadParameter(
+            "there is no such file, and the value looks like the text itself. Save it to a file, "
+            "and give the file's path. A prompt can be given with --prompt TEXT."
+        )
+    return value
+
+
+def attached_paths(values: list[str] | None) -> list[str] | None:
+    """Return the paths and patterns of --attach, as given."""
+    for value in values or []:
+        if is_text(value):
+            text_path(value)
+    return values
+
+
 def input_path(value: str | None) -> str | None:
     """Return the path of a file that is read more than once, as given."""
     if value == "-":
         raise BadParameter("the file is read more than once; give a path instead of -.")
+    text_path(value)
     try:
         if value:
             os.path.realpath(value)
