@@ -42,7 +42,7 @@ def test_a_text_in_place_of_a_path(
 def test_a_short_prompt_in_place_of_a_path(run: Callable[..., Result], folder: Path) -> None:
     """A prompt of two words is one, too; the name of a missing file is still repeated."""
     assert "looks like the text" in run("submit", "--prompt-file", "my text").last["message"]
-    for name in ("my text.txt", "gone", f"{folder}/my file"):
+    for name in ("my text.txt", "Notes of 3 May 2024.md", "gone", f"{folder}/my file"):
         message = run("submit", "--prompt-file", name).last["message"]
         assert message == f"{name}: No such file or directory."
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import httpx2
+
     from harness import Result
     from oaibg.sandbox import Sandbox
 
@@ -377,3 +379,21 @@ def test_long_texts_are_cut(run: Callable[..., Result], tmp_path: Path) -> None:
     result = run("submit", "--messages-json-file", str(path), "--dry-run")
     assert len(result.out) < 4000
     assert '"type": "input_image", "image_url": "data:image/png;base64,A' in result.last["hint"]
+
+
+@pytest.mark.parametrize(("message", "items"), MESSAGES)
+def test_the_sandbox_agrees(http: httpx2.Client, message: Any, items: list[Any]) -> None:
+    """The sandbox refuses each foreign message, as the API does, and accepts its items."""
+    calls = [{"role": "user", "content": "x"}, {"type": "item_reference", "id": "msg_1"}]
+    for given, status in (([*calls, message], 400), ([*calls, *items, *outputs(items)], 200)):
+        reply = http.post("/responses", json={"model": "m", "input": given, "background": True})
+        assert reply.status_code == status, reply.text
+
+
+def outputs(items: list[Any]) -> list[Any]:
+    """Return an output for each call in these items."""
+    return [
+        {"type": "function_call_output", "call_id": item["call_id"], "output": "x"}
+        for item in items
+        if item.get("type") == "function_call"
+    ]

@@ -17,10 +17,7 @@ _SHOWN = 20
 
 def is_text(value: str) -> bool:
     """Whether a value looks like a text, or like JSON, and not like a path or a name."""
-    if "\n" in value.strip() or value.lstrip().startswith(("{", "[{", '["', "[ ")):
-        return True
-    too_long = len(os.path.basename(value).encode(errors="replace")) > 255  # noqa: PTH119
-    return too_long or len(value.split()) >= _WORDS
+    return _is_clear(value) or len(value.split()) >= _WORDS
 
 
 def is_text_not_path(value: str) -> bool:
@@ -31,23 +28,36 @@ def is_text_not_path(value: str) -> bool:
         return False
     if exists or not value.strip():
         return False
-    has_suffix = re.search(r"\.\w{1,8}$", value) is not None
-    return is_text(value) or (len(value.split()) > 1 and not has_suffix and "/" not in value)
+    if _is_like_path(value):
+        return _is_clear(value)
+    return is_text(value) or (len(value.split()) > 1 and "/" not in value)
+
+
+def _is_like_path(value: str) -> bool:
+    begins_as_path = value.startswith(("/", "./", "../", "~"))
+    return begins_as_path or re.search(r"\.[A-Za-z]\w{0,7}$", value) is not None
+
+
+def _is_clear(value: str) -> bool:
+    is_json = value.lstrip().startswith(("{", "[{", '["', "[ "))
+    too_long = len(os.path.basename(value).encode(errors="replace")) > 255  # noqa: PTH119
+    return is_json or too_long or "\n" in value.strip()
 
 
 def without_texts(message: str, argv: Iterable[str]) -> str:
     """Return the message with texts on the command line cut, so that no prompt is repeated."""
     for word in argv:
         value = word.partition("=")[2] if word.startswith("--") else word
-        if len(value) <= _SHOWN or not is_text(value) or _is_path(value):
+        if len(value) <= _SHOWN or not is_text(value) or _names_a_path(value):
             continue
         for form in (value, repr(value)[1:-1], os.path.dirname(value) or value):  # noqa: PTH120
             message = message.replace(form, f"{value[:_SHOWN].split(chr(10))[0]}…")
     return message
 
 
-def _is_path(value: str) -> bool:
+def _names_a_path(value: str) -> bool:
     try:
-        return os.path.lexists(value) or os.path.isdir(os.path.dirname(value) or "/dev/null")  # noqa: PTH112, PTH120
+        exists = os.path.lexists(value) or os.path.isdir(os.path.dirname(value))  # noqa: PTH112, PTH120
     except ValueError:
         return False
+    return exists or (_is_like_path(value) and not _is_clear(value))
