@@ -17,7 +17,7 @@ from typer.main import get_command
 import processes
 from fault_table import ROWS
 from forkserver import ForkServer
-from harness import OPENED, Command, Result, environment
+from harness import OPENED, Command, Result, check_dry_run, environment
 from ledger import COUNTS, PASSED, report, tally, unproved
 from oaibg.cli.main import main
 from oaibg.sandbox import Sandbox
@@ -218,7 +218,10 @@ def run(
         capfd.readouterr()
         code = main(list(argv))
         out, err = capfd.readouterr()
-        return Result(code, out.encode(), err)
+        result = Result(code, out.encode(), err)
+        if code == 0 and "--dry-run" in argv and "--human" not in argv:
+            check_dry_run(result)
+        return result
 
     return run_it
 

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
             "messages[0].content[1]: `type` is missing; a text part is ",
         ),
         (
-            '[{"type": "function_call_output", "output": "x"}]',
-            "messages[0]: no `call_id`; function_call_output needs a string",
+            '[{"role": "user", "content": [{"type": "input_text"}]}]',
+            "messages[0].content[0]: an input_text needs a `text`.",
         ),
     ],
 )

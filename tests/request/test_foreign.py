@@ -397,3 +397,30 @@ def outputs(items: list[Any]) -> list[Any]:
         for item in items
         if item.get("type") == "function_call"
     ]
+
+
+@pytest.mark.parametrize(
+    ("item", "key"),
+    [
+        ({"type": "function_call_output", "output": "x"}, "call_id"),
+        ({"type": "function_call", "call_id": "c", "name": "f"}, "arguments"),
+        ({"type": "mcp_approval_response", "approval_request_id": "m"}, "approve"),
+        ({"type": "item_reference"}, "id"),
+    ],
+)
+def test_items_that_lack_a_key(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    files: Files,
+    item: dict[str, Any],
+    key: str,
+) -> None:
+    """An item that lacks what its type needs is refused before anything is sent."""
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps([USER, item]))
+    words = f"input[1]: no `{key}`, which a {item['type']} needs"
+    for option in ("--messages-json-file", "--input-json-file"):
+        refused(run("submit", option, str(path), "--dry-run"), sandbox, words)
+    files.write({"input": [USER, item]})
+    refused(run(*files.argv("--dry-run")), sandbox, f"line 1: {words}")

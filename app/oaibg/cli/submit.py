@@ -15,6 +15,8 @@ from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.request import fields
 from oaibg.request.body import Request, Settings, build_request
+from oaibg.request.checks import check_complete
+from oaibg.request.json_files import reading
 from oaibg.request.sources import Given, Sources, check_sources, read_sources
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ def _one_job(
     request = build_request(given.input, settings)
     if previous is not None:
         previous.check_results(request.body.get("input"))
+    with reading("The request can't be sent"):
+        check_complete(request.body.get("input"))
     if session.wait.stream and "background_options" in request.body:
         raise UsageError(_NO_STREAM)
     if options.dry_run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from oaibg.base.json_text import objects
 from oaibg.request import foreign
 from oaibg.request.json_files import kind_of
 from oaibg.request.mend import Mend
@@ -15,17 +16,15 @@ from oaibg.request.mend import Mend
 ROLES = ("system", "developer", "user", "assistant")
 
 _T = TypeVar("_T")
-_REQUIRED: dict[object, dict[str, type | tuple[type, ...]]] = {
-    "function_call": {"call_id": str, "name": str, "arguments": str},
-    "function_call_output": {"call_id": str, "output": (str, list)},
-    "custom_tool_call": {"call_id": str, "name": str, "input": str},
-    "custom_tool_call_output": {"call_id": str, "output": (str, list)},
-    "mcp_approval_response": {"approval_request_id": str, "approve": bool},
-    "item_reference": {"id": str},
-    "input_text": {"text": str},
-    "output_text": {"text": str},
+_REQUIRED = {
+    "function_call": ("call_id", "name", "arguments"),
+    "function_call_output": ("call_id", "output"),
+    "custom_tool_call": ("call_id", "name", "input"),
+    "custom_tool_call_output": ("call_id", "output"),
+    "mcp_approval_response": ("approval_request_id", "approve"),
+    "item_reference": ("id",),
 }
-"""What items and content parts need, by their type."""
+"""What input items need, by their type. Servers differ in the types of IDs."""
 _CHAT = "is in the format of chat completions"
 
 
@@ -41,6 +40,14 @@ def check_items(items: list[Any], place: str = "input") -> None:
                 f"{here}: this is not in the format of the Responses API",
                 f"In that format (and not that of chat completions), {here} is: {texts}",
             )
+
+
+def check_complete(given: object) -> None:
+    """Check that the items of an `input` have what their types need."""
+    for index, item in enumerate(objects(given)):
+        for key in _REQUIRED.get(str(item.get("type")), ()):
+            if item.get(key) is None:
+                raise ValueError(f"input[{index}]: no `{key}`, which a {item['type']} needs")
 
 
 def check_tools(tools: list[Any], place: str = "tools") -> None:
@@ -73,6 +80,7 @@ def check_body(body: dict[str, Any]) -> None:
     for key, check in (("input", check_items), ("tools", check_tools)):
         if isinstance(body.get(key), list):
             check(body[key])
+    check_complete(body.get("input"))
     text = body.get("text")
     given = text.get("format") if isinstance(text, dict) else None
     if foreign.format_of(given) != given:
@@ -91,8 +99,6 @@ def _check_item(item: Any, place: str) -> None:
     kind = checked(dict, item, f"{place}: expected an object").get("type")
     if kind in (None, "message"):
         _check_message(item, place)
-    elif foreign.items_of(item) == [item]:
-        _check_required(item, place)
 
 
 def _check_message(message: dict[str, Any], place: str) -> None:
@@ -112,15 +118,7 @@ def _check_message(message: dict[str, Any], place: str) -> None:
         if not isinstance(checked(dict, part, f"{here}: expected an object").get("type"), str):
             example = '{"type": "input_text", "text": …}'
             raise ValueError(f"{here}: `type` is missing; a text part is {example}")
-        _check_required(part, here)
+        if part["type"] in ("input_text", "output_text") and not isinstance(part.get("text"), str):
+            raise ValueError(f"{here}: an {part['type']} needs a `text`")
         if part["type"] == "input_image" and not (part.get("image_url") or part.get("file_id")):
             raise ValueError(f"{here}: an input_image needs an `image_url` or a `file_id`")
-
-
-def _check_required(item: dict[str, Any], place: str) -> None:
-    kind = item["type"]
-    for key, types in _REQUIRED.get(kind if isinstance(kind, str) else None, {}).items():
-        if not isinstance(item.get(key), types):
-            found = f"no `{key}`" if key not in item else f"{key} is {kind_of(item[key])}"
-            one = {str: "a string", bool: "a boolean"}.get(types, "a string or an array")  # type: ignore[arg-type]
-            raise ValueError(f"{place}: {found}; {kind} needs {one}")
