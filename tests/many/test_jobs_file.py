@@ -185,7 +185,7 @@ def test_options_fill_in_bodies(
     lines = [
         line("plain"),
         line("own", model="m", text={"verbosity": "high"}, reasoning={"summary": "auto"}),
-        line("null", reasoning=None, text=None, metadata=None, instructions=None, model=None),
+        line("null", reasoning=None, text=None, metadata=None, instructions=None),
         line("schema", text={"format": form}, metadata={"a": "own"}, tools=[]),
         line("forced", top_p=0.5, background=True, max_output_tokens=7),
     ]
@@ -218,7 +218,7 @@ def test_options_fill_in_bodies(
             "reasoning": {"effort": "xhigh", "summary": "auto"},
         },
         "null": usual | texts["null"] | {
-            "text": None, "metadata": None, "instructions": None, "model": None,
+            "text": None, "metadata": None, "instructions": None,
         },
         "schema": usual | texts["schema"] | {
             "text": {"format": form, "verbosity": "low"},

@@ -228,7 +228,7 @@ def check_dry_run(result: Result) -> None:
         try:
             check_create(body, lambda _: None)
         except FieldError as error:
-            if not re.fullmatch(r"input(\[\d+\]\.content\[\d+\]\.type)?", error.param or ""):
+            if not re.fullmatch(r"input|input\[\d+\].*\.(type|call_id)", error.param or ""):
                 raise AssertionError(error.message) from error
 
 

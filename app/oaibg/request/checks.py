@@ -99,6 +99,8 @@ def _check_item(item: Any, place: str) -> None:
     kind = checked(dict, item, f"{place}: expected an object").get("type")
     if kind in (None, "message"):
         _check_message(item, place)
+    elif not isinstance(kind, str) or not kind:
+        raise ValueError(f'{place}: type is {kind!r}; expected a name such as "message"')
 
 
 def _check_message(message: dict[str, Any], place: str) -> None:
