@@ -6,9 +6,10 @@ import math
 import os
 from typing import TypeVar
 
-from typer import BadParameter, Context
+from typer import BadParameter
 
 from oaibg.cli.texts import is_text, is_text_not_path
+from oaibg.contract.errors import UsageError
 from oaibg.request.json_files import read_text
 
 _NAME_MAX = 1024
@@ -87,18 +88,24 @@ class Names(list[_T]):
 
     def __init__(self, names: list[_T], *, from_stdin: bool) -> None:
         super().__init__(dict.fromkeys(names))
+        self.from_stdin = from_stdin
         self.are_several = len(self) > 1 or from_stdin
         """Whether this is a run over several jobs; with names from stdin it always is."""
 
 
-def names(context: Context, values: list[str] | None) -> Names[str]:
-    """Return the IDs and keys; `-` stands for those on stdin, which are read here."""
-    found: list[str] = []
-    for value in values or []:
-        found += _names_on_stdin(context) if value == "-" else [str(name(value))]
-    if values and not found:
-        raise BadParameter("stdin contains no IDs or keys.")
-    return Names(found, from_stdin="-" in (values or []))
+def names(values: list[str] | None) -> Names[str]:
+    """Return the IDs and keys; `-`, for those on stdin, stays until `read_names`."""
+    found = [value if value == "-" else str(name(value)) for value in values or []]
+    return Names(found, from_stdin="-" in found)
+
+
+def read_names(names: Names[str], deadline: float = math.inf) -> None:
+    """Put the names on stdin in the place of `-`; raises `UsageError`, or as `read_text`."""
+    if names.from_stdin:
+        at = names.index("-")
+        names[:] = dict.fromkeys([*names[:at], *_names_on_stdin(deadline), *names[at + 1 :]])
+        if not names:
+            raise UsageError("stdin contains no IDs or keys.")
 
 
 def _positive(value: str | float, unit: str) -> float:
@@ -112,15 +119,12 @@ def _positive(value: str | float, unit: str) -> float:
     return number
 
 
-def _names_on_stdin(context: Context) -> list[str]:
-    """Return the names on stdin, which is read no longer than until the wait limit."""
-    limit = context.params.get("max_wait_seconds") or math.inf
-    text = read_text("-", context.obj.process.started + limit)
+def _names_on_stdin(deadline: float) -> list[str]:
     found: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_text("-", deadline).splitlines(), 1):
         found += line.split()
         if not all(map(_may_be_name, line.split())):
-            raise BadParameter(f"stdin, line {number}: {_NOT_A_NAME}")
+            raise UsageError(f"stdin, line {number}: {_NOT_A_NAME}")
     return found
 
 

@@ -73,8 +73,8 @@ _JOB_KEY = _which(
 _POLL_SECONDS = _waiting(
     "SECONDS", "Seconds between polls (default: 10).", Wait.poll_seconds, parser=check.seconds
 )
-_max_wait_seconds = partial(
-    _waiting, "SECONDS", "Wait limit, then exit 3. Default: no limit.", parser=check.seconds
+_MAX_WAIT_SECONDS = _waiting(
+    "SECONDS", "Wait limit, then exit 3. Default: no limit.", parser=check.seconds
 )
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
@@ -184,7 +184,7 @@ class SubmitOptions(Record):
         Wait.poll_seconds,
         parser=check.seconds_or_auto,
     )
-    max_wait_seconds: float | None = _max_wait_seconds()
+    max_wait_seconds: float | None = _MAX_WAIT_SECONDS
     detach: bool = _waiting("--detach", "Submit, print the response ID, and don't wait.")
     cancel_on_interrupt: bool = _CANCEL_ON_INTERRUPT
     events: Events | None = _EVENTS
@@ -204,8 +204,7 @@ class MonitorOptions(Record):
     names: check.Names[str] = _NAMES
     job_key: str | None = _JOB_KEY
     poll_seconds: float = _POLL_SECONDS
-    # Eager, because it also limits how long the names are read from stdin.
-    max_wait_seconds: float | None = _max_wait_seconds(is_eager=True)
+    max_wait_seconds: float | None = _MAX_WAIT_SECONDS
     cancel_on_interrupt: bool = _CANCEL_ON_INTERRUPT
     events: Events | None = _EVENTS
     stream: bool = _STREAM
