@@ -17,7 +17,7 @@ from typer.main import get_command
 import processes
 from fault_table import ROWS
 from forkserver import ForkServer
-from harness import OPENED, Command, Result, environment
+from harness import OPENED, Command, Result, check_dry_run, environment
 from ledger import COUNTS, PASSED, report, tally, unproved
 from oaibg.cli.main import main
 from oaibg.sandbox import Sandbox
@@ -218,9 +218,34 @@ def run(
         capfd.readouterr()
         code = main(list(argv))
         out, err = capfd.readouterr()
-        return Result(code, out.encode(), err)
+        result = Result(code, out.encode(), err)
+        if code == 0 and "--dry-run" in argv and "--human" not in argv:
+            check_dry_run(result)
+        return result
 
     return run_it
+
+
+@pytest.fixture
+def stdin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[bytes | str | None], None]]:
+    """Set the content of stdin; None closes it, as far as Python is concerned."""
+    kept = os.dup(0)
+
+    def give(content: bytes | str | None) -> None:
+        if content is None:
+            monkeypatch.setattr(sys, "stdin", None)
+            return
+        path = tmp_path / "stdin"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        descriptor = os.open(path, os.O_RDONLY)
+        os.dup2(descriptor, 0)
+        os.close(descriptor)
+
+    yield give
+    os.dup2(kept, 0)
+    os.close(kept)
 
 
 @pytest.fixture

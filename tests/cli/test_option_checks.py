@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness import Result
 
 SECONDS = "is not a number of seconds from 0.05 to 1,000,000,000."
+LIMIT = f"{SECONDS[:-1]}, or 0 for no limit."
 
 
 @pytest.mark.parametrize(
@@ -22,10 +23,10 @@ SECONDS = "is not a number of seconds from 0.05 to 1,000,000,000."
         ("submit --poll-seconds 5e-324", f"'5e-324' {SECONDS}"),
         ("submit --poll-seconds 0.049", f"'0.049' {SECONDS}"),
         ("submit --poll-seconds 1e308", f"'1e308' {SECONDS}"),
-        ("monitor x --max-wait-seconds nan", f"'nan' {SECONDS}"),
-        ("monitor x --max-wait-seconds 1e-9", f"'1e-9' {SECONDS}"),
-        ("submit --max-wait-seconds 1e10", f"'1e10' {SECONDS}"),
-        ("submit --max-wait-seconds -1", "1,000,000,000, or 0 for no limit."),
+        ("monitor x --max-wait-seconds nan", f"'nan' {LIMIT}"),
+        ("monitor x --max-wait-seconds 1e-9", f"'1e-9' {LIMIT}"),
+        ("submit --max-wait-seconds 1e10", f"'1e10' {LIMIT}"),
+        ("submit --max-wait-seconds -1", f"'-1' {LIMIT}"),
         ("submit --max-output-tokens many", "'many' is not a whole number of 1 or more."),
         ("submit --max-output-tokens 0", "'0' is not a whole number of 1 or more."),
         ("submit --starting-after -1", "'-1' is not a whole number of 0 or more."),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger import count
 from oaibg.api.payload import is_response_id
 from oaibg.contract.errors import UsageError
-from oaibg.request import fields
+from oaibg.request import checks, fields
 from oaibg.request.body import Settings, build_request
 from strategies import ANY_TEXT, ID_CHARACTERS, UTF8_TEXT, is_plain_id, shared, slow
 
@@ -91,7 +91,7 @@ PART = st.fixed_dictionaries({"type": UTF8_TEXT}, optional={"text": UTF8_TEXT, "
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {
-            "role": st.sampled_from(fields.ROLES),
+            "role": st.sampled_from(checks.ROLES),
             "content": UTF8_TEXT | st.lists(PART, min_size=1, max_size=2),
         },
         optional={"type": st.just("message"), "x": JSON},
@@ -103,7 +103,7 @@ ODD_MESSAGES = st.lists(
     st.fixed_dictionaries(
         {},
         optional={
-            "role": st.sampled_from(fields.ROLES) | ANY_TEXT,
+            "role": st.sampled_from(checks.ROLES) | ANY_TEXT,
             "content": ODD_JSON,
             "type": ANY_TEXT,
         },

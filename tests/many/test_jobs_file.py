@@ -79,13 +79,13 @@ def without(key: str) -> dict[str, Any]:
         (as_bytes(line("a\nb")), "line 1: custom_id must be"),
         (as_bytes(line("\udc80")), "line 1: custom_id must be"),
         (as_bytes(GOOD, b"\n", line("x"), GOOD), "line 4: line 1 already has the custom_id 'good'"),
-        (as_bytes(line("a", input="")), "line 1: body: input is missing"),
-        (as_bytes(line("a", input=[])), "line 1: body: input is missing"),
-        (as_bytes(line("a", input=None)), "line 1: body: input is missing"),
-        (as_bytes(GOOD | {"body": {}}), "line 1: body: input is missing"),
+        (as_bytes(line("a", input="")), "line 1: The request can't be sent: input is missing"),
+        (as_bytes(line("a", input=[])), "line 1: The request can't be sent: input is missing"),
+        (as_bytes(line("a", input=None)), "line 1: The request can't be sent: input is missing"),
+        (as_bytes(GOOD | {"body": {}}), "line 1: The request can't be sent: input is missing"),
         (as_bytes(line("a", background=False)), "line 1: body: remove `background`"),
         (as_bytes(line("a", stream=True)), "line 1: body: remove `stream`"),
-        (as_bytes(line("a", stream=False)), "line 1: body: remove `stream`"),
+        (as_bytes(line("a", stream=None)), "line 1: body: remove `stream`"),
         (as_bytes(line("a", user="\udc80")), "line 1: The request can't be sent"),
         (as_bytes(GOOD, b"\xff\xfe\n"), "line 2: byte 0 is not UTF-8"),
         (json.dumps(GOOD).encode("utf-16"), "not UTF-8"),
@@ -185,7 +185,7 @@ def test_options_fill_in_bodies(
     lines = [
         line("plain"),
         line("own", model="m", text={"verbosity": "high"}, reasoning={"summary": "auto"}),
-        line("null", reasoning=None, text=None, metadata=None, instructions=None, model=None),
+        line("null", reasoning=None, text=None, metadata=None, instructions=None),
         line("schema", text={"format": form}, metadata={"a": "own"}, tools=[]),
         line("forced", top_p=0.5, background=True, max_output_tokens=7),
     ]
@@ -218,7 +218,7 @@ def test_options_fill_in_bodies(
             "reasoning": {"effort": "xhigh", "summary": "auto"},
         },
         "null": usual | texts["null"] | {
-            "text": None, "metadata": None, "instructions": None, "model": None,
+            "text": None, "metadata": None, "instructions": None,
         },
         "schema": usual | texts["schema"] | {
             "text": {"format": form, "verbosity": "low"},

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sqlite3
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -245,12 +243,12 @@ def test_keys_and_ids_are_interchangeable(
 
 
 def test_keys_on_stdin(
-    run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result], sandbox: Sandbox, stdin: Callable[[str], None]
 ) -> None:
     """`cancel -` reads keys, too."""
     for key in ("one", "two"):
         run("submit", "--prompt", key, "--job-key", key, "--detach", "--metadata", SECONDS)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\n"))
+    stdin("one\ntwo\n")
     assert run("cancel", "-").last["counts"] == {"cancelled": 2}
     assert len(sandbox.jobs) == 2
 

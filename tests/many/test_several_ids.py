@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import sqlite3
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +31,6 @@ def ends(result: Result) -> dict[str, str]:
     by_id = {line["response_id"]: line["event"] for line in found}
     assert len(found) == len(by_id), "each job ends once"
     return by_id
-
-
-@pytest.fixture
-def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
-    """Set the text on stdin; None closes it."""
-    return lambda text: monkeypatch.setattr(
-        sys, "stdin", None if text is None else io.StringIO(text)
-    )
 
 
 def test_each_job_ends_before_the_summary(many: Callable[..., Result], sandbox: Sandbox) -> None:

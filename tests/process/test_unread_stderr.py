@@ -124,7 +124,7 @@ def test_a_log_that_nobody_reads(
 @pytest.mark.row(UNREAD)
 def test_many_polls_and_a_parent_that_reads_stdout_only(command: Command, sandbox: Sandbox) -> None:
     """A log that fills the pipe of stderr after a while doesn't stop the polls before the end."""
-    argv = ("submit", "--prompt", "x", "--poll-seconds", "0.05", "--metadata", "sandbox_seconds=6")
+    argv = ("submit", "--prompt", "x", "--poll-seconds", "0.05", "--metadata", "sandbox_seconds=9")
     process = command.start(*argv, env=LOG, fresh=True)
     assert process.stdout is not None
     lines = parsed(process.stdout.read())

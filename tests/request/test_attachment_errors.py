@@ -232,4 +232,4 @@ def test_arbitrary_pattern(attach: Callable[..., Result], folder: Path, pattern:
     if result.code == 0:
         assert {os.path.relpath(name) for name in names_of(result)} <= {"ab", "a/b"}
     else:
-        assert refusal(result).startswith("--attach ")
+        assert "--attach" in refusal(result)

@@ -32,9 +32,9 @@ JSON = st.recursive(
 def test_input_items_are_kept(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     """Arbitrary JSON in an input item reaches the request's body and canonical JSON unchanged."""
     path = tmp_path_factory.mktemp("i") / "i.json"
-    path.write_text(json.dumps([{"x": value}]))
+    path.write_text(json.dumps([{"type": "new", "x": value}]))
     request = build_request(fields.read_input(str(path)), PLAIN)
-    assert request.body["input"] == [{"x": value}]
+    assert request.body["input"] == [{"type": "new", "x": value}]
     assert json.loads(canonical_json(request.body)) == request.body
 
 
@@ -56,7 +56,7 @@ def test_lone_surrogates(value: Any, path: str) -> None:
 def test_number_out_of_range(tmp_path: Path) -> None:
     """1e999 is valid JSON, but can't be sent; the error names its path."""
     path = tmp_path / "i.json"
-    path.write_text('[{"a": 1.5, "b": 1e999}]')
+    path.write_text('[{"type": "new", "a": 1.5, "b": 1e999}]')
     with pytest.raises(UsageError, match=r"input\[0\]\.b is a number that is out of range"):
         build_request(fields.read_input(str(path)), PLAIN)
 

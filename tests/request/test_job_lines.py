@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
+HELLO = [{"role": "user", "content": "Hello"}]
 ITEMS = [{"role": "user", "content": [{"type": "input_text", "text": "é"}]}]
 
 
@@ -56,10 +57,11 @@ def test_short_lines_and_long_lines_are_the_same_jobs(
         ([{"prompt": " \n"}], "line 1: the prompt is empty"),
         ([{"prompt": None}], "line 1: prompt: expected a string, found null"),
         ([{"prompt": {"id": "pmpt_1"}}], "line 1: prompt: expected a string, found an object"),
-        ([{"input": []}], "line 1: the input is empty"),
-        ([{"input": ""}], "line 1: the input is empty"),
+        ([{"input": []}], "line 1: The request can't be sent: input is missing or empty"),
+        ([{"input": ""}], "line 1: The request can't be sent: input is missing or empty"),
         ([{"input": 1}], "line 1: input: expected a string or an array of input items, found a"),
-        ([{"prompt": "a", "model": "m"}], "'model'; a line can have custom_id, method, url, body,"),
+        ([{"prompt": "a", "model": "m"}], '1 in Responses format: {"body": {"input": "a", "model"'),
+        ([{"body": {"input": "a"}, "model": "m"}], "'model'; a line can have custom_id, method, "),
         ([{"prompt": "a", "custom_id": None}], "line 1: custom_id must be"),
     ],
 )
@@ -78,9 +80,13 @@ def test_bad_short_lines(
 @pytest.mark.parametrize(
     "chat",
     [
-        {"messages": [{"role": "user", "content": "Hi"}], "model": "m"},
-        line("a") | {"body": {"model": "m", "messages": []}},
-        line("a") | {"url": "/v1/chat/completions", "body": {"messages": []}},
+        {"messages": HELLO, "model": "m"},
+        line("a") | {"body": {"model": "m", "messages": HELLO}},
+        line("a")
+        | {
+            "url": "/v1/chat/completions",
+            "body": {"messages": HELLO},
+        },
     ],
 )
 def test_chat_lines(
@@ -88,7 +94,7 @@ def test_chat_lines(
 ) -> None:
     """Lines for chat completions are named, with a line in Responses format."""
     files.write(line("first"), chat)
-    words = ("line 2: this is chat format (`messages`)", '{"body": {"input": [{"role": "user", ')
+    words = ("line 2: this is chat format (`messages`)", '"input": [{"role": "user", "content"')
     refused(run(*files.argv()), sandbox, *words)
 
 
@@ -112,7 +118,8 @@ def test_arrays_that_have_no_first_job(
     files.jobs.write_bytes(content)
     result = run(*files.argv())
     refused(result, sandbox, "the file is a JSON array", "on a line of its own")
-    assert result.last["hint"].endswith("between elements.")
+    name = f"{files.folder / 'jobs'}.lines.jsonl"
+    assert result.last["hint"].endswith(f"jq -c '.[]' {files.jobs} > {name}")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_large_cell(run: Callable[..., Result], sandbox: Sandbox, files: Files
         (b"prompt\na\n\0\n", "row 2 (line 3): found a NUL character; save the file as UTF-8"),
         (b'prompt\n"a\n\xe9"\n', "row 1 (line 3): byte 0 of the line is not UTF-8; save the file"),
         (b"prompt,\xe9\n", "line 1: byte 7 of the line is not UTF-8; save the file as UTF-8"),
-        ("prompt\na\n".encode("utf-16"), "line 1: found a NUL character; save the file as UTF-8"),
+        ("prompt\na\n".encode("utf-16"), "the text looks like UTF-16, not UTF-8. Convert it"),
         (b"prompt,custom_id\na,x\nb,x\n", "row 2 (line 3): row 1 already has the custom_id 'x'"),
         (b"prompt,custom_id\na,2\nb,\n", "row 2 (line 3): row 1 already has the custom_id '2'"),
         (b'prompt,custom_id\na,"x\n"\n', "row 1 (line 2): custom_id must be"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +10,7 @@ from oaibg.contract.errors import UsageError
 from oaibg.request import sources
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -25,14 +24,14 @@ def test_unreadable_file(tmp_path: Path) -> None:
         sources.read_prompt("a\0b")
 
 
-def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stdin(stdin: Callable[[bytes | None], None]) -> None:
     """`-` reads stdin, with or without a byte order mark; an empty or closed stdin is an error."""
-    for raw in (b"hello", b"\xef\xbb\xbfhello"):
-        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(raw)))
+    for content in (b"hello", b"\xef\xbb\xbfhello"):
+        stdin(content)
         assert sources.read_prompt("-") == "hello"
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    stdin(b"")
     with pytest.raises(UsageError, match="stdin: the prompt is empty"):
         sources.read_prompt("-")
-    monkeypatch.setattr("sys.stdin", None)
+    stdin(None)
     with pytest.raises(UsageError, match="stdin is closed"):
         sources.read_prompt("-")

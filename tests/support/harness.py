@@ -212,6 +212,26 @@ def default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def check_dry_run(result: Result) -> None:
+    """Check that the API would not refuse the requests of a dry run, as far as the sandbox knows.
+
+    What they continue is unknown, and so are the types of content that may be added to the API;
+    calls without outputs are left to the API.
+    """
+    from oaibg.sandbox.checks.create import check_create
+    from oaibg.sandbox.errors import FieldError
+
+    for line in result.lines:
+        body = dict(line.get("body") or {"input": "x", "model": "m"})
+        if body.pop("previous_response_id", None) is not None:
+            body["conversation"] = "conv_1"
+        try:
+            check_create(body, lambda _: None)
+        except FieldError as error:
+            if not re.fullmatch(r"input|input\[\d+\].*\.(type|call_id)", error.param or ""):
+                raise AssertionError(error.message) from error
+
+
 def await_line(process: Running, event: str) -> tuple[dict[str, Any], bytes]:
     """Read stdout up to the first line of an event; return the line, and all bytes read."""
     assert process.stdout is not None

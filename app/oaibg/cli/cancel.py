@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from oaibg.cli.option_checks import read_names
 from oaibg.cli.options import CancelOptions, check_name_or_key, output_of
 from oaibg.cli.which import several_of, single, which
 from oaibg.engine.job import Job
@@ -21,6 +22,7 @@ def run(context: typer.Context, options: CancelOptions) -> int:
     names = options.names
     session.process.render(human=options.human, several=names.are_several)
     session.begin(Job(), Wait(), output_of(options))
+    read_names(names)
     check_name_or_key(names, options.job_key)
     found = which(names, options.job_key, session)
     target = None if names.are_several else single(found)

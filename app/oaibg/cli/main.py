@@ -10,7 +10,7 @@ from typer.main import get_command
 
 from oaibg.cli.app import app
 from oaibg.cli.session import Session
-from oaibg.contract.errors import ExitCode, Internal, OaibgError, StdoutGone
+from oaibg.contract.errors import ExitCode, Internal, OaibgError, StdoutGone, UsageError
 
 
 def run_process(argv: list[str], started: float) -> NoReturn:
@@ -36,9 +36,11 @@ def _run(session: Session) -> int:
     except typer.TyperException as error:
         from oaibg.cli.suggestions import usage_error
 
-        return session.fail(usage_error(error, command, argv))
+        return _fail_without_texts(session, usage_error(error, command, argv))
     except typer.Abort:
         return ExitCode.SIGINT
+    except UsageError as error:
+        return _fail_without_texts(session, error)
     except OaibgError as error:
         return session.fail(error)
     except OSError as error:
@@ -48,3 +50,11 @@ def _run(session: Session) -> int:
     except Exception as error:  # noqa: BLE001 - the only place that turns a bug into an event
         return session.fail(Internal.from_bug(error))
     return code if isinstance(code, int) else ExitCode.OK
+
+
+def _fail_without_texts(session: Session, error: UsageError) -> int:
+    """End with a usage error; it does not repeat a prompt on the command line."""
+    from oaibg.cli.texts import without_texts
+
+    error.reword(without_texts(error.message, session.argv))
+    return session.fail(error)

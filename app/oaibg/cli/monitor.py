@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_batch_id
 from oaibg.cli.next_command import NextCommand, rerun_of
+from oaibg.cli.option_checks import read_names
 from oaibg.cli.options import MonitorOptions, check_name_or_key, output_of, wait_of
 from oaibg.cli.path_options import check_paths
 from oaibg.cli.which import several_of, single, which
@@ -27,6 +28,8 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     wait, output = wait_of(options), output_of(options)
     brief = wait.events == "summary"
     session.process.render(human=options.human, several=several or for_batch, brief=brief)
+    session.begin(Job(is_run=several or for_batch), wait, output)
+    read_names(names, session.deadline)
     rerun = rerun_of(context) if for_batch else NextCommand(wait, output).monitor(names)
     session.begin(Job(is_run=several or for_batch), wait, output, rerun)
     check_name_or_key(names, key)

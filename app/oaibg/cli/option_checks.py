@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from typing import TypeVar
 
 from typer import BadParameter
+
+from oaibg.cli.texts import is_text, is_text_not_path
+from oaibg.contract.errors import UsageError
+from oaibg.request.json_files import read_text
 
 _SECONDS_MIN = 0.05
 _SECONDS_MAX = 1_000_000_000
 _NAME_MAX = 1024
 _NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
-_STDIN_MAX = 64 << 20
 _T = TypeVar("_T")
 
 
@@ -96,18 +98,24 @@ class Names(list[_T]):
 
     def __init__(self, names: list[_T], *, from_stdin: bool) -> None:
         super().__init__(dict.fromkeys(names))
+        self.from_stdin = from_stdin
         self.are_several = len(self) > 1 or from_stdin
         """Whether this is a run over several jobs; with names from stdin it always is."""
 
 
 def names(values: list[str] | None) -> Names[str]:
-    """Return the IDs and keys; `-` stands for those on stdin, which are read here."""
-    found: list[str] = []
-    for value in values or []:
-        found += _names_on_stdin() if value == "-" else [str(name(value))]
-    if values and not found:
-        raise BadParameter("stdin contains no IDs or keys.")
-    return Names(found, from_stdin="-" in (values or []))
+    """Return the IDs and keys; `-`, for those on stdin, stays until `read_names`."""
+    found = [value if value == "-" else str(name(value)) for value in values or []]
+    return Names(found, from_stdin="-" in found)
+
+
+def read_names(names: Names[str], deadline: float = math.inf) -> None:
+    """Put the names on stdin in the place of `-`; raises `UsageError`, or as `read_text`."""
+    if names.from_stdin:
+        at = names.index("-")
+        names[:] = dict.fromkeys([*names[:at], *_names_on_stdin(deadline), *names[at + 1 :]])
+        if not names:
+            raise UsageError("stdin contains no IDs or keys.")
 
 
 def _seconds(value: str | float, or_else: str = "") -> float:
@@ -126,25 +134,38 @@ def _number(value: str | float) -> float:
         return math.nan
 
 
-def _names_on_stdin() -> list[str]:
-    if sys.stdin is None:
-        raise BadParameter("stdin is closed; no IDs or keys can be read.")
-    try:
-        lines = sys.stdin.read(_STDIN_MAX).splitlines()
-    except (OSError, UnicodeError) as error:
-        raise BadParameter(f"stdin can't be read: {error}.") from error
+def _names_on_stdin(deadline: float) -> list[str]:
     found: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text("-", deadline).splitlines(), 1):
         found += line.split()
         if not all(map(_may_be_name, line.split())):
-            raise BadParameter(f"stdin, line {number}: {_NOT_A_NAME}")
+            raise UsageError(f"stdin, line {number}: {_NOT_A_NAME}")
     return found
+
+
+def text_path(value: str | None) -> str | None:
+    """Return the path of an input file, as given; refuses what looks like the input itself."""
+    if value is not None and is_text_not_path(value):
+        raise BadParameter(
+            "there is no such file, and the value looks like the text itself. Save it to a file, "
+            "and give the file's path. A prompt can be given with --prompt TEXT."
+        )
+    return value
+
+
+def attached_paths(values: list[str] | None) -> list[str] | None:
+    """Return the paths and patterns of --attach, as given."""
+    for value in values or []:
+        if is_text(value):
+            text_path(value)
+    return values
 
 
 def input_path(value: str | None) -> str | None:
     """Return the path of a file that is read more than once, as given."""
     if value == "-":
         raise BadParameter("the file is read more than once; give a path instead of -.")
+    text_path(value)
     try:
         if value:
             os.path.realpath(value)

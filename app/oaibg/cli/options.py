@@ -53,6 +53,8 @@ def _name(usage: str, text: str, check_name: Callable[..., Any]) -> Any:
 _which = partial(_option, "Which job")
 _input = partial(_option, "Input")
 _request = partial(_option, "Request")
+_input_file = partial(_input, callback=check.text_path)
+_request_file = partial(_request, callback=check.text_path)
 _safety = partial(_option, "Safety")
 _many = partial(_option, "Many jobs")
 _waiting = partial(_option, "Waiting")
@@ -99,13 +101,17 @@ _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 class SubmitOptions(Record):
     """The options of `oaibg submit`."""
 
-    prompt: str | None = _input("TEXT", "The text of the user message.")
-    prompt_file: str | None = _input("PATH", "Read the prompt from a file; - is stdin.")
+    prompt: str | None = _input("TEXT", "The text of the user message; - is stdin.")
+    prompt_file: str | None = _input_file("PATH", "Read the prompt from a file; - is stdin.")
     system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")
     developer_prompt: str | None = _input("TEXT", "Put a developer message before the prompt.")
-    attach: list[str] | None = _input("PATH", "Attach a text file, image or PDF; repeatable.")
-    messages_json_file: str | None = _input("PATH", "JSON array of messages; - is stdin.")
-    input_json_file: str | None = _input("PATH", "The whole `input` field as JSON; - is stdin.")
+    attach: list[str] | None = _input(
+        "PATH", "Attach a text file, image or PDF; repeatable.", callback=check.attached_paths
+    )
+    messages_json_file: str | None = _input_file("PATH", "JSON array of messages; - is stdin.")
+    input_json_file: str | None = _input_file(
+        "PATH", "The whole `input` field as JSON; - is stdin."
+    )
     model: str = _request(
         "NAME",
         "The model (default: OAIBG_MODEL, or gpt-5.2).",
@@ -133,15 +139,17 @@ class SubmitOptions(Record):
     previous_response_id: str | None = _request(
         "ID", "As --continue, without any check.", callback=check.not_empty
     )
-    tools_json_file: str | None = _request("PATH", "JSON array of tools. Default: none.")
-    json_schema_file: str | None = _request(
+    tools_json_file: str | None = _request_file("PATH", "JSON array of tools. Default: none.")
+    json_schema_file: str | None = _request_file(
         "PATH", "JSON Schema of the answer (structured output)."
     )
     include: list[str] | None = _request(
         "VALUE", "Request this additional data; repeatable.", callback=check.each_not_empty
     )
     metadata: list[str] | None = _request("KEY=VALUE", "Metadata; repeatable up to 16 times.")
-    body_json_file: str | None = _request("PATH", "JSON object to merge over the request, last.")
+    body_json_file: str | None = _request_file(
+        "PATH", "JSON object to merge over the request, last."
+    )
     dry_run: bool = _safety("--dry-run", "Print the request and its hash; send nothing.")
     job_key: str | None = _safety(
         "KEY",

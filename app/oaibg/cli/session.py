@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from oaibg.base.descriptors import NEEDED, free_descriptors
@@ -47,6 +48,11 @@ class Session:
         """Set the job and the options, which the event that ends the run needs."""
         self.job, self.wait, self.output = job, wait, output
         self.next_command = NextCommand(wait, output, rerun)
+
+    @property
+    def deadline(self) -> float:
+        """When the wait limit is reached, as of `time.monotonic()`."""
+        return self.process.started + (self.wait.max_wait_seconds or math.inf)
 
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oaibg.cli import environment
 from oaibg.cli.next_command import rerun_of
@@ -16,7 +16,9 @@ from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.request import fields
 from oaibg.request.body import Request, Settings, build_request
-from oaibg.request.sources import Given, Sources, read_sources
+from oaibg.request.checks import check_complete
+from oaibg.request.json_files import reading
+from oaibg.request.sources import Given, Sources, check_sources, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,12 +50,22 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file
     files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
-    given = read_sources(
-        part_of(options, Sources, attach=tuple(options.attach or ()), others=files)
+    sources = part_of(
+        options,
+        Sources,
+        attach=tuple(options.attach or ()),
+        others=files,
+        deadline=session.deadline,
     )
+    check_sources(sources)
+    body = options.body_json_file
+    patch = fields.read_body(body, session.deadline) if body else None
+    given = read_sources(sources, patch)
     check_paths(options, attached=[attachment.path for attachment in given.attachments])
+    for message in given.left_out:
+        session.process.write(report.warning(session.job, "files_left_out", message))
     previous = _previous(options, session)
-    settings = _settings(options, previous)
+    settings = _settings(options, previous, patch, session.deadline)
     for flag in ("resubmit_unknown", "retry_failed"):
         if options.values()[flag] and options.job_key is None and not many:
             raise UsageError(f"--{flag.replace('_', '-')} needs --job-key or --jobs-file.")
@@ -86,6 +98,8 @@ def _one_job(
     request = build_request(given.input, settings)
     if previous is not None:
         previous.check_results(request.body.get("input"))
+    with reading("The request can't be sent"):
+        check_complete(request.body.get("input"))
     if session.wait.stream and "background_options" in request.body:
         raise UsageError(_NO_STREAM)
     if options.dry_run:
@@ -162,19 +176,24 @@ def _previous(options: SubmitOptions, session: Session) -> Previous | None:
         return find_previous(options.continue_, store, problem, base_url, RealClock())
 
 
-def _settings(options: SubmitOptions, previous: Previous | None) -> Settings:
+def _settings(
+    options: SubmitOptions, previous: Previous | None, body: dict[str, Any] | None, deadline: float
+) -> Settings:
     """Return the fields of the request other than its input; reads the files they come from."""
-    window = options.completion_window
-    tools, schema, body = options.tools_json_file, options.json_schema_file, options.body_json_file
+    window, tools, schema = (
+        options.completion_window,
+        options.tools_json_file,
+        options.json_schema_file,
+    )
     return part_of(
         options,
         Settings,
         completion_window=None if window == "24h" else window,
         previous_response_id=previous.response_id if previous else options.previous_response_id,
-        tools=fields.read_tools(tools) if tools else None,
-        text_format=fields.read_json_schema(schema) if schema else None,
+        tools=fields.read_tools(tools, deadline) if tools else None,
+        text_format=fields.read_json_schema(schema, deadline) if schema else None,
         metadata=fields.parse_metadata(list(options.metadata or [])),
-        body=fields.read_object(body) if body else None,
+        body=body,
     )
 
 

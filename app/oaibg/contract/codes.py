@@ -33,6 +33,7 @@ WARNINGS = {
     "run_active": "Another process is still submitting jobs of the run.",
     "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",
+    "files_left_out": "A pattern of `--attach` also matches files that are not attached.",
     "no_room": "The directory for temporary files has no room for the batch's results.",
     "cost_limit": "The run stopped submitting jobs, because another job could exceed "
     "`--max-cost-usd`.",

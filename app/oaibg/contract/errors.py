@@ -140,6 +140,10 @@ class OaibgError(Exception):
             **known,
         )
 
+    def reword(self, message: str) -> None:
+        """Replace the message."""
+        self.message = message
+
     def extend(self, text: str) -> None:
         """Append to the message."""
         self.message = f"{self.message.rstrip('.')}.{text}"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from oaibg.base.record import Record
 from oaibg.base.text import has_surrogates, one_line
 from oaibg.contract.errors import UsageError
+from oaibg.request.encodings import conversion, likely_encoding
 from oaibg.request.json_files import open_regular, reading
+from oaibg.request.patterns import Found, find_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +35,8 @@ TEXT_CHARACTERS_MAX = 10_485_760
 """Maximum length of a text part, from the API's error `string_above_max_length`."""
 
 _HEAD = 1024
+_NAMED = 10
+"""Maximum number of files or directories that a sentence about files left out names."""
 _PDF = "application/pdf"
 _TEXT = "text/plain"
 _MAGIC = (
@@ -42,6 +46,9 @@ _MAGIC = (
     (re.compile(rb"GIF8[79]a"), "image/gif"),
     (re.compile(rb"%PDF-"), _PDF),
 )
+_LATE_PDF = re.compile(rb"%PDF-\d")
+"""How a PDF begins; ISO 32000 allows other bytes before it, within the first 1024."""
+_PDF_END = re.compile(rb"startxref\s+\d+\s+%%EOF")
 _LIMITS = {_PDF: PDF_BYTES_MAX, _TEXT: 4 * TEXT_CHARACTERS_MAX}
 """Maximum size of one file by type, in bytes; a character has up to four bytes."""
 _CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
@@ -56,22 +63,35 @@ class Attachment(Record):
     part: dict[str, Any]
 
 
-def read_attachments(patterns: Sequence[str]) -> list[Attachment]:
+class Attached(Record):
+    """The attachments of a prompt, and a sentence about each pattern that left out files."""
+
+    attachments: tuple[Attachment, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def read_attachments(patterns: Sequence[str]) -> Attached:
     """Return the files of paths and patterns as parts of a message, in order, each file once.
 
     Patterns follow `glob` (`**` also matches in subdirectories); `~` is the home directory. A path
-    that exists is never treated as a pattern.
+    that exists is never treated as a pattern. Patterns leave out what is ignored, and links that
+    lead outside of the working directory and of the directory that the pattern names.
     """
     files: dict[str, _File] = {}
+    left_out: list[str] = []
     for pattern in patterns:
         try:
-            for name, path in _found(pattern):
+            found = _found(pattern)
+            for name, path in found.files:
                 file = _examined(name, os.path.realpath(path))
                 files.setdefault(file.path, file)
         except ValueError as error:
             raise UsageError(f"--attach {pattern!r}: not a valid path ({error}).") from error
+        if found.ignored or found.outside:
+            left_out.append(_left_out(pattern, found))
     _check_sizes(list(files.values()))
-    return [_attachment(file) for file in files.values()]
+    attachments = tuple(_attachment(file) for file in files.values())
+    return Attached(attachments=attachments, left_out=tuple(left_out))
 
 
 class _File(Record):
@@ -84,24 +104,46 @@ class _File(Record):
     limit: int
 
 
-def _found(pattern: str) -> list[tuple[str, str]]:
-    """Return the files of a path or pattern: for each the name for messages and the path."""
-    from glob import glob, has_magic
-
+def _found(pattern: str) -> Found:
     if pattern in ("", "-"):
         message = "give a file's path; only a prompt can come from stdin (--prompt-file -)"
         raise UsageError(f"--attach {pattern!r}: {message}.")
-    path = pattern if os.path.lexists(pattern) else os.path.expanduser(pattern)  # noqa: PTH111
-    if os.path.lexists(path) or not has_magic(path):
-        return [(pattern, path)]
-    matches = sorted(match for match in glob(path, recursive=True) if not os.path.isdir(match))  # noqa: PTH112, PTH207
-    if not matches:
-        hint = (
-            "A pattern matches files, not directories; ** also searches subdirectories. A name "
-            "with a leading dot only matches a pattern with a leading dot."
+    found = find_files(pattern)
+    if found.files:
+        return found
+    if found.ignored or found.outside:
+        raise UsageError(_left_out(pattern, found))
+    hint = (
+        "A pattern matches files, not directories; ** also searches subdirectories. A name "
+        "with a leading dot only matches a pattern with a leading dot."
+    )
+    raise _refused(pattern, "no file matches this pattern.", hint)
+
+
+def _left_out(pattern: str, found: Found) -> str:
+    """Return a sentence about the files that a pattern left out."""
+    places = [
+        f"{one_line(place)} ({_files(number)})" if place.endswith("/") else one_line(place)
+        for place, number in found.ignored.items()
+    ]
+    links = [one_line(link) for link in found.outside]
+    reasons = [
+        f"{why}: {', '.join(names[:_NAMED])}" + (", …" if len(names) > _NAMED else "")
+        for names, why in (
+            (places, "ignored by .gitignore or part of installed packages"),
+            (links, "links that lead outside"),
         )
-        raise _refused(pattern, "no file matches this pattern.", hint)
-    return [(match, match) for match in matches]
+        if names
+    ]
+    number = sum(found.ignored.values()) + len(links)
+    mend = "To attach such a file, give its path."
+    return (
+        f"--attach {pattern}: {_files(number)} left out. {'; '.join(reasons).capitalize()}. {mend}"
+    )
+
+
+def _files(number: int) -> str:
+    return "1 file" if number == 1 else f"{number:,} files"
 
 
 def _examined(name: str, path: str) -> _File:
@@ -110,7 +152,11 @@ def _examined(name: str, path: str) -> _File:
         raise _refused(name, "the name is not UTF-8 and can't be sent; rename the file.")
     with _opened(name, path) as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD)
+        file.seek(max(size - _HEAD, 0))
+        tail = file.read(_HEAD)
     media = next((media for magic, media in _MAGIC if magic.match(head)), _TEXT)
+    if media == _TEXT and _LATE_PDF.search(head) and _PDF_END.search(tail):
+        media = _PDF
     if media == _TEXT:
         _check_control(name, head)
     limit = _LIMITS.get(media, BYTES_MAX)
@@ -180,7 +226,8 @@ def _text(name: str, data: bytes) -> str:
     try:
         text = f"File: {one_line(name)}\n\n{data.decode('utf-8-sig')}"
     except UnicodeDecodeError as error:
-        raise _unsupported(name, f"byte {error.start} is not UTF-8: {error.reason}") from error
+        why = f"byte {error.start} is not UTF-8: {error.reason}"
+        raise _unsupported(name, why, data) from error
     if len(text) > TEXT_CHARACTERS_MAX:
         most = f"the limit is {TEXT_CHARACTERS_MAX:,}. Split the file."
         raise _refused(name, f"with its heading, the text has {len(text):,} characters; {most}")
@@ -190,13 +237,17 @@ def _text(name: str, data: bytes) -> str:
 def _check_control(name: str, data: bytes) -> None:
     found = _CONTROL.search(data)
     if found:
-        raise _unsupported(name, f"byte {found.start()} is 0x{found[0].hex()}, which is not text")
+        why = f"byte {found.start()} is 0x{found[0].hex()}, which is not text"
+        raise _unsupported(name, why, data)
 
 
-def _unsupported(name: str, why: str) -> UsageError:
+def _unsupported(name: str, why: str, data: bytes) -> UsageError:
+    encoding = likely_encoding(data)
     hint = (
         "Convert the file to one of these types, or upload it with the Files API and use its ID "
         "in --input-json-file."
+        if encoding is None
+        else f"The text looks like {encoding}. {conversion(encoding, name)}"
     )
     kinds = "neither UTF-8 text nor a PNG, JPEG, WEBP, GIF or PDF file"
     return _refused(name, f"{kinds} ({why}).", hint)

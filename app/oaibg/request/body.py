@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 OMIT = "omit"
 """The value of an option that leaves its field out of the request."""
 
-_OURS = {"background": "every job runs in background mode", "stream": "use --stream instead"}
-"""The fields that a body can't set, and why."""
+_OURS = {
+    "background": (True, "every job runs in background mode"),
+    "stream": (False, "use --stream instead"),
+}
+"""The fields that a body can't set, with the only value that it may contain, and why."""
+
+WITHOUT_INPUT = ("previous_response_id", "conversation", "prompt")
+"""Fields of which one allows a request without an input, or with an empty one."""
 
 
 class Settings(Record):
@@ -69,12 +75,13 @@ class Request(Record):
         return string(value_at(self.body, *path))
 
 
-def build_request(given: str | list[Any], settings: Settings) -> Request:
+def build_request(given: str | list[Any] | None, settings: Settings) -> Request:
     """Return the request for a validated `input`; `settings.body` is merged over it last.
 
-    Raises `UsageError` if that body sets a field that oaibg sets, or if JSON can't carry a value.
+    Without an input, that body has it. Raises `UsageError` if the body sets a field that oaibg
+    sets, if the input is empty, or if JSON can't carry a value.
     """
-    return _request({"input": given}, settings)
+    return _request({} if given is None else {"input": given}, settings)
 
 
 def fill_request(body: dict[str, Any], settings: Settings, *, background: bool = True) -> Request:
@@ -83,9 +90,7 @@ def fill_request(body: dict[str, Any], settings: Settings, *, background: bool =
     The line's body is sent unchanged, except that `background` is set, or removed for a batch.
     `settings` fill in missing fields, also inside `text`, `reasoning` and `metadata`.
     """
-    own = {key: value for key, value in body.items() if (key, value) != ("background", True)}
-    _check_ours(own, "body")
-    return _request(own, settings, background)
+    return _request(_without_ours(body, "body"), settings, background)
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -143,9 +148,13 @@ def _request(body: dict[str, Any], settings: Settings, background: bool = True) 
         "include": settings.include,
     }
     fill = {key: value for key, value in fields.items() if value is not None}
-    patch = settings.body or {}
-    _check_ours(patch, "--body-json-file")
+    patch = _without_ours(settings.body or {}, "--body-json-file")
     body = merge_patch(_filled(body, fill), patch)
+    if body.get("input") in (None, "", []) and not any(body.get(key) for key in WITHOUT_INPUT):
+        raise UsageError(
+            "The request can't be sent: input is missing or empty, which is only possible with "
+            "`previous_response_id`, `conversation` or `prompt`."
+        )
     return Request(body=body, sha256=hashlib.sha256(canonical_json(body)).hexdigest())
 
 
@@ -158,10 +167,12 @@ def _filled(body: dict[str, Any], fill: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _check_ours(body: dict[str, Any], place: str) -> None:
-    for key, reason in _OURS.items():
-        if key in body:
+def _without_ours(body: dict[str, Any], place: str) -> dict[str, Any]:
+    """Return a body without the fields that oaibg sets; raises `UsageError` for other values."""
+    for key, (allowed, reason) in _OURS.items():
+        if key in body and body[key] is not allowed:
             raise UsageError(f"{place}: remove `{key}`; {reason}.")
+    return {key: value for key, value in body.items() if key not in _OURS}
 
 
 def _path_to(value: Any, is_wanted: Callable[[object], bool], path: str = "") -> str:

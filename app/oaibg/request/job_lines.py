@@ -8,13 +8,19 @@ line has `prompt` or `input` in place of the body.
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from oaibg.contract.errors import UsageError
-from oaibg.request import json_files
+from oaibg.request import foreign, json_files
+from oaibg.request.checks import check_body
+from oaibg.request.encodings import decode_part
 from oaibg.request.job_records import JobRecord, checked_id
 from oaibg.request.json_files import kind_of
+from oaibg.request.mend import Mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,10 +30,6 @@ URL = "/v1/responses"
 _KEYS = ("custom_id", "method", "url", "body", "prompt", "input")
 _SHOWN = 1 << 16
 """Bytes of an array of jobs in which its first job is looked for."""
-_CHAT = (
-    'this is chat format (`messages`); in Responses format, the body has `input`: {"body": '
-    '{"input": [{"role": "user", "content": "Hello"}]}}'
-)
 
 
 class JobLines:
@@ -63,11 +65,16 @@ class JobLines:
 
     def job(self, number: int, raw: bytes) -> tuple[str, dict[str, Any]]:
         """Return the custom_id and the body of a line; a `ValueError` says why it is invalid."""
-        line = json_files.parse_json(json_files.decode(raw), one_line=True)
+        line = json_files.parse_json(decode_part(raw, self._path), one_line=True)
         if not isinstance(line, dict):
             raise ValueError(f"expected a JSON object, found {kind_of(line)}")
-        if "messages" in line:
-            raise ValueError(_CHAT)
+        rewritten = foreign.line_of(line)
+        if rewritten != line:
+            found = "this is chat format (`messages`)"
+            if "messages" not in line and "messages" not in (line.get("body") or {}):
+                found = "the fields of a request belong in `body`"
+            hint = f"{self.place(number, number).capitalize()} in Responses format: "
+            raise Mend(found, hint + foreign.shown(rewritten))
         if unknown := [key for key in line if key not in _KEYS]:
             allowed = f"{', '.join(_KEYS[:-1])} and {_KEYS[-1]}"
             raise ValueError(
@@ -88,29 +95,58 @@ class JobLines:
 
     def _check_format(self, text: bytes) -> None:
         """Raise `UsageError` if the file's first line belongs to another format."""
+        name = shlex.quote(self._path)
+        new_name = shlex.quote(f"{os.path.splitext(self._path)[0]}.lines.jsonl")  # noqa: PTH122
         if text.startswith(b"["):
+            first = self._first_element()
+            if isinstance(first, dict) and "role" in first:
+                raise UsageError(
+                    f"{self._path}: the file is a JSON array of messages, not a jobs file.",
+                    hint="To submit one job with these messages, use --messages-json-file.",
+                )
+            shown = foreign.shown(foreign.line_of(first)) if isinstance(first, dict) else ""
             raise UsageError(
                 f"{self._path}: the file is a JSON array; a jobs file has one job per line.",
                 hint="Write each element of the array on a line of its own, without the brackets "
-                f"and the commas between elements. {self._first_element()}".strip(),
+                f"and the commas between elements: jq -c '.[]' {name} > {new_name}"
+                + (f". The first line is then: {shown}" if shown else ""),
+            )
+        if text == b"{":
+            raise UsageError(
+                f"{self._path}: an object extends over several lines; a jobs file has one job per "
+                "line.",
+                hint=f"Write each object on one line: jq -c . {name} > {new_name}",
             )
         for delimiter, extension in ((b",", ".csv"), (b";", ".csv"), (b"\t", ".tsv")):
-            if b"prompt" in [cell.strip(b' "').lower() for cell in text.split(delimiter)]:
+            cells = [cell.strip(b' "').lower() for cell in text.split(delimiter)]
+            if b"prompt" in cells:
                 raise UsageError(
                     f"{self._path}: the file looks like a table with the column `prompt`, but its "
                     "name is not that of a table.",
                     hint=f"Rename the file so that its name ends in {extension}.",
                 )
+            if len(cells) > 1 and all(re.fullmatch(rb"[\w -]{1,40}", cell) for cell in cells):
+                raise UsageError(
+                    f"{self._path}: the file looks like a table, but its name is not that of one, "
+                    "and no column is named prompt.",
+                    hint="Rename the column with the prompts to prompt, and the file so that its "
+                    f"name ends in {extension}.",
+                )
+        if not text.startswith(b"{"):
+            raise UsageError(
+                f"{self._path}: the first line is not a JSON object.",
+                hint=f"{self.hint} If each line is a prompt, run: "
+                f"jq -cR '{{prompt: .}}' {name} > {new_name}",
+            )
 
-    def _first_element(self) -> str:
+    def _first_element(self) -> Any:
+        """Return the first element of an array; None if it can't be read."""
         self._file.seek(0)
         text = self._file.read(_SHOWN).decode("utf-8-sig", "replace")
         try:
-            first, _ = json.JSONDecoder().raw_decode(text.partition("[")[2].lstrip())
-            shown = json.dumps(first, ensure_ascii=False) if isinstance(first, dict) else ""
+            return json.JSONDecoder().raw_decode(text.partition("[")[2].lstrip())[0]
         except (ValueError, RecursionError):
-            return ""
-        return f"The first line is then: {shown}" if 0 < len(shown) <= 500 else ""
+            return None
 
 
 def _body(line: dict[str, Any]) -> dict[str, Any]:
@@ -130,11 +166,8 @@ def _body(line: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(value, str | list):
             found = kind_of(value)
             raise ValueError(f"input: expected a string or an array of input items, found {found}")
-        if not value:
-            raise ValueError("the input is empty")
-        return {"input": value}
+        value = {"input": value}
     if not isinstance(value, dict):
         raise ValueError(f"body: expected an object, found {kind_of(value)}")
-    if value.get("input", value.get("prompt")) in (None, "", []):
-        raise ValueError(_CHAT if "messages" in value else "body: input is missing or empty")
+    check_body(value)
     return value

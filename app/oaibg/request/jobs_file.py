@@ -13,6 +13,7 @@ from oaibg.base.json_text import json_line
 from oaibg.contract.errors import OaibgError, UsageError
 from oaibg.request import json_files
 from oaibg.request.body import Request, Settings, fill_request
+from oaibg.request.encodings import HEAD, check_head
 from oaibg.request.job_lines import URL, JobLines
 from oaibg.request.job_table import JobTable, delimiter_of
 
@@ -57,6 +58,7 @@ class JobsFile:
         """The size of a batch's input file; 0 in background mode."""
         try:
             with json_files.reading(path):
+                check_head(self._file.read(HEAD), path)
                 table = next((one for one in (name, path) if one and delimiter_of(one)), None)
                 self._records: JobRecords = (
                     JobLines(path, self._file) if table is None else JobTable(table, self._file)
@@ -132,6 +134,8 @@ class JobsFile:
         records = self._records
         first: dict[str, int] = {}
         bad: list[str] = []
+        hint: str | None = None
+        """That of the first line which is wrong in a known way."""
         try:
             for number, line, offset, raw in records:
                 try:
@@ -142,6 +146,7 @@ class JobsFile:
                         raise ValueError(f"{twice} {custom_id!r}")  # noqa: TRY301 - as the others
                 except (UsageError, ValueError) as error:
                     bad.append(f"{records.place(number, line)}: {str(error).rstrip('.')}")
+                    hint = hint or getattr(error, "hint", None)
                     continue
                 first[custom_id] = number
                 if not self._background:
@@ -150,7 +155,7 @@ class JobsFile:
                 yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
             bad.append(str(error))
-        hint = self._records.hint
+        hint = hint or self._records.hint
         if bad:
             more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
             raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=hint)

@@ -6,14 +6,16 @@ Errors are `UsageError`s that name the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from oaibg.base.json_text import DEPTH, is_deep
 from oaibg.contract.errors import UsageError
+from oaibg.request import to_end
+from oaibg.request.encodings import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +25,9 @@ INPUT_BYTES_MAX = 256 << 20
 
 
 @contextmanager
-def json_in(path: str) -> Iterator[Any]:
+def json_in(path: str, deadline: float = math.inf) -> Iterator[Any]:
     """Yield the JSON value of a file (`-` is stdin); a `ValueError` in the block names the file."""
-    text = read_text(path)
+    text = read_text(path, deadline)
     with reading(name_of(path)):
         if not text.strip():
             raise ValueError("the file is empty")
@@ -50,32 +52,16 @@ def parse_json(text: str, *, one_line: bool = False) -> Any:
     return value
 
 
-def read_text(path: str) -> str:
-    """Return the text of a file (`-` is stdin)."""
+def read_text(path: str, deadline: float = math.inf) -> str:
+    """Return the text of a file (`-` is stdin); see `to_end.read` for the `deadline`."""
     name = name_of(path)
     if "\0" in path:
         raise UsageError(f"{name!r}: not a valid path (embedded null byte).")
     with reading(name):
-        if path != "-":
-            with open(path, "rb") as file:  # noqa: PTH123 - pathlib would only wrap it
-                raw = file.read(INPUT_BYTES_MAX + 1)
-        elif sys.stdin is None:
-            raise UsageError("stdin is closed; give a file's path instead of -.")
-        else:
-            raw = sys.stdin.buffer.read(INPUT_BYTES_MAX + 1)
+        raw = to_end.read(path, INPUT_BYTES_MAX + 1, deadline)
         if len(raw) <= INPUT_BYTES_MAX:
-            return decode(raw)
+            return decode(raw, path)
     raise UsageError(f"{name}: larger than the limit of {INPUT_BYTES_MAX >> 20} MiB.")
-
-
-def decode(raw: bytes) -> str:
-    """Decode UTF-8 without a byte order mark; a `ValueError` names the first invalid byte."""
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"byte {error.start} is not UTF-8 ({error.reason}); convert the file to UTF-8"
-        ) from error
 
 
 def open_regular(path: str, refusal: str) -> BinaryIO:
@@ -94,7 +80,7 @@ def reading(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else error
-        raise UsageError(f"{name}: {reason}.") from error
+        raise UsageError(f"{name}: {reason}.", hint=getattr(error, "hint", None)) from error
 
 
 def name_of(path: str) -> str:

@@ -5,10 +5,12 @@ Errors are `UsageError`s that name the file or option, the position, and the rem
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
 from oaibg.contract.errors import UsageError
+from oaibg.request.body import WITHOUT_INPUT
 from oaibg.request.fields import read_input, read_messages
 from oaibg.request.json_files import name_of, read_text
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Sources(Record):
-    """The options for the input; exactly one of the first five is given."""
+    """The options for the input; one of the first five is given, or the body has the input."""
 
     prompt: str | None = None
     prompt_file: str | None = None
@@ -30,55 +32,85 @@ class Sources(Record):
     """Paths and patterns of the files to attach to the prompt."""
     others: tuple[str | None, ...] = ()
     """The other files that are read; only one of all files can be stdin."""
+    deadline: float = math.inf
+    """Until when a pipe is read, as of `time.monotonic()`."""
 
 
 class Given(Record):
     """The input that was read: the request's `input` field, and the attachments in it."""
 
-    input: str | list[Any]
+    input: str | list[Any] | None
     attachments: tuple[Attachment, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """A sentence about each pattern of --attach that left out files."""
 
 
-def read_sources(sources: Sources) -> Given:
-    """Return the `input` of the request; empty for a jobs file, whose lines have their own."""
-    choices = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
-    given = [name for name in choices if getattr(sources, name) is not None]
-    flags = [f"--{name.replace('_', '-')}" for name in given or choices]
-    if len(given) != 1:
-        found = "Give only one of" if given else "There is no input; give one of"
-        raise UsageError(f"{found} {', '.join(flags[:-1])} and {flags[-1]}.")
-    files = [getattr(sources, name) for name in choices[1:]] + list(sources.others)
+_CHOICES = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
+
+
+def check_sources(sources: Sources) -> None:
+    """Raise `UsageError` if more than one option gives the input, or reads stdin."""
+    if len(given := _given(sources)) > 1:
+        raise UsageError(f"Give only one of {_listed(given)}.")
+    files = [getattr(sources, name) for name in _CHOICES] + list(sources.others)
     if files.count("-") > 1:
         raise UsageError("Only one option can read stdin (-); give the others a file's path.")
+
+
+def read_sources(sources: Sources, body: dict[str, Any] | None = None) -> Given:
+    """Return the `input` of the request; None for a jobs file, whose lines have their own.
+
+    `body` is that of --body-json-file, which can be a whole request.
+    """
+    given = _given(sources)
+    if given and body is not None and body.get("input") is not None:
+        raise UsageError(
+            f"--body-json-file has an `input`, which would replace that of {given[0]}. Give only "
+            "one of them."
+        )
+    if not given and not any((body or {}).get(key) for key in ("input", *WITHOUT_INPUT)):
+        choices = [f"--{name.replace('_', '-')}" for name in _CHOICES]
+        raise UsageError(f"There is no input; give one of {_listed(choices)}.")
     if sources.prompt is not None or sources.prompt_file is not None:
         return _read_prompt_and_files(sources)
+    flag = given[0] if given else "an input in --body-json-file"
     if sources.system_prompt is not None or sources.developer_prompt is not None:
         raise UsageError(
-            f"--system-prompt and --developer-prompt can't be combined with {flags[0]}; put these "
+            f"--system-prompt and --developer-prompt can't be combined with {flag}; put these "
             "messages into that file."
         )
     if sources.attach:
         raise UsageError(
-            f"--attach can't be combined with {flags[0]}; put the content parts into that file."
+            f"--attach can't be combined with {flag}; put the content parts into that file."
         )
     if sources.messages_json_file is not None:
-        return Given(input=read_messages(sources.messages_json_file))
+        return Given(input=read_messages(sources.messages_json_file, sources.deadline))
     path = sources.input_json_file
-    return Given(input=[] if path is None else read_input(path))
+    return Given(input=None if path is None else read_input(path, sources.deadline))
 
 
-def read_prompt(path: str) -> str:
+def read_prompt(path: str, deadline: float = math.inf) -> str:
     """Return the text of a prompt file (`-` is stdin)."""
-    text = read_text(path)
+    text = read_text(path, deadline)
     if not text.strip():
         raise UsageError(f"{name_of(path)}: the prompt is empty.")
     return text
 
 
+def _given(sources: Sources) -> list[str]:
+    names = [name for name in _CHOICES if getattr(sources, name) is not None]
+    return [f"--{name.replace('_', '-')}" for name in names]
+
+
+def _listed(flags: list[str]) -> str:
+    return f"{', '.join(flags[:-1])} and {flags[-1]}"
+
+
 def _read_prompt_and_files(sources: Sources) -> Given:
     if sources.prompt is not None and not sources.prompt.strip():
         raise UsageError("--prompt: the prompt is empty.")
-    prompt = sources.prompt or read_prompt(str(sources.prompt_file))
+    path = "-" if sources.prompt == "-" else sources.prompt_file
+    prompt = str(sources.prompt) if path is None else read_prompt(path, sources.deadline)
     texts = {"system": sources.system_prompt, "developer": sources.developer_prompt, "user": prompt}
     messages: list[dict[str, Any]] = [
         {"role": role, "content": [{"type": "input_text", "text": text}]}
@@ -90,6 +122,6 @@ def _read_prompt_and_files(sources: Sources) -> Given:
 
     from oaibg.request.attachments import read_attachments
 
-    attachments = tuple(read_attachments(sources.attach))
-    messages[-1]["content"] += [attachment.part for attachment in attachments]
-    return Given(input=messages, attachments=attachments)
+    found = read_attachments(sources.attach)
+    messages[-1]["content"] += [attachment.part for attachment in found.attachments]
+    return Given(input=messages, attachments=found.attachments, left_out=found.left_out)

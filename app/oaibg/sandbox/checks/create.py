@@ -104,7 +104,7 @@ def _check_presence(body: Mapping[str, Any]) -> None:
     if body.get("model") is None and body.get("prompt") is None:
         raise missing_parameter("model")
     others = ("previous_response_id", "prompt", "conversation")
-    if body.get("input") is None and all(body.get(key) is None for key in others):
+    if body.get("input") in (None, "", []) and all(body.get(key) is None for key in others):
         raise missing_parameter("input")
 
 
@@ -155,6 +155,9 @@ def _check_format(body: Mapping[str, Any]) -> None:
     check_choice(wanted.get("type", ""), _FORMATS, "text.format.type")
     if wanted["type"] != "json_schema":
         return
+    if "json_schema" in wanted:
+        param = "text.format.json_schema"
+        raise FieldError(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
     for key, shape in (("name", str), ("schema", dict)):
         if wanted.get(key) is None:
             raise missing_parameter(f"text.format.{key}")

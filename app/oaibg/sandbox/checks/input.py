@@ -17,6 +17,10 @@ _PARTS = (
     "input_text", "input_image", "input_audio", "output_text", "refusal", "input_file",
     "computer_screenshot", "summary_text", "encrypted_content",
 )
+_OF_ASSISTANT = ("output_text", "refusal")
+_FOREIGN = (
+    "audio", "function_call", "name", "reasoning_content", "refusal", "tool_call_id", "tool_calls",
+)
 # fmt: on
 _SOURCES: dict[object, tuple[str, ...]] = {
     "input_image": ("image_url", "file_id"),
@@ -33,6 +37,7 @@ _ITEMS: dict[object, dict[str, tuple[type, ...]]] = {
     "item_reference": {"id": (str,)},
 }
 """The required keys of items, and their types; other items are not checked."""
+_INPUT_PARTS = tuple(part for part in _PARTS if part not in _OF_ASSISTANT)
 _DETAILS = ("low", "high", "auto", "original")
 _LONGEST_TEXT = 10485760
 
@@ -52,13 +57,17 @@ def check_input(body: Mapping[str, Any]) -> None:
             check_type(item[key], f"{where}.{key}", *types)
         if kind == "message":
             check_choice(item["role"], _ROLES, f"{where}.role")
+            if foreign := [key for key in _FOREIGN if key in item]:
+                param = f"{where}.{foreign[0]}"
+                raise FieldError(f"Unknown parameter: '{param}'.", param, "unknown_parameter")
         key = "content" if kind == "message" else "output"
         parts = item.get(key) if key in required else None
+        choices = _OF_ASSISTANT if item.get("role") == "assistant" else _INPUT_PARTS
         for index, part in enumerate(parts if isinstance(parts, list) else []):
-            _check_part(part, f"{where}.{key}[{index}]")
+            _check_part(part, f"{where}.{key}[{index}]", choices)
 
 
-def _check_part(part: Any, where: str) -> None:
+def _check_part(part: Any, where: str, choices: tuple[str, ...]) -> None:
     check_type(part, where, dict, nullable=False)
     kind = part.get("type")
     needed = ("type", "text") if kind in ("input_text", "output_text") else ("type",)
@@ -66,7 +75,7 @@ def _check_part(part: Any, where: str) -> None:
         if part.get(key) is None:
             raise missing_parameter(f"{where}.{key}")
         check_type(part[key], f"{where}.{key}", str)
-    check_choice(kind, _PARTS, f"{where}.type")
+    check_choice(kind, choices, f"{where}.type")
     check_length(part.get("text") or "", f"{where}.text", _LONGEST_TEXT)
     sources = _SOURCES.get(kind, ())
     for key in (*sources, "filename"):
