@@ -192,6 +192,9 @@ ROWS: dict[str, str] = {
     "Batch: one of its files can't be downloaded": (
         "Retries for at least 15 s, then delivers the other file. The rest counts as `missing`."
     ),
+    "Batch: an ID, or lines of results, of another form than the API's": (
+        "Asks for the batch at /batches, and reads the lines. Lines that can't be read are saved."
+    ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."
     ),

@@ -133,14 +133,20 @@ class Server:
         return self._payload(identifier)
 
     async def retrieve(
-        self, response_id: str, timeout: float, _include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        _include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
         """Retrieve a job."""
+        assert not is_batch
         failure = self.judge(self, "retrieve")
         await self._answer("retrieve", response_id, failure, timeout)
         return self._payload(response_id)
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload:
+    async def cancel(self, response_id: str, timeout: float, *, is_batch: bool = False) -> Payload:
         """Fail: these tests do not use it."""
         raise NotImplementedError
 

@@ -144,14 +144,14 @@ def _already_ended(payload: Payload, job: Job) -> Event:
 
 async def _monitor(target: Target, job: Job, context: Context, times: PollTimes | None) -> Event:
     await find(target, job, context)
-    check_artifacts(job.response_id, context.output)
+    check_artifacts(job, context.output)
     times = times or PollTimes(context.wait.poll_seconds)
     end = await follow(job, context, times, delay=times.first)
     return report_end.timeout(job, context) if end is None else await finish(end, job, context)
 
 
 async def _show(job: Job, context: Context) -> Event:
-    check_artifacts(job.response_id, context.output)
+    check_artifacts(job, context.output)
     payload, source = await fetch_ended(job, context)
     if payload is None or context.output.include:  # the local copy may lack what it asks for
         payload, source = await fetch(job, context)

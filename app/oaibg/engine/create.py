@@ -73,6 +73,7 @@ async def create_locked(
 
 
 def _note_request(submission: Submission, job: Job) -> None:
+    job.note_batch(submission.create is not None)
     job.note_include(submission.request.include)
     job.note_window(submission.window)
 

@@ -14,6 +14,7 @@ from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
+    from oaibg.api.calls import Calls
     from oaibg.api.payload import Payload
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
@@ -34,11 +35,8 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         Unavailable, ApiRefused: the API gave no usable reply, and there is no local copy.
     """
     api = await context.connect()
-    response_id = str(job.response_id)
     try:
-        payload = await with_retries(
-            lambda seconds: api.retrieve(response_id, seconds, job.include), context.clock
-        )
+        payload = await with_retries(lambda seconds: retrieve(job, api, seconds), context.clock)
     except (CallFailed, Unavailable, ApiRefused) as failure:
         local = await readable_copy(job, context)
         if local is not None:
@@ -65,12 +63,16 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
         remaining = context.deadline - context.clock.monotonic()
         seconds = min(_RECHECK_TIMEOUT, max(remaining, MIN_RETRIEVE_SECONDS))
         with suppress(CallFailed, OaibgError):
-            api = await context.connect()
-            payload = await api.retrieve(str(job.response_id), seconds, job.include)
+            payload = await retrieve(job, await context.connect(), seconds)
             context.note_answer(job)
             job.note_status(payload.status)
             return payload, "api"
     return local, "local"
+
+
+async def retrieve(job: Job, api: Calls, seconds: float) -> Payload:
+    """Retrieve a job once."""
+    return await api.retrieve(str(job.response_id), seconds, job.include, is_batch=job.is_batch)
 
 
 async def not_found(

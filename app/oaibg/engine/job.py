@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_batch_id
-from oaibg.engine.cost import BATCH
+from oaibg.state.rows import BATCH_WINDOW
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,6 +26,7 @@ class Job:
         streams: bool = False,
         last_number: int | None = None,
         include: tuple[str, ...] = (),
+        is_batch: bool | None = None,
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
@@ -45,6 +46,7 @@ class Job:
         """The sequence_number of the last event that was fully reported, or `--starting-after`."""
         self.include = include
         """The `include` values to send with every retrieve."""
+        self._is_batch = is_batch
         self._window: str | None = None
         self.cost_usd: float | None = None
         """The cost in US dollars, if it was estimated before."""
@@ -54,9 +56,14 @@ class Job:
         """Whether the ID outlives this process: the local state has it, or the user gave it."""
 
     @property
+    def is_batch(self) -> bool:
+        """Whether it is a batch, or a job of one; unless noted, the ID's form tells it."""
+        return is_batch_id(self.response_id or "") if self._is_batch is None else self._is_batch
+
+    @property
     def completion_window(self) -> str | None:
-        """The job's completion window, as far as known; a job of a batch has the batch's ID."""
-        return BATCH if is_batch_id(self.response_id or "") else self._window
+        """The job's completion window, as far as known."""
+        return BATCH_WINDOW if self.is_batch else self._window
 
     def identify(self, response_id: str, status: str | None = None) -> None:
         """Note the job's ID, and its last known status."""
@@ -65,6 +72,10 @@ class Job:
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""
         self.include = tuple(dict.fromkeys((*self.include, *include)))
+
+    def note_batch(self, is_batch: bool | None) -> None:
+        """Note whether it is a batch, if that is known."""
+        self._is_batch = self._is_batch if is_batch is None else is_batch
 
     def note_window(self, completion_window: str | None) -> None:
         """Note the job's completion window, which its response lacks."""

@@ -73,7 +73,8 @@ async def _store(payload: Payload, job: Job, context: Context) -> None:
     recap = _priced_recap(payload, job) if payload.ended else None
 
     def write() -> None:
-        store.note_status(base_url, response_id, payload.status, payload.model)
+        window = job.completion_window
+        store.note_status(base_url, response_id, payload.status, payload.model, window)
         if recap is not None:
             store.note_recap(base_url, response_id, recap.text())
             store.note_result(base_url, response_id)

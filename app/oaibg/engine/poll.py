@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
-from oaibg.engine.fetch import is_known_gone, not_found
+from oaibg.engine.fetch import is_known_gone, not_found, retrieve
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
@@ -134,9 +134,7 @@ class _Poller:
             try:
                 least = MIN_RETRIEVE_SECONDS if self._attempt == 1 else 0.0
                 timeout = patience.timeout(max(patience.remaining(), least))
-                payload = reply or await self._api.retrieve(
-                    str(job.response_id), timeout, job.include
-                )
+                payload = reply or await retrieve(job, self._api, timeout)
             except CallFailed as failure:
                 patience.failed(failure)
                 if (last := await self._end_after(failure)) is not None:

@@ -17,7 +17,6 @@ from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Run, Unsuccessful
 from oaibg.engine import report
-from oaibg.engine.cost import BATCH
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
@@ -28,7 +27,7 @@ from oaibg.many.results.results_table import lines_path
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
-from oaibg.state.rows import NOT_FOUND, line_key
+from oaibg.state.rows import BATCH_WINDOW, NOT_FOUND, line_key
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -196,7 +195,9 @@ class RunJobs:
 
     def _count_end(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
         self._count(recap.status, code_of(recap.status))
-        self._tally.totals.add(recap.usage, recap.cost_usd(BATCH if self.run.is_batch else None))
+        self._tally.totals.add(
+            recap.usage, recap.cost_usd(BATCH_WINDOW if self.run.is_batch else None)
+        )
         if recap.status != "completed":
             self._note_unsuccessful(custom_id, response_id, recap)
 

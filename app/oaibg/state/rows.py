@@ -7,6 +7,9 @@ from oaibg.base.record import Record
 NOT_FOUND = "not_found"
 """The status of a job that the API no longer has, and that has no local copy."""
 
+BATCH_WINDOW = "24h"
+"""The completion window of batches and of their jobs, which have prices of their own."""
+
 UNSUCCESSFUL = frozenset({"failed", "incomplete", "cancelled", "expired", NOT_FOUND})
 """The last statuses of jobs that did not succeed."""
 
@@ -89,6 +92,13 @@ class Row(Intent):
     superseded: int
     recap: str | None
     """What lists show of a job that has ended, as JSON."""
+
+    @property
+    def is_batch(self) -> bool | None:
+        """Whether it is a batch; None if only the form of its ID may tell."""
+        if self.step == "followed":
+            return True if self.completion_window == BATCH_WINDOW else None
+        return self.job_key is not None and self.job_key.endswith("\n")
 
     @property
     def included(self) -> tuple[str, ...]:

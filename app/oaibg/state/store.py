@@ -142,14 +142,20 @@ class Store(Runs):
         self._note(number, changes, response_id, status)
 
     def note_status(
-        self, base_url: str, response_id: str, status: str | None, model: str | None
+        self,
+        base_url: str,
+        response_id: str,
+        status: str | None,
+        model: str | None,
+        window: str | None = None,
     ) -> None:
-        """Note the status of a job that was just retrieved; add the job if it is new."""
+        """Note the status of a job that was just retrieved; a new job is added, with `window`."""
         job = {"base_url": base_url, "response_id": response_id}
         with transaction(self._db):
             changes = "status = ?, model = coalesce(?, model)"
             if not self._update(changes, _BY_ID, status, model, *job.values()):
-                self._insert(step="followed", status=status, model=model, **job)
+                more = {"model": model, "completion_window": window}
+                self._insert(step="followed", status=status, **more, **job)
 
     def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
         """Run writes in one transaction; return the result or the `StateError` of each."""

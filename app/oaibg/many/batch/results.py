@@ -252,7 +252,7 @@ async def _save_artifacts(line: ResultLine, batch: Job, context: Context) -> Wri
 
     ending = ending_of(Payload(line.raw).data)
     output = ending.payload.data.get("output") if ending and ending.payload else None
-    job = Job(batch.response_id, custom_id=line.custom_id)
+    job = Job(batch.response_id, custom_id=line.custom_id, is_batch=True)
     return await save_artifacts(output, job, context.but(emit=emit))
 
 
@@ -266,7 +266,8 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
     if payload is None:
         return
     yield from text_events(payload, job, context)
-    yield report_end.final(Job(job.response_id), payload, context, Written.ALL)
+    own = Job(job.response_id, is_batch=True)
+    yield report_end.final(own, payload, context, Written.ALL)
 
 
 def _pieces(content: IO[bytes]) -> Iterator[list[bytes]]:

@@ -15,7 +15,6 @@ from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
 from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.claim import Submission
-from oaibg.engine.cost import BATCH
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
@@ -31,6 +30,7 @@ from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
+from oaibg.state.rows import BATCH_WINDOW
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         jobs = await read_jobs(plan, row, context)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
         table = ResultsTable(plan.results_path, plan.file)
-        with ResultsFile(table.lines_path, ids, jobs.replaced, lambda _: BATCH) as results:
+        with ResultsFile(table.lines_path, ids, jobs.replaced, lambda _: BATCH_WINDOW) as results:
             is_first = row is None or (row.response_id is None and not jobs.is_retry)
             if results.statuses and is_first:
                 raise UsageError(
@@ -84,7 +84,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             batch = BatchResults(results, table)
             if not results.missing:
                 return await batch.end(own, context)
-            job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
+            job = Job(submitting=True, is_run=True, is_batch=True)  # `next` fetches the results
             own.note_outcome(None)
 
             async def follow_created(context: Context) -> End | Event:
@@ -97,15 +97,23 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
 
 async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> Event:
     wait = context.wait
-    job = Job(batch_id, is_run=True, streams=wait.stream, last_number=wait.starting_after)
+    job = Job(
+        batch_id,
+        is_run=True,
+        is_batch=True,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+    )
 
     async def follow_found(context: Context) -> End | Event:
         await find(Target(response_id=batch_id), job, context)
+        if not job.is_batch:
+            raise UsageError(f"{batch_id} is a response, not a batch. Omit --results-file.")
         times = PollTimes(context.wait.poll_seconds)
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
     table = ResultsTable(results_path)
-    with ResultsFile(table.lines_path, window_of=lambda _: BATCH) as results:
+    with ResultsFile(table.lines_path, window_of=lambda _: BATCH_WINDOW) as results:
         return await BatchResults(results, table).run(job, follow_found, context)
 
 

@@ -79,14 +79,15 @@ class Paced:
     def _admitted(self, call: Call[T]) -> Call[T]:
         """Return a read that waits for room and for its turn."""
 
-        async def read(response_id: str, timeout: float, *options: Any) -> T:
+        async def read(response_id: str, timeout: float, *options: Any, **more: Any) -> T:
             left = self._countdown(timeout)
             await self._gate.enter(timeout)
             try:
                 await self._reading.turn(left())
                 began = self._clock.monotonic()
                 with self._reading.learning():
-                    payload = await self._observed(call(response_id, left(), *options))
+                    request = call(response_id, left(), *options, **more)
+                    payload = await self._observed(request)
                 self._gate.took(self._clock.monotonic() - began)
                 return payload
             finally:
