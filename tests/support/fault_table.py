@@ -47,6 +47,10 @@ ROWS: dict[str, str] = {
     "Create: 400 or 409 because something is locked for a moment": (
         "Waits, then retries. One job is created."
     ),
+    "Create: the server has no background mode": (
+        "The warning `no_background`, and the answer. If the job takes longer than two minutes: "
+        "exit 6, and the hint says why."
+    ),
     "403 because of the country or region": (
         "Exit 1 with a hint. A monitor ends only after the second refusal in a row."
     ),
@@ -84,12 +88,19 @@ ROWS: dict[str, str] = {
         "Exit 1 (`no_retrieve`) after at least three in a row over at least 15 s: the server can't "
         "return background jobs."
     ),
+    "Poll: the same refusal of every look at a job (400, 422 and the like)": (
+        "Exit 1 with the server's words after at least three in a row over at least 15 s. After a "
+        "successful poll it is only a `poll_error`."
+    ),
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."
     ),
     "The server has lost a job that it had before": (
         "Exit 5 without `next`. The local state lists it as `not_found`; a server that has it "
         "again is believed."
+    ),
+    "A server is down, and its job keeps running for ever afterwards": (
+        "The warning `may_be_lost` says once that the job may be dead, and what to do."
     ),
     "Poll: a request hangs": (
         "The request times out well before the wait limit, and polling continues."

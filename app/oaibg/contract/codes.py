@@ -21,6 +21,9 @@ WARNINGS = {
     "other_base_url": "The response ID was submitted to another base URL.",
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
+    "may_be_lost": "The job still runs after the server was down; if that restarted, the job may "
+    "never end.",
+    "no_background": "The server did not run the job in background mode.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "results_missing": "The results file lacks results. Repeat the submit command to write them.",
     "run_active": "Another process still runs the run, and submits its other jobs.",

@@ -91,6 +91,8 @@ async def await_end(
     """Report the submit, and follow the job; return its end, or the event that ends the wait."""
     reattached = created.reattached
     await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
+    if created.is_foreground and context.shared.is_first("no_background"):
+        await context.emit(report.warning(job, "no_background", _FOREGROUND))
     if not reattached and job.streams and created.stream is None:
         await stop_streaming(job, context, "the server replied without a stream")
     ended, source = await fetch_ended(job, context) if reattached else (created.ended, "api")
@@ -131,6 +133,13 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
         if any(tool.get("type") == "code_interpreter" for tool in tools):
             await context.emit(report.warning(job, "artifacts_expire", EXPIRY_ADVICE))
     return event
+
+
+_FOREGROUND = (
+    "The server's reply does not say that the job runs in background mode (`background` is not "
+    "true), so the server may not have that mode. It then only replies when a job has ended; one "
+    "that takes more than two minutes ends with exit 6."
+)
 
 
 def _already_ended(payload: Payload, job: Job) -> Event:

@@ -56,7 +56,9 @@ class Shared:
         """Whether the API has answered any request."""
         self.abandoned = False
         """Whether stdout was closed; the end of the run then cancels no jobs."""
-        self._state_warned = False
+        self.retrieved = False
+        """Whether any job was retrieved."""
+        self._warned: set[str] = set()
 
     def note_answer(self) -> None:
         """Note that the API has answered."""
@@ -66,9 +68,14 @@ class Shared:
         """Note that stdout was closed."""
         self.abandoned = True
 
-    def take_state_warning(self) -> bool:
-        """Return True on the first call only: the state warning is emitted once per run."""
-        first, self._state_warned = not self._state_warned, True
+    def note_retrieved(self) -> None:
+        """Note that a job was retrieved."""
+        self.retrieved = True
+
+    def is_first(self, warning: str) -> bool:
+        """Return True on the first call only: such a warning is emitted once per run."""
+        first = warning not in self._warned
+        self._warned.add(warning)
         return first
 
 

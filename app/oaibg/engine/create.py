@@ -45,6 +45,8 @@ class Created(NamedTuple):
     ended: Payload | None = None
     """The reply to the create, if it says that the job has ended."""
     stream: Stream | None = None
+    is_foreground: bool = False
+    """Whether the reply to the create denies that the job runs in background mode."""
 
 
 async def create_once(submission: Submission, job: Job, context: Context) -> Created:
@@ -179,7 +181,13 @@ class _Creation:
         # A retrieve may have more. The response in a first stream event may be incomplete, too.
         is_end = payload.ended and not (payload.is_empty or payload.is_pieced)
         is_end = is_end and (stream is None or payload.is_whole)
-        return Created(False, payload.request_id, payload if is_end else None, stream)
+        return Created(
+            False,
+            payload.request_id,
+            payload if is_end else None,
+            stream,
+            payload.data.get("background", True) is not True,
+        )
 
     async def _retry_delay(self, failure: CallFailed, attempt: int) -> float:
         """Return the seconds until the next attempt; without one, raise the error to report."""

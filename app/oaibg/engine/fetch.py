@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
+from oaibg.engine.look_verdicts import not_retrievable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
-from oaibg.engine.verdicts import cannot_retrieve, is_missing, not_retrievable
+from oaibg.engine.verdicts import cannot_retrieve, is_missing
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine.hints import passing_hint
+from oaibg.engine.look_verdicts import refuses_look
 from oaibg.engine.verdicts import (
     CERTIFICATE,
     access_error,
@@ -79,10 +80,20 @@ class Patience:
         self.failures = 0
         """The number of failures in a row."""
         self.last: CallFailed | None = None
+        self._has_answered = False
         self._missing, self._unretrievable = Streak(is_missing), Streak(cannot_retrieve)
         self._cut_short = Streak(lambda failure: failure.begun)
         self._refused = Streak(lambda failure: access_error(failure) is not None)
-        self._streaks = self._missing, self._unretrievable, self._cut_short, self._refused
+        self._rejected = Streak(refuses_look)
+        self._resets = Streak(lambda failure: failure.code == "connection_error")
+        self._streaks = (
+            self._rejected,
+            self._resets,
+            self._missing,
+            self._unretrievable,
+            self._cut_short,
+            self._refused,
+        )
 
     @property
     def limit(self) -> float:
@@ -99,7 +110,7 @@ class Patience:
 
     def answered(self) -> None:
         """Note a success, which resets everything."""
-        self.failures = 0
+        self.failures, self._has_answered = 0, True
         self.last, self.give_up = None, math.inf
         for streak in self._streaks:
             streak.end()
@@ -121,7 +132,8 @@ class Patience:
     @property
     def is_denied(self) -> bool:
         """Whether the last failure says that the response can't be had, so that few more matter."""
-        return bool(self._missing.count or self._unretrievable.count)
+        rejected = 0 if self._has_answered else self._rejected.count
+        return bool(self._missing.count or self._unretrievable.count or rejected)
 
     @property
     def is_gone(self) -> bool:
@@ -137,6 +149,16 @@ class Patience:
     def is_unretrievable(self) -> bool:
         """Whether the server has no retrieve, as far as the last failures show."""
         return self._unretrievable.is_believed(self._clock.monotonic())
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the server refused every look, and enough of them to believe it."""
+        return not self._has_answered and self._rejected.is_believed(self._clock.monotonic())
+
+    @property
+    def has_resets(self) -> bool:
+        """Whether connections broke several times in a row; one may break by chance."""
+        return self._resets.count > 1
 
     @property
     def is_untrusted(self) -> bool:

@@ -104,7 +104,7 @@ async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
 
 def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]:
     """The warning about a local state that can't be used; empty after the run's first one."""
-    if not context.shared.take_state_warning():
+    if not context.shared.is_first("state"):
         return []
     return [report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")]
 

@@ -9,10 +9,11 @@ from oaibg.api.payload import RUNNING
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
 from oaibg.engine.fetch import is_known_gone, not_found, retrieve
-from oaibg.engine.hints import passing_hint
+from oaibg.engine.hints import is_openai, passing_hint
+from oaibg.engine.look_verdicts import is_outage, look_refused, not_retrievable
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
-from oaibg.engine.verdicts import CERTIFICATE, is_missing, not_retrievable
+from oaibg.engine.verdicts import CERTIFICATE, is_missing
 
 if TYPE_CHECKING:
     from oaibg.api.calls import Calls, Stream
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 HEARTBEAT = 60.0
 """Seconds between two `poll` events with `--events changes` while nothing changes."""
 
-_BACKOFF_MAX = 60.0
+_BACKOFF_MAX, _OUTAGE_MAX = 60.0, 20.0
+"""Maximum seconds between two polls that fail; the second is for a server that is down, which may
+have lost the job when it is back."""
+
 _CONFIRM_INTERVAL = 5.0
 """Maximum seconds between two retrieves that only confirm that the job can't be had."""
 
@@ -75,7 +79,7 @@ async def follow(
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
         AuthRefused, ApiRefused: the key or the place was refused twice in a row.
-        NotRetrievable: the server has no retrieve.
+        NotRetrievable: the server has no retrieve, or refuses every look at the job.
         Unavailable: no request succeeded in the first minute, or none can.
     """
     api = await context.connect()
@@ -99,6 +103,8 @@ class _Poller:
         self._attempt = 0
         self._line_at, self._line_status = -math.inf, ""
         """When the last `poll` event was emitted, and with which status."""
+        self._out_since: float | None = None
+        """When the server was found to be down, until that is reported."""
         self._warned: bool | None = None
         """Whether the last warning of an unknown status said that there is output."""
         # Counted from the start of the process, except for a job that had to wait for its turn.
@@ -143,10 +149,12 @@ class _Poller:
                 continue
             patience.answered()
             context.note_answer(job)
+            context.shared.note_retrieved()
             if not payload.ended:
                 due = self._times.next(began, clock.monotonic())
                 delay = max(min(due, patience.deadline) - clock.monotonic(), 0.0)
             await self._report(payload, delay)
+            await self._warn_after_outage(payload)
             if payload.ended:
                 if self._listener is not None:
                     await self._listener.read_rest(patience.deadline)
@@ -174,10 +182,11 @@ class _Poller:
             if streamed is None:
                 raise await not_found(failure, self._job, self._context)
             return streamed
-        if patience.is_unretrievable:
+        if patience.is_unretrievable or patience.is_rejected:
             streamed = await self._streamed_end()
             if streamed is None:
-                raise not_retrievable(failure) from failure
+                refused = not_retrievable if patience.is_unretrievable else look_refused
+                raise refused(failure) from failure
             return streamed
         if patience.is_untrusted and patience.give_up < math.inf:
             raise _blocked(failure) from failure
@@ -185,10 +194,15 @@ class _Poller:
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
         """Emit a `poll_error`; return the seconds until the next poll."""
-        patience = self._patience
-        if self._context.clock.monotonic() >= patience.deadline:
+        patience, now = self._patience, self._context.clock.monotonic()
+        self._line_status = ""  # so that the next success is reported
+        if now >= patience.deadline:
             return delay
         interval, longest = self._times.interval, _BACKOFF_MAX
+        if is_outage(failure):
+            longest = _OUTAGE_MAX
+        if is_outage(failure) or patience.has_resets:
+            self._out_since = self._out_since or now
         if patience.is_denied:  # a 404 or 405 is confirmed soon
             interval, longest = min(interval, _CONFIRM_INTERVAL), _CONFIRM_INTERVAL
         elif not self._job.answered:
@@ -233,6 +247,23 @@ class _Poller:
             command = f"oaibg show {job.response_id} --output-text"
             message += f" Its output is already there: `{command}` prints it."
         await self._context.emit(report.warning(job, "unknown_status", message))
+
+    async def _warn_after_outage(self, payload: Payload) -> None:
+        """Warn once that the job may be lost, if it runs on after the server was down."""
+        since, base_url = self._out_since, self._context.base_url
+        if since is None or payload.ended or is_openai(base_url):
+            return
+        self._out_since = None
+        if not self._context.shared.is_first("may_be_lost"):
+            return
+        seconds = self._context.clock.monotonic() - since
+        message = (
+            f"The server was not reachable for about {seconds:.0f} s. If it was restarted, the job "
+            f"may be lost although its status is still {payload.status}. If it does not end, run "
+            f"`oaibg cancel {self._job.response_id}` and submit it again (with --retry-failed, or "
+            "with another --job-key); you pay again."
+        )
+        await self._context.emit(report.warning(self._job, "may_be_lost", message))
 
     def _is_due(self, payload: Payload) -> bool:
         now = self._context.clock.monotonic()
