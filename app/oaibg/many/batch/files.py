@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.error_body import ABSENT
+from oaibg.base.file_names import numbered, safe_name
+from oaibg.base.files import new_file, settle
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report, verdicts
 from oaibg.engine.hints import passing_hint
@@ -34,6 +38,16 @@ def files_of(batch: Payload) -> dict[str, str]:
         if isinstance(file_id, str) and file_id.strip().lower() not in ABSENT:
             found.setdefault(file_id, f"{kind} file {file_id}")
     return found
+
+
+def keep_file(content: IO[bytes], file_id: str, results_path: str) -> str:
+    """Save a downloaded file beside the results file; return its path. Nothing is overwritten."""
+    folder, name = os.path.split(os.path.abspath(results_path))  # noqa: PTH100
+    names = numbered(safe_name(f"{name}.{file_id}.jsonl"))
+    content.seek(0)
+    with new_file(folder, private=True) as file:
+        shutil.copyfileobj(content, file)
+        return settle(file, (os.path.join(folder, one) for one in names))  # noqa: PTH118
 
 
 def _is_refusal(failure: CallFailed) -> bool:

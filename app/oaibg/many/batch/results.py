@@ -15,7 +15,7 @@ from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
-from oaibg.many.batch.files import Downloads, files_of
+from oaibg.many.batch.files import Downloads, files_of, keep_file
 from oaibg.many.progress import BatchProgress
 from oaibg.many.results.line_id import digest
 from oaibg.many.results.result_line import MISSING, code_of, ending_of, not_run, read_line
@@ -172,7 +172,18 @@ class BatchResults:
                 f"Lines of the batch's {name} were ignored: {unreadable:,} can't be read, "
                 f"{foreign:,} are duplicates or results of unknown jobs."
             )
+            if unreadable:
+                message += await self._keep(content, name.rpartition(" ")[2], job, context)
             await context.emit(report.warning(job, "strange_results", message))
+
+    async def _keep(self, content: IO[bytes], file_id: str, job: Job, context: Context) -> str:
+        """Save a file with lines that can't be read; return the sentence that says where."""
+        try:
+            path = await persist.in_thread(keep_file, content, file_id, self._results.path)
+        except OSError as error:
+            await context.emit(report.not_written(job, f"a copy of {file_id}", error))
+            return ""
+        return f" The whole file was saved as {path}."
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
         new = [line for line in lines if line.custom_id not in self._results.statuses]
