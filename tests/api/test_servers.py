@@ -142,7 +142,7 @@ def test_job_is_submitted_once_and_resumed(
     assert ids(started, running, resumed, again, shown) == {identifier}
 
 
-@servers(lambda one: one in PRESETS)
+@servers(lambda one: one in PRESETS and one.background)
 def test_job_is_followed_to_its_end(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, personality: Personality
 ) -> None:

@@ -81,6 +81,10 @@ ROWS: dict[str, str] = {
         "Waits for that time, but at most ten minutes and not past the wait limit."
     ),
     "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
+    "Poll: 404 or 410 pages of a gateway, for a job that the API had": (
+        "Keeps polling. Exit 5 after at least ten in a row over at least five minutes; if no poll "
+        "of the command succeeded, exit 7 after a minute."
+    ),
     "Retrieve: the result has less output than before": (
         "Delivers the local copy, which is not replaced, and emits a `local_copy` warning."
     ),

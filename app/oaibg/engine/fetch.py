@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
-from oaibg.engine.look_verdicts import not_retrievable
+from oaibg.engine.look_verdicts import is_surely_missing, not_retrievable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
 from oaibg.engine.verdicts import cannot_retrieve, is_missing
@@ -45,7 +45,9 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         if not isinstance(failure, CallFailed):
             raise
         if is_missing(failure):
-            raise await not_found(failure, job, context, certain=failure.envelope) from failure
+            raise await not_found(
+                failure, job, context, certain=is_surely_missing(failure)
+            ) from failure
         if cannot_retrieve(failure):
             raise not_retrievable(failure) from failure
         if failure.http_status in (403, 407):

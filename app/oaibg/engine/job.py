@@ -40,6 +40,8 @@ class Job:
         """Of a batch: the number of its requests, and of those that completed or failed."""
         self.answered = False
         """Whether the API has answered any request about the job in this run."""
+        self.is_known = False
+        """Whether the local state has the job, so that it existed before this run."""
         self.streams = streams
         """Whether to stream the job: it was requested, and the server has not refused it."""
         self.last_number = last_number
@@ -72,6 +74,10 @@ class Job:
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""
         self.include = tuple(dict.fromkeys((*self.include, *include)))
+
+    def note_known(self) -> None:
+        """Note that the local state has the job."""
+        self.is_known = True
 
     def note_batch(self, is_batch: bool | None) -> None:
         """Note whether it is a batch, if that is known."""

@@ -29,6 +29,13 @@ def refuses_look(failure: CallFailed) -> bool:
     return not names_other and not wording.mentions_upstream(failure.message)
 
 
+def is_surely_missing(failure: CallFailed) -> bool:
+    """Whether it is the API itself that does not have the job; gateways send bare 404s, too."""
+    names = (failure.code, failure.kind)
+    own = failure.envelope or wording.says_missing(failure.message, *names)
+    return own and is_missing(failure)
+
+
 def look_refused(failure: CallFailed) -> LookRefused:
     """The error for a job at which the server refuses every look."""
     return LookRefused.of(

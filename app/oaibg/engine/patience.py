@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine.hints import passing_hint
-from oaibg.engine.look_verdicts import refuses_look
+from oaibg.engine.look_verdicts import is_surely_missing, refuses_look
 from oaibg.engine.verdicts import (
     CERTIFICATE,
     access_error,
@@ -35,6 +35,9 @@ NOT_FOUND_COUNT, NOT_FOUND_SECONDS = 3, 15.0
 _GONE_AGAIN = 2, 3.0
 """As above, for a job that the local state has recorded as not found: that may have been too early.
 """
+
+_BARE_GONE = 10, 300.0
+"""As above, for bare 404s of a job that the API had: the gateway may have lost the server."""
 
 UNTRUSTED_COUNT = 3
 """How many requests in a row may meet a certificate that can't be verified."""
@@ -68,13 +71,20 @@ class Patience:
     """Counts the failures in a row of one loop's requests, and decides what follows from them.
 
     `deadline` is when the wait limit is reached; `give_up` is when the failures have lasted too
-    long, and a success sets it to infinity. Both are times on the monotonic clock.
+    long, and a success sets it to infinity. Both are times on the monotonic clock. `existed` is
+    whether the API is known to have had the job.
     """
 
     def __init__(
-        self, clock: Clock, *, deadline: float = math.inf, give_up: float = math.inf
+        self,
+        clock: Clock,
+        *,
+        deadline: float = math.inf,
+        give_up: float = math.inf,
+        existed: bool = False,
     ) -> None:
         self._clock = clock
+        self._existed = existed
         self.deadline = deadline
         self.give_up = give_up
         self.failures = 0
@@ -85,9 +95,11 @@ class Patience:
         self._cut_short = Streak(lambda failure: failure.begun)
         self._refused = Streak(lambda failure: access_error(failure) is not None)
         self._rejected = Streak(refuses_look)
+        self._surely_missing = Streak(is_surely_missing)
         self._resets = Streak(lambda failure: failure.code == "connection_error")
         self._streaks = (
             self._rejected,
+            self._surely_missing,
             self._resets,
             self._missing,
             self._unretrievable,
@@ -132,23 +144,29 @@ class Patience:
     @property
     def is_denied(self) -> bool:
         """Whether the last failure says that the response can't be had, so that few more matter."""
-        rejected = 0 if self._has_answered else self._rejected.count
-        return bool(self._missing.count or self._unretrievable.count or rejected)
+        refused = self._rejected.count or self._unretrievable.count
+        return bool(self._missing.count or (refused and not self._has_answered))
 
     @property
     def is_gone(self) -> bool:
-        """Whether enough 404s came over a long enough time to believe them."""
-        return self._missing.is_believed(self._clock.monotonic())
+        """Whether enough 404s came over a long enough time to believe them.
+
+        Once the API had the job, bare 404s, as gateways send, are believed much later.
+        """
+        now = self._clock.monotonic()
+        bare = _BARE_GONE if self._existed or self._has_answered else ()
+        return self._surely_missing.is_believed(now) or self._missing.is_believed(now, *bare)
 
     @property
     def is_gone_again(self) -> bool:
         """Whether there were enough 404s to believe that a job is still gone."""
-        return self._missing.is_believed(self._clock.monotonic(), *_GONE_AGAIN)
+        return self._surely_missing.is_believed(self._clock.monotonic(), *_GONE_AGAIN)
 
     @property
     def is_unretrievable(self) -> bool:
         """Whether the server has no retrieve, as far as the last failures show."""
-        return self._unretrievable.is_believed(self._clock.monotonic())
+        now = self._clock.monotonic()
+        return not self._has_answered and self._unretrievable.is_believed(now)
 
     @property
     def is_rejected(self) -> bool:

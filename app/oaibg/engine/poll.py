@@ -10,7 +10,12 @@ from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report
 from oaibg.engine.fetch import is_known_gone, not_found, retrieve
 from oaibg.engine.hints import is_openai, passing_hint
-from oaibg.engine.look_verdicts import is_outage, look_refused, not_retrievable
+from oaibg.engine.look_verdicts import (
+    is_outage,
+    is_surely_missing,
+    look_refused,
+    not_retrievable,
+)
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
 from oaibg.engine.verdicts import CERTIFICATE, is_missing
@@ -110,7 +115,12 @@ class _Poller:
         # Counted from the start of the process, except for a job that had to wait for its turn.
         clock = context.clock
         since = max(context.started, clock.monotonic() - _START_MAX)
-        self._patience = Patience(clock, deadline=context.deadline, give_up=since + BLOCKED_AFTER)
+        self._patience = Patience(
+            clock,
+            deadline=context.deadline,
+            give_up=since + BLOCKED_AFTER,
+            existed=job.answered or job.is_known,
+        )
 
     async def run(self, delay: float) -> End | None:
         """As `follow`; the first poll comes after `delay` seconds."""
@@ -180,7 +190,8 @@ class _Poller:
         if patience.is_gone or (patience.is_gone_again and await self._was_gone()):
             streamed = await self._streamed_end()
             if streamed is None:
-                raise await not_found(failure, self._job, self._context)
+                certain = is_surely_missing(failure)
+                raise await not_found(failure, self._job, self._context, certain=certain)
             return streamed
         if patience.is_unretrievable or patience.is_rejected:
             streamed = await self._streamed_end()
