@@ -130,5 +130,6 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
             "The request was sent, but no reply was stored. The job may be running and may be "
             "billed.",
             hint=RESUBMIT_HINT,
+            outcome="unknown",
         )
     return row.response_id

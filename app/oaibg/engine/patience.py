@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import CallFailed, Unavailable
@@ -59,6 +60,7 @@ BACKOFF_MAX = 30.0
 
 _LEAST_TIMEOUT, _TIMEOUT_MAX = 5.0, 600.0
 _RETRY_AFTER_MAX = 600.0
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 _CUT_REPLIES_MAX = 4
 """After this many timeouts in a row that cut off a reply, there are no extra attempts."""
@@ -302,7 +304,7 @@ def retry_after(header: str | None, now: float) -> float | None:
         return None
     text = header.strip()
     try:
-        seconds = float(text) if text[:1].isdecimal() else _http_date(text) - now
+        seconds = float(text) if _SECONDS.fullmatch(text) else _http_date(text) - now
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(seconds, _RETRY_AFTER_MAX) if seconds > 0 else None
