@@ -28,6 +28,10 @@ ROWS: dict[str, str] = {
     "Create: the reply breaks off, never ends or is an unrequested stream, but has the ID": (
         "Uses the ID, and follows the job as usual. No second create is sent."
     ),
+    "Create: the reply has the ID of another job": (
+        "Exit 6 (`outcome_unknown`); the other job's answer is not used. In the reply to a "
+        "retrieve, such an ID makes a failed poll."
+    ),
     "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
         "Waits, then retries. One job is created."
     ),

@@ -71,7 +71,7 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     """
     api, clock = await context.connect(), context.clock
     deadline = clock.monotonic() + _QUICK_SECONDS
-    look = partial(retrieve, job, api)
+    look = partial(retrieve, job, context)
     call: Callable[[float], Awaitable[Payload | None]] = partial(_cancel, job, api)
     latest: Payload | None = None
     refusal: CallFailed | None = None

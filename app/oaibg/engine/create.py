@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, Unavailable
+from oaibg.contract.errors import (
+    ApiRefused,
+    CallFailed,
+    OaibgError,
+    OutcomeUnknown,
+    Unavailable,
+)
 from oaibg.engine import report, verdicts
 from oaibg.engine.claim import claim, job_of_key, must_replace
 from oaibg.engine.hints import passing_hint
@@ -175,7 +181,12 @@ class _Creation:
         job.note_created(str(payload.id), payload.status)
         await self._note_intent()
         job.note_row(self._row)
-        await remember_id(job, self._context)
+        try:
+            await remember_id(job, self._context)
+        except OutcomeUnknown:
+            if stream is not None:
+                await stream.close()
+            raise
         if payload.is_pieced:
             await remember_payload(payload, job, self._context)
         # A retrieve may have more. The response in a first stream event may be incomplete, too.

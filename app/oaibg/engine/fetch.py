@@ -15,7 +15,6 @@ from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
-    from oaibg.api.calls import Calls
     from oaibg.api.payload import Payload
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
@@ -35,9 +34,8 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         AuthRefused: the API refused the key; a local copy is not used then.
         Unavailable, ApiRefused: the API gave no usable reply, and there is no local copy.
     """
-    api = await context.connect()
     try:
-        payload = await with_retries(lambda seconds: retrieve(job, api, seconds), context.clock)
+        payload = await with_retries(lambda seconds: retrieve(job, context, seconds), context.clock)
     except (CallFailed, Unavailable, ApiRefused) as failure:
         local = await readable_copy(job, context)
         if local is not None:
@@ -66,16 +64,26 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
         remaining = context.deadline - context.clock.monotonic()
         seconds = min(_RECHECK_TIMEOUT, max(remaining, MIN_RETRIEVE_SECONDS))
         with suppress(CallFailed, OaibgError):
-            payload = await retrieve(job, await context.connect(), seconds)
+            payload = await retrieve(job, context, seconds)
             context.note_answer(job)
             job.note_status(payload.status)
             return payload, "api"
     return local, "local"
 
 
-async def retrieve(job: Job, api: Calls, seconds: float) -> Payload:
-    """Retrieve a job once."""
-    return await api.retrieve(str(job.response_id), seconds, job.include, is_batch=job.is_batch)
+async def retrieve(job: Job, context: Context, seconds: float) -> Payload:
+    """Retrieve a job once; raises `CallFailed` also if the reply is about another job of ours.
+
+    On some servers, the ID in a reply is always a new one.
+    """
+    api, own, store = await context.connect(), str(job.response_id), context.store
+    payload = await api.retrieve(own, seconds, job.include, is_batch=job.is_batch)
+    if payload.id not in (own, None):
+        with suppress(StateError):
+            row = store.by_id(context.base_url, str(payload.id))
+            if row is not None and row.step == "submitted":
+                raise CallFailed("bad_reply", f"the reply is about another job, {payload.id}")
+    return payload
 
 
 async def not_found(

@@ -115,6 +115,11 @@ class Job:
         self.outcome = "created"
         self.last_number = None  # `--starting-after` is for a job that already existed
 
+    def note_disowned(self) -> None:
+        """Note that the reply to the create was not about this job."""
+        self.response_id = self.status = self.unstored_row = None
+        self.outcome = "unknown"
+
     def note_row(self, row: int | None) -> None:
         """Note the row in the local state that still lacks the ID."""
         self.unstored_row = row

@@ -21,7 +21,7 @@ from oaibg.engine.persist import may_have_changed, readable_copy, remember_paylo
 from oaibg.engine.verdicts import CERTIFICATE, is_missing
 
 if TYPE_CHECKING:
-    from oaibg.api.calls import Calls, Stream
+    from oaibg.api.calls import Stream
     from oaibg.api.payload import Payload
     from oaibg.base.clock import Clock
     from oaibg.engine.context import Context
@@ -89,22 +89,22 @@ async def follow(
     """
     api = await context.connect()
     if not job.streams:
-        return await _Poller(job, context, times, api, None).run(delay)
+        return await _Poller(job, context, times, None).run(delay)
     from oaibg.engine.listen import Listener
 
     listener = Listener(job, context, api, stream)
     try:
-        return await _Poller(job, context, times, api, listener).run(delay)
+        return await _Poller(job, context, times, listener).run(delay)
     finally:
         await listener.close()
 
 
 class _Poller:
     def __init__(
-        self, job: Job, context: Context, times: PollTimes, api: Calls, listener: Listener | None
+        self, job: Job, context: Context, times: PollTimes, listener: Listener | None
     ) -> None:
         self._job, self._context, self._times = job, context, times
-        self._api, self._listener = api, listener
+        self._listener = listener
         self._attempt = 0
         self._line_at, self._line_status = -math.inf, ""
         """When the last `poll` event was emitted, and with which status."""
@@ -150,7 +150,7 @@ class _Poller:
             try:
                 least = MIN_RETRIEVE_SECONDS if self._attempt == 1 else 0.0
                 timeout = patience.timeout(max(patience.remaining(), least))
-                payload = reply or await retrieve(job, self._api, timeout)
+                payload = reply or await retrieve(job, context, timeout)
             except CallFailed as failure:
                 patience.failed(failure)
                 if (last := await self._end_after(failure)) is not None:

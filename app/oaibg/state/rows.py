@@ -62,6 +62,12 @@ CREATE TABLE IF NOT EXISTS runs (
 """
 """The tables that later versions added: the jobs of a run's batch as JSON, and the runs."""
 
+ID_TAKEN = """
+SELECT other.id FROM jobs AS own JOIN jobs AS other USING (base_url)
+WHERE own.id = ? AND other.response_id = ? AND other.id <> own.id AND other.step = 'submitted'
+"""
+"""Finds another submitted job of the same base URL that has an ID."""
+
 
 class Intent(Record):
     """The part of a row that is written before a job is submitted."""

@@ -3,8 +3,7 @@
 A submit has three steps, and each is durable before the next begins: `intent` (nothing was sent) →
 `sending` (the request is being sent) → `submitted` (the ID is known). A row that is still at
 `sending` after its process ended means that the outcome is unknown. Rows at `followed` were
-submitted elsewhere. Request bodies are never stored. A result is a file with the bytes that the API
-sent; the job's row contains its name.
+submitted elsewhere. Request bodies are never stored. A result is a file with the API's own bytes.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.files import TEMPORARY, save
 from oaibg.state import database
-from oaibg.state.database import StateBusyError, StateError, transaction, translated
-from oaibg.state.rows import Intent, Row, line_key, lock_key
+from oaibg.state.database import IdTakenError, StateBusyError, StateError, transaction, translated
+from oaibg.state.rows import ID_TAKEN, Intent, Row, line_key, lock_key
 from oaibg.state.runs import STATUS, Runs, keys_of
 
 if TYPE_CHECKING:
@@ -137,9 +136,12 @@ class Store(Runs):
             self.note_batch_jobs(intent.base_url, run_key, jobs)
 
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
-        """Note the ID that the API returned."""
-        changes = "step = 'submitted', response_id = ?, status = ?"
-        self._note(number, changes, response_id, status)
+        """Note the ID that the API returned; raises `IdTakenError` if another job has it."""
+        with transaction(self._db):
+            if self._db.execute(ID_TAKEN, (number, response_id)).fetchone():
+                raise IdTakenError("id_taken", "The ID belongs to another job.")
+            changes = "step = 'submitted', response_id = ?, status = ?"
+            self._note(number, changes, response_id, status)
 
     def note_status(
         self,
