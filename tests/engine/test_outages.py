@@ -167,3 +167,30 @@ def test_a_run_whose_server_forgets(
     assert len(sandbox.posts) == 2
     retried = checked(run(*files.argv("--retry-failed", "--max-wait-seconds", "5")))
     assert (retried.code, len(sandbox.posts)) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (REFUSED, "request network access"),
+        (CallFailed("timeout", "the request timed out"), "busy or failing"),
+        (RESET, "busy or failing"),
+        (CallFailed("http_500", "HTTP 500", http_status=500, envelope=True), "busy or failing"),
+        (CallFailed("http_403", "HTTP 403", http_status=403), "request network access"),
+    ],
+)
+def test_a_network_that_is_dead_or_an_api_that_is_busy(failure: CallFailed, words: str) -> None:
+    """A short wait limit without a success (3), and a minute without one (7), say what to check."""
+    events, _ = followed(failure, max_wait_seconds=20.0)
+    (warning,) = [event for event in events if isinstance(event, e.Warning)]
+    assert (warning.code, words in warning.message) == ("no_answer", True)
+    assert isinstance(events[-1], e.Timeout)
+    events, _ = followed(failure)
+    assert isinstance(events[-1], e.Error)
+    assert (events[-1].exit_code, words in str(events[-1].hint)) == (7, True)
+
+
+def test_no_such_warning_after_a_success() -> None:
+    """A wait limit after a successful poll needs no warning."""
+    events, _ = followed(RUNNING, RESET, max_wait_seconds=20.0)
+    assert not [event for event in events if isinstance(event, e.Warning)]

@@ -21,13 +21,15 @@ WARNINGS = {
     "other_base_url": "The response ID was submitted to another base URL.",
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
+    "no_answer": "No request succeeded within the wait limit; the message says what to check.",
     "may_be_lost": "The job still runs after the server was down; if that restarted, the job may "
     "never end.",
     "no_background": "The server did not run the job in background mode.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "results_missing": "The results file lacks results. Repeat the submit command to write them.",
     "run_active": "Another process still runs the run, and submits its other jobs.",
-    "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
+    "strange_results": "Lines of a batch's file can't be read (the file is then saved beside the "
+    "results file), or don't belong to the run.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",
     "no_room": "The directory for temporary files has no room for the batch's results.",
     "cost_limit": "The run submitted no further jobs, because it would have passed "

@@ -72,6 +72,11 @@ def is_openai(base_url: str | None) -> bool:
 
 def passing_hint(failure: CallFailed | None) -> str:
     """The hint for a call that got no usable reply."""
+    if failure is not None and failure.code in ("timeout", "connection_error"):
+        return (
+            "A connection was opened, but no whole reply came: the server, or a proxy before it, "
+            "is busy or failing. Run the same command again later."
+        )
     if failure is None or failure.http_status in (None, 403, 407):
         return _unreachable_hint(failure)
     return "The API is reachable, but busy or failing. Run the same command again later."

@@ -6,19 +6,20 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from oaibg.api.payload import RUNNING
-from oaibg.contract.errors import CallFailed, Unavailable
+from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
 from oaibg.engine.fetch import is_known_gone, not_found, retrieve
-from oaibg.engine.hints import is_openai, passing_hint
+from oaibg.engine.hints import is_openai
 from oaibg.engine.look_verdicts import (
     is_outage,
     is_surely_missing,
     look_refused,
     not_retrievable,
 )
+from oaibg.engine.outage import blocked, may_be_lost, no_answer
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
-from oaibg.engine.verdicts import CERTIFICATE, is_missing
+from oaibg.engine.verdicts import is_missing
 
 if TYPE_CHECKING:
     from oaibg.api.calls import Stream
@@ -143,9 +144,10 @@ class _Poller:
                 reply = self._listener.reply
             # Even if the start took until the wait limit, the job is retrieved once.
             if clock.monotonic() >= patience.deadline and (self._attempt or job.answered):
+                await self._warn_unanswered()
                 return None
             if clock.monotonic() >= patience.give_up:
-                raise _blocked(patience.last)
+                raise blocked(patience.last)
             self._attempt, began = self._attempt + 1, clock.monotonic()
             try:
                 least = MIN_RETRIEVE_SECONDS if self._attempt == 1 else 0.0
@@ -200,7 +202,7 @@ class _Poller:
                 raise refused(failure) from failure
             return streamed
         if patience.is_untrusted and patience.give_up < math.inf:
-            raise _blocked(failure) from failure
+            raise blocked(failure) from failure
         return None
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
@@ -268,13 +270,15 @@ class _Poller:
         if not self._context.shared.is_first("may_be_lost"):
             return
         seconds = self._context.clock.monotonic() - since
-        message = (
-            f"The server was not reachable for about {seconds:.0f} s. If it was restarted, the job "
-            f"may be lost although its status is still {payload.status}. If it does not end, run "
-            f"`oaibg cancel {self._job.response_id}` and submit it again (with --retry-failed, or "
-            "with another --job-key); you pay again."
-        )
-        await self._context.emit(report.warning(self._job, "may_be_lost", message))
+        await self._context.emit(may_be_lost(self._job, payload, seconds))
+
+    async def _warn_unanswered(self) -> None:
+        """Warn that the wait limit was reached before any request succeeded."""
+        failure, shared = self._patience.last, self._context.shared
+        if failure is None or self._job.answered or shared.answered:
+            return
+        if shared.is_first("no_answer"):
+            await self._context.emit(no_answer(self._job, failure))
 
     def _is_due(self, payload: Payload) -> bool:
         now = self._context.clock.monotonic()
@@ -304,15 +308,3 @@ class _Poller:
             return None
         self._job.note_status(payload.status)
         return End(payload)
-
-
-def _blocked(failure: CallFailed | None) -> Unavailable:
-    reason = f" ({failure.message.rstrip('.')})" if failure else ""
-    what = f"No request succeeded in the first {BLOCKED_AFTER:.0f} s{reason}"
-    if failure is not None and failure.code == CERTIFICATE:
-        what = f"No request can succeed{reason}"
-    message = f"{what}. The job is not affected; run `next` to resume."
-    hint = passing_hint(failure)
-    if failure is None:
-        return Unavailable(message, hint=hint, resumable=True)
-    return Unavailable.of(failure, message, hint=hint, resumable=True)
