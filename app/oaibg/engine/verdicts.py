@@ -67,8 +67,8 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
     status = failure.http_status
     if not failure.sent:
         return _UNSENT.get(failure.code, CreateVerdict.UNREACHABLE)
-    if status is None or status in _UNCERTAIN:
-        return CreateVerdict.UNKNOWN
+    if status is None or status in (303, 408):
+        return CreateVerdict.UNKNOWN  # a 303 may follow an accepted request
     if is_busy(failure) or is_locked(failure):
         return CreateVerdict.BUSY
     if status >= 500:
@@ -80,9 +80,6 @@ def judge_create(failure: CallFailed) -> CreateVerdict:
         return CreateVerdict.BLOCKED
     return CreateVerdict.REFUSED if _is_refused(failure, status) else CreateVerdict.UNKNOWN
 
-
-_UNCERTAIN = (303, 408, 424, 425)
-"""Below 500: a redirect that may follow an accepted request, and replies about its processing."""
 
 _UNSENT = {OUT_OF_TURN: CreateVerdict.BUSY, CERTIFICATE: CreateVerdict.BLOCKED}
 

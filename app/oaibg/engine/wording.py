@@ -67,8 +67,8 @@ _BEHIND = (
     r" (?:server|host|service))\b"
 )
 _FAILED = (
-    r"\b(?:clos\w+|crash\w*|did(?:n't| not)|disconnect\w*|down|error|fail\w*|invalid|lost|never"
-    r"|not (?:answer|available|found|ready|reach|repl|respond)\w*|refused|reset|restart\w*|returned"
+    r"\b(?:clos\w+|crash\w*|did(?:n't| not)|disconnect\w*|down|error|exit\w*|fail\w*|invalid|lost"
+    r"|never|not (?:answer|available|found|ready|reach|repl|respond)\w*|refused|reset|restart\w*|returned"
     r"|time.?out|timed.?out|unavailable|unreachable)\b"
 )
 _UPSTREAM_FAILED = (
@@ -76,6 +76,10 @@ _UPSTREAM_FAILED = (
     r"|\b(?:bad|clos\w+|error|fail\w*|invalid|lost|reset|timed?.?out"
     rf"|no (?:answer|healthy|reply|response))\b.{{0,60}}{_BEHIND}"
     r"|\bstream\b.{0,20}\b(?:abort|broke|clos|cut|disconnect|ended|error|fail|interrupt|lost|reset)"
+    r"|\b(?:could ?n[o']t|can(?:no|')t|fail\w* to|unable to) (?:connect to|contact|reach)\b"
+    r"|\bfail\w* to (?:decode|parse|read) (?:the )?(?:answer|model|output|reply|response)\b"
+    r"|\bmodel (?:has )?(?:crash\w*|exit\w*)|\bsocket (?:was )?closed\b"
+    r"|\b(?:call|request|run) (?:was )?aborted\b"
     r"|\bfail\w* to stream\b|\bunexpected (?:eof|end of file)\b|\bbroken pipe\b"
     r"|\bsocket hang.?up\b|\beconn\w+"
     r"|\b(?:request|call|operation|connection|response) (?:has |was )?timed out\b"
