@@ -68,8 +68,8 @@ _BEHIND = (
 )
 _FAILED = (
     r"\b(?:clos\w+|crash\w*|did(?:n't| not)|disconnect\w*|down|error|exit\w*|fail\w*|invalid|lost"
-    r"|never|not (?:answer|available|found|ready|reach|repl|respond)\w*|refused|reset|restart\w*|returned"
-    r"|time.?out|timed.?out|unavailable|unreachable)\b"
+    r"|never|not (?:answer|available|found|ready|reach|repl|respond)\w*|refused|reset|restart\w*"
+    r"|returned|time.?out|timed.?out|unavailable|unreachable)\b"
 )
 _UPSTREAM_FAILED = (
     rf"{_BEHIND}.{{0,60}}{_FAILED}"
