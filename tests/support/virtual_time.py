@@ -115,6 +115,8 @@ class Server:
         """Each call: its time, its name, the job, and the HTTP status of the reply."""
         self.hanging: set[str] = set()
         """The jobs about which requests never get a reply."""
+        self.attempts = 0
+        """The number of creates so far, successful or not."""
         self.bodies: list[str] = []
         self.created: dict[str, float] = {}
         self.inside = self.most_inside = 0
@@ -128,7 +130,8 @@ class Server:
         failure = self.judge(self, "create")
         if failure is None or failure.sent:
             await on_sending()
-        identifier = f"resp_{len(self.bodies) + 1}"
+        self.attempts += 1
+        identifier = f"resp_{self.attempts}"
         await self._answer("create", identifier, failure, timeout)
         self.bodies.append(json.dumps(body))
         self.created[identifier] = self.clock.monotonic()
