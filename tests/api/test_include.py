@@ -39,7 +39,7 @@ def test_sent_as_query_parameters(raw: RawServer, paced: bool) -> None:
         api: Calls = Paced(client, RealClock(), 1.0) if paced else client
         await api.retrieve("resp_1", 30.0, INCLUDE)
         await api.stream("resp_1", None, 30.0, INCLUDE)
-        await api.retrieve("batch_1", 30.0, INCLUDE)
+        await api.retrieve("batch_1", 30.0, INCLUDE, is_batch=True)
         await api.retrieve("resp_1", 30.0)
         await client.close()
 

@@ -99,7 +99,7 @@ def ids(*results: Result) -> set[str | None]:
 # --- from a submit to the end --------------------------------------------------------------
 
 
-@servers()
+@servers(lambda one: one.background)
 def test_job_is_submitted_once_and_resumed(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, personality: Personality
 ) -> None:
@@ -142,7 +142,7 @@ def test_job_is_submitted_once_and_resumed(
     assert ids(started, running, resumed, again, shown) == {identifier}
 
 
-@servers(lambda one: one in PRESETS)
+@servers(lambda one: one in PRESETS and one.background)
 def test_job_is_followed_to_its_end(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, personality: Personality
 ) -> None:
@@ -224,7 +224,7 @@ def test_lines_keep_the_id_that_was_named(
 # --- cancel --------------------------------------------------------------------------------
 
 
-@servers(lambda one: one.cancel != "refused")
+@servers(lambda one: one.cancel != "refused" and one.background)
 def test_cancel(
     run: Callable[..., Result],
     sandbox: Sandbox,

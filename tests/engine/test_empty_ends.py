@@ -94,8 +94,14 @@ def test_nothing_anywhere(run: Callable[..., Result], sandbox: Sandbox, output: 
         (SEARCH, "action", {}),
     ],
 )
+@pytest.mark.parametrize("retrieves_it", [True, False])
 def test_end_whose_items_hold_less(
-    run: Callable[..., Result], sandbox: Sandbox, done: dict[str, Any], key: str, value: Any
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    done: dict[str, Any],
+    key: str,
+    value: Any,
+    retrieves_it: bool,
 ) -> None:
     """If an item of the end lacks what the finished item had, the job is retrieved.
 
@@ -103,13 +109,12 @@ def test_end_whose_items_hold_less(
     """
     thought = {"id": "rs", "type": "reasoning", "summary": []}
     emptied = [done["item"] | {key: value}, thought]
-    for retrieved, codes in ((done["item"], []), (emptied[0], ["output_from_stream"])):
-        sandbox.clear()
-        body = response("completed", output=[retrieved, thought])
-        script_stream(sandbox, done, completed(output=emptied), retrieved=body)
-        result = run(*SUBMIT)
-        assert (len(retrieves(sandbox)), warning_codes(result)) == (1, codes)
-        assert run("show", result.id).last["response"]["output"] == [done["item"], thought]
+    body = response("completed", output=[done["item"] if retrieves_it else emptied[0], thought])
+    script_stream(sandbox, done, completed(output=emptied), retrieved=body)
+    result = run(*SUBMIT)
+    codes = [] if retrieves_it else ["output_from_stream"]
+    assert (len(retrieves(sandbox)), warning_codes(result)) == (1, codes)
+    assert run("show", result.id).last["response"]["output"] == [done["item"], thought]
 
 
 def test_end_with_fewer_items_than_were_begun(run: Callable[..., Result], sandbox: Sandbox) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from oaibg.sandbox import Fault
 from oaibg.state.store import Intent, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from harness import Result
     from oaibg.sandbox import Sandbox
@@ -75,3 +75,20 @@ def test_show_during_a_submit(run: Callable[..., Result], state: Path, sandbox: 
     store.unlock(lock)
     store.close()
     assert (result.code, result.id) == (3, "resp_2")
+
+
+@pytest.mark.parametrize("command", ["show", "monitor", "cancel"])
+@pytest.mark.parametrize("target", [("--job-key", "k"), ("k",)])
+def test_an_unknown_outcome(
+    run: Callable[..., Result], sandbox: Sandbox, command: str, target: tuple[str, ...]
+) -> None:
+    """A job whose submit's outcome is unknown has that outcome in every command's error."""
+    sandbox.script(Fault(on="create", kind="reset_after"))
+    assert run("submit", "--prompt", "x", "--job-key", "k").last["outcome"] == "unknown"
+    result = run(command, *target)
+    assert (result.code, result.last["outcome"], result.last["next"]) == (6, "unknown", None)
+
+
+def test_an_outcome_of_no_submit(run: Callable[..., Result]) -> None:
+    """Other errors of commands that submit nothing have no outcome."""
+    assert run("monitor", "--job-key", "other").last["outcome"] is None

@@ -291,6 +291,7 @@ def test_every_server(
     result = run(*STREAM_TEXT, *FAST, "--output-text-file", str(out))
     assert (result.code, out.read_text(), len(sandbox.jobs)) == (0, TEXT, 1)
     refusing = personality.stream in ("refused", "ignored")
-    assert warning_codes(result) == (["stream_unavailable"] if refusing else [])
+    codes = [] if personality.background else ["no_background"]
+    assert warning_codes(result) == (["stream_unavailable"] if refusing else codes)
     assert streamed_text(result) == ("" if refusing else TEXT)
     assert {line["response_id"] for line in result.lines} <= {None, *sandbox.jobs}

@@ -256,6 +256,18 @@ def test_words_for_a_place_that_is_not_served(text: str, refused: bool) -> None:
         "The inference server did not answer",
         "context deadline exceeded",
         "bad status: 502",
+        "No response received from backend",
+        "No reply was received in time",
+        "Empty response received",
+        "Response deadline expired",
+        "Worker exited unexpectedly",
+        "Unable to reach the model server",
+        "Could not connect to the engine",
+        "Failed to parse model output",
+        "failed to read response",
+        "The model crashed",
+        "socket closed",
+        "Request aborted",
     ],
 )
 def test_words_that_blame_a_server_behind(text: str) -> None:

@@ -52,6 +52,14 @@ def test_any_retry_after(header: str, now: float) -> None:
     assert seconds is None or 0 < seconds <= 600
 
 
+@pytest.mark.parametrize(
+    "header", ["1e309", "1e3", "9e99", "inf", "nan", "1_000", "0x10", "\u0661\u0662", "5 seconds"]
+)
+def test_numbers_that_are_no_seconds(header: str) -> None:
+    """A number that is not written in plain digits counts as absent."""
+    assert retry_after(header, 0.0) is None
+
+
 @slow(max_examples=100)
 @given(
     now=st.integers(978_307_200, 2_840_140_800),  # 2001 to 2059: RFC 850 dates have two-digit years

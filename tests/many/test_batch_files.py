@@ -181,6 +181,22 @@ def test_a_refused_file_can_be_fetched_later(
     assert set(batch.by_id()) == {"good", "hot"}
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 501])
+def test_a_file_that_is_refused_once(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    batch: BatchFiles,
+    instant_sleep: None,
+    status: int,
+) -> None:
+    """One refusal of a file is a `poll_error`; the next request brings the file."""
+    ended(run, sandbox, batch)
+    sandbox.script(Fault(on="file_content", kind="status", status=status))
+    result = checked(run(*batch.argv()))
+    assert (result.code, result.last["counts"]) == (1, {"completed": 1, "refused": 1})
+    assert len(of(result, "poll_error")) == 1
+
+
 def test_an_expired_batch_without_its_output_file(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, instant_sleep: None
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness import with_text
 from oaibg.sandbox import Fault
-from runs import BatchFiles, batch_of, of
+from runs import BatchFiles, batch_of, of, rerun
 from schemas import checked
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def test_lines_that_cannot_be_read(
     batch: BatchFiles,
     line: dict[str, Any] | str,
 ) -> None:
-    """The warning about lines that can't be read names their file and their number."""
+    """The warning about lines that can't be read names their file, which is saved, once."""
     own = line if isinstance(line, str) else json.dumps({"custom_id": "b"} | line)
     body = f"{own}\n{json.dumps(OK)}\n{own}"
     sandbox.script(Fault(on="file_content", kind="raw", body=body, times=2))
@@ -187,6 +187,12 @@ def test_lines_that_cannot_be_read(
     (warning,) = of(result, "warning")
     output = sandbox.batches[batch_of(sandbox)].output_file_id
     assert f"{output} were ignored: 2 can't be read, 0 are" in warning["message"]
+    kept = batch.folder / f"{batch.results.name}.{output}.jsonl"
+    assert f"saved as {kept}." in warning["message"]
+    assert kept.read_text() == body
+    sandbox.script(Fault(on="file_content", kind="raw", body=body))
+    assert checked(run(*rerun(result.last["next"]))).code == 1
+    assert list(batch.folder.glob(f"{batch.results.name}.*")) == [kept]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", " \r\n\r\n"])

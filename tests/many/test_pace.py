@@ -53,6 +53,22 @@ def test_polls_of_submitted_jobs_are_spread(tmp_path: Path) -> None:
     assert max(slices.values()) <= 3 * 5
 
 
+@pytest.mark.parametrize(("hanging", "jobs"), [(8, 40), (20, 40), (60, 200)])
+def test_requests_that_hang_hold_up_no_other_job(hanging: int, jobs: int) -> None:
+    """Jobs whose polls hang don't delay the polls of the others."""
+    server, poll = Server(), 2.0
+    server.hanging = {f"resp_{number}" for number in range(0, jobs, jobs // hanging)}
+    monitor(server, jobs, poll, 60)
+    by_job: dict[str, list[float]] = {}
+    for at, _, identifier, _ in server.calls:
+        by_job.setdefault(identifier, []).append(at)
+    others = [times for identifier, times in by_job.items() if identifier not in server.hanging]
+    assert len(others) == jobs - len(server.hanging)
+    longest = max(later - at for times in others for at, later in pairwise(times))
+    assert longest <= 2 * poll + 1
+    assert server.most_inside <= CONNECTIONS[1]
+
+
 def test_slow_replies_do_not_stretch_the_interval() -> None:
     """The poll interval starts with the request; after a slower reply there is a pause."""
     server = Server(latency=0.4)

@@ -295,8 +295,14 @@ def test_id_whose_row_could_not_be_written_at_first(state: Path) -> None:
             return payload
 
         async def retrieve(
-            self, response_id: str, timeout: float, include: Sequence[str] = ()
+            self,
+            response_id: str,
+            timeout: float,
+            include: Sequence[str] = (),
+            *,
+            is_batch: bool = False,
         ) -> Payload:
+            assert not is_batch
             if other.in_transaction:
                 other.execute("ROLLBACK")
             return await super().retrieve(response_id, timeout, include)

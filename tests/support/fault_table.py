@@ -28,6 +28,10 @@ ROWS: dict[str, str] = {
     "Create: the reply breaks off, never ends or is an unrequested stream, but has the ID": (
         "Uses the ID, and follows the job as usual. No second create is sent."
     ),
+    "Create: the reply has the ID of another job": (
+        "Exit 6 (`outcome_unknown`); the other job's answer is not used. In the reply to a "
+        "retrieve, such an ID makes a failed poll."
+    ),
     "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
         "Waits, then retries. One job is created."
     ),
@@ -46,6 +50,10 @@ ROWS: dict[str, str] = {
     "Create: 429 for a request that alone exceeds the rate limit": "Exit 1 at once, with a hint.",
     "Create: 400 or 409 because something is locked for a moment": (
         "Waits, then retries. One job is created."
+    ),
+    "Create: the server has no background mode": (
+        "The warning `no_background`, and the answer. If the job takes longer than two minutes: "
+        "exit 6, and the hint says why."
     ),
     "403 because of the country or region": (
         "Exit 1 with a hint. A monitor ends only after the second refusal in a row."
@@ -85,6 +93,10 @@ ROWS: dict[str, str] = {
         "Waits for that time, but at most ten minutes and not past the wait limit."
     ),
     "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
+    "Poll: 404 or 410 pages of a gateway, for a job that the API had": (
+        "Keeps polling. Exit 5 after at least ten in a row over at least five minutes; if no poll "
+        "of the command succeeded, exit 7 after a minute."
+    ),
     "Retrieve: the result has less output than before": (
         "Delivers the local copy, which is not replaced, and emits a `local_copy` warning."
     ),
@@ -92,12 +104,19 @@ ROWS: dict[str, str] = {
         "Exit 1 (`no_retrieve`) after at least three in a row over at least 15 s: the server can't "
         "return background jobs."
     ),
+    "Poll: the same refusal of every look at a job (400, 422 and the like)": (
+        "Exit 1 with the server's words after at least three in a row over at least 15 s. After a "
+        "successful poll it is only a `poll_error`."
+    ),
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."
     ),
     "The server has lost a job that it had before": (
         "Exit 5 without `next`. The local state lists it as `not_found`; a server that has it "
         "again is believed."
+    ),
+    "A server is down, and its job keeps running for ever afterwards": (
+        "The warning `may_be_lost` says once that the job may be dead, and what to do."
     ),
     "Poll: a request hangs": (
         "The request times out well before the wait limit, and polling continues."
@@ -226,6 +245,9 @@ ROWS: dict[str, str] = {
     ),
     "The results file has the results of another batch": (
         "Exit 2, also if both have the same custom_ids. The file is unchanged."
+    ),
+    "Batch: an ID, or lines of results, of another form than the API's": (
+        "Asks for the batch at /batches, and reads the lines. Lines that can't be read are saved."
     ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."

@@ -328,16 +328,23 @@ class FakeClient(Calls):
         return await self.retrieve(response_id, timeout, include)
 
     async def retrieve(
-        self, response_id: str, timeout: float, include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
         """GET."""
+        assert not is_batch
         assert response_id
         self.includes.append(tuple(include))
         return await self._answer(self._next("retrieve", self.retrieves), timeout)
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload:
+    async def cancel(self, response_id: str, timeout: float, *, is_batch: bool = False) -> Payload:
         """Cancel."""
         assert response_id
+        assert not is_batch
         return await self._answer(self._next("cancel", self.cancels), timeout)
 
     async def upload(self, name: str, file: IO[bytes], timeout: float) -> str:

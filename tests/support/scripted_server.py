@@ -108,9 +108,15 @@ class Server(FakeClient):
             return payload
 
     async def retrieve(
-        self, response_id: str, timeout: float, include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
         """Return a payload with a status."""
+        assert not is_batch
         assert is_plain_id(response_id)
         self.includes.append(tuple(include))
         with self._call("retrieve") as call:
@@ -121,9 +127,10 @@ class Server(FakeClient):
             return payload
 
     async def cancel(  # type: ignore[override] # the real client may return None, too
-        self, response_id: str, timeout: float
+        self, response_id: str, timeout: float, *, is_batch: bool = False
     ) -> Payload | None:
         """Return a payload with a status, or None."""
+        assert not is_batch
         assert is_plain_id(response_id)
         with self._call("cancel") as call:
             payload = _read(await self._bring(call, timeout))

@@ -55,8 +55,14 @@ class _HourLong(FakeClient):
     """A job that is queued for a minute, and completes after an hour."""
 
     async def retrieve(
-        self, response_id: str, timeout: float, include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
+        assert not is_batch
         elapsed = self.clock.time - 1000.0
         status = "queued" if elapsed < 60 else "in_progress"
         done = with_text("The answer.", id=_RESPONSE_ID, usage=_USAGE)

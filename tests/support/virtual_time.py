@@ -113,6 +113,10 @@ class Server:
         self.lasting, self.latency = lasting, latency
         self.calls: list[tuple[float, str, str, int]] = []
         """Each call: its time, its name, the job, and the HTTP status of the reply."""
+        self.hanging: set[str] = set()
+        """The jobs about which requests never get a reply."""
+        self.attempts = 0
+        """The number of creates so far, successful or not."""
         self.bodies: list[str] = []
         self.created: dict[str, float] = {}
         self.inside = self.most_inside = 0
@@ -126,21 +130,28 @@ class Server:
         failure = self.judge(self, "create")
         if failure is None or failure.sent:
             await on_sending()
-        identifier = f"resp_{len(self.bodies) + 1}"
+        self.attempts += 1
+        identifier = f"resp_{self.attempts}"
         await self._answer("create", identifier, failure, timeout)
         self.bodies.append(json.dumps(body))
         self.created[identifier] = self.clock.monotonic()
         return self._payload(identifier)
 
     async def retrieve(
-        self, response_id: str, timeout: float, _include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        _include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
         """Retrieve a job."""
+        assert not is_batch
         failure = self.judge(self, "retrieve")
         await self._answer("retrieve", response_id, failure, timeout)
         return self._payload(response_id)
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload:
+    async def cancel(self, response_id: str, timeout: float, *, is_batch: bool = False) -> Payload:
         """Fail: these tests do not use it."""
         raise NotImplementedError
 
@@ -180,13 +191,14 @@ class Server:
         self.calls.append((self.clock.monotonic(), name, identifier, status))
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
+        latency = 1e9 if identifier in self.hanging else self.latency
         try:
-            await asyncio.sleep(min(self.latency, timeout))
+            await asyncio.sleep(min(latency, timeout))
         finally:
             self.inside -= 1
         if failure is not None:
             raise failure
-        if self.latency > timeout:
+        if latency > timeout:
             raise CallFailed("timeout", "the request timed out")
 
     def _payload(self, identifier: str) -> Payload:

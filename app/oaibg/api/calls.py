@@ -49,7 +49,12 @@ class Calls(Protocol):
         """
 
     async def retrieve(
-        self, response_id: str, timeout: float, include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
         """Retrieve a response or a batch; `include` is ignored for a batch."""
 
@@ -65,7 +70,9 @@ class Calls(Protocol):
         Returns the open stream, or the response if the server ignores `stream`.
         """
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload | None:
+    async def cancel(
+        self, response_id: str, timeout: float, *, is_batch: bool = False
+    ) -> Payload | None:
         """Cancel a response or a batch. Repeating a cancel changes nothing.
 
         Returns None if the server accepts the cancel but its reply has no status.

@@ -8,7 +8,7 @@ sent.
 from __future__ import annotations
 
 import gc
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import IO, TYPE_CHECKING, Any
 
 # The import creates about 100,000 objects that are never freed. The garbage collector would find
@@ -24,28 +24,24 @@ finally:
     gc.freeze()
 
 from oaibg.api.calls import Calls
-from oaibg.api.decompress import PIECE_BYTES
+from oaibg.api.download import error_in, write_file
 from oaibg.api.error_body import is_page, reports_failure
 from oaibg.api.failures import error_failed, not_json, reply_failed, unusable
-from oaibg.api.payload import Payload, is_batch_id, is_response_id
+from oaibg.api.payload import Payload, is_response_id
 from oaibg.api.salvage import Arrived, events_response, is_events, unwrapped
 from oaibg.api.stream import EventStream, has_events_type
-from oaibg.api.transport import CONNECT_TIMEOUT, Transport, own_code
-from oaibg.base.json_text import objects, read_json, value_at
+from oaibg.api.transport import CONNECT_TIMEOUT, Transport
+from oaibg.base.json_text import objects
 from oaibg.contract.errors import CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
 
     from oaibg.api.calls import Hook
     from oaibg.api.transport import Use
 
 _TRANSFER_TIMEOUTS = httpx2.Timeout(120.0, connect=CONNECT_TIMEOUT)
 """For files of up to hundreds of megabytes: seconds in which no byte is sent or received."""
-
-_ERROR_BYTES = 1 << 16
-"""Maximum size of an error that a server sends in place of a file."""
 
 _UNCOMPRESSED = {"accept-encoding": "identity"}
 """Headers of a stream: a server or proxy that compresses it may delay small events."""
@@ -112,14 +108,19 @@ class Client(Calls):
         return await self._create(post, on_sending, timeout), opened
 
     async def retrieve(
-        self, response_id: str, timeout: float, include: Sequence[str] = ()
+        self,
+        response_id: str,
+        timeout: float,
+        include: Sequence[str] = (),
+        *,
+        is_batch: bool = False,
     ) -> Payload:
         """GET /responses/{id} or /batches/{id}."""
         arrived = Arrived(creating=False)
         try:
             async with self._transport.exchange("reading", timeout, arrived=arrived) as sdk:
-                resource: Any = sdk.batches if is_batch_id(response_id) else sdk.responses
-                options = {} if is_batch_id(response_id) else _included(include)
+                resource: Any = sdk.batches if is_batch else sdk.responses
+                options = {} if is_batch else _included(include)
                 reply = await resource.with_raw_response.retrieve(
                     response_id, extra_headers=_OMITTED, **options
                 )
@@ -164,16 +165,18 @@ class Client(Calls):
                 raise unusable(reply, problem, payload.data)
             return payload
 
-    async def cancel(self, response_id: str, timeout: float) -> Payload | None:
+    async def cancel(
+        self, response_id: str, timeout: float, *, is_batch: bool = False
+    ) -> Payload | None:
         """POST /responses/{id}/cancel or /batches/{id}/cancel."""
         async with self._transport.exchange("reading", timeout) as sdk:
-            resource = sdk.batches if is_batch_id(response_id) else sdk.responses
+            resource = sdk.batches if is_batch else sdk.responses
             reply = await resource.with_raw_response.cancel(response_id)
             http = reply.http_response
             try:
                 payload = Payload(http.content)
             except ValueError as error:
-                if is_page(http.text) or _error_in(http.content) is not None:
+                if is_page(http.text) or error_in(http.content) is not None:
                     raise not_json(http, error) from error
                 return None
             if payload.status is not None:
@@ -223,7 +226,7 @@ class Client(Calls):
         """GET /files/{id}/content."""
         async with self._transport.exchange("reading", timeout, bounded=False) as sdk:
             call = sdk.files.with_streaming_response.content(file_id, timeout=_TRANSFER_TIMEOUTS)
-            await _write(call, into, may_be_error=True)
+            await write_file(call, into, may_be_error=True)
 
     async def download_artifact(
         self,
@@ -239,7 +242,7 @@ class Client(Calls):
             call = sdk.containers.files.content.with_streaming_response.retrieve(
                 file_id, container_id=container_id, timeout=_TRANSFER_TIMEOUTS
             )
-            await _write(call, into, may_be_html=may_be_html)
+            await write_file(call, into, may_be_html=may_be_html)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -294,36 +297,3 @@ def _payload(reply: httpx2.Response) -> Payload:
         if (payload := events_response(reply.content)) is not None:
             return payload
         raise not_json(reply, error) from error
-
-
-async def _write(
-    call: AbstractAsyncContextManager[Any],
-    into: IO[bytes],
-    *,
-    may_be_html: bool = False,
-    may_be_error: bool = False,
-) -> None:
-    """Make a call, and write the file in its reply.
-
-    A file of results is never the JSON of an error; the files of jobs may be any JSON.
-    """
-    head = b""
-    async with call as reply:
-        if "html" in reply.headers.get("content-type", "") and not may_be_html:
-            raise reply_failed(reply.http_response, "the reply is an HTML page, not the file")
-        async for piece in reply.iter_bytes(PIECE_BYTES):
-            if may_be_error and len(head) <= _ERROR_BYTES:
-                head += piece
-            with own_code():
-                into.write(piece)
-        if 0 < len(head) <= _ERROR_BYTES and (document := _error_in(head)) is not None:
-            raise unusable(reply.http_response, "the reply is an error, not the file", document)
-
-
-def _error_in(raw: bytes) -> object:
-    """Return the error that a body consists of; None for a line of results."""
-    with suppress(ValueError):
-        document = read_json(raw)
-        is_line = value_at(document, "custom_id") is not None
-        return document if reports_failure(document) and not is_line else None
-    return None

@@ -32,8 +32,8 @@ _RESPONSE_ID = re.compile(r"[A-Za-z0-9_\-=.:+~]{1,1024}")
 
 
 def is_batch_id(text: str) -> bool:
-    """Whether an ID names a batch; batches have their own paths in the API."""
-    return text.startswith("batch_")
+    """Whether an ID has the form of a batch's; on other servers, batches may have other IDs."""
+    return text.startswith(("batch_", "batch-"))
 
 
 def is_response_id(text: str) -> bool:

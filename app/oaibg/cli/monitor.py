@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from oaibg.api.payload import is_batch_id
 from oaibg.cli.next_command import NextCommand, rerun_of
 from oaibg.cli.option_checks import read_names
 from oaibg.cli.options import MonitorOptions, check_name_or_key, output_of, wait_of
@@ -51,8 +50,10 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
         from oaibg.many.batch.run_as_batch import monitor_batch
 
         session.process.total = None  # an ID, but any number of jobs
-        path = str(options.results_file)
-        return session.run(lambda context: monitor_batch(names[0], path, job, context))
+        if target is None or target.response_id is None:
+            raise _not_one_batch()
+        path, batch_id = str(options.results_file), target.response_id
+        return session.run(lambda context: monitor_batch(batch_id, path, job, context))
     if target is None:
         from oaibg.many import several_ids
 
@@ -79,9 +80,13 @@ def _check_several(options: MonitorOptions) -> None:
 
 def _check_for_batch(options: MonitorOptions) -> None:
     names, to_file = options.names, options.output_json_file or options.output_text_file
-    one_batch = len(names) == 1 and is_batch_id(names[0]) and not to_file
+    one_batch = len(names) == 1 and not names[0].startswith("resp_") and not to_file
     if options.results_file is not None and not one_batch:
-        raise UsageError(
-            "--results-file needs exactly one batch ID (batch_…), and can't be combined with "
-            "--output-json-file or --output-text-file."
-        )
+        raise _not_one_batch()
+
+
+def _not_one_batch() -> UsageError:
+    return UsageError(
+        "--results-file needs exactly one batch ID (such as batch_…), and can't be combined with "
+        "--output-json-file or --output-text-file."
+    )

@@ -25,13 +25,18 @@ WARNINGS = {
     "other_base_url": "The response ID was submitted to another base URL.",
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
+    "no_answer": "No request succeeded within the wait limit; the message says what to check.",
+    "may_be_lost": "The job still runs after the server was down; if that restarted, the job may "
+    "never end.",
+    "no_background": "The server did not run the job in background mode.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "cancel_unconfirmed": "The API has not confirmed the cancel of some jobs; `next` cancels them.",
     "results_missing": "The results file lacks results; the message says how to write them.",
     "results_changed": "The results file was removed, replaced or changed during the run. Lost "
     "results were written again, if they could be had.",
     "run_active": "Another process is still submitting jobs of the run.",
-    "strange_results": "Lines of a batch's file can't be read, or don't belong to the run.",
+    "strange_results": "Lines of a batch's file can't be read (the file is then saved beside the "
+    "results file), or don't belong to the run.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",
     "files_left_out": "A pattern of `--attach` also matches files that are not attached.",
     "no_room": "The directory for temporary files has no room for the batch's results.",

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oaibg.api.payload import is_batch_id, is_response_id
+from oaibg.api.payload import is_response_id
 from oaibg.base.file_names import folded, numbered, safe_name
 from oaibg.base.files import new_file, settle
 from oaibg.base.json_text import objects, string
@@ -80,9 +80,9 @@ class _Saved(NamedTuple):
     sha256: str
 
 
-def check_artifacts(response_id: str | None, output: Output) -> None:
+def check_artifacts(job: Job, output: Output) -> None:
     """Raise `UsageError` for a batch: only its results have images and files."""
-    if output.artifacts_dir is not None and is_batch_id(response_id or ""):
+    if output.artifacts_dir is not None and job.is_batch:
         raise UsageError(
             "--artifacts-dir for a batch needs --results-file.",
             hint="Run `oaibg monitor BATCH_ID --results-file PATH --artifacts-dir DIR`: it fetches "

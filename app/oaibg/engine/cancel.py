@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import CallFailed, ExitCode
 from oaibg.engine import report, report_end
-from oaibg.engine.fetch import fetch
+from oaibg.engine.fetch import fetch, retrieve
 from oaibg.engine.find import find
 from oaibg.engine.patience import with_retries
 from oaibg.engine.persist import remember_payload
@@ -16,6 +16,7 @@ from oaibg.engine.verdicts import is_error_in_200, is_transient
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from oaibg.api.calls import Calls
     from oaibg.api.payload import Payload
     from oaibg.contract.events import CancelResult, Event
     from oaibg.engine.context import Context
@@ -37,9 +38,8 @@ async def cancel_job(target: Target, job: Job, context: Context) -> CancelResult
     api = await context.connect()
     refusal: CallFailed | None = None
     try:
-        response_id, clock = str(job.response_id), context.clock
         reply = await with_retries(
-            lambda seconds: api.cancel(response_id, seconds), clock, may_pass=_may_pass
+            lambda seconds: _cancel(job, api, seconds), context.clock, may_pass=_may_pass
         )
     except CallFailed as failure:
         # A server may refuse because the job has already ended; a retrieve shows its status.
@@ -74,23 +74,19 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     seconds = _QUICK_SECONDS + _QUICK_SECONDS_MORE * (context.shared.running - 1)
     limit = max(_QUICK_TIMEOUT, seconds / 3)
     deadline = clock.monotonic() + seconds
-    response_id = str(job.response_id)
-
-    def retrieve(seconds: float) -> Awaitable[Payload]:
-        return api.retrieve(response_id, seconds, job.include)
-
-    call: Callable[[float], Awaitable[Payload | None]] = partial(api.cancel, response_id)
+    look = partial(retrieve, job, context)
+    call: Callable[[float], Awaitable[Payload | None]] = partial(_cancel, job, api)
     latest: Payload | None = None
     refusal: CallFailed | None = None
     while True:
         try:
             remaining = deadline - clock.monotonic()
             reply = await call(min(limit, remaining))
-            latest, call = reply or latest, retrieve
+            latest, call = reply or latest, look
         except CallFailed as failure:
             if not _may_pass(failure):
                 # As above: the job may have already ended.
-                call, refusal = retrieve, failure
+                call, refusal = look, failure
         if latest is not None and (latest.ended or refusal is not None):
             break
         if clock.monotonic() + _QUICK_INTERVAL >= deadline:
@@ -103,6 +99,10 @@ async def cancel_quickly(job: Job, context: Context) -> bool:
     job.note_status(latest.status)
     await remember_payload(latest, job, context)
     return latest.status == "cancelled"
+
+
+def _cancel(job: Job, api: Calls, seconds: float) -> Awaitable[Payload | None]:
+    return api.cancel(str(job.response_id), seconds, is_batch=job.is_batch)
 
 
 def _may_pass(failure: CallFailed) -> bool:

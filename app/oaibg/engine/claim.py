@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
 from oaibg.engine import report
-from oaibg.engine.cost import BATCH
 from oaibg.engine.hints import RETRY_HINT
 from oaibg.engine.recap import had_completed
 from oaibg.state.commits import patiently
-from oaibg.state.rows import UNSUCCESSFUL
+from oaibg.state.rows import BATCH_WINDOW, UNSUCCESSFUL
 from oaibg.state.senders import pid_of_other
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Submission(Record):
     @property
     def window(self) -> str | None:
         """The job's completion window."""
-        return self.request.completion_window if self.create is None else BATCH
+        return self.request.completion_window if self.create is None else BATCH_WINDOW
 
 
 @asynccontextmanager

@@ -91,6 +91,8 @@ async def await_end(
     """Report the submit, and follow the job; return its end, or the event that ends the wait."""
     reattached = created.reattached
     await context.emit(report.submitted(job, request_id=created.request_id, reattached=reattached))
+    if created.is_foreground and context.shared.is_first("no_background"):
+        await context.emit(report.warning(job, "no_background", _FOREGROUND))
     if not reattached and job.streams and created.stream is None:
         await stop_streaming(job, context, "the server replied without a stream")
     ended, source = await fetch_ended(job, context) if reattached else (created.ended, "api")
@@ -133,6 +135,13 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
     return event
 
 
+_FOREGROUND = (
+    "The server's reply does not say that the job runs in background mode (`background` is not "
+    "true), so the server may not have that mode. It then only replies when a job has ended; one "
+    "that takes more than two minutes ends with exit 6."
+)
+
+
 def _already_ended(payload: Payload, job: Job) -> Event:
     message = (
         "The job of this job key already completed; its stored result follows."
@@ -144,14 +153,14 @@ def _already_ended(payload: Payload, job: Job) -> Event:
 
 async def _monitor(target: Target, job: Job, context: Context, times: PollTimes | None) -> Event:
     await find(target, job, context)
-    check_artifacts(job.response_id, context.output)
+    check_artifacts(job, context.output)
     times = times or PollTimes(context.wait.poll_seconds)
     end = await follow(job, context, times, delay=times.first)
     return report_end.timeout(job, context) if end is None else await finish(end, job, context)
 
 
 async def _show(job: Job, context: Context) -> Event:
-    check_artifacts(job.response_id, context.output)
+    check_artifacts(job, context.output)
     payload, source = await fetch_ended(job, context)
     if payload is None or context.output.include:  # the local copy may lack what it asks for
         payload, source = await fetch(job, context)

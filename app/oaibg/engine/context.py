@@ -63,7 +63,9 @@ class Shared:
         """The response IDs that the local state could not store, with the jobs' names in a run."""
         self.running = 1
         """The number of jobs that a signal interrupted together."""
-        self._state_warned = False
+        self.retrieved = False
+        """Whether any job was retrieved."""
+        self._warned: set[str] = set()
 
     def note_answer(self) -> None:
         """Note that the API has answered."""
@@ -82,9 +84,14 @@ class Shared:
         """Note how many jobs a signal interrupts together."""
         self.running = jobs
 
-    def take_state_warning(self) -> bool:
-        """Return True on the first call only: the state warning is emitted once per run."""
-        first, self._state_warned = not self._state_warned, True
+    def note_retrieved(self) -> None:
+        """Note that a job was retrieved."""
+        self.retrieved = True
+
+    def is_first(self, warning: str) -> bool:
+        """Return True on the first call only: such a warning is emitted once per run."""
+        first = warning not in self._warned
+        self._warned.add(warning)
         return first
 
 

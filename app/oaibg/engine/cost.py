@@ -9,11 +9,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from oaibg.state.rows import BATCH_WINDOW
+
 if TYPE_CHECKING:
     from types import ModuleType
-
-BATCH = "24h"
-"""The completion window of jobs in a batch, which have prices of their own."""
 
 _WINDOWS = {"2h": 0.7, "8h": 0.6}
 """The part of the standard price that jobs with these completion windows cost."""
@@ -67,7 +66,7 @@ def has_prices() -> bool:
 
 def _rates(service_tier: str | None, completion_window: str | None) -> dict[str, str]:
     """Return what selects the rates in the price list; it ignores tiers that it doesn't know."""
-    if completion_window == BATCH:
+    if completion_window == BATCH_WINDOW:
         return {"processing": "batch"}
     return {} if service_tier is None else {"service_tier": service_tier}
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, Unavailable
+from oaibg.contract.errors import (
+    ApiRefused,
+    CallFailed,
+    OaibgError,
+    OutcomeUnknown,
+    Unavailable,
+)
 from oaibg.engine import report, verdicts
 from oaibg.engine.claim import claim, is_of_other, job_of_key, must_replace, row_of_key
 from oaibg.engine.hints import passing_hint
@@ -45,6 +51,8 @@ class Created(NamedTuple):
     ended: Payload | None = None
     """The reply to the create, if it says that the job has ended."""
     stream: Stream | None = None
+    is_foreground: bool = False
+    """Whether the reply to the create denies that the job runs in background mode."""
 
 
 async def create_once(submission: Submission, job: Job, context: Context) -> Created:
@@ -79,6 +87,7 @@ async def create_locked(
 
 
 def _note_request(submission: Submission, job: Job) -> None:
+    job.note_batch(submission.create is not None)
     job.note_include(submission.request.include)
     job.note_window(submission.window)
 
@@ -178,13 +187,24 @@ class _Creation:
         job.note_created(str(payload.id), payload.status)
         await self._note_intent()
         job.note_row(self._row)
-        await remember_id(job, self._context)
+        try:
+            await remember_id(job, self._context)
+        except OutcomeUnknown:
+            if stream is not None:
+                await stream.close()
+            raise
         if payload.is_pieced:
             await remember_payload(payload, job, self._context)
         # A retrieve may have more. The response in a first stream event may be incomplete, too.
         is_end = payload.ended and not (payload.is_empty or payload.is_pieced)
         is_end = is_end and (stream is None or payload.is_whole)
-        return Created(False, payload.request_id, payload if is_end else None, stream)
+        return Created(
+            False,
+            payload.request_id,
+            payload if is_end else None,
+            stream,
+            payload.data.get("background", True) is not True,
+        )
 
     async def _retry_delay(self, failure: CallFailed, attempt: int) -> float:
         """Return the seconds until the next attempt; without one, raise the error to report."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.hints import OTHER_STATE_HINT
+from oaibg.engine.look_verdicts import is_surely_missing, not_retrievable
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
 from oaibg.engine.recap import had_completed
-from oaibg.engine.verdicts import cannot_retrieve, is_missing, not_retrievable
+from oaibg.engine.verdicts import cannot_retrieve, is_missing
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
 from oaibg.state.rows import NOT_FOUND
@@ -35,12 +36,8 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         AuthRefused: the API refused the key; a local copy is not used then.
         Unavailable, ApiRefused: the API gave no usable reply, and there is no local copy.
     """
-    api = await context.connect()
-    response_id = str(job.response_id)
     try:
-        payload = await with_retries(
-            lambda seconds: api.retrieve(response_id, seconds, job.include), context.clock
-        )
+        payload = await with_retries(lambda seconds: retrieve(job, context, seconds), context.clock)
     except (CallFailed, Unavailable, ApiRefused) as failure:
         local = await readable_copy(job, context)
         if local is not None:
@@ -48,7 +45,9 @@ async def fetch(job: Job, context: Context) -> tuple[Payload, Source]:
         if not isinstance(failure, CallFailed):
             raise
         if is_missing(failure):
-            raise await not_found(failure, job, context, certain=failure.envelope) from failure
+            raise await not_found(
+                failure, job, context, certain=is_surely_missing(failure)
+            ) from failure
         if cannot_retrieve(failure):
             raise not_retrievable(failure) from failure
         if failure.http_status in (403, 407):
@@ -67,12 +66,26 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
         remaining = context.deadline - context.clock.monotonic()
         seconds = min(_RECHECK_TIMEOUT, max(remaining, MIN_RETRIEVE_SECONDS))
         with suppress(CallFailed, OaibgError):
-            api = await context.connect()
-            payload = await api.retrieve(str(job.response_id), seconds, job.include)
+            payload = await retrieve(job, context, seconds)
             context.note_answer(job)
             job.note_status(payload.status)
             return payload, "api"
     return local, "local"
+
+
+async def retrieve(job: Job, context: Context, seconds: float) -> Payload:
+    """Retrieve a job once; raises `CallFailed` also if the reply is about another job of ours.
+
+    On some servers, the ID in a reply is always a new one.
+    """
+    api, own, store = await context.connect(), str(job.response_id), context.store
+    payload = await api.retrieve(own, seconds, job.include, is_batch=job.is_batch)
+    if payload.id not in (own, None):
+        with suppress(StateError):
+            row = store.by_id(context.base_url, str(payload.id))
+            if row is not None and row.step == "submitted":
+                raise CallFailed("bad_reply", f"the reply is about another job, {payload.id}")
+    return payload
 
 
 async def not_found(

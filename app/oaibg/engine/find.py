@@ -92,6 +92,8 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
 
 def _note_request(row: Row | None, job: Job) -> None:
     if row is not None:
+        job.note_known()
+        job.note_batch(row.is_batch)
         job.note_include(row.included)
         job.note_window(row.completion_window)
         job.note_cost(recap.cost if (recap := Recap.of_row(row)) is not None else None)
@@ -133,5 +135,6 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
             "The request was sent, but no reply was stored. The job may be running and may be "
             "billed.",
             hint=RESUBMIT_HINT,
+            outcome="unknown",
         )
     return row.response_id

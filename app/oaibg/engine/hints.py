@@ -34,6 +34,11 @@ NO_RETRIEVE_HINT = (
     "Another submit would also create a job whose answer can't be retrieved."
 )
 
+LOOK_HINT = (
+    "The job may still be running. Check the ID and OPENAI_BASE_URL. Another look at it would be "
+    "refused, too."
+)
+
 _CERTIFICATE_HINT = (
     "If your company's proxy intercepts TLS connections, set SSL_CERT_FILE to the path of its CA "
     "certificate. Otherwise check the host name in OPENAI_BASE_URL."
@@ -53,8 +58,29 @@ _NO_NAME = re.compile(
 )
 
 
+def unknown_hint(failure: CallFailed) -> str:
+    """The hint for a create whose outcome is unknown."""
+    if failure.code != "timeout" or is_openai(failure.base_url):
+        return RESUBMIT_HINT
+    return (
+        "The server may have no background mode: it then only replies when the job has ended, which"
+        f" takes too long. {RESUBMIT_HINT}"
+    )
+
+
+def is_openai(base_url: str | None) -> bool:
+    """Whether a base URL is OpenAI's own API, which has background mode and keeps its jobs."""
+    host = urlsplit(base_url or "").hostname or ""
+    return host == "openai.com" or host.endswith(".openai.com")
+
+
 def passing_hint(failure: CallFailed | None) -> str:
     """The hint for a call that got no usable reply."""
+    if failure is not None and failure.code in ("timeout", "connection_error"):
+        return (
+            "A connection was opened, but no whole reply came: the server, or a proxy before it, "
+            "is busy or failing. Run the same command again later."
+        )
     if failure is None or failure.http_status in (None, 403, 407):
         return _unreachable_hint(failure)
     return "The API is reachable, but busy or failing. Run the same command again later."

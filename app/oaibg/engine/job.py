@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_batch_id
-from oaibg.engine.cost import BATCH
+from oaibg.state.rows import BATCH_WINDOW
 
 if TYPE_CHECKING:
     from typing import Any
@@ -26,6 +26,7 @@ class Job:
         streams: bool = False,
         last_number: int | None = None,
         include: tuple[str, ...] = (),
+        is_batch: bool | None = None,
     ) -> None:
         self.response_id = response_id
         self.custom_id = custom_id
@@ -39,6 +40,8 @@ class Job:
         """Of a batch: the number of its requests, and of those that completed or failed."""
         self.answered = False
         """Whether the API has answered any request about the job in this run."""
+        self.is_known = False
+        """Whether the local state has the job, so that it existed before this run."""
         self.streams = streams
         """Whether to stream the job: it was requested, and the server has not refused it."""
         self.last_number = last_number
@@ -47,6 +50,7 @@ class Job:
         """The `include` values to send with every retrieve."""
         self.doubt = ""
         """Why the ID may be a mistyped name, in words."""
+        self._is_batch = is_batch
         self._window: str | None = None
         self.cost_usd: float | None = None
         """The cost in US dollars, if it was estimated before."""
@@ -56,9 +60,14 @@ class Job:
         """Whether the ID outlives this process: the local state has it, or the user gave it."""
 
     @property
+    def is_batch(self) -> bool:
+        """Whether it is a batch, or a job of one; unless noted, the ID's form tells it."""
+        return is_batch_id(self.response_id or "") if self._is_batch is None else self._is_batch
+
+    @property
     def completion_window(self) -> str | None:
-        """The job's completion window, as far as known; a job of a batch has the batch's ID."""
-        return BATCH if is_batch_id(self.response_id or "") else self._window
+        """The job's completion window, as far as known."""
+        return BATCH_WINDOW if self.is_batch else self._window
 
     def identify(self, response_id: str, status: str | None = None) -> None:
         """Note the job's ID, and its last known status."""
@@ -72,6 +81,14 @@ class Job:
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""
         self.include = tuple(dict.fromkeys((*self.include, *include)))
+
+    def note_known(self) -> None:
+        """Note that the local state has the job."""
+        self.is_known = True
+
+    def note_batch(self, is_batch: bool | None) -> None:
+        """Note whether it is a batch, if that is known."""
+        self._is_batch = self._is_batch if is_batch is None else is_batch
 
     def note_window(self, completion_window: str | None) -> None:
         """Note the job's completion window, which its response lacks."""
@@ -104,6 +121,11 @@ class Job:
         self.identify(response_id, status)
         self.outcome = "created"
         self.last_number = None  # `--starting-after` is for a job that already existed
+
+    def note_disowned(self) -> None:
+        """Note that the reply to the create was not about this job."""
+        self.response_id = self.status = self.unstored_row = None
+        self.outcome = "unknown"
 
     def note_row(self, row: int | None) -> None:
         """Note the row in the local state that still lacks the ID."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine.hints import passing_hint
+from oaibg.engine.look_verdicts import is_surely_missing, refuses_look
 from oaibg.engine.verdicts import (
     CERTIFICATE,
     access_error,
@@ -35,6 +37,9 @@ _GONE_AGAIN = 2, 3.0
 """As above, for a job that the local state has recorded as not found: that may have been too early.
 """
 
+_BARE_GONE = 10, 300.0
+"""As above, for bare 404s of a job that the API had: the gateway may have lost the server."""
+
 UNTRUSTED_COUNT = 3
 """How many requests in a row may meet a certificate that can't be verified."""
 
@@ -55,6 +60,7 @@ BACKOFF_MAX = 30.0
 
 _LEAST_TIMEOUT, _TIMEOUT_MAX = 5.0, 600.0
 _RETRY_AFTER_MAX = 600.0
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 
 _CUT_REPLIES_MAX = 4
 """After this many timeouts in a row that cut off a reply, there are no extra attempts."""
@@ -67,22 +73,41 @@ class Patience:
     """Counts the failures in a row of one loop's requests, and decides what follows from them.
 
     `deadline` is when the wait limit is reached; `give_up` is when the failures have lasted too
-    long, and a success sets it to infinity. Both are times on the monotonic clock.
+    long, and a success sets it to infinity. Both are times on the monotonic clock. `existed` is
+    whether the API is known to have had the job.
     """
 
     def __init__(
-        self, clock: Clock, *, deadline: float = math.inf, give_up: float = math.inf
+        self,
+        clock: Clock,
+        *,
+        deadline: float = math.inf,
+        give_up: float = math.inf,
+        existed: bool = False,
     ) -> None:
         self._clock = clock
+        self._existed = existed
         self.deadline = deadline
         self.give_up = give_up
         self.failures = 0
         """The number of failures in a row."""
         self.last: CallFailed | None = None
+        self._has_answered = False
         self._missing, self._unretrievable = Streak(is_missing), Streak(cannot_retrieve)
         self._cut_short = Streak(lambda failure: failure.begun)
         self._refused = Streak(lambda failure: access_error(failure) is not None)
-        self._streaks = self._missing, self._unretrievable, self._cut_short, self._refused
+        self._rejected = Streak(refuses_look)
+        self._surely_missing = Streak(is_surely_missing)
+        self._resets = Streak(lambda failure: failure.code == "connection_error")
+        self._streaks = (
+            self._rejected,
+            self._surely_missing,
+            self._resets,
+            self._missing,
+            self._unretrievable,
+            self._cut_short,
+            self._refused,
+        )
 
     @property
     def limit(self) -> float:
@@ -99,7 +124,7 @@ class Patience:
 
     def answered(self) -> None:
         """Note a success, which resets everything."""
-        self.failures = 0
+        self.failures, self._has_answered = 0, True
         self.last, self.give_up = None, math.inf
         for streak in self._streaks:
             streak.end()
@@ -121,22 +146,39 @@ class Patience:
     @property
     def is_denied(self) -> bool:
         """Whether the last failure says that the response can't be had, so that few more matter."""
-        return bool(self._missing.count or self._unretrievable.count)
+        refused = self._rejected.count or self._unretrievable.count
+        return bool(self._missing.count or (refused and not self._has_answered))
 
     @property
     def is_gone(self) -> bool:
-        """Whether enough 404s came over a long enough time to believe them."""
-        return self._missing.is_believed(self._clock.monotonic())
+        """Whether enough 404s came over a long enough time to believe them.
+
+        Once the API had the job, bare 404s, as gateways send, are believed much later.
+        """
+        now = self._clock.monotonic()
+        bare = _BARE_GONE if self._existed or self._has_answered else ()
+        return self._surely_missing.is_believed(now) or self._missing.is_believed(now, *bare)
 
     @property
     def is_gone_again(self) -> bool:
         """Whether there were enough 404s to believe that a job is still gone."""
-        return self._missing.is_believed(self._clock.monotonic(), *_GONE_AGAIN)
+        return self._surely_missing.is_believed(self._clock.monotonic(), *_GONE_AGAIN)
 
     @property
     def is_unretrievable(self) -> bool:
         """Whether the server has no retrieve, as far as the last failures show."""
-        return self._unretrievable.is_believed(self._clock.monotonic())
+        now = self._clock.monotonic()
+        return not self._has_answered and self._unretrievable.is_believed(now)
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the server refused every look, and enough of them to believe it."""
+        return not self._has_answered and self._rejected.is_believed(self._clock.monotonic())
+
+    @property
+    def has_resets(self) -> bool:
+        """Whether connections broke several times in a row; one may break by chance."""
+        return self._resets.count > 1
 
     @property
     def is_untrusted(self) -> bool:
@@ -262,7 +304,7 @@ def retry_after(header: str | None, now: float) -> float | None:
         return None
     text = header.strip()
     try:
-        seconds = float(text) if text[:1].isdecimal() else _http_date(text) - now
+        seconds = float(text) if _SECONDS.fullmatch(text) else _http_date(text) - now
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(seconds, _RETRY_AFTER_MAX) if seconds > 0 else None

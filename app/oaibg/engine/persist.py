@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from oaibg.api.payload import Payload
-from oaibg.contract.errors import OaibgError, Unavailable, UsageError
+from oaibg.contract.errors import OaibgError, OutcomeUnknown, Unavailable, UsageError
 from oaibg.engine import report
-from oaibg.engine.hints import BUSY_HINT
+from oaibg.engine.hints import BUSY_HINT, RESUBMIT_HINT
 from oaibg.engine.recap import Recap
 from oaibg.engine.report_end import end_code
 from oaibg.state.commits import patiently
-from oaibg.state.database import KeyTakenError, StateBusyError, StateError
+from oaibg.state.database import IdTakenError, KeyTakenError, StateBusyError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,11 +45,28 @@ async def remember(write: Callable[[], object], job: Job, context: Context) -> b
 
 
 async def remember_id(job: Job, context: Context) -> None:
-    """Write a job's ID to its row, unless the row already has it."""
+    """Write a job's ID to its row, unless the row already has it.
+
+    Raises:
+        OutcomeUnknown: the ID is another job's, so the reply was not that to this create.
+    """
     row, store = job.unstored_row, context.store
-    if row is not None and await remember(
-        lambda: store.submitted(row, str(job.response_id), job.status), job, context
-    ):
+    if row is None:
+        return
+    try:
+        await commit(lambda: store.submitted(row, str(job.response_id), job.status), context)
+    except IdTakenError:
+        response_id = job.response_id
+        job.note_disowned()
+        raise OutcomeUnknown(
+            f"The reply to the create has the ID of another job, {response_id}, so it can't be the "
+            "reply to this request. The job may be running and may be billed.",
+            hint=f"A proxy may have sent an old reply. {RESUBMIT_HINT}",
+            outcome="unknown",
+        ) from None
+    except StateError as error:
+        await warn_of_state(error, job, context)
+    else:
         job.note_stored(durably=store.is_durable)
 
 
@@ -74,10 +91,11 @@ async def _store(payload: Payload, job: Job, context: Context) -> None:
 
     def write() -> None:
         job_and_status = base_url, response_id, payload.status, payload.model
+        window = job.completion_window
         if recap is None:
-            store.note_status(*job_and_status)
+            store.note_status(*job_and_status, window)
         else:
-            store.note_end(*job_and_status, recap.text())
+            store.note_end(*job_and_status, window, recap.text())
 
     try:
         if context.commits is None:  # a signal must not wait for a slow disk
@@ -110,7 +128,7 @@ async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
 
 def state_warnings(error: StateError, job: Job, context: Context) -> list[Event]:
     """The warning about a local state that can't be used; empty after the run's first one."""
-    if not context.shared.take_state_warning():
+    if not context.shared.is_first("state"):
         return []
     return [report.warning(job, error.code, f"{error.message} {_STATE_ADVICE[error.code]}")]
 

@@ -6,16 +6,23 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from oaibg.api.payload import RUNNING
-from oaibg.contract.errors import CallFailed, Unavailable
+from oaibg.contract.errors import CallFailed
 from oaibg.engine import report
-from oaibg.engine.fetch import is_known_gone, not_found
-from oaibg.engine.hints import passing_hint
+from oaibg.engine.fetch import is_known_gone, not_found, retrieve
+from oaibg.engine.hints import is_openai
+from oaibg.engine.look_verdicts import (
+    is_outage,
+    is_surely_missing,
+    look_refused,
+    not_retrievable,
+)
+from oaibg.engine.outage import blocked, may_be_lost, no_answer
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
-from oaibg.engine.verdicts import CERTIFICATE, is_missing, not_retrievable
+from oaibg.engine.verdicts import is_missing
 
 if TYPE_CHECKING:
-    from oaibg.api.calls import Calls, Stream
+    from oaibg.api.calls import Stream
     from oaibg.api.payload import Payload
     from oaibg.base.clock import Clock
     from oaibg.engine.context import Context
@@ -25,7 +32,10 @@ if TYPE_CHECKING:
 HEARTBEAT = 60.0
 """Seconds between two `poll` events with `--events changes` while nothing changes."""
 
-_BACKOFF_MAX = 60.0
+_BACKOFF_MAX, _OUTAGE_MAX = 60.0, 20.0
+"""Maximum seconds between two polls that fail; the second is for a server that is down, which may
+have lost the job when it is back."""
+
 _CONFIRM_INTERVAL = 5.0
 """Maximum seconds between two retrieves that only confirm that the job can't be had."""
 
@@ -81,36 +91,43 @@ async def follow(
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
         AuthRefused, ApiRefused: the key or the place was refused twice in a row.
-        NotRetrievable: the server has no retrieve.
+        NotRetrievable: the server has no retrieve, or refuses every look at the job.
         Unavailable: no request succeeded in the first minute, or none can.
     """
     api = await context.connect()
     if not job.streams:
-        return await _Poller(job, context, times, api, None).run(delay)
+        return await _Poller(job, context, times, None).run(delay)
     from oaibg.engine.listen import Listener
 
     listener = Listener(job, context, api, stream)
     try:
-        return await _Poller(job, context, times, api, listener).run(delay)
+        return await _Poller(job, context, times, listener).run(delay)
     finally:
         await listener.close()
 
 
 class _Poller:
     def __init__(
-        self, job: Job, context: Context, times: PollTimes, api: Calls, listener: Listener | None
+        self, job: Job, context: Context, times: PollTimes, listener: Listener | None
     ) -> None:
         self._job, self._context, self._times = job, context, times
-        self._api, self._listener = api, listener
+        self._listener = listener
         self._attempt = 0
         self._line_at, self._line_status = -math.inf, ""
         """When the last `poll` event was emitted, and with which status."""
+        self._out_since: float | None = None
+        """When the server was found to be down, until that is reported."""
         self._warned: bool | None = None
         """Whether the last warning of an unknown status said that there is output."""
         # Counted from the start of the process, except for a job that had to wait for its turn.
         clock = context.clock
         since = max(context.started, clock.monotonic() - _START_MAX)
-        self._patience = Patience(clock, deadline=context.deadline, give_up=since + BLOCKED_AFTER)
+        self._patience = Patience(
+            clock,
+            deadline=context.deadline,
+            give_up=since + BLOCKED_AFTER,
+            existed=job.answered or job.is_known,
+        )
 
     async def run(self, delay: float) -> End | None:
         """As `follow`; the first poll comes after `delay` seconds."""
@@ -133,16 +150,15 @@ class _Poller:
                 reply = self._listener.reply
             # Even if the start took until the wait limit, the job is retrieved once.
             if clock.monotonic() >= patience.deadline and (self._attempt or job.answered):
+                await self._warn_unanswered()
                 return None
             if clock.monotonic() >= patience.give_up:
-                raise _blocked(patience.last)
+                raise blocked(patience.last)
             self._attempt, began = self._attempt + 1, clock.monotonic()
             try:
                 least = MIN_RETRIEVE_SECONDS if self._attempt == 1 else 0.0
                 timeout = patience.timeout(max(patience.remaining(), least))
-                payload = reply or await self._api.retrieve(
-                    str(job.response_id), timeout, job.include
-                )
+                payload = reply or await retrieve(job, context, timeout)
             except CallFailed as failure:
                 patience.failed(failure)
                 if (last := await self._end_after(failure)) is not None:
@@ -151,10 +167,12 @@ class _Poller:
                 continue
             patience.answered()
             context.note_answer(job)
+            context.shared.note_retrieved()
             if not payload.ended:
                 due = self._times.next(began, clock.monotonic())
                 delay = max(min(due, patience.deadline) - clock.monotonic(), 0.0)
             await self._report(payload, delay)
+            await self._warn_after_outage(payload)
             if payload.ended:
                 if self._listener is not None:
                     await self._listener.read_rest(patience.deadline)
@@ -180,23 +198,30 @@ class _Poller:
         if patience.is_gone or (patience.is_gone_again and await self._was_gone()):
             streamed = await self._streamed_end()
             if streamed is None:
-                raise await not_found(failure, self._job, self._context)
+                certain = is_surely_missing(failure)
+                raise await not_found(failure, self._job, self._context, certain=certain)
             return streamed
-        if patience.is_unretrievable:
+        if patience.is_unretrievable or patience.is_rejected:
             streamed = await self._streamed_end()
             if streamed is None:
-                raise not_retrievable(failure) from failure
+                refused = not_retrievable if patience.is_unretrievable else look_refused
+                raise refused(failure) from failure
             return streamed
         if patience.is_untrusted and patience.give_up < math.inf:
-            raise _blocked(failure) from failure
+            raise blocked(failure) from failure
         return None
 
     async def _report_failure(self, failure: CallFailed, delay: float) -> float:
         """Emit a `poll_error`; return the seconds until the next poll."""
-        patience = self._patience
-        if self._context.clock.monotonic() >= patience.deadline:
+        patience, now = self._patience, self._context.clock.monotonic()
+        self._line_status = ""  # so that the next success is reported
+        if now >= patience.deadline:
             return delay
         interval, longest = self._times.interval, _BACKOFF_MAX
+        if is_outage(failure):
+            longest = _OUTAGE_MAX
+        if is_outage(failure) or patience.has_resets:
+            self._out_since = self._out_since or now
         if patience.is_denied:  # a 404 or 405 is confirmed soon
             interval, longest = min(interval, _CONFIRM_INTERVAL), _CONFIRM_INTERVAL
         elif not self._job.answered:
@@ -242,6 +267,25 @@ class _Poller:
             message += f" Its output is already there: `{command}` prints it."
         await self._context.emit(report.warning(job, "unknown_status", message))
 
+    async def _warn_after_outage(self, payload: Payload) -> None:
+        """Warn once that the job may be lost, if it runs on after the server was down."""
+        since, base_url = self._out_since, self._context.base_url
+        if since is None or payload.ended or is_openai(base_url):
+            return
+        self._out_since = None
+        if not self._context.shared.is_first("may_be_lost"):
+            return
+        seconds = self._context.clock.monotonic() - since
+        await self._context.emit(may_be_lost(self._job, payload, seconds))
+
+    async def _warn_unanswered(self) -> None:
+        """Warn that the wait limit was reached before any request succeeded."""
+        failure, shared = self._patience.last, self._context.shared
+        if failure is None or self._job.answered or shared.answered:
+            return
+        if shared.is_first("no_answer"):
+            await self._context.emit(no_answer(self._job, failure))
+
     def _is_due(self, payload: Payload) -> bool:
         now = self._context.clock.monotonic()
         news = payload.ended or payload.status != self._line_status
@@ -270,15 +314,3 @@ class _Poller:
             return None
         self._job.note_status(payload.status)
         return End(payload)
-
-
-def _blocked(failure: CallFailed | None) -> Unavailable:
-    reason = f" ({failure.message.rstrip('.')})" if failure else ""
-    what = f"No request succeeded in the first {BLOCKED_AFTER:.0f} s{reason}"
-    if failure is not None and failure.code == CERTIFICATE:
-        what = f"No request can succeed{reason}"
-    message = f"{what}. The job is not affected; run `next` to resume."
-    hint = passing_hint(failure)
-    if failure is None:
-        return Unavailable(message, hint=hint, resumable=True)
-    return Unavailable.of(failure, message, hint=hint, resumable=True)

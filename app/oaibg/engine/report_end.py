@@ -123,7 +123,8 @@ def interrupted(
 def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Error:
     """An error ended the run."""
     outcome = job.outcome
-    if outcome is not None and outcome != "created" and failed.outcome is not None:
+    is_submit = outcome in ("not_created", "unknown")
+    if failed.outcome is not None and (is_submit or failed.outcome == "unknown"):
         outcome = failed.outcome
     unasked = failed.exit_code in (ExitCode.AUTH, ExitCode.UNAVAILABLE) and not job.answered
     doubt = job.doubt if unasked else ""

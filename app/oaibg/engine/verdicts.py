@@ -10,7 +10,6 @@ from oaibg.api.error_body import KNOWN_CODES
 from oaibg.contract.errors import (
     ApiRefused,
     AuthRefused,
-    NotRetrievable,
     OaibgError,
     OutcomeUnknown,
     Unavailable,
@@ -18,11 +17,10 @@ from oaibg.contract.errors import (
 from oaibg.engine import wording
 from oaibg.engine.hints import (
     KEY_HINT,
-    NO_RETRIEVE_HINT,
     REGION_HINT,
-    RESUBMIT_HINT,
     passing_hint,
     refusal_hint,
+    unknown_hint,
 )
 
 if TYPE_CHECKING:
@@ -242,7 +240,7 @@ def create_error(failure: CallFailed) -> OaibgError:
                 failure,
                 f"The request was sent, but {why}: {failure.message}{stop} "
                 "The job may be running and may be billed.",
-                hint=RESUBMIT_HINT,
+                hint=unknown_hint(failure),
                 outcome="unknown",
             )
         case CreateVerdict.AUTH:
@@ -292,16 +290,6 @@ def access_error(failure: CallFailed, *, resumable: bool = False) -> OaibgError 
     if refuses_region(failure):
         return ApiRefused.of(failure, hint=REGION_HINT, resumable=resumable)
     return auth_error(failure, resumable=resumable) if is_auth(failure) else None
-
-
-def not_retrievable(failure: CallFailed) -> NotRetrievable:
-    """The error for a job on a server that has no retrieve."""
-    return NotRetrievable.of(
-        failure,
-        f"The job's answer can't be retrieved, because this server does not return background "
-        f"jobs: {failure.message}",
-        hint=NO_RETRIEVE_HINT,
-    )
 
 
 def is_transient(failure: CallFailed) -> bool:

@@ -221,7 +221,8 @@ class _FileRun:
             await self._add_end(self._results.add_gone(line.custom_id, gone), job, context)
             raise
         except NotRetrievable as refusal:
-            self.is_unretrievable, self._blocked = True, refusal.exit_code
+            if not context.shared.retrieved:
+                self.is_unretrievable, self._blocked = True, refusal.exit_code
             raise
         else:
             if isinstance(end, Final):

@@ -14,7 +14,6 @@ from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Run
 from oaibg.engine import report
-from oaibg.engine.cost import BATCH
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
@@ -28,7 +27,7 @@ from oaibg.many.retry import replaced_marks
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
-from oaibg.state.rows import NOT_FOUND, line_key
+from oaibg.state.rows import BATCH_WINDOW, NOT_FOUND, line_key
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -231,7 +230,7 @@ class RunJobs:
         found: dict[str, ResultLine | None] = {}
         if self.run.results_file is None:
             return found
-        replaced, window = ReplacedLines(marks), BATCH if self.run.is_batch else None
+        replaced, window = ReplacedLines(marks), BATCH_WINDOW if self.run.is_batch else None
         with suppress(OSError), open(lines_path(self.run.results_file), "rb") as file:  # noqa: PTH123
             for raw in file:
                 name = custom_id_of(raw) if raw.endswith(b"\n") else None

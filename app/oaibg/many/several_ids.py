@@ -66,7 +66,7 @@ async def cancel(own: Job, several: Several, context: Context) -> Event:
 async def _monitor(several: Several, context: Context) -> Event:
     for target in several.targets:
         if target.response_id is not None:
-            check_artifacts(target.response_id, context.output)
+            check_artifacts(Job(target.response_id), context.output)
     tally = Tally()
     parts = [RunJobs(run, tally, context) for run in several.runs]
     await _each(several, parts, commands.monitor, tally, context, AT_ONCE)

@@ -53,7 +53,9 @@ class Endpoint:
         if fault and kind == "status":
             await fault_reply(fault, log.path, state.personality).send(writer)
             return
-        if kind == "reset_before":
+        if kind == "restart":
+            state.restart()
+        if kind in ("reset_before", "restart"):
             await connection.reset()
             return
         if fault and kind == "hang_before" and await connection.gone_after(fault.seconds):

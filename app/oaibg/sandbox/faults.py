@@ -21,6 +21,8 @@ KINDS: Mapping[str, str] = {
     "status": "replies with `status` (default: 500) and `body`; the request has no effect",
     "reset_before": "resets the TCP connection before the request takes effect",
     "reset_after": "resets the TCP connection after the request takes effect",
+    "restart": "as `reset_before`, and restarts the server: some "
+    "personalities lose their running jobs",
     "hang_before": "waits for `seconds` (default: until the client disconnects), then continues",
     "hang_after": "as `hang_before`, but the request takes effect before the wait",
     "delay": "waits for `seconds` (default: 1) after the request takes effect, then replies",

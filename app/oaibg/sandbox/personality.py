@@ -54,8 +54,18 @@ class Personality:
     succeeds, but the job still ends with its own status at its usual time."""
     cancel_status: int = 400
     """The HTTP status of a `refused` cancel: 400, 404, 409 or 501."""
+    background: bool = True
+    """Whether the server has background mode; if not, a create replies when the job has ended."""
+    restart: str = "keeps"
+    """What a restart (the fault `restart`) does to running jobs. `keeps`: nothing; `forgets`: they
+    are unknown afterwards; `orphans`: they never end."""
     batches: bool = True
     """Whether the server has the Files API and the Batch API; if not, their paths get 404."""
+    batch_ids: str = "openai"
+    """`openai`: `batch_` and 32 hex characters; `dash`: `batch-` and a UUID; `uuid`."""
+    batch_lines: str = "usual"
+    """The lines of result files: `usual`, or `sparse`: without the keys that are null, and the body
+    is a string of JSON."""
     summary: str = field(default="", compare=False)
     """What sets the server apart, in one line."""
 
@@ -70,6 +80,10 @@ class Personality:
     def new_id(self) -> str:
         """Return a new response ID in the format of this server."""
         return _NEW_IDS[self.ids]()
+
+    def new_batch_id(self) -> str:
+        """Return a new batch ID in the format of this server."""
+        return _NEW_BATCH_IDS[self.batch_ids]()
 
     def error(self, error: ApiError) -> tuple[int, dict[str, Any] | str]:
         """Return the HTTP status and the body, JSON or plain text, that this server sends."""
@@ -113,6 +127,12 @@ _NEW_IDS: Mapping[str, Callable[[], str]] = {
     "long": _long_id,
 }
 
+_NEW_BATCH_IDS: Mapping[str, Callable[[], str]] = {
+    "openai": lambda: f"batch_{secrets.token_hex(16)}",
+    "dash": lambda: f"batch-{uuid.uuid4()}",
+    "uuid": lambda: str(uuid.uuid4()),
+}
+
 _ERRORS: Mapping[str, Callable[[ApiError], dict[str, Any] | str]] = {
     "envelope": ApiError.envelope,
     "number": _numbered,
@@ -129,6 +149,9 @@ CHOICES: Mapping[str, tuple[str | int, ...]] = {
     "not_found": (404, 400),
     "cancel": ("usual", "refused", "overtaken"),
     "cancel_status": (400, 404, 409, 501),
+    "restart": ("keeps", "forgets", "orphans"),
+    "batch_ids": tuple(_NEW_BATCH_IDS),
+    "batch_lines": ("usual", "sparse"),
 }
 """The valid values of those fields of a `Personality` that have a fixed set of values."""
 
@@ -136,8 +159,8 @@ CHOICES: Mapping[str, tuple[str | int, ...]] = {
 PERSONALITIES: Mapping[str, Personality] = {
     "openai": Personality(summary="OpenAI's API"),
     "gateway": Personality(
-        summary="long IDs that change with every reply; `stream=true` is ignored",
-        ids="long", changing_ids=True, errors="text", stream="ignored",
+        summary="long IDs that change with every reply; `stream=true` is ignored; UUIDs of batches",
+        ids="long", changing_ids=True, errors="text", stream="ignored", batch_ids="uuid",
     ),
     "minimal": Personality(
         summary="UUIDs, few keys, FastAPI errors, 400 for unknown IDs; no streams, no Batch API",
@@ -154,6 +177,17 @@ PERSONALITIES: Mapping[str, Personality] = {
         stream="cut",
     ),
     "forgetful": Personality(summary="streams can't be resumed", stream="resume_refused"),
+    "batcher": Personality(
+        summary="batch IDs with a dash; lines of results without nulls, whose body is a string",
+        batch_ids="dash", batch_lines="sparse",
+    ),
+    "synchronous": Personality(
+        summary="no background mode: a create replies when the job has ended", background=False
+    ),
+    "volatile": Personality(summary="a restart loses the running jobs", restart="forgets"),
+    "orphaning": Personality(
+        summary="a restart leaves running jobs `in_progress` for ever", restart="orphans"
+    ),
     "mute": Personality(
         summary="streams of cancelled jobs stay open without a last event", stream="mute"
     ),

@@ -67,6 +67,15 @@ class State:
         if job := self.find(response_id):
             self.jobs.pop(job.id, None)
 
+    def restart(self) -> None:
+        """Do to the running jobs what a restart of this server does."""
+        now, what = time.time(), self.personality.restart
+        for job in [one for one in self.jobs.values() if one.running(now)]:
+            if what == "forgets":
+                self.forget(job.id)
+            elif what == "orphans":
+                job.outcome = "stuck"
+
     def keep_container(self, job: Job) -> None:
         """Add the container of a job, if it has one."""
         if container := container_of(job):

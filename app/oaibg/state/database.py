@@ -38,6 +38,10 @@ class StateError(Exception):
         self.message += text
 
 
+class IdTakenError(StateError):
+    """The ID of a new job is that of another job."""
+
+
 class StateBusyError(StateError):
     """Another process is writing; the same call may succeed in a moment."""
 

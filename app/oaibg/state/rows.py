@@ -7,6 +7,9 @@ from oaibg.base.record import Record
 NOT_FOUND = "not_found"
 """The status of a job that the API no longer has, and that has no local copy."""
 
+BATCH_WINDOW = "24h"
+"""The completion window of batches and of their jobs, which have prices of their own."""
+
 UNSUCCESSFUL = frozenset({"failed", "incomplete", "cancelled", "expired", NOT_FOUND})
 """The last statuses of jobs that did not succeed."""
 
@@ -89,6 +92,13 @@ def time_of(value: object) -> float:
     return 0.0
 
 
+ID_TAKEN = """
+SELECT other.id FROM jobs AS own JOIN jobs AS other USING (base_url)
+WHERE own.id = ? AND other.response_id = ? AND other.id <> own.id AND other.step = 'submitted'
+"""
+"""Finds another submitted job of the same base URL that has an ID."""
+
+
 class Intent(Record):
     """The part of a row that is written before a job is submitted."""
 
@@ -125,6 +135,13 @@ class Row(Intent):
     def is_unknown(self) -> bool:
         """Whether the request may have been sent, and the job's ID is not known."""
         return self.step != "intent" and not self.response_id
+
+    @property
+    def is_batch(self) -> bool | None:
+        """Whether it is a batch; None if only the form of its ID may tell."""
+        if self.step == "followed":
+            return True if self.completion_window == BATCH_WINDOW else None
+        return self.job_key is not None and self.job_key.endswith("\n")
 
     @property
     def included(self) -> tuple[str, ...]:

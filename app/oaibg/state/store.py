@@ -85,14 +85,20 @@ class Store(Submits, StoredResults, Runs):
             self.note_batch_jobs(intent.base_url, run_key, jobs)
 
     def note_status(
-        self, base_url: str, response_id: str, status: str | None, model: str | None
+        self,
+        base_url: str,
+        response_id: str,
+        status: str | None,
+        model: str | None,
+        window: str | None = None,
     ) -> None:
-        """Note the status of a job that was just retrieved; add the job if it is new."""
+        """Note the status of a job that was just retrieved; a new job is added, with `window`."""
         job = {"base_url": base_url, "response_id": response_id}
         with transaction(self._db):
             changes = "status = ?, model = coalesce(?, model)"
             if not self._update(changes, BY_ID, status, model, *job.values()):
-                self._insert(step="followed", status=status, model=model, **job)
+                more = {"model": model, "completion_window": window}
+                self._insert(step="followed", status=status, **more, **job)
 
     def together(self, writes: list[Callable[[], Any]]) -> list[Any]:
         """Run writes in one transaction; return the result or the `StateError` of each."""
@@ -109,11 +115,17 @@ class Store(Submits, StoredResults, Runs):
         return outcomes
 
     def note_end(
-        self, base_url: str, response_id: str, status: str | None, model: str | None, recap: str
+        self,
+        base_url: str,
+        response_id: str,
+        status: str | None,
+        model: str | None,
+        window: str | None,
+        recap: str,
     ) -> None:
         """As `note_status` for a job that has ended; `recap` is what lists show of it."""
         with transaction(self._db):
-            self.note_status(base_url, response_id, status, model)
+            self.note_status(base_url, response_id, status, model, window)
             self._update("recap = ?", BY_ID, masked(recap), base_url, response_id)
             self.note_result(base_url, response_id)
 

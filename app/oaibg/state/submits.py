@@ -13,7 +13,8 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from oaibg.state.database import KeyTakenError, StateError, transaction
+from oaibg.state.database import IdTakenError, KeyTakenError, StateError, transaction
+from oaibg.state.rows import ID_TAKEN
 from oaibg.state.senders import this_process
 
 if TYPE_CHECKING:
@@ -88,10 +89,16 @@ class Submits:
                 self._insert_intent(intent)
 
     def submitted(self, number: int, response_id: str, status: str | None) -> None:
-        """Note the ID that the API returned; raises `StateError` if the row no longer exists."""
-        changes = "step = 'submitted', response_id = ?, status = ?"
-        if not self._update(changes, "id = ?", response_id, status, number):
-            raise StateError(*_LOST)
+        """Note the ID that the API returned.
+
+        Raises `IdTakenError` if another job has it, and `StateError` if the row no longer exists.
+        """
+        with transaction(self._db):
+            if self._db.execute(ID_TAKEN, (number, response_id)).fetchone():
+                raise IdTakenError("id_taken", "The ID belongs to another job.")
+            changes = "step = 'submitted', response_id = ?, status = ?"
+            if not self._update(changes, "id = ?", response_id, status, number):
+                raise StateError(*_LOST)
 
     def _supersede(self, row: Row) -> None:
         sql = "UPDATE jobs SET superseded = 1 WHERE id = ? AND step = ? AND NOT superseded"

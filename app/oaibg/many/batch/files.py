@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import os
+import shutil
 from typing import IO, TYPE_CHECKING
 
 from oaibg.api.error_body import ABSENT
+from oaibg.base.file_names import numbered, safe_name
+from oaibg.base.files import new_file, settle
 from oaibg.contract.errors import CallFailed, Unavailable
 from oaibg.engine import report, verdicts
 from oaibg.engine.hints import passing_hint
@@ -15,6 +19,7 @@ from oaibg.engine.patience import (
     Patience,
     Streak,
 )
+from oaibg.engine.persist import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +73,30 @@ def pieces(content: IO[bytes]) -> Iterator[list[bytes]]:
     while lines := content.readlines(_PIECE_BYTES):
         bare = (line.removeprefix(codecs.BOM_UTF8).strip() for line in lines)
         yield [line + b"\n" for line in bare if line]
+
+
+async def keep_file(
+    content: IO[bytes], file_id: str, results_path: str, job: Job, context: Context
+) -> str:
+    """Save a downloaded file beside the results file; return the sentence that says where.
+
+    Nothing is overwritten. The sentence is empty, and a warning is emitted, if that fails.
+    """
+    try:
+        path = await in_thread(_saved_copy, content, file_id, results_path)
+    except OSError as error:
+        await context.emit(report.not_written(job, f"a copy of {file_id}", error))
+        return ""
+    return f" The whole file was saved as {path}."
+
+
+def _saved_copy(content: IO[bytes], file_id: str, results_path: str) -> str:
+    folder, name = os.path.split(os.path.abspath(results_path))  # noqa: PTH100
+    names = numbered(safe_name(f"{name}.{file_id}.jsonl"))
+    content.seek(0)
+    with new_file(folder, private=True) as file:
+        shutil.copyfileobj(content, file)
+        return settle(file, (os.path.join(folder, one) for one in names))  # noqa: PTH118
 
 
 def _is_refusal(failure: CallFailed) -> bool:

@@ -18,6 +18,7 @@ from oaibg.many.batch.files import (
     count_of_jobs,
     count_of_lines,
     files_of,
+    keep_file,
     lacks_output,
     pieces,
 )
@@ -237,6 +238,9 @@ class BatchResults:
                 f"Lines of the batch's {name} were ignored: {unreadable:,} can't be read, "
                 f"{foreign:,} are duplicates or results of unknown jobs."
             )
+            if unreadable:
+                file_id, path = name.rpartition(" ")[2], self._results.path
+                message += await keep_file(content, file_id, path, job, context)
             await context.emit(report.warning(job, "strange_results", message))
 
     async def _add(self, lines: list[ResultLine], job: Job, context: Context) -> None:
@@ -244,7 +248,7 @@ class BatchResults:
         new = [line for line in lines if line.custom_id not in has]
         # Before the lines are written: a rerun ignores those that the file has.
         for line in new if context.output.artifacts_dir is not None else ():
-            own = Job(job.response_id, custom_id=line.custom_id)
+            own = Job(job.response_id, custom_id=line.custom_id, is_batch=True)
             saved = await save_line_artifacts(line, own, context)
             if saved is Written.RETRY:
                 self._waiting[line.custom_id] = line.status
@@ -322,4 +326,5 @@ def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
     if payload is None:
         return
     yield from text_events(payload, job, context)
-    yield report_end.final(Job(job.response_id), payload, context, Written.ALL)
+    own = Job(job.response_id, is_batch=True)
+    yield report_end.final(own, payload, context, Written.ALL)

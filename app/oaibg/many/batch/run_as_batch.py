@@ -15,7 +15,6 @@ from oaibg.api.payload import Payload, is_response_id
 from oaibg.contract.errors import ApiRefused, CallFailed, OaibgError, OutcomeUnknown, UsageError
 from oaibg.engine import commands, persist, report, report_end
 from oaibg.engine.claim import Submission
-from oaibg.engine.cost import BATCH
 from oaibg.engine.create import Created, create_locked
 from oaibg.engine.find import Target, find
 from oaibg.engine.job import Job
@@ -32,6 +31,7 @@ from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
 from oaibg.request.body import Request
 from oaibg.state.commits import patiently
+from oaibg.state.rows import BATCH_WINDOW
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
         ids = dict.fromkeys(line.custom_id for line in plan.file.lines)  # the API sets `id`
         table = ResultsTable(plan.results_path, plan.file)
         with await persist.in_thread(
-            ResultsFile, table.lines_path, ids, jobs.replaced, lambda _: BATCH
+            ResultsFile, table.lines_path, ids, jobs.replaced, lambda _: BATCH_WINDOW
         ) as results:
             is_first = row is None or (row.response_id is None and not jobs.is_retry)
             if results.statuses and is_first:
@@ -92,7 +92,7 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             if not results.missing:
                 await batch.save_finished(own, context)
                 return await batch.end(own, context)
-            job = Job(submitting=True, is_run=True)  # so that `next` fetches the results
+            job = Job(submitting=True, is_run=True, is_batch=True)  # `next` fetches the results
             own.note_outcome(None)
 
             async def follow_created(context: Context) -> End | Event:
@@ -105,15 +105,23 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
 
 async def _monitor_batch(batch_id: str, results_path: str, context: Context) -> Event:
     wait = context.wait
-    job = Job(batch_id, is_run=True, streams=wait.stream, last_number=wait.starting_after)
+    job = Job(
+        batch_id,
+        is_run=True,
+        is_batch=True,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+    )
 
     async def follow_found(context: Context) -> End | Event:
         await find(Target(response_id=batch_id), job, context)
+        if not job.is_batch:
+            raise UsageError(f"{batch_id} is a response, not a batch. Omit --results-file.")
         times = PollTimes(context.wait.poll_seconds)
         return await follow(job, context, times, delay=0.0) or report_end.timeout(job, context)
 
     table = ResultsTable(results_path)
-    opening = partial(ResultsFile, table.lines_path, window_of=lambda _: BATCH)
+    opening = partial(ResultsFile, table.lines_path, window_of=lambda _: BATCH_WINDOW)
     with await persist.in_thread(opening) as results:
         owner = Owner(owner_of_batch(batch_id, context), results, context)
         results.begin()

@@ -32,6 +32,9 @@ _FORGETTING = 1.0001
 _RATE_WINDOW = 20
 """Number of requests over which the rate is measured."""
 
+_HANGS_SECONDS = 0.5
+"""Seconds after which a request counts as hanging, if most take less than a quarter of that."""
+
 _GAP_MIN, _GAP_MAX = 0.001, 10.0
 _PAUSE, _PAUSE_MAX = 1.0, 60.0
 _RECOVERY = 0.97
@@ -83,18 +86,21 @@ class Paced:
     def _admitted(self, call: Call[T]) -> Call[T]:
         """Return a read that waits for room and for its turn."""
 
-        async def read(response_id: str, timeout: float, *options: Any) -> T:
+        async def read(response_id: str, timeout: float, *options: Any, **more: Any) -> T:
             left = self._countdown(timeout)
             await self._gate.enter(timeout)
+            hanging: Hanging | None = None
             try:
                 await self._reading.turn(left())
+                hanging = self._gate.watch()
                 began = self._clock.monotonic()
                 with self._reading.learning():
-                    payload = await self._observed(call(response_id, left(), *options))
+                    request = call(response_id, left(), *options, **more)
+                    payload = await self._observed(request)
                 self._gate.took(self._clock.monotonic() - began)
                 return payload
             finally:
-                self._gate.leave()
+                self._gate.leave(hanging)
 
         return read
 
@@ -184,13 +190,14 @@ class Gate:
 
     By Little's law that is the rate times the average time of a request; twice as many are allowed.
     If requests are slow because this process is busy, more of them only wait longer. The fastest
-    request did not wait, so its time sets an upper bound. `rate` is requests per second.
+    request did not wait, so its time sets an upper bound. `rate` is requests per second. A request
+    that hangs gives its place to another one, so that it holds up no other job.
     """
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self._average = self._fastest = 0.0
-        self._inside = 0
+        self._inside = self._hanging = 0
         self._is_open = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self.limit = CONNECTIONS[0]
@@ -198,7 +205,7 @@ class Gate:
 
     async def enter(self, seconds: float) -> None:
         """Take a place until `leave`; raises `CallFailed` if none is free within `seconds`."""
-        if self._inside < self.limit and not self._waiting:
+        if self._has_room() and not self._waiting:
             self._inside += 1
             return
         place = asyncio.get_running_loop().create_future()
@@ -213,9 +220,15 @@ class Gate:
                 raise _out_of_turn() from None
             raise
 
-    def leave(self) -> None:
+    def watch(self) -> Hanging:
+        """Watch a request that is being sent; `leave` takes what this returns."""
+        return Hanging(self._lend, max(_HANGS_SECONDS, 4 * self._average))
+
+    def leave(self, hanging: Hanging | None = None) -> None:
         """Free a place for the next request."""
         self._inside -= 1
+        if hanging is not None and not hanging.ends():
+            self._hanging -= 1
         self._admit()
 
     def open(self) -> None:
@@ -223,8 +236,16 @@ class Gate:
         self._is_open, self.limit = True, CONNECTIONS[1]
         self._admit()
 
+    def _lend(self) -> None:
+        """Lend the place of a request that hangs."""
+        self._hanging += 1
+        self._admit()
+
+    def _has_room(self) -> bool:
+        return self._inside < min(self.limit + self._hanging, CONNECTIONS[1])
+
     def _admit(self) -> None:
-        while self._waiting and self._inside < self.limit:
+        while self._waiting and self._has_room():
             place = self._waiting.popleft()
             if not place.done():
                 self._inside += 1
@@ -240,6 +261,24 @@ class Gate:
         bound = 4 * self._rate * self._fastest + fewest
         needed = math.ceil(min(2 * self._rate * self._average, bound))
         self.limit = min(max(needed, fewest), most)
+
+
+class Hanging:
+    """Calls `then` if a request takes longer than `seconds`."""
+
+    def __init__(self, then: Callable[[], None], seconds: float) -> None:
+        self._then: Callable[[], None] | None = then
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._call)
+
+    def ends(self) -> bool:
+        """Stop watching; return whether the request was fast enough."""
+        self._timer.cancel()
+        return self._then is not None
+
+    def _call(self) -> None:
+        if self._then is not None:
+            then, self._then = self._then, None
+            then()
 
 
 def _out_of_turn() -> CallFailed:

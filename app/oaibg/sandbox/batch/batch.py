@@ -9,7 +9,6 @@ another sixth it is finalized. The `metadata` of the batch and of its lines can 
 from __future__ import annotations
 
 import math
-import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +125,7 @@ def new_batch(
     if "sandbox_outcome" in metadata:
         plan = Plan(errors=[_LIMIT])
     return Batch(
-        id=f"batch_{secrets.token_hex(16)}",
+        id=personality.new_batch_id(),
         request=request,
         created=now,
         seconds=seconds,

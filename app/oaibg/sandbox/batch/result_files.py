@@ -105,4 +105,13 @@ def _line(batch: Batch, line: Line, response: object, error: object) -> bytes:
         "response": response,
         "error": error,
     }
+    if batch.personality.batch_lines == "sparse":
+        entry = {key: _sparse(value) for key, value in entry.items() if value is not None}
     return to_json(entry) + b"\n"
+
+
+def _sparse(value: object) -> object:
+    """Return a part of a line, with its body as a string."""
+    if not isinstance(value, dict) or "body" not in value:
+        return value
+    return {**value, "body": to_json(value["body"]).decode()}

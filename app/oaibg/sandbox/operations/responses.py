@@ -27,6 +27,8 @@ def create(call: Call) -> Answer:
     state = call.state
     request = check_create(call.body(), state.find)
     _check_stream(call)
+    if not state.personality.background:
+        request = {**request, "background": False}
     earlier = state.jobs.values()
     job = new_job(
         request, time.time(), state.seconds, state.personality, earlier, outcome=call.outcome
