@@ -13,7 +13,7 @@ import pytest
 
 from forkserver import IoFault
 from harness import wait_until
-from oaibg.many.results.result_row import safe
+from oaibg.many.results.result_row import ResultRow, safe
 from oaibg.sandbox import Fault
 from places import GUIDE
 from runs import (
@@ -420,13 +420,14 @@ def test_a_signal_during_the_write_of_a_large_table(
         for number in range(count):
             start = f'{{"id": "i{number}", "custom_id": "c{number}", "response": '
             file.write(f'{start}{end}, "error": null}}\n')
-    table.write_text("the earlier table")
+    earlier = f"{','.join(ResultRow._fields)}\n"
+    table.write_text(earlier)
     argv = ("monitor", batch_of(sandbox), "--results-file", str(table), *FAST)
     process = command.start(*argv)
     wait_until(lambda: any(path.name.endswith(".tmp") for path in batch.folder.iterdir()), 60)
     process.send_signal(signal.SIGTERM)
     result = command.end(process)
-    assert (result.code, table.read_text()) == (143, "the earlier table")
+    assert (result.code, table.read_text()) == (143, earlier)
     (warning,) = of(result, "warning")
     assert "a signal ended the write" in warning["message"]
     again = command.run(*rerun(result.last["next"]))

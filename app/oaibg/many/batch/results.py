@@ -9,10 +9,10 @@ from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, report_end
-from oaibg.engine.deliver import text_events
 from oaibg.engine.job import Job
 from oaibg.engine.poll import End
 from oaibg.engine.written import Written
+from oaibg.many.batch.end_events import end_events
 from oaibg.many.batch.files import (
     Downloads,
     count_of_jobs,
@@ -31,7 +31,6 @@ from oaibg.many.results.result_line import (
     MISSING,
     UNDELIVERED,
     code_of,
-    ending_of,
     not_run,
     read_line,
 )
@@ -40,7 +39,7 @@ from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -166,12 +165,13 @@ class BatchResults:
             await context.clock.sleep(_READ_AGAIN_SECONDS)
             self._delivered.clear()
             in_time = await self._fetch(end.payload, job, context)
+        if in_time:
+            await self._add_missing(end.payload, job, context)
+            self._count_missing(end.payload)
         if is_sure:
             self._owner.note()
         if not in_time:
             return report_end.timeout(job, context)
-        await self._add_missing(end.payload, job, context)
-        self._count_missing(end.payload)
         return report_end.final(job, end.payload, context, Written.ALL)
 
     async def _fetch(self, batch: Payload, job: Job, context: Context) -> bool:
@@ -266,7 +266,7 @@ class BatchResults:
             )
             if (unsuccessful := line.unsuccessful) is not None:
                 self._tally.note_unsuccessful(unsuccessful)
-            for event in _ends(line, job, context):
+            for event in end_events(line, job, context):
                 await context.emit(event.of_many(line.custom_id))
 
     async def _add_missing(self, batch: Payload, job: Job, context: Context) -> None:
@@ -314,17 +314,3 @@ class BatchResults:
             code, status = ExitCode.UNSUCCESSFUL, str(batch.status)
         self._tally.count(status, code, jobs=missing)
         self._rest = ResultRow("", status)
-
-
-def _ends(line: ResultLine, job: Job, context: Context) -> Iterator[Event]:
-    """Yield the events of a job's end; they are the same as in background mode."""
-    ending = ending_of(Payload(line.raw).data)
-    assert ending is not None  # noqa: S101 - the line was read before
-    payload, refusal = ending
-    if refusal is not None:
-        yield report_end.error(Job(job.response_id, submitting=True), refusal, context.next_command)
-    if payload is None:
-        return
-    yield from text_events(payload, job, context)
-    own = Job(job.response_id, is_batch=True)
-    yield report_end.final(own, payload, context, Written.ALL)

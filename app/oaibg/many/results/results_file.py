@@ -140,6 +140,7 @@ class ResultsFile(LockedFile):
     def _drop(self, custom_id: str) -> None:
         self.statuses.pop(custom_id, None)
         self.unsuccessful.pop(custom_id, None)
+        self.origins.pop(custom_id, None)
         self.changed.discard(custom_id)
 
     async def add(self, lines: Iterable[ResultLine]) -> None:
