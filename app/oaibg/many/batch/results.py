@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from typing import IO, TYPE_CHECKING
 
-from oaibg.api.payload import Payload
 from oaibg.contract.errors import CallFailed, ExitCode, Unavailable
 from oaibg.contract.events import Final
 from oaibg.engine import commands, persist, report, report_end
@@ -41,6 +40,7 @@ from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
+    from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.many.batch.owner import Owner
