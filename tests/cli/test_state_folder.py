@@ -144,7 +144,11 @@ def test_relative_place_and_a_lost_working_directory(
 
 @pytest.mark.parametrize("command", ["show", "monitor", "cancel"])
 def test_key_in_another_state(
-    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+    run: Callable[..., Result],
+    instant_sleep: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
 ) -> None:
     """A key that the state doesn't have is an error that names the directory of the state."""
     run(*KEYED)
