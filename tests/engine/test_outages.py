@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.sandbox import Sandbox
 
-ORPHANED = "A server is down, and its job keeps running for ever afterwards"
+ORPHANED = "A server was down, and its job then keeps running forever"
 LOST = "The server has lost a job that it had before"
 
 RUNNING = response("in_progress")

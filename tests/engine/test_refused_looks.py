@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-ROW = "Poll: the same refusal of every look at a job (400, 422 and the like)"
+ROW = "Poll: the server refuses every retrieve of a job (400, 422 and the like)"
 MALFORMED = {"error": {"message": "Malformed identifier", "type": "invalid_request_error"}}
 SUBMIT = ("submit", "--prompt", "x", *LONG)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-CHANGED = "The results file is removed, renamed, replaced or cut during a run"
+CHANGED = "The results file is removed, renamed, replaced or truncated during a run"
 WAYS = ("removed", "renamed", "saved", "emptied", "cut", "folder", "folder renamed", "one line")
 """What happens to the file while the run writes to it."""
 
