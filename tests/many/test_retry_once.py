@@ -65,7 +65,7 @@ def test_a_batch_whose_results_are_gone(
     assert len(sandbox.batch_posts) == 1
     last = results[-1].last
     assert (last["exit_code"], last["event"]) == (2, "error")
-    assert "no results of 3 jobs" in last["message"]
+    assert "no results for 3 jobs" in last["message"]
     assert AGAIN in last["hint"]
     paid = checked(run(*batch.argv(RETRY, AGAIN)))
     assert (paid.last["counts"], len(sandbox.batch_posts)) == (

@@ -20,7 +20,7 @@ INTERVAL = 60.0
 """Seconds between two `run_progress` events."""
 
 RECENT = 300.0
-"""`per_minute` is that of so many last seconds."""
+"""The number of most recent seconds that `per_minute` covers."""
 
 _MARKS = int(RECENT / INTERVAL) + 1
 

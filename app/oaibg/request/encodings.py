@@ -95,7 +95,7 @@ def conversion(encoding: str, path: str) -> str:
     """Return how to convert a file to UTF-8; `-` is stdin."""
     convert = f"iconv -f {encoding} -t UTF-8"
     if path == "-":
-        return f"Convert it on its way: … | {convert} | oaibg …"
+        return f"Convert it in the pipe: … | {convert} | oaibg …"
     names = (shlex.quote(name) for name in (path or "FILE", f"{path or 'FILE'}.utf8"))
     return f"Convert it: {convert} {' > '.join(names)}"
 
