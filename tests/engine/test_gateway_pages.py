@@ -1,4 +1,4 @@
-"""Pages of gateways between two polls: once the API had a job, only its own words end the wait."""
+"""Gateway pages in place of polls: if the API had a job, only its own 404 ends the wait soon."""
 
 from __future__ import annotations
 

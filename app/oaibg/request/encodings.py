@@ -47,7 +47,7 @@ _SCRIPTS = (
     ("koi8_r", "KOI8-R", "\u0430-\u044f", 0.7),
 )
 """Encodings whose text has long runs of bytes above 0x7f, with the characters that are frequent in
-such a text, and their least share of all characters beyond ASCII."""
+such a text, and their minimum share of all characters beyond ASCII."""
 
 
 def decode(raw: bytes, path: str = "") -> str:
