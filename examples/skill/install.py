@@ -7,7 +7,7 @@ DEST is a directory of skills, such as .agents/skills, ~/.agents/skills or .clau
 is copied to DEST/openai-api-background-mode, with the hash of each file in `.installed.sha256`. A
 later install updates the files that still have their recorded hash. If any file was edited, it
 changes nothing, lists the edited files and exits with 1. It never touches other files in that
-directory; it says if the skill is also installed there under its former name.
+directory. If the skill is also installed there under its former name, it says so.
 
 Standard library only, Python 3.9 or newer.
 """

@@ -82,7 +82,7 @@ def test_pause_inside_an_object(run: Callable[..., Result], raw: RawServer) -> N
 
 
 def test_reply_with_more_than_an_object_is_none(run: Callable[..., Result], raw: RawServer) -> None:
-    """A body that is no object is not cut off: two objects are a broken reply."""
+    """A body that is not an object is not cut off: two objects are a broken reply."""
     answers = iter([Answer(reply(DONE + b"\n" + DONE)), Answer(reply(DONE))])
     raw.answer = lambda _: next(answers)
     result = run("monitor", ID, "--poll-seconds", "0.05", "--max-wait-seconds", "9")

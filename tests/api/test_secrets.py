@@ -180,7 +180,7 @@ def test_key_in_a_response_is_masked(
     echo: dict[str, Any],
     human: tuple[str, ...],
 ) -> None:
-    """A key that the server repeats in a response is in no line, state or results file of ours.
+    """A key that a server repeats in a response is in no line, local state or results file.
 
     A file with the response as the API sent it is the exception.
     """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-pytestmark = pytest.mark.row("The place of the local state is a relative path, or unknown")
+pytestmark = pytest.mark.row("The directory of the local state is a relative path, or unknown")
 
 KEYED = ("submit", "--prompt", "x", "--job-key", "k", "--detach")
 

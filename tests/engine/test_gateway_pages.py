@@ -1,4 +1,4 @@
-"""Pages of gateways between two polls: once the API had a job, only its own words end the wait."""
+"""Gateway pages in place of polls: if the API had a job, only its own 404 ends the wait soon."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OWN: list[tuple[int, object]] = [
 ]
 
 
-ROW = "Poll: 404 or 410 pages of a gateway, for a job that the API had"
+ROW = "Poll: a gateway's 404 or 410 pages, for a job that the API had before"
 
 
 def pages(body: object, status: int, times: int = 0) -> Fault:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-ROW = "Create: the server has no background mode"
+ROW = "Create: the server doesn't support background mode"
 SUBMIT = ("submit", "--prompt", "x", "--poll-seconds", "0.05")
 
 
@@ -29,7 +29,7 @@ SUBMIT = ("submit", "--prompt", "x", "--poll-seconds", "0.05")
 def test_a_server_without_background_mode(
     run: Callable[..., Result], sandbox: Sandbox, more: tuple[str, ...]
 ) -> None:
-    """Its answer is used, and a warning says that the server may have no background mode."""
+    """Its answer is used, and a warning says that the server may not support background mode."""
     sandbox.become("synchronous")
     result = run(*SUBMIT, *more)
     assert (result.code, result.last.get("status")) == (0, "completed")
@@ -59,7 +59,7 @@ def test_what_the_reply_says(
 
 
 def test_a_run(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
-    """A run warns once."""
+    """A run over several jobs emits the warning once."""
     sandbox.become("synchronous")
     files.write(*[line(str(number)) for number in range(5)])
     result = checked(run(*files.argv()))
@@ -75,17 +75,17 @@ def test_a_create_that_times_out(base_url: str | None, says: bool) -> None:
     failure = CallFailed("timeout", "the request timed out", base_url=base_url)
     client = FakeClient(FakeClock(), creates=[failure], retrieves=[response("queued")])
     error = last_error(submit_with(submission(), fake_context(client)))
-    assert (error.exit_code, "may have no background mode" in str(error.hint)) == (6, says)
+    assert (error.exit_code, "may not support background mode" in str(error.hint)) == (6, says)
     assert "--resubmit-unknown" in str(error.hint)
 
 
 @pytest.mark.slow
 @pytest.mark.row(ROW)
 def test_a_slow_server(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """If the job takes longer than the create's timeout: exit 6, and the hint says why."""
+    """A job that takes longer than the create's timeout ends with exit 6, and the hint says why."""
     sandbox.become("synchronous")
     argv = (*SUBMIT, "--metadata", "sandbox_seconds=60", "--max-wait-seconds", "0.1")
     result = run(*argv)
     assert (result.code, result.last["outcome"]) == (6, "unknown")
-    assert "may have no background mode" in result.last["hint"]
+    assert "may not support background mode" in result.last["hint"]
     assert len(sandbox.posts) == 1

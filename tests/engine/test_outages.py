@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.sandbox import Sandbox
 
-ORPHANED = "A server is down, and its job keeps running for ever afterwards"
+ORPHANED = "A server was down, and its job then keeps running forever"
 LOST = "The server has lost a job that it had before"
 
 RUNNING = response("in_progress")
@@ -58,7 +58,7 @@ def warnings(events: list[Event]) -> list[e.Warning]:
     "outage", [[REFUSED], [BAD_GATEWAY], [RESET, RESET], [REFUSED, RESET, BAD_GATEWAY]]
 )
 def test_a_hint_after_an_outage(outage: list[Step]) -> None:
-    """A job that runs on after the server was down is reported once as one that may be dead."""
+    """A job that still runs after the server was down is reported once as possibly lost."""
     again: list[Step] = [REFUSED, RUNNING]
     events, _ = followed(RUNNING, *outage, RUNNING, RUNNING, *again, with_text("ok"))
     (warning,) = warnings(events)
@@ -110,7 +110,7 @@ def test_the_way_back_with_changes() -> None:
 
 @pytest.mark.parametrize("failure", [REFUSED, BAD_GATEWAY])
 def test_the_truth_after_a_long_outage(failure: CallFailed) -> None:
-    """However long the server was down, its 404s are heard and believed within 40 s."""
+    """After an outage of any length, 404s end the wait within 40 s."""
     events, client = followed(RUNNING, *[failure] * 30, GONE)
     assert events[-1].event == "error"
     times = client.times("retrieve")
@@ -119,7 +119,7 @@ def test_the_truth_after_a_long_outage(failure: CallFailed) -> None:
 
 @pytest.mark.row(ORPHANED)
 def test_an_orphan(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None) -> None:
-    """An orphan is reported; it can be cancelled, and its key makes a new attempt."""
+    """An orphaned job is reported; it can be cancelled, and submitted again with its key."""
     sandbox.become("orphaning")
     argv = ("submit", "--prompt", "x", "--job-key", "k", *FAST, *LONG)
     sandbox.script(

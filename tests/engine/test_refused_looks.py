@@ -1,4 +1,4 @@
-"""Servers that refuse every look at a job."""
+"""Servers that refuse every retrieve of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-ROW = "Poll: the same refusal of every look at a job (400, 422 and the like)"
+ROW = "Poll: the server refuses every retrieve of a job (400, 422 and the like)"
 MALFORMED = {"error": {"message": "Malformed identifier", "type": "invalid_request_error"}}
 SUBMIT = ("submit", "--prompt", "x", *LONG)
 
@@ -45,7 +45,7 @@ def test_every_look_is_refused(
     words: str,
     command: str,
 ) -> None:
-    """A server that refuses every look ends the wait with exit 1 and its words, after 15 s."""
+    """If a server refuses every retrieve, the wait ends after 15 s with exit 1 and its message."""
     argv: tuple[str, ...] = SUBMIT
     if command == "monitor":
         argv = ("monitor", run(*SUBMIT, "--detach").id)
@@ -96,7 +96,7 @@ def test_the_moment() -> None:
 def test_a_run(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, files: Files
 ) -> None:
-    """A run stops submitting if the server refuses the looks at every job."""
+    """A run stops submitting if the server refuses the retrieves of every job."""
     files.write(*[line(str(number)) for number in range(5)])
     sandbox.script(Fault(on="retrieve", kind="status", status=400, body=MALFORMED, times=0))
     result = checked(run(*files.argv("--max-in-flight", "2")))
@@ -108,7 +108,7 @@ def test_a_run(
 def test_one_job_of_a_run(
     run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None, files: Files
 ) -> None:
-    """A job at which the server refuses the looks does not stop the other jobs of a run."""
+    """A job that the server refuses to return does not stop the other jobs of a run."""
     files.add(6, sandbox_seconds=ENDLESS["sandbox_seconds"])
     assert checked(run(*files.argv("--max-wait-seconds", "5"))).code == 3
     finish(sandbox)

@@ -32,7 +32,7 @@ def stale(identifier: str, on: str = "create", times: int = 1, **more: Any) -> F
 @pytest.mark.row(ROW)
 @pytest.mark.parametrize("more", [(), ("--job-key", "b"), ("--stream",), ("--detach",)])
 def test_a_create(run: Callable[..., Result], sandbox: Sandbox, more: tuple[str, ...]) -> None:
-    """The reply is not believed: exit 6, no ID, no answer, and the other job stays as it is."""
+    """Such a reply to a create gives exit 6, no ID and no answer; the other job is unchanged."""
     first = run(*SUBMIT, "--job-key", "a")
     sandbox.script(stale(first.id))
     second = run(*SUBMIT, *more)
@@ -62,7 +62,7 @@ def test_jobs_of_a_run(run: Callable[..., Result], sandbox: Sandbox, files: File
 
 
 def test_a_retrieve(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: None) -> None:
-    """A retrieve that brings another job of ours is a failed poll."""
+    """A reply to a retrieve that has the ID of another known job is a failed poll."""
     first = run(*SUBMIT)
     sandbox.script(stale(first.id, on="retrieve", times=2))
     second = run(*SUBMIT, "--show-output-text")
@@ -72,7 +72,7 @@ def test_a_retrieve(run: Callable[..., Result], sandbox: Sandbox, instant_sleep:
 
 
 def test_ids_that_change(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """IDs that are nobody's are still believed in the reply to a retrieve."""
+    """A reply to a retrieve may have an ID that no known job has."""
     sandbox.become(Personality(ids="uuid", changing_ids=True))
     for _ in range(2):
         result = run(*SUBMIT)

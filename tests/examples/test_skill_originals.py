@@ -1,4 +1,4 @@
-"""The skill's scripts take what the scripts that they replace took."""
+"""The skill's scripts accept the options of the scripts that they replace."""
 
 from __future__ import annotations
 

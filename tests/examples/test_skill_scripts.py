@@ -105,7 +105,7 @@ def test_run_sends_the_same_request(shell: Shell, argv: tuple[str, ...]) -> None
 
 
 def test_run_ignores_prompts_beside_messages(shell: Shell) -> None:
-    """With a file of messages, --system-prompt and --developer-prompt are ignored, as ever."""
+    """As in the originals, a file of messages makes the scripts ignore the prompt options."""
     (shell.folder / "messages.json").write_text(json.dumps([{"role": "user", "content": "x"}]))
     for option in ("--messages-json-file", "--input-json-file"):
         prompts = ("--system-prompt", "s", "--developer-prompt=d")
@@ -298,7 +298,7 @@ def test_state_falls_back_to_the_workspace(shell: Shell, sandbox: Sandbox, confi
 
 
 def test_state_is_never_in_the_working_directory(shell: Shell, sandbox: Sandbox) -> None:
-    """Without a workspace and a home directory, nothing is sent: no place is sure for the state."""
+    """Without a workspace and a home directory, nothing is sent: the state has no lasting place."""
     shell.lose_home()
     before = sorted(shell.folder.iterdir())
     result = shell.run(RUN, "--prompt", "x", *FAST)

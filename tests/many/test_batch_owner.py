@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-OTHER = "The results file has the results of another batch"
+OTHER = "The results file contains the results of another batch"
 
 
 @pytest.fixture

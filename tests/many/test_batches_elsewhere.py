@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-ROW = "Batch: an ID, or lines of results, of another form than the API's"
+ROW = "Batch: its ID or its result lines don't have the API's format"
 
 elsewhere = pytest.mark.parametrize("ids", ["dash", "uuid"])
 

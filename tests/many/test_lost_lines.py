@@ -1,4 +1,4 @@
-"""A results file that is removed, replaced or cut while a run writes to it."""
+"""A results file that is removed, replaced or truncated while a run writes to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.sandbox import Sandbox
 
-CHANGED = "The results file is removed, renamed, replaced or cut during a run"
+CHANGED = "The results file is removed, renamed, replaced or truncated during a run"
 WAYS = ("removed", "renamed", "saved", "emptied", "cut", "folder", "folder renamed", "one line")
 """What happens to the file while the run writes to it."""
 
@@ -92,7 +92,7 @@ def mixed(files: Files) -> None:
 def test_a_file_that_changes(
     many: Callable[..., Result], sandbox: Sandbox, placed: Files, way: str, name: str
 ) -> None:
-    """The end of the run notices it, writes the lost results again, and says so."""
+    """At its end, the run notices it, writes the lost results again, and emits a warning."""
     mixed(placed)
     table = placed.results.with_name(name)
     if name.endswith("csv"):

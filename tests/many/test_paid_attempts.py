@@ -52,7 +52,7 @@ def test_retried_jobs(
 
 
 def test_a_lost_results_file(run: Callable[..., Result], files: Files) -> None:
-    """Attempts count that only the state has, because the user removed the results file."""
+    """Attempts count even if only the state has them, because the results file was removed."""
     files.write(line("a"), line("cut", **CUT))
     once = run(*files.argv("--job-key", "k"))
     files.results.unlink()
@@ -64,7 +64,7 @@ def test_a_lost_results_file(run: Callable[..., Result], files: Files) -> None:
 def test_a_lost_state(
     run: Callable[..., Result], files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Attempts count that only the results file has, because the state was lost."""
+    """Attempts count even if only the results file has them, because the state was lost."""
     files.write(line("a"), line("cut", **CUT))
     run(*files.argv("--job-key", "k"))
     monkeypatch.setenv("OAIBG_STATE_DIR", str(files.folder / "other"))

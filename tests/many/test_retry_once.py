@@ -65,7 +65,7 @@ def test_a_batch_whose_results_are_gone(
     assert len(sandbox.batch_posts) == 1
     last = results[-1].last
     assert (last["exit_code"], last["event"]) == (2, "error")
-    assert "no results of 3 jobs" in last["message"]
+    assert "no results for 3 jobs" in last["message"]
     assert AGAIN in last["hint"]
     paid = checked(run(*batch.argv(RETRY, AGAIN)))
     assert (paid.last["counts"], len(sandbox.batch_posts)) == (
@@ -77,7 +77,7 @@ def test_a_batch_whose_results_are_gone(
 def test_one_file_of_a_batch_is_gone(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles, instant_sleep: None
 ) -> None:
-    """Without the file of the completed jobs, only those that are known to have failed go again."""
+    """If the file of completed jobs is gone, only jobs known to have failed are retried."""
     batch.write(line("a"), line("b", **HOT))
     assert run(*batch.argv("--detach")).code == 0
     age(sandbox, 1)
@@ -223,7 +223,7 @@ def contents(*folders: Path) -> dict[str, bytes]:
 
 
 def test_a_probe_of_the_lock(many: Callable[..., Result], files: Files, state: Path) -> None:
-    """A run starts although another command looks at its lock in that moment."""
+    """A run starts although another command holds its lock for a moment."""
     files.add(1, sandbox_seconds="0.01")
     state.mkdir()
     store = Store(str(state))
@@ -255,7 +255,7 @@ def test_a_refused_command_changes_nothing(
     why: str,
     flag: tuple[str, ...],
 ) -> None:
-    """A refused command with the key of another run leaves its row, and creates no file."""
+    """A refused command with another run's key changes no row, and creates no file."""
     key = ("--job-key", "k")
     here = batch if kind == "batch" else Files(batch.folder)
     here.write(line("a"), line("b", **FAILED))

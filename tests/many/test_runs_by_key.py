@@ -305,7 +305,7 @@ def test_a_name_that_only_the_server_could_know(
 def test_several_names_that_only_the_server_could_know(
     run: Callable[..., Result], state: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """Of several words, each error names its own; a job that the state knows has none of this."""
+    """Of several words, each error names its own; the error for a known job doesn't."""
     run("submit", "--prompt", "x", "--job-key", "known", *FAST, "--detach")
     monkeypatch.delenv("OPENAI_API_KEY")
     result = run(command, "one", "known", "two")

@@ -35,7 +35,7 @@ def limited(command: Command) -> Callable[..., Result]:
     return run
 
 
-@pytest.mark.row("The process may open few files (`ulimit -n`)")
+@pytest.mark.row("The limit of open files is low (`ulimit -n`)")
 @pytest.mark.parametrize("files", [5, 6, 8, 10, 12, 14, 17, 24])
 def test_few_files(limited: Callable[..., Result], sandbox: Sandbox, files: int) -> None:
     """A job that can't be followed for lack of files is not submitted; others complete."""
@@ -50,7 +50,7 @@ def test_few_files(limited: Callable[..., Result], sandbox: Sandbox, files: int)
         assert files < 20
 
 
-@pytest.mark.row("The process may open few files (`ulimit -n`)")
+@pytest.mark.row("The limit of open files is low (`ulimit -n`)")
 @pytest.mark.parametrize("options", [(), ("--stream",)])
 def test_many_jobs_and_few_files(
     limited: Callable[..., Result], sandbox: Sandbox, files: Files, options: tuple[str, ...]
@@ -64,7 +64,7 @@ def test_many_jobs_and_few_files(
     files.check(sandbox, 60)
 
 
-@pytest.mark.row("The process may open few files (`ulimit -n`)")
+@pytest.mark.row("The limit of open files is low (`ulimit -n`)")
 def test_many_ids_and_few_files(
     limited: Callable[..., Result], sandbox: Sandbox, started: Callable[..., str]
 ) -> None:
@@ -74,7 +74,7 @@ def test_many_ids_and_few_files(
     assert (result.code, result.last["counts"]) == (0, {"completed": 60})
 
 
-@pytest.mark.row("The process can start no threads")
+@pytest.mark.row("The process can't start threads")
 @pytest.mark.parametrize("options", [(), ("--stream",), ("--human",)])
 def test_no_threads(
     command: Command, sandbox: Sandbox, tmp_path: Path, options: tuple[str, ...]
@@ -92,7 +92,7 @@ def test_no_threads(
     assert len(sandbox.posts) == 1
 
 
-@pytest.mark.row("The process can start no threads")
+@pytest.mark.row("The process can't start threads")
 def test_a_run_without_threads(command: Command, sandbox: Sandbox, files: Files) -> None:
     """A run over several jobs completes without any thread."""
     if not command.forks.injects:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.row("File locks don't work, or their files are removed"),
+    pytest.mark.row("File locks don't work, or the lock files are removed"),
 ]
 KEYED = ("submit", "--prompt", "x", "--poll-seconds", "0.05", "--job-key", "k")
 

@@ -96,7 +96,10 @@ def test_links_that_lead_outside(
     result = attach("**")
     assert names_of(result) == ["a.txt"]
     message = result.lines[0]["message"]
-    assert "2 files left out. Links that lead outside: link.txt, linked/secret.txt" in message
+    assert (
+        "2 files left out. Links that lead out of the directory: link.txt, linked/secret.txt"
+        in message
+    )
     assert names_of(attach("link.txt")) == ["link.txt"]
     assert names_of(attach(f"{tmp_path}/elsewhere/*")) == [f"{tmp_path}/elsewhere/secret.txt"]
 

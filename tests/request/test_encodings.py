@@ -86,7 +86,7 @@ def test_jobs_files(run: Callable[..., Result], sandbox: Sandbox, files: Files, 
 def test_stdin(
     run: Callable[..., Result], sandbox: Sandbox, stdin: Callable[[bytes], None]
 ) -> None:
-    """For stdin, the hint is to convert it on its way."""
+    """For stdin, the hint is to convert it in the pipe."""
     stdin(TEXT.encode("utf-16"))
     result = run("submit", "--prompt", "-", "--dry-run")
     refused(result, sandbox, "stdin: the text looks like UTF-16", "| iconv -f UTF-16 -t UTF-8 |")

@@ -1,4 +1,4 @@
-"""Servers without background mode, servers that restart, and batches of another make."""
+"""Servers without background mode, servers that restart, and batches in other formats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLOW = {"metadata": {"sandbox_seconds": str(LONG)}}
 
 
 def test_a_server_without_background_mode(sandbox: Sandbox, http: httpx2.Client) -> None:
-    """A create replies when the job has ended; the response says that it is no background job."""
+    """A create replies when the job has ended, with a `background` that is not true."""
     sandbox.become("synchronous")
     job = create(http)
     assert (job["status"], job["background"]) == ("completed", False)

@@ -30,7 +30,7 @@ ROWS: dict[str, str] = {
     ),
     "Create: the reply has the ID of another job": (
         "Exit 6 (`outcome_unknown`); the other job's answer is not used. In the reply to a "
-        "retrieve, such an ID makes a failed poll."
+        "retrieve, such an ID counts as a failed poll."
     ),
     "Create: 429 with or without `Retry-After`, or 503 `server_is_overloaded`": (
         "Waits, then retries. One job is created."
@@ -51,9 +51,9 @@ ROWS: dict[str, str] = {
     "Create: 400 or 409 because something is locked for a moment": (
         "Waits, then retries. One job is created."
     ),
-    "Create: the server has no background mode": (
-        "The warning `no_background`, and the answer. If the job takes longer than two minutes: "
-        "exit 6, and the hint says why."
+    "Create: the server doesn't support background mode": (
+        "Delivers the answer, with a `no_background` warning. If the job takes longer than two "
+        "minutes: exit 6, with a hint that says why."
     ),
     "403 because of the country or region": (
         "Exit 1 with a hint. A monitor ends only after the second refusal in a row."
@@ -72,7 +72,7 @@ ROWS: dict[str, str] = {
         "Warns after 5 s. Exit 7 (`job_key_busy`) at the wait limit, or after 150 s; nothing is "
         "sent."
     ),
-    "File locks don't work, or their files are removed": (
+    "File locks don't work, or the lock files are removed": (
         "The local state itself decides which process sends. One create is sent, and all "
         "processes follow the same job."
     ),
@@ -93,7 +93,7 @@ ROWS: dict[str, str] = {
         "Waits for that time, but at most ten minutes and not past the wait limit."
     ),
     "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
-    "Poll: 404 or 410 pages of a gateway, for a job that the API had": (
+    "Poll: a gateway's 404 or 410 pages, for a job that the API had before": (
         "Keeps polling. Exit 5 after at least ten in a row over at least five minutes; if no poll "
         "of the command succeeded, exit 7 after a minute."
     ),
@@ -104,9 +104,9 @@ ROWS: dict[str, str] = {
         "Exit 1 (`no_retrieve`) after at least three in a row over at least 15 s: the server can't "
         "return background jobs."
     ),
-    "Poll: the same refusal of every look at a job (400, 422 and the like)": (
-        "Exit 1 with the server's words after at least three in a row over at least 15 s. After a "
-        "successful poll it is only a `poll_error`."
+    "Poll: the server refuses every retrieve of a job (400, 422 and the like)": (
+        "Exit 1 with the server's message after at least three in a row over at least 15 s. After "
+        "a successful poll, each refusal is only a `poll_error`."
     ),
     "404 for a job with a local copy of its result": (
         "Returns the local copy, and reports its source."
@@ -115,8 +115,8 @@ ROWS: dict[str, str] = {
         "Exit 5 without `next`. The local state lists it as `not_found`; a server that has it "
         "again is believed."
     ),
-    "A server is down, and its job keeps running for ever afterwards": (
-        "The warning `may_be_lost` says once that the job may be dead, and what to do."
+    "A server was down, and its job then keeps running forever": (
+        "Emits one `may_be_lost` warning, which says that the job may be lost, and what to do."
     ),
     "Poll: a request hangs": (
         "The request times out well before the wait limit, and polling continues."
@@ -189,7 +189,7 @@ ROWS: dict[str, str] = {
         "Exits with 9 and no message. The local state keeps what was submitted."
     ),
     "Nobody reads stderr, and its pipe is full": (
-        "The text is dropped. The run, its last line and its end are as usual."
+        "The text is dropped. The job is followed as usual, and the last line is printed."
     ),
     "The disk fills up, or the output directory becomes unwritable, during the wait": (
         "Exit 9. `next` saves the result later. (At the start: exit 2, nothing is sent.)"
@@ -197,12 +197,12 @@ ROWS: dict[str, str] = {
     "An output file can be written, but not replaced": (
         "Its content is overwritten in place, with a `written_in_place` warning."
     ),
-    "The results file is removed, renamed, replaced or cut during a run": (
-        "The end of the run writes the lost results again, and emits `results_changed`. A file of "
-        "another kind at its path stays: exit 9."
+    "The results file is removed, renamed, replaced or truncated during a run": (
+        "At its end, the run writes the lost results again, and emits `results_changed`. If the "
+        "path now has a file with other content, that file stays unchanged: exit 9."
     ),
     "An output file is a named pipe that nobody reads": (
-        "Waits for its reader until the wait limit, then ends with exit 9. `next` saves the result."
+        "Waits for a reader until the wait limit, then ends with exit 9. `next` saves the result."
     ),
     "An image or a file of the job can't be saved": (
         "Emits `write_failed` for it, and saves the others. Exit 9; `next` tries again. In a run, "
@@ -215,16 +215,17 @@ ROWS: dict[str, str] = {
         "Emits a warning and continues; a corrupt file is kept under another name. With a job "
         "key, or if the state is from a newer version, nothing is sent."
     ),
-    "The place of the local state is a relative path, or unknown": (
-        "Exit 2 with what to set; nothing is sent. The working directory never changes the place."
+    "The directory of the local state is a relative path, or unknown": (
+        "Exit 2 with a hint on what to set; nothing is sent. The directory never depends on the "
+        "working directory."
     ),
-    "The process may open few files (`ulimit -n`)": (
-        "Requests of a run share the connections that there can be. Exit 2 (`too_few_files`) if "
-        "one job needs more; nothing is sent."
+    "The limit of open files is low (`ulimit -n`)": (
+        "The requests of a run share the connections that the limit allows. Exit 2 "
+        "(`too_few_files`) if even one job needs more; nothing is sent."
     ),
-    "The process can start no threads": "Works without them: only a slow disk delays the rest.",
+    "The process can't start threads": "Works without them, but a slow disk then delays all jobs.",
     "The computer's clock jumps": (
-        "No stored result is lost: it takes several runs over days to remove one."
+        "No stored result is lost: only several runs, over days, can remove one."
     ),
     "Several processes use the same local state at once": "All succeed. No job is lost.",
     # Input
@@ -243,11 +244,11 @@ ROWS: dict[str, str] = {
     "Batch: one of its files can't be downloaded": (
         "Retries for at least 15 s, then delivers the other file. The rest counts as `missing`."
     ),
-    "The results file has the results of another batch": (
-        "Exit 2, also if both have the same custom_ids. The file is unchanged."
+    "The results file contains the results of another batch": (
+        "Exit 2, even if both batches have the same custom_ids. The file is unchanged."
     ),
-    "Batch: an ID, or lines of results, of another form than the API's": (
-        "Asks for the batch at /batches, and reads the lines. Lines that can't be read are saved."
+    "Batch: its ID or its result lines don't have the API's format": (
+        "Retrieves the batch, and reads the lines. If some can't be read, the file is saved."
     ),
     "Batch: it expires": (
         "Exit 4. Finished jobs keep their results, and the end of every job is reported."

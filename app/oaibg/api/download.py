@@ -1,4 +1,4 @@
-"""Writes a reply's body to a file, unless it is an error in the file's place."""
+"""Downloads a file; an error that a server sends in place of the file is recognized."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def write_file(
 ) -> None:
     """Make a call, and write the file in its reply.
 
-    A file of results is never the JSON of an error; the files of jobs may be any JSON.
+    With `may_be_error`, an error in JSON is not accepted as the file: a job's file may be any JSON.
     """
     head = b""
     async with call as reply:
@@ -43,7 +43,7 @@ async def write_file(
 
 
 def error_in(raw: bytes) -> object:
-    """Return the error that a body consists of; None for a line of results."""
+    """Return the error in a body; None if the body is anything else, such as a result line."""
     with suppress(ValueError):
         document = read_json(raw)
         is_line = value_at(document, "custom_id") is not None

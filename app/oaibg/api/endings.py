@@ -1,4 +1,4 @@
-"""Ends the body of a reply with its JSON object, whatever the server says about its length."""
+"""Ends a reply's body after its JSON object, whatever length the server declares."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _SETTLE_SECONDS = 0.5
-"""Seconds without more data after which a whole object is the end of a body."""
+"""A body ends if so many seconds pass without data after a complete object."""
 
 
 async def until_whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a body; if it breaks off or pauses after a whole JSON object, it ends there.
+    """Yield a body, and end it if it breaks off or pauses after a complete JSON object.
 
-    Raises what `pieces` raises if no object is whole. Other bodies than objects stay as they are.
+    Without a complete object, raises what `pieces` raises. Bodies that don't begin with an object
+    are not changed.
     """
     body = _Body()
     while True:
@@ -41,7 +42,7 @@ async def until_whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class _Body:
-    """What has arrived of a body; nothing is kept of one that is not an object."""
+    """The part of a body that has arrived. It is kept only if it begins with an object."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []

@@ -36,7 +36,7 @@ _OBJECT = re.compile(
     r'(?=\{|"\{)',
     re.MULTILINE,
 )
-"""What stands before a response: the start of the body or of an event, or the key of a wrapper. A
+"""What precedes a response: the start of the body or of an event, or the key of a wrapper. A
 wrapper may hold it as a string, too."""
 
 _JSON_START = re.compile(rb'\{\s*"')

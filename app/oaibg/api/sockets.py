@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LARGE = 1 << 16
-"""Bytes of a request from which on a server may reply before it has read them all."""
+"""The size in bytes from which a server may reply to a request before it has read all of it."""
 
 _READ_BYTES = 1 << 18
-"""As many as asyncio receives at once, so that none of them wait in another buffer."""
+"""As many bytes as asyncio receives at once, so that none wait in another buffer."""
 
 _READ_SECONDS = 0.05
 """Seconds to read what has arrived before a large write, which may fail and close the connection;

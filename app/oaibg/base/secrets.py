@@ -8,8 +8,8 @@ from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 MIN_LENGTH = 12
-"""A key or a part of a header's value is a secret from this length on, in characters: the keys of
-local servers are words such as `any`."""
+"""Minimum length, in characters, of a key or a part of a header's value that counts as a secret:
+the keys of local servers are words such as `any`."""
 
 _VARIABLES = ("OPENAI_API_KEY", "OPENAI_CUSTOM_HEADERS", "OPENAI_BASE_URL")
 

@@ -22,8 +22,8 @@ VARIABLES = {
     "OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_CUSTOM_HEADERS, OPENAI_LOG": "As in the OpenAI SDK.",
     "HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR": "As in the OpenAI SDK.",
     "OAIBG_MODEL": "The default of `--model`.",
-    "OAIBG_STATE_DIR": "The directory of the local state, an absolute path. Default: "
-    "`~/.config/oaibg`, on macOS `~/Library/Application Support/oaibg`.",
+    "OAIBG_STATE_DIR": "The directory of the local state; an absolute path. Default: "
+    "`~/.config/oaibg`; on macOS, `~/Library/Application Support/oaibg`.",
     "OAIBG_KEEP_DAYS": "How many days the local state keeps results. Default: 30; 0 keeps none.",
     "NO_COLOR": "Turns off colors in `--human`.",
 }
@@ -96,8 +96,8 @@ def state_folder() -> str:
     folder = _expanded(given) if given else _default_state_folder()
     if not folder.startswith("/"):
         raise UsageError(
-            f"OAIBG_STATE_DIR is not an absolute path: {given!r}. In another directory, it would "
-            "be another state, without the job keys of this one.",
+            f"OAIBG_STATE_DIR is not an absolute path: {given!r}. In another working directory, "
+            "it would be a different local state, without these job keys.",
             hint=_STATE_HINT,
         )
     return os.path.normpath(folder)
@@ -129,7 +129,7 @@ def _expanded(path: str) -> str:
     if folder is None or not folder.startswith("/"):
         raise UsageError(
             f"The directory of the local state, {path}, is unknown, because HOME is not an "
-            "absolute path and the system knows no home directory.",
+            "absolute path and the system has no home directory for you.",
             hint=_STATE_HINT,
         )
     return folder

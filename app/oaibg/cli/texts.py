@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WORDS = 4
-"""The least number of words of a text, if nothing else shows that it is one."""
+"""Minimum number of words in a text, if nothing else shows that a value is one."""
 _SHOWN = 20
-"""Maximum number of characters that an error repeats of a text."""
+"""Maximum number of characters of a text that an error repeats."""
 
 
 def is_text(value: str) -> bool:

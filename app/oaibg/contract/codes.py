@@ -12,7 +12,7 @@ WARNINGS = {
     "state_corrupt": "The database of the local state was damaged. It was renamed and replaced.",
     "state_newer": "A newer version of oaibg wrote the local state.",
     "state_busy": "Another process is writing the local state.",
-    "state_empty": "The local state has none of the jobs to list. The message names its directory.",
+    "state_empty": "The local state has no jobs to list. The message names the state's directory.",
     "write_failed": "An output file could not be written. The exit code becomes 9 instead of 0.",
     "written_in_place": "An output file can't be replaced, for example because it is mounted. Its "
     "content was overwritten.",
@@ -26,17 +26,17 @@ WARNINGS = {
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
     "no_answer": "No request succeeded within the wait limit; the message says what to check.",
-    "may_be_lost": "The job still runs after the server was down; if that restarted, the job may "
-    "never end.",
+    "may_be_lost": "The server was down, and reports the job as still running. If the server was "
+    "restarted, the job may never end.",
     "no_background": "The server did not run the job in background mode.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
-    "cancel_unconfirmed": "The API has not confirmed the cancel of some jobs; `next` cancels them.",
-    "results_missing": "The results file lacks results; the message says how to write them.",
+    "cancel_unconfirmed": "The API has not confirmed every cancel; `next` cancels the other jobs.",
+    "results_missing": "The results file lacks results; the message says how to get them.",
     "results_changed": "The results file was removed, replaced or changed during the run. Lost "
-    "results were written again, if they could be had.",
+    "results were written again, as far as they were available.",
     "run_active": "Another process is still submitting jobs of the run.",
-    "strange_results": "Lines of a batch's file can't be read (the file is then saved beside the "
-    "results file), or don't belong to the run.",
+    "strange_results": "Some lines of a batch's file can't be read, or don't belong to the run. A "
+    "file with unreadable lines is saved beside the results file.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",
     "files_left_out": "A pattern of `--attach` also matches files that are not attached.",
     "no_room": "The directory for temporary files has no room for the batch's results.",

@@ -4,7 +4,7 @@ OaibgError
 ├── UsageError        2  invalid options, input files or local state; nothing was sent
 ├── ApiRefused        1  the API refused the request
 ├── NotRetrievable    1  the server can't return background jobs
-│   └── LookRefused   1  the server refuses every look at the job
+│   └── LookRefused   1  the server refuses every retrieve of the job
 ├── NotFound          5  no such response at the API, and no local copy
 ├── OutcomeUnknown    6  the submit may or may not have been accepted
 ├── Unavailable       7  the network or the API is unavailable; nothing was created
@@ -178,7 +178,7 @@ class NotRetrievable(OaibgError):
 
 
 class LookRefused(NotRetrievable):
-    """The server refuses every look at the job; `code` is the API's."""
+    """The server refuses every retrieve of the job; `code` is the API's."""
 
     has_code_of_failure = True
 

@@ -37,12 +37,12 @@ class ListedJob(Event, name="job", by="`show --list`"):
 
 
 class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
-    """A run over a jobs file, from any shell; `counts` has the number of jobs per status.
+    """A run over a jobs file, started in any shell. `counts` has the number of jobs per status.
 
-    A list counts only the jobs that were submitted, and those of a batch under its status.
-    `per_minute` is the number of jobs that ended per minute, in the last five minutes of the
-    process that is running the run. It and `eta_seconds` are null in a list, if no process is
-    running it, for a batch, and until a job has ended. `usage` and `cost_usd` are sums of the
+    `show --list` counts only submitted jobs, and the jobs of a batch under the batch's status.
+    `per_minute` is how many jobs ended per minute, over the last five minutes or since the run was
+    started or resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no
+    process is running the run, and until a job has ended. `usage` and `cost_usd` are sums of the
     known values.
     """
 
@@ -61,14 +61,14 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
 
 
 class RunProgress(Event, name="run_progress", by="runs with `--events summary`"):
-    """Progress of a run over several jobs: at its start, and every minute.
+    """Progress of a run over several jobs, emitted at its start and every minute.
 
     `done` is the number of jobs that have ended, in this process or before. `in_flight` is the
     number of jobs that are submitted and have not ended; `counts` groups them by last known
-    status. `per_minute` is the number of jobs that ended per minute, in the last five minutes of
-    this process. It and `eta_seconds` are null until a job has ended in this process. `usage` and
-    `cost_usd` are sums of the known values. `total` is null until a batch's number of jobs is
-    known.
+    status. `per_minute` is how many jobs ended per minute, over the last five minutes or since this
+    process started. `per_minute` and `eta_seconds` are null until a job has ended in this process.
+    `usage` and `cost_usd` are sums of the known values. `total` is null until a batch's number of
+    jobs is known.
     """
 
     total: int | None

@@ -113,7 +113,7 @@ class _Turn:
             raise Unavailable(
                 f"{busy} This process sent nothing; run the same command again.",
                 code="job_key_busy",
-                hint="If that process is suspended, let it continue, or end it."
+                hint="If that process is suspended, resume it or end it."
                 if now >= self._began + _WARN_SECONDS
                 else None,
                 outcome="not_created",

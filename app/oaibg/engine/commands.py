@@ -137,7 +137,7 @@ async def _submit(submission: Submission, job: Job, context: Context) -> Event:
 
 _FOREGROUND = (
     "The server's reply does not say that the job runs in background mode (`background` is not "
-    "true), so the server may not have that mode. It then only replies when a job has ended; one "
+    "true), so the server may not support it. It then replies only when a job has ended; a job "
     "that takes more than two minutes ends with exit 6."
 )
 

@@ -74,7 +74,7 @@ async def fetch_ended(job: Job, context: Context) -> tuple[Payload | None, Sourc
 
 
 async def retrieve(job: Job, context: Context, seconds: float) -> Payload:
-    """Retrieve a job once; raises `CallFailed` also if the reply is about another job of ours.
+    """Retrieve a job once; raises `CallFailed` also if the reply is about another known job.
 
     On some servers, the ID in a reply is always a new one.
     """

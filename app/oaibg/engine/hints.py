@@ -35,7 +35,7 @@ NO_RETRIEVE_HINT = (
 )
 
 LOOK_HINT = (
-    "The job may still be running. Check the ID and OPENAI_BASE_URL. Another look at it would be "
+    "The job may still be running. Check the ID and OPENAI_BASE_URL. Another retrieve would be "
     "refused, too."
 )
 
@@ -63,8 +63,8 @@ def unknown_hint(failure: CallFailed) -> str:
     if failure.code != "timeout" or is_openai(failure.base_url):
         return RESUBMIT_HINT
     return (
-        "The server may have no background mode: it then only replies when the job has ended, which"
-        f" takes too long. {RESUBMIT_HINT}"
+        "The server may not support background mode: it then replies only when the job has ended, "
+        f"which takes too long. {RESUBMIT_HINT}"
     )
 
 
@@ -78,8 +78,8 @@ def passing_hint(failure: CallFailed | None) -> str:
     """The hint for a call that got no usable reply."""
     if failure is not None and failure.code in ("timeout", "connection_error"):
         return (
-            "A connection was opened, but no whole reply came: the server, or a proxy before it, "
-            "is busy or failing. Run the same command again later."
+            "A connection was opened, but no complete reply arrived: the server, or a proxy in "
+            "front of it, is busy or failing. Run the same command again later."
         )
     if failure is None or failure.http_status in (None, 403, 407):
         return _unreachable_hint(failure)

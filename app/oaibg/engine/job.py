@@ -61,7 +61,7 @@ class Job:
 
     @property
     def is_batch(self) -> bool:
-        """Whether it is a batch, or a job of one; unless noted, the ID's form tells it."""
+        """Whether it is a batch, or a job of one; unless noted, the ID's form decides."""
         return is_batch_id(self.response_id or "") if self._is_batch is None else self._is_batch
 
     @property

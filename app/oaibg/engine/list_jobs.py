@@ -65,7 +65,7 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
     except StateError as error:
         raise state_error(error) from error
     if is_empty:
-        which = "no such jobs" if listing != Listing() else "no jobs"
+        which = "no matching jobs" if listing != Listing() else "no jobs"
         message = f"The local state in {context.store.place} has {which}. {OTHER_STATE_HINT}"
         yield report.warning(job, "state_empty", message)
     yield Summary(

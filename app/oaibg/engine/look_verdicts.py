@@ -1,4 +1,4 @@
-"""Judges failed looks at a job: whether the server refuses them, or is out for a while."""
+"""Judges failed retrieves of a job: whether the server refuses them, or is down for a while."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def is_surely_missing(failure: CallFailed) -> bool:
 
 
 def look_refused(failure: CallFailed) -> LookRefused:
-    """The error for a job at which the server refuses every look."""
+    """The error for a job of which the server refuses every retrieve."""
     return LookRefused.of(
         failure,
         f"The server refuses to return the job: {failure.message}",

@@ -1,4 +1,4 @@
-"""What is reported about a server that gives no answer for a while."""
+"""Warnings and errors about a server that does not answer for a while."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def may_be_lost(job: Job, payload: Payload, seconds: float) -> Event:
-    """The warning about a job that runs on after its server was down for some seconds."""
+    """The warning about a job that still runs after its server was down for some seconds."""
     message = (
         f"The server was not reachable for about {seconds:.0f} s. If it was restarted, the job may "
-        f"be lost although its status is still {payload.status}. If it does not end, run "
+        f"be lost although its status is still {payload.status}. If the job does not end, run "
         f"`oaibg cancel {job.response_id}` and submit it again (with --retry-failed, or with "
         "another --job-key); you pay again."
     )
@@ -29,7 +29,7 @@ def may_be_lost(job: Job, payload: Payload, seconds: float) -> Event:
 
 
 def no_answer(job: Job, failure: CallFailed) -> Event:
-    """The warning at a wait limit before which no request succeeded."""
+    """The warning that no request succeeded before the wait limit."""
     message = (
         f"No request succeeded within the wait limit ({failure.message.rstrip('.')}). "
         f"{passing_hint(failure)}"

@@ -172,7 +172,7 @@ class Patience:
 
     @property
     def is_rejected(self) -> bool:
-        """Whether the server refused every look, and enough of them to believe it."""
+        """Whether the server refused every retrieve, and often enough to believe it."""
         return not self._has_answered and self._rejected.is_believed(self._clock.monotonic())
 
     @property

@@ -33,8 +33,8 @@ HEARTBEAT = 60.0
 """Seconds between two `poll` events with `--events changes` while nothing changes."""
 
 _BACKOFF_MAX, _OUTAGE_MAX = 60.0, 20.0
-"""Maximum seconds between two polls that fail; the second is for a server that is down, which may
-have lost the job when it is back."""
+"""Maximum seconds between two failed polls. The second applies while the server is down: it may
+have lost the job when it is up again."""
 
 _CONFIRM_INTERVAL = 5.0
 """Maximum seconds between two retrieves that only confirm that the job can't be had."""
@@ -91,7 +91,7 @@ async def follow(
     Raises:
         NotFound: the API does not have the job, and there is no local copy.
         AuthRefused, ApiRefused: the key or the place was refused twice in a row.
-        NotRetrievable: the server has no retrieve, or refuses every look at the job.
+        NotRetrievable: the server has no retrieve, or refuses every retrieve of the job.
         Unavailable: no request succeeded in the first minute, or none can.
     """
     api = await context.connect()

@@ -65,7 +65,7 @@ class Budget:
         unsure = f", and {self._lost:,} more may be running" if self._lost else ""
         return "cost_limit", (
             f"The run has cost {spent} for {self._ended.priced:,} jobs{unsure}. One more job, at "
-            f"the average of {dollars(self._average)}, could pass the limit of {limit}. The run "
+            f"the average of {dollars(self._average)}, could exceed the limit of {limit}. The run "
             "stopped submitting jobs; to submit the others, raise --max-cost-usd in the command."
         )
 

@@ -20,7 +20,7 @@ INTERVAL = 60.0
 """Seconds between two `run_progress` events."""
 
 RECENT = 300.0
-"""`per_minute` is that of so many last seconds."""
+"""The number of most recent seconds that `per_minute` covers."""
 
 _MARKS = int(RECENT / INTERVAL) + 1
 
@@ -84,7 +84,7 @@ class Progress:
 
 
 def eta(left: int | None, per_minute: float | None) -> float | None:
-    """Return in how many seconds the last jobs will have ended; None if that is unknown."""
+    """Return the estimated seconds until the last job ends; None if that is unknown."""
     return round(left / per_minute * 60) if per_minute and left is not None else None
 
 

@@ -122,7 +122,7 @@ async def side_by_side(
 def _unconfirmed(jobs: int) -> Event:
     those = "1 job" if jobs == 1 else f"{jobs} jobs"
     message = (
-        f"The API has not confirmed the cancel of {those}, which may keep running. The command in "
-        "`next` cancels what still runs."
+        f"The API has not confirmed the cancel of {those}, which may still be running. The command "
+        "in `next` cancels what still runs."
     )
     return report.warning(Job(), "cancel_unconfirmed", message)

@@ -131,7 +131,7 @@ def _left_out(pattern: str, found: Found) -> str:
         f"{why}: {', '.join(names[:_NAMED])}" + (", …" if len(names) > _NAMED else "")
         for names, why in (
             (places, "ignored by .gitignore or part of installed packages"),
-            (links, "links that lead outside"),
+            (links, "links that lead out of the directory"),
         )
         if names
     ]

@@ -152,7 +152,7 @@ def _request(body: dict[str, Any], settings: Settings, background: bool = True) 
     body = merge_patch(_filled(body, fill), patch)
     if body.get("input") in (None, "", []) and not any(body.get(key) for key in WITHOUT_INPUT):
         raise UsageError(
-            "The request can't be sent: input is missing or empty, which is only possible with "
+            "The request can't be sent: input is missing or empty, which is only allowed with "
             "`previous_response_id`, `conversation` or `prompt`."
         )
     return Request(body=body, sha256=hashlib.sha256(canonical_json(body)).hexdigest())

@@ -38,7 +38,7 @@ def check_items(items: list[Any], place: str = "input") -> None:
             texts = ", ".join(foreign.shown(one) for one in rewritten)
             raise Mend(
                 f"{here}: this is not in the format of the Responses API",
-                f"In that format (and not that of chat completions), {here} is: {texts}",
+                f"In Responses format (not that of chat completions), {here} is: {texts}",
             )
 
 

@@ -47,7 +47,7 @@ _SCRIPTS = (
     ("koi8_r", "KOI8-R", "\u0430-\u044f", 0.7),
 )
 """Encodings whose text has long runs of bytes above 0x7f, with the characters that are frequent in
-such a text, and their least share of all characters beyond ASCII."""
+such a text, and their minimum share of all characters beyond ASCII."""
 
 
 def decode(raw: bytes, path: str = "") -> str:
@@ -95,7 +95,7 @@ def conversion(encoding: str, path: str) -> str:
     """Return how to convert a file to UTF-8; `-` is stdin."""
     convert = f"iconv -f {encoding} -t UTF-8"
     if path == "-":
-        return f"Convert it on its way: … | {convert} | oaibg …"
+        return f"Convert it in the pipe: … | {convert} | oaibg …"
     names = (shlex.quote(name) for name in (path or "FILE", f"{path or 'FILE'}.utf8"))
     return f"Convert it: {convert} {' > '.join(names)}"
 

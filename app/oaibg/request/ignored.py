@@ -1,4 +1,4 @@
-"""Which files below a directory are usually not meant: what `.gitignore` names, and packages.
+"""Which files a pattern leaves out: those that `.gitignore` ignores, and installed packages.
 
 The rules are those of `gitignore(5)`, for the `.gitignore` files of a repository or a directory.
 """

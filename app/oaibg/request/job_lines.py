@@ -127,8 +127,8 @@ class JobLines:
                 )
             if len(cells) > 1 and all(re.fullmatch(rb"[\w -]{1,40}", cell) for cell in cells):
                 raise UsageError(
-                    f"{self._path}: the file looks like a table, but its name is not that of one, "
-                    "and no column is named prompt.",
+                    f"{self._path}: the file looks like a table, but its name does not end in "
+                    f"{extension}, and no column is named prompt.",
                     hint="Rename the column with the prompts to prompt, and the file so that its "
                     f"name ends in {extension}.",
                 )

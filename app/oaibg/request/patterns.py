@@ -1,4 +1,4 @@
-"""Finds the files of a path or pattern, without what is usually not meant."""
+"""Finds the files of a path or pattern, without ignored files and links that lead outside."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def read(path: str, most: int, deadline: float = math.inf) -> bytes:
 
 
 def _within(chunks: Iterator[bytes], name: str, deadline: float) -> bytes:
-    """Join the chunks that a thread reads: to open a pipe, and to read it, may take for ever."""
+    """Join the chunks that a thread reads: to open a pipe, and to read it, may take forever."""
     from threading import TIMEOUT_MAX, Thread
 
     found: list[bytes] = []
@@ -64,8 +64,8 @@ def _within(chunks: Iterator[bytes], name: str, deadline: float) -> bytes:
             f"{name}: the wait limit was reached before the end of the input; {arrived:,} bytes "
             "have arrived. Nothing was sent.",
             code="wait_spent",
-            hint="Make the program that writes the input close it at its end, or write the input "
-            "to a file, and give the file's path.",
+            hint="Make sure that the program that writes the input closes it at the end, or write "
+            "the input to a file and give the file's path.",
         )
     return b"".join(found)
 

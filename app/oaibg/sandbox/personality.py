@@ -159,7 +159,8 @@ CHOICES: Mapping[str, tuple[str | int, ...]] = {
 PERSONALITIES: Mapping[str, Personality] = {
     "openai": Personality(summary="OpenAI's API"),
     "gateway": Personality(
-        summary="long IDs that change with every reply; `stream=true` is ignored; UUIDs of batches",
+        summary="long IDs that change with every reply; `stream=true` is ignored; batch IDs are "
+        "UUIDs",
         ids="long", changing_ids=True, errors="text", stream="ignored", batch_ids="uuid",
     ),
     "minimal": Personality(
@@ -178,7 +179,7 @@ PERSONALITIES: Mapping[str, Personality] = {
     ),
     "forgetful": Personality(summary="streams can't be resumed", stream="resume_refused"),
     "batcher": Personality(
-        summary="batch IDs with a dash; lines of results without nulls, whose body is a string",
+        summary="batch IDs with a dash; result lines without null keys, and with a string as body",
         batch_ids="dash", batch_lines="sparse",
     ),
     "synchronous": Personality(
@@ -186,7 +187,7 @@ PERSONALITIES: Mapping[str, Personality] = {
     ),
     "volatile": Personality(summary="a restart loses the running jobs", restart="forgets"),
     "orphaning": Personality(
-        summary="a restart leaves running jobs `in_progress` for ever", restart="orphans"
+        summary="a restart leaves running jobs `in_progress` forever", restart="orphans"
     ),
     "mute": Personality(
         summary="streams of cancelled jobs stay open without a last event", stream="mute"

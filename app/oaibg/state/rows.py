@@ -86,7 +86,7 @@ _LAST_TIME = 253_402_300_799.0
 
 
 def time_of(value: object) -> float:
-    """Return a stored Unix time; one that is no time becomes 0, so that it breaks no list."""
+    """Return a stored Unix time; an impossible one becomes 0, so that lists still work."""
     if isinstance(value, int | float) and 0 <= value <= _LAST_TIME:
         return float(value)
     return 0.0
@@ -138,7 +138,7 @@ class Row(Intent):
 
     @property
     def is_batch(self) -> bool | None:
-        """Whether it is a batch; None if only the form of its ID may tell."""
+        """Whether it is a batch; None if only the form of its ID shows that."""
         if self.step == "followed":
             return True if self.completion_window == BATCH_WINDOW else None
         return self.job_key is not None and self.job_key.endswith("\n")

@@ -1,4 +1,4 @@
-"""The files of a batch: what it names, their lines, and patient downloads, each on its own."""
+"""The files of a batch: which there are, their lines, and downloads with retries."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def in_earlier_batches(jobs: int, batch_ids: Sequence[str], path: str, job: Job)
         shlex.join(["oaibg", "monitor", one, "--results-file", path]) for one in batch_ids
     )
     message = (
-        f"{path} lacks the results of {jobs:,} jobs of earlier batches. To fetch them, run: "
+        f"{path} lacks the results of {jobs:,} jobs from earlier batches. To fetch them, run: "
         f"{commands}"
     )
     return report.warning(job, "results_missing", message)
@@ -195,7 +195,7 @@ def _retriable(row: Row, jobs: BatchJobs, plan: Plan, results: ResultsFile) -> C
     failed = {name for name in names if results.statuses.get(name) not in SUCCESSFUL} - unknown
     if plan.retry_failed and unknown and not failed and not plan.resubmit_unknown:
         raise UsageError(
-            f"{results.path} has no results of {len(unknown):,} jobs, and they can't be read from "
+            f"{results.path} has no results for {len(unknown):,} jobs, and they can't be read from "
             f"the batch {row.response_id}. These jobs may have completed, and may be billed. "
             "Nothing was submitted.",
             hint="To submit them again, add --resubmit-unknown to --retry-failed. You may then pay "

@@ -93,7 +93,7 @@ class Owner:
 
     def _refusal(self) -> UsageError:
         return UsageError(
-            f"{self._results.path}: the file has the results of another batch. It is unchanged.",
+            f"{self._results.path}: this file has the results of another batch. It is unchanged.",
             hint="Use another --results-file, or rename this file.",
         )
 

@@ -278,7 +278,7 @@ class BatchResults:
         if self._refused or lacks_output(batch):
             code, message = MISSING, "The batch's file with the result is no longer available."
         elif batch.status == "completed":
-            code, message = UNDELIVERED, "The batch completed, but has no result of this job."
+            code, message = UNDELIVERED, "The batch completed, but has no result for this job."
         elif batch.status == "failed" and (error := batch.object("error")) is not None:
             code, message = str(error.get("code") or code), str(error.get("message") or message)
         lines = [

@@ -1,1 +1,1 @@
-"""What the jobs of a run brought: result lines, the file of them, and the table."""
+"""The results of a run: their lines, the results file, and the results table."""

@@ -1,4 +1,4 @@
-"""Writes a results file again that something has removed, replaced or cut during the run."""
+"""Writes a results file again that was removed, replaced or truncated during the run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def _write(
     file: ResultsFile,
     stored: Callable[[str], Payload | None],
 ) -> int:
-    """Write the lost lines to the file; return the number of those that can't be had."""
+    """Write the lost lines to the file; return the number of those that are not available."""
     left, piece = set(lost), list[bytes]()
     for custom_id, raw in results.former_lines(lost):
         left.discard(custom_id)

@@ -105,7 +105,7 @@ class ResultsFile(LockedFile):
         return file
 
     def former_lines(self, custom_ids: Container[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield the lines of some jobs that can still be had, although the path lacks them."""
+        """Yield the lines of some jobs that are available, but not in the file at the path."""
         if self._is_changed or os.fstat(self._file).st_size != self._size:
             known = self._without_response.items()
             yield from ((name, raw) for name, raw in known if name in custom_ids)
