@@ -32,7 +32,7 @@ def test_show_and_cancel_from_another_shell(
     sandbox: Sandbox,
     files: Files,
 ) -> None:
-    """`show` is current, and `cancel` warns that the other process submits its other jobs."""
+    """`show` is current, and `cancel` also stops the other process from submitting more jobs."""
     files.add(4, **ENDLESS)
     end = start(*files.argv("--job-key", "k", "--max-in-flight", "2"))
     wait_until(lambda: len(sandbox.posts) == 2)
@@ -41,14 +41,25 @@ def test_show_and_cancel_from_another_shell(
     assert (shown.code, shown.last["counts"]["not_submitted"]) == (3, 2)
     cancelled = command.run("cancel", "k")
     assert cancelled.last["counts"] == {"cancelled": 2, "not_submitted": 2}
-    assert [one["code"] for one in of(cancelled, "warning")] == ["run_active"]
-    assert cancelled.code == 0
-    wait_until(lambda: len(sandbox.posts) == 4)
-    wait_until(lambda: submitted(command) == 2)
-    assert command.run("cancel", "k").last["counts"] == {"cancelled": 4}
+    assert (cancelled.code, of(cancelled, "warning")) == (0, [])
     first = end()
-    assert (first.code, first.last["counts"]) == (4, {"cancelled": 4})
-    assert command.run("show", "k").code == 4
+    assert (first.code, first.last["counts"]) == (4, {"cancelled": 2, "not_submitted": 2})
+    for last in (first.last, command.run("show", "k").last):
+        assert (last["exit_code"], last["next"]) == (4, None)
+    assert len(sandbox.posts) == 2
+
+
+def test_a_cancelled_run_is_started_again(command: Command, sandbox: Sandbox, files: Files) -> None:
+    """After a cancel, only the submit command itself submits the jobs that are left."""
+    files.add(3, **ENDLESS)
+    argv = files.argv("--job-key", "k", "--max-in-flight", "1", "--max-wait-seconds", "2")
+    assert command.run(*argv).code == 3
+    assert command.run("cancel", "k").last["counts"] == {"cancelled": 1, "not_submitted": 2}
+    shown = command.run("show", "k").last
+    assert (shown["exit_code"], shown["next"]) == (4, None)
+    assert command.run(*argv).code == 3
+    assert command.run("show", "k").last["next"] is not None
+    assert len(sandbox.posts) == 2
 
 
 def test_the_pace_of_a_run_in_another_shell(

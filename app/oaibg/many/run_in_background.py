@@ -35,6 +35,7 @@ from oaibg.many.results.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, check_retry, replaced_marks, replaced_rows
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
+from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
 from oaibg.state.store import line_key
 
@@ -100,7 +101,8 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
             if run.budget.is_spent and context.clock.monotonic() < context.deadline:
                 await context.emit(report.warning(own, *run.budget.reason()))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
-        is_useful = (is_unfinished and not run.is_unretrievable) or run.tally.is_unwritten
+        is_over = run.is_unretrievable or run.is_cancelled
+        is_useful = (is_unfinished and not is_over) or run.tally.is_unwritten
         next_ = context.next_command.rerun() if is_useful else None
         return run.tally.summary(context, next_=next_, results_file=plan.results_path)
 
@@ -138,6 +140,8 @@ class _FileRun:
     ) -> None:
         self.tally = Tally()
         self.is_unretrievable = False
+        self.is_cancelled = False
+        """Whether `oaibg cancel` has cancelled the run."""
         """Whether the server can't return the jobs, so that a rerun would not help."""
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
@@ -209,7 +213,8 @@ class _FileRun:
     async def _submit(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
         """Create a job and follow it; None if it was not submitted, and counted so."""
         if not await self._may_start(line):
-            self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
+            blocked = ExitCode.STILL_RUNNING if self._blocked is None else self._blocked
+            self.tally.count("not_submitted", blocked)
             return None
         created = await self._create(line, job, context)
         if created is None:
@@ -252,7 +257,16 @@ class _FileRun:
             return True  # it sends nothing
         if not await self.budget.admit(line.custom_id):
             self._blocked = self._blocked or ExitCode.STILL_RUNNING
+        elif await self._was_cancelled():
+            self.is_cancelled, self._blocked = True, self._blocked or ExitCode.UNSUCCESSFUL
         return self._blocked is None
+
+    async def _was_cancelled(self) -> bool:
+        """Whether `oaibg cancel` has cancelled the run, from another process."""
+        context, key = self._context, self._plan.key
+        return await patiently(
+            lambda: context.store.is_cancelled(context.base_url, key), context.clock
+        )
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job. Its request is not kept in memory while the job runs."""
@@ -279,7 +293,7 @@ class _FileRun:
                 await self._add_end(end, job, context)
             raise
         except Unavailable as error:
-            if self._is_late():
+            if self._is_late() and context.shared.answered:
                 self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
                 return None
             self._blocked = error.exit_code

@@ -123,6 +123,8 @@ class RunJobs:
         self.batch_id: str | None = None
         self.per_minute: float | None = None
         """How many jobs ended per minute; None if no process runs the run, or none has ended."""
+        self.is_submitting = self.is_active and any(row.step == "sending" for row in rows.values())
+        """Whether another process is sending the request of a job."""
         self._unwritten = 0
         """The number of jobs that have ended, but have no line in the results file."""
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
@@ -181,8 +183,7 @@ class RunJobs:
             self._count_end(line.custom_id, line.response_id, line.recap)
             known += 1
         if self.run.total > known:
-            self.is_unfinished = True
-            self._count("not_submitted", ExitCode.STILL_RUNNING, jobs=self.run.total - known)
+            self._count_not_submitted(self.run.total - known)
         self._unwritten = unwritten
 
     def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
@@ -194,10 +195,11 @@ class RunJobs:
         self.batch_id = None if row is None else row.response_id
         if left <= 0:
             return
-        self.is_unfinished = True
         if row is None or row.step == "intent" or (self.batch_id is None and self.is_active):
-            self._count("not_submitted", ExitCode.STILL_RUNNING, jobs=left)
-        elif self.batch_id is None:
+            self._count_not_submitted(left)
+            return
+        self.is_unfinished = True
+        if self.batch_id is None:
             self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN, jobs=left)
         elif row.status == "completed":
             self._count("missing", ExitCode.LOCAL_IO, jobs=left)
@@ -205,6 +207,12 @@ class RunJobs:
             self._count(str(row.status), code_of(str(row.status)), jobs=left)
         else:
             self._count(row.status or "unknown", ExitCode.STILL_RUNNING, jobs=left)
+
+    def _count_not_submitted(self, jobs: int) -> None:
+        """Count jobs that a rerun would submit, unless the run was cancelled."""
+        self.is_unfinished = not self.run.is_cancelled
+        code = ExitCode.UNSUCCESSFUL if self.run.is_cancelled else ExitCode.STILL_RUNNING
+        self._count("not_submitted", code, jobs=jobs)
 
     def _count(self, status: str, code: ExitCode, *, jobs: int = 1) -> None:
         is_success = self._to_cancel and code != ExitCode.OUTCOME_UNKNOWN

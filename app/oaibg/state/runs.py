@@ -41,6 +41,10 @@ _USAGE = (
 )
 
 
+CANCELLED = "[]"
+"""Stands for the argv of a run that was cancelled: there is nothing to resume."""
+
+
 class RunRow(Record):
     """A run over a jobs file. Times are Unix seconds; the paths are null for an older run."""
 
@@ -52,14 +56,20 @@ class RunRow(Record):
     """The number of jobs; those of an older run that were submitted."""
     is_batch: int
     rerun: str | None
-    """The argv that resumes the run, as JSON; null if it would contain a prompt."""
+    """The argv that resumes the run, as JSON; null if it would contain a prompt, `CANCELLED` after
+    a cancel."""
     created_at: float
     updated_at: float
 
     @property
     def argv(self) -> list[str] | None:
         """The argv that resumes the run."""
-        return json.loads(self.rerun) if self.rerun else None
+        return None if self.is_cancelled or not self.rerun else json.loads(self.rerun)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the run was cancelled, and not started again."""
+        return self.rerun == CANCELLED
 
 
 class RunPart(Record):
@@ -159,6 +169,18 @@ class Runs:
         found = self._runs(by_key, base_url, run_key, base_url, *keys_of(run_key))
         found = found or self._runs(by_path, base_url, *paths, *paths)
         return found[0] if found else None
+
+    def cancel_run(self, base_url: str, run_key: str) -> None:
+        """Note that a run is cancelled, so that no process submits further jobs of it."""
+        sql = "UPDATE runs SET rerun = ? WHERE base_url = ? AND run_key = ?"
+        with transaction(self._db):
+            self._db.execute(sql, (CANCELLED, base_url, run_key))
+
+    def is_cancelled(self, base_url: str, run_key: str) -> bool:
+        """Return whether a run was cancelled since it was started."""
+        sql = "SELECT 1 FROM runs WHERE base_url = ? AND run_key = ? AND rerun = ?"
+        with translated():
+            return bool(self._db.execute(sql, (base_url, run_key, CANCELLED)).fetchone())
 
     def runs(self) -> list[RunRow]:
         """Return all runs, newest first."""
