@@ -36,7 +36,7 @@ class JobLines:
     """The lines of a file that are not blank; see `JobRecords`."""
 
     unit = "line"
-    hint = (
+    hint = example = (
         'A jobs file has one JSON object per line, such as {"custom_id": "1", "body": {"input": '
         '"Hello"}} or {"prompt": "Hello"}; or it is a .csv or .tsv table with the column prompt.'
     )
