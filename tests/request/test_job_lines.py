@@ -124,6 +124,24 @@ def test_arrays_that_have_no_first_job(
     assert result.last["hint"].endswith(f"jq -c '.[]' {files.jobs} > {name}")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("curl https://api.openai.com/v1/responses, -d '{}'\n", "JSON after -d into the file."),
+        ('```json\n{"prompt": "a"}\n```\n', "only the JSON between the lines with ```"),
+    ],
+)
+def test_pasted_text_is_not_prompts(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str, words: str
+) -> None:
+    """The lines of a curl command or of Markdown are not taken for prompts."""
+    files.jobs.write_text(content)
+    result = run(*files.argv())
+    refused(result, sandbox, words)
+    assert result.last["message"].startswith(f"{files.jobs}: ")
+    assert "jq" not in result.last["hint"]
+
+
 @pytest.mark.process
 @pytest.mark.skipif(which("jq") is None, reason="jq is not installed")
 @pytest.mark.parametrize("content", ['["a; b", "c"]', '[\n "a; b",\n "c"\n]\n', '"a; b"\n"c"\n'])

@@ -124,6 +124,7 @@ class JobLines:
                 "line.",
                 hint=f"Write each object on one line: jq -c . {name} > {new_name}",
             )
+        json_files.check_pasted(text.decode(errors="replace"))
         is_string = _is_json_string(text)
         for delimiter, extension in ((b",", ".csv"), (b";", ".csv"), (b"\t", ".tsv")):
             cells = [cell.strip(b' "').lower() for cell in text.split(delimiter)]

@@ -27,13 +27,10 @@ INPUT_BYTES_MAX = 256 << 20
 _PASTED = (
     (r"\$?\s*curl\s", "this is a curl command", "Write only the JSON after -d into the file."),
     (r"```", "this is Markdown", "Write only the JSON between the lines with ``` into the file."),
-    (
-        r'(?!true|false|null|NaN|Infinity)[^\s{}\[\]"\d+,:-]',
-        "this is not JSON",
-        "The file must contain JSON. For the text of a prompt, use --prompt-file.",
-    ),
 )
 """How texts begin that are given in place of JSON, what they are, and what to do."""
+_PROSE = r'(?!true|false|null|NaN|Infinity)[^\s{}\[\]"\d+,:-]'
+"""How a text begins that is no attempt at JSON."""
 
 
 @contextmanager
@@ -46,11 +43,19 @@ def json_in(path: str, deadline: float = math.inf) -> Iterator[Any]:
         try:
             value = parse_json(text)
         except ValueError as error:
-            for beginning, found, hint in _PASTED:
-                if re.match(beginning, text.lstrip()):
-                    raise Mend(f"{found}, but JSON is expected", hint) from error
+            check_pasted(text)
+            if re.match(_PROSE, text.lstrip()):
+                hint = "The file must contain JSON. For the text of a prompt, use --prompt-file."
+                raise Mend("this is not JSON", hint) from error
             raise
         yield value
+
+
+def check_pasted(text: str) -> None:
+    """Raise `Mend` for a curl command or Markdown in place of JSON."""
+    for beginning, found, hint in _PASTED:
+        if re.match(beginning, text.lstrip()):
+            raise Mend(f"{found}, but JSON is expected", hint)
 
 
 def parse_json(text: str, *, one_line: bool = False) -> Any:
