@@ -244,3 +244,20 @@ def test_an_output_that_is_a_standard_stream(
         assert result.code == 2
         assert not sandbox.requests
         assert path.read_text().startswith("question")
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "A.XLS", "a.ods", "a.numbers", "a.parquet", "a.csv.gz"])
+@pytest.mark.parametrize("command", ["submit", "monitor"])
+def test_results_in_a_format_that_is_not_written(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, command: str, name: str
+) -> None:
+    """A results file named like a spreadsheet is refused before anything is sent."""
+    jobs, path = tmp_path / "jobs.jsonl", tmp_path / name
+    jobs.write_text('{"prompt": "a"}\n')
+    rest = ("--jobs-file", str(jobs)) if command == "submit" else ("batch_123",)
+    result = run(command, *rest, "--results-file", str(path))
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert result.last["message"].startswith(f"--results-file: {path} can't be written")
+    assert "ends in .csv or .tsv" in result.last["hint"]
+    assert not sandbox.requests
+    assert not path.exists()

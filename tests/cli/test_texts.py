@@ -23,7 +23,15 @@ FILES = (
 
 @pytest.mark.parametrize("option", FILES)
 @pytest.mark.parametrize(
-    "text", [TEXT, JSON, "Tell me\nthe secret plan", "secret plan " * 100, '{"secret plan": 1}']
+    "text",
+    [
+        TEXT,
+        JSON,
+        "Tell me\nthe secret plan",
+        "secret plan " * 100,
+        '{"secret plan": 1}',
+        '{"input":"hi"}',
+    ],
 )
 def test_a_text_in_place_of_a_path(
     run: Callable[..., Result], sandbox: Sandbox, folder: Path, option: str, text: str

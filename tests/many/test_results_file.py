@@ -320,3 +320,18 @@ def test_writes_that_fail(
         files.results.unlink()
         (files.folder.parent / "state" / FILE).unlink()
     assert at > 5
+
+
+@pytest.mark.parametrize(
+    "content", ["My notes.\n", "My notes.", '{"prompt": "a"}\n', "a,b\n1,2\n", "[]\n"]
+)
+def test_another_file_as_results_file(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str
+) -> None:
+    """A file without results is not said to have those of another run; it stays as it is."""
+    files.write(line("a"))
+    files.results.write_text(content)
+    result = run(*files.argv())
+    refused(result, sandbox, "this is not a results file, because line 1 is not a result.")
+    assert "belongs to" not in result.last["message"]
+    assert files.results.read_text() == content

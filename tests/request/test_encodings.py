@@ -56,7 +56,9 @@ def test_other_encodings(
     result = run("submit", "--prompt-file", str(path), "--dry-run")
     refused(result, sandbox, f"{path}: ", f"looks like {name}")
     subprocess.run(result.last["hint"].removeprefix("Convert it: "), shell=True, check=True)
-    body = run("submit", "--prompt-file", f"{path}.utf8", "--dry-run").last["body"]
+    body = run("submit", "--prompt-file", str(tmp_path / "my prompt.utf8.txt"), "--dry-run").last[
+        "body"
+    ]
     assert body["input"][0]["content"][0]["text"] == text
 
 
@@ -83,6 +85,35 @@ def test_jobs_files(run: Callable[..., Result], sandbox: Sandbox, files: Files, 
     refused(run(*files.argv("--dry-run")), sandbox, f"looks like {codec}")
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("codec", ["utf-16", "cp1252"])
+def test_converted_tables(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, codec: str
+) -> None:
+    """The command in the hint for a table in another encoding writes a table that can be run."""
+    files.jobs = files.folder / "jobs.csv"
+    files.jobs.write_text("prompt;n\nGrüße, café;1\n", encoding=codec)
+    result = run(*files.argv("--dry-run"))
+    refused(result, sandbox, "looks like ", "iconv -f ")
+    command = "iconv" + result.last["hint"].partition("iconv")[2]
+    subprocess.run(command, shell=True, check=True)
+    files.jobs = files.folder / "jobs.utf8.csv"
+    assert run(*files.argv("--dry-run")).lines[0]["body"]["input"] == "Grüße, café"
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\x14\0", b"\xd0\xcf\x11\xe0\xa1", b"PAR1", PDF])
+@pytest.mark.parametrize("name", ["jobs.xlsx", "jobs.csv", "jobs.jsonl"])
+def test_jobs_files_that_are_not_text(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, content: bytes, name: str
+) -> None:
+    """For a spreadsheet or the like as jobs file, the hint is to save it as CSV."""
+    files.jobs = files.folder / name
+    files.jobs.write_bytes(content)
+    result = run(*files.argv())
+    refused(result, sandbox, "not text. A jobs file is JSON Lines or", "as CSV (in Excel, as")
+    assert "--attach" not in result.last["hint"]
+
+
 def test_stdin(
     run: Callable[..., Result], sandbox: Sandbox, stdin: Callable[[bytes], None]
 ) -> None:
@@ -99,7 +130,12 @@ def test_stdin(
         (b"one.txt\0two.txt\0" * 9, "byte 7 is NUL"),
         (PNG, "this is a PNG image, not text"),
         (PDF, "this is a PDF file, not text. Attach images and PDFs to a prompt with --attach."),
-        (b"PK\x03\x04\x14\0", "this is a ZIP archive or an Office document"),
+        (
+            b"PK\x03\x04\x14\0",
+            "this is a ZIP archive or an Office document, not text. Save its content as text in",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1", "this is an Office document, not text. Save its content as text"),
+        (b"\x1f\x8b\x08", "this is a file compressed with gzip, not text. Decompress it"),
         ("né".encode()[:-1], "byte 1 is not UTF-8 (unexpected end of data). The file ends in the"),
     ],
 )
@@ -117,4 +153,4 @@ def test_attached_texts(attach: Callable[..., Result], folder: Path) -> None:
     for codec, name in (("utf-16", "UTF-16"), ("cp1252", "WINDOWS-1252")):
         (folder / "a.txt").write_text(TEXT, encoding=codec)
         hint = attach("a.txt").last["hint"]
-        assert hint.endswith(f"Convert it: iconv -f {name} -t UTF-8 a.txt > a.txt.utf8")
+        assert hint.endswith(f"Convert it: iconv -f {name} -t UTF-8 a.txt > a.utf8.txt")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,7 +112,7 @@ def test_an_array_of_jobs(
     refused(run(*files.argv()), sandbox, *words)
 
 
-@pytest.mark.parametrize("content", [b"[", b"[1]", b'["a"', b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"[", b"[1]", b'[["a"]', b"[" * 100_000])
 def test_arrays_that_have_no_first_job(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, content: bytes
 ) -> None:
@@ -120,6 +122,40 @@ def test_arrays_that_have_no_first_job(
     refused(result, sandbox, "the file is a JSON array", "on a line of its own")
     name = f"{files.folder / 'jobs'}.lines.jsonl"
     assert result.last["hint"].endswith(f"jq -c '.[]' {files.jobs} > {name}")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("curl https://api.openai.com/v1/responses, -d '{}'\n", "JSON after -d into the file."),
+        ('```json\n{"prompt": "a"}\n```\n', "only the JSON between the lines with ```"),
+    ],
+)
+def test_pasted_text_is_not_prompts(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str, words: str
+) -> None:
+    """The lines of a curl command or of Markdown are not taken for prompts."""
+    files.jobs.write_text(content)
+    result = run(*files.argv())
+    refused(result, sandbox, words)
+    assert result.last["message"].startswith(f"{files.jobs}: ")
+    assert "jq" not in result.last["hint"]
+
+
+@pytest.mark.process
+@pytest.mark.skipif(which("jq") is None, reason="jq is not installed")
+@pytest.mark.parametrize("content", ['["a; b", "c"]', '[\n "a; b",\n "c"\n]\n', '"a; b"\n"c"\n'])
+def test_prompts_that_are_json_strings(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str
+) -> None:
+    """The command in the hint turns an array of strings, or a string per line, into jobs."""
+    files.jobs.write_text(content)
+    result = run(*files.argv())
+    refused(result, sandbox, "is a prompt, run: jq -c '")
+    subprocess.run("jq" + result.last["hint"].partition("run: jq")[2], shell=True, check=True)
+    files.jobs = files.folder / "jobs.lines.jsonl"
+    dry = run(*files.argv("--dry-run")).lines[:-1]
+    assert [one["body"]["input"] for one in dry] == ["a; b", "c"]
 
 
 @pytest.mark.parametrize(

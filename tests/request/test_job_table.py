@@ -100,9 +100,9 @@ def test_a_large_cell(run: Callable[..., Result], sandbox: Sandbox, files: Files
         (b'prompt,n\na,1\n"b,2\nd,3\n', "row 2 (line 3): invalid CSV (unexpected end of data)"),
         (b'"prompt\na\n', "line 1: invalid CSV (unexpected end of data)"),
         (b"prompt\na\rb\n", "row 1 (line 2): invalid CSV (new-line character seen in unquoted"),
-        (b"prompt\na\n\0\n", "row 2 (line 3): found a NUL character; save the file as UTF-8"),
-        (b'prompt\n"a\n\xe9"\n', "row 1 (line 3): byte 0 of the line is not UTF-8; save the file"),
-        (b"prompt,\xe9\n", "line 1: byte 7 of the line is not UTF-8; save the file as UTF-8"),
+        (b"prompt\na\n\0\n", "row 2 (line 3): found a NUL character. Save the file as UTF-8"),
+        (b'prompt\n"a\n\xe9"\n', "row 1 (line 3): byte 0 of the line is not UTF-8; the text looks"),
+        (b"prompt,\xe9\n", "line 1: byte 7 of the line is not UTF-8; the text looks like"),
         ("prompt\na\n".encode("utf-16"), "the text looks like UTF-16, not UTF-8. Convert it"),
         (b"prompt,custom_id\na,x\nb,x\n", "row 2 (line 3): row 1 already has the custom_id 'x'"),
         (b"prompt,custom_id\na,2\nb,\n", "row 2 (line 3): row 1 already has the custom_id '2'"),
@@ -137,9 +137,14 @@ def test_bad_rows_are_reported_together(run: Callable[..., Result], files: Files
         ("id,question", "'id', 'question'", "Rename the column 'question' to prompt."),
         ("text,Prompt text", "'text', 'Prompt text'", "Rename the column 'Prompt text' to prompt."),
         ("frage", "'frage'", "Rename the column 'frage' to prompt."),
-        ("a,b", "'a', 'b'", "a header with the column prompt and, optionally, custom_id."),
+        ("a,b", "'a', 'b'", "a header with the column prompt and, optionally, custom_id;"),
+        ("Text;Nr", "'Text', 'Nr'", "Rename the column 'Text' to prompt."),
+        ("Nr\tText, English\tz", "'Nr', 'Text, English', 'z'", "a header with the column prompt"),
+        ('"Text, English"', "'Text, English'", "a header with the column prompt"),
+        ("text|nr", "'text|nr'", "Separate the cells with commas, semicolons or tabs. The first"),
     ],
 )
+@pytest.mark.parametrize("extension", [".csv", ".tsv"])
 def test_a_table_without_prompts(
     run: Callable[..., Result],
     sandbox: Sandbox,
@@ -147,12 +152,36 @@ def test_a_table_without_prompts(
     header: str,
     columns: str,
     mend: str,
+    extension: str,
 ) -> None:
-    """The error for a table without the column `prompt` lists its columns and names the likely."""
-    files.jobs = files.folder / "jobs.csv"
+    """The error for a table without the column `prompt` lists its columns and names the likely.
+
+    The columns are those of the header's own delimiter, whatever the extension.
+    """
+    files.jobs = files.folder / f"jobs{extension}"
     files.jobs.write_text(f"{header}\n1,2\n")
     words = (f"there is no column prompt; the columns are {columns}.", mend)
     refused(run(*files.argv()), sandbox, *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("prompt,custom_id\na,x\nb,x\n", "own custom_id. The default is the row's number."),
+        ("prompt\n", "a header with the column prompt and, optionally, custom_id; each row below"),
+        ("prompt,n\n,1\n", "Each row needs a prompt. Add it, or delete the row."),
+        ("prompt\na,b\n", "Correct these rows, or delete them."),
+    ],
+)
+def test_what_to_do_about_rows(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str, hint: str
+) -> None:
+    """The hint of an error in a table is about that error; only an empty prompt needs a prompt."""
+    files.jobs = files.folder / "jobs.csv"
+    files.jobs.write_text(content)
+    result = run(*files.argv())
+    refused(result, sandbox, hint)
+    assert ("needs a prompt" in result.last["hint"]) == (",1" in content)
 
 
 @pytest.mark.parametrize("content", ['{"prompt": "a"}\n', '\ufeff\n [{"prompt": "a, b"}]'])

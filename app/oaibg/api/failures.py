@@ -134,7 +134,8 @@ def _failure(error: Exception, *, sent: bool, begun: bool) -> CallFailed:
         return _status_failure(error.response)
     if isinstance(error, (openai.APITimeoutError, TimeoutError)):
         code = "timeout" if sent else "connect_timeout"
-        return CallFailed(code, "the request timed out", sent=sent, begun=begun)
+        message = "the request timed out" if sent else "no connection in time (ConnectTimeout)"
+        return CallFailed(code, message, sent=sent, begun=begun)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
     if isinstance(error, httpx2.TransportError):
         cause = error  # raised by reading a body, which the SDK doesn't do itself

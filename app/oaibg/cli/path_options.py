@@ -35,6 +35,12 @@ INPUTS = (
 OUTPUTS = ("results_file", "output_json_file", "output_text_file", "artifacts_dir")
 """The options whose files are written."""
 
+_NO_TABLES = (
+    *(".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers", ".parquet", ".feather", ".arrow"),
+    *(".docx", ".pdf", ".zip", ".gz"),
+)
+"""Extensions of formats in which no results file is written."""
+
 _STREAMS = {0: "stdin", 1: "stdout", 2: "stderr"}
 
 
@@ -48,6 +54,7 @@ def check_paths(options: Record, attached: Iterable[str] = ()) -> None:
         return
     inputs = list(_inputs(options, attached))
     for flag, path in outputs:
+        _check_format(flag, path)
         for other, other_path in inputs:
             if is_same_file(path, other_path):
                 raise UsageError(
@@ -91,6 +98,17 @@ def _outputs(options: Record) -> Iterator[tuple[str, str]]:
 
             if (lines := lines_path(path)) != path:
                 yield f"{_flag(name)} ({lines})", lines
+
+
+def _check_format(flag: str, path: str) -> None:
+    """Raise `UsageError` for a results file that is named like one in a format we don't write."""
+    extension = os.path.splitext(path)[1]  # noqa: PTH122
+    if flag == "--results-file" and extension.lower() in _NO_TABLES:
+        raise UsageError(
+            f"{flag}: {path} can't be written as a file of type {extension}.",
+            hint="A table ends in .csv or .tsv, which Excel opens; a file with any other name gets "
+            "JSON Lines.",
+        )
 
 
 def _check_place(flag: str, path: str) -> None:

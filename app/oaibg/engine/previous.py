@@ -127,7 +127,7 @@ def _row(name: str, store: Store, base_url: str) -> Row | None:
         )
         raise UsageError(
             f"{name!r} {what}; only one response can be continued.",
-            hint="Give the response ID of one job; `oaibg show --list` lists them.",
+            hint="Give the response ID of one job; `oaibg show --list --job-key KEY` lists them.",
         )
     return row
 

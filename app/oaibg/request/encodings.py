@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from codecs import (
@@ -30,14 +31,19 @@ _ZEROS = (
     ({0, 1, 2}, "UTF-32BE"),
 )
 """Which of each four bytes can be zero in a text without a mark."""
+_ATTACH = "Attach images and PDFs to a prompt with --attach."
+_SAVE = "Save its content as text in UTF-8, and give that file."
 _FILES = {
-    b"%PDF-": "a PDF file",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"PK\x03\x04": "a ZIP archive or an Office document",
-    b"\x1f\x8b": "a file compressed with gzip",
+    b"%PDF-": ("a PDF file", _ATTACH),
+    b"\x89PNG": ("a PNG image", _ATTACH),
+    b"\xff\xd8\xff": ("a JPEG image", _ATTACH),
+    b"GIF8": ("a GIF image", _ATTACH),
+    b"PK\x03\x04": ("a ZIP archive or an Office document", _SAVE),
+    b"\xd0\xcf\x11\xe0": ("an Office document", _SAVE),
+    b"PAR1": ("a Parquet file", _SAVE),
+    b"\x1f\x8b": ("a file compressed with gzip", "Decompress it with gunzip."),
 }
+"""How files that are not text begin, what they are, and what to do with one."""
 _SCRIPTS = (
     ("euc_jp", "EUC-JP", "\u3040-\u30ff", 0.3),
     ("shift_jis", "SHIFT_JIS", "\u3040-\u30ff", 0.3),
@@ -60,11 +66,15 @@ def decode(raw: bytes, path: str = "") -> str:
     return decode_part(raw, path)
 
 
-def check_head(head: bytes, path: str) -> None:
-    """Raise `Mend` if a file begins like another kind of file, or like UTF-16 or UTF-32."""
-    encoding, kind = _of_head(head[:HEAD])
-    if kind is not None:
-        raise Mend(f"this is {kind}, not text", "Attach images and PDFs to a prompt with --attach.")
+def check_head(head: bytes, path: str, hint: str | None = None) -> None:
+    """Raise `Mend` if a file begins like another kind of file, or like UTF-16 or UTF-32.
+
+    `hint` says what to do with a file that is not text, if that depends on the option.
+    """
+    encoding, magic = _of_head(head[:HEAD])
+    if magic is not None:
+        kind, what_to_do = _FILES[magic]
+        raise Mend(f"this is {kind}, not text", hint or what_to_do)
     if encoding is not None:
         raise Mend(f"the text looks like {encoding}, not UTF-8", conversion(encoding, path))
 
@@ -85,31 +95,36 @@ def likely_encoding(raw: bytes) -> str | None:
 
     The text may be cut off at its end.
     """
-    encoding, kind = _of_head(raw[:HEAD])
-    if encoding is None and kind is None and not _is_utf8(raw):
+    encoding, magic = _of_head(raw[:HEAD])
+    if encoding is None and magic is None and not _is_utf8(raw):
         return _of_bytes(raw)
     return encoding
 
 
 def conversion(encoding: str, path: str) -> str:
     """Return how to convert a file to UTF-8; `-` is stdin."""
-    convert = f"iconv -f {encoding} -t UTF-8"
     if path == "-":
-        return f"Convert it in the pipe: … | {convert} | oaibg …"
-    names = (shlex.quote(name) for name in (path or "FILE", f"{path or 'FILE'}.utf8"))
-    return f"Convert it: {convert} {' > '.join(names)}"
+        return f"Convert it in the pipe: … | iconv -f {encoding} -t UTF-8 | oaibg …"
+    return f"Convert it: {iconv(encoding, path)}"
 
 
-def _of_head(head: bytes) -> tuple[str | None, str | None]:
-    """Return the encoding of a text that is not UTF-8, or the kind of a file that is not text."""
-    kind = next((kind for magic, kind in _FILES.items() if head.startswith(magic)), None)
+def iconv(encoding: str, path: str) -> str:
+    """Return the command that converts a file to UTF-8; the new file has the same extension."""
+    stem, extension = os.path.splitext(path or "FILE")  # noqa: PTH122
+    names = (shlex.quote(name) for name in (stem + extension, f"{stem}.utf8{extension}"))
+    return f"iconv -f {encoding} -t UTF-8 {' > '.join(names)}"
+
+
+def _of_head(head: bytes) -> tuple[str | None, bytes | None]:
+    """Return the encoding of a text that is not UTF-8, or the key in `_FILES` of another file."""
+    found = next((magic for magic in _FILES if head.startswith(magic)), None)
     encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if encoding is None and b"\0" in head:
         places = {at % 4 for at, byte in enumerate(head) if not byte}
         is_frequent = head.count(0) * 4 >= len(head)
         if is_frequent or not _is_utf8(head):
             encoding = next((name for zeros, name in _ZEROS if places <= zeros), None)
-    return encoding, kind
+    return encoding, found
 
 
 def _is_utf8(head: bytes) -> bool:

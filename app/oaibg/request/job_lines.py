@@ -36,7 +36,7 @@ class JobLines:
     """The lines of a file that are not blank; see `JobRecords`."""
 
     unit = "line"
-    hint = (
+    hint = example = (
         'A jobs file has one JSON object per line, such as {"custom_id": "1", "body": {"input": '
         '"Hello"}} or {"prompt": "Hello"}; or it is a .csv or .tsv table with the column prompt.'
     )
@@ -104,6 +104,13 @@ class JobLines:
                     f"{self._path}: the file is a JSON array of messages, not a jobs file.",
                     hint="To submit one job with these messages, use --messages-json-file.",
                 )
+            if isinstance(first, str):
+                raise UsageError(
+                    f"{self._path}: the file is a JSON array of strings; a jobs file has one job "
+                    "per line.",
+                    hint="If each string is a prompt, run: "
+                    f"jq -c '.[] | {{prompt: .}}' {name} > {new_name}",
+                )
             shown = foreign.shown(foreign.line_of(first)) if isinstance(first, dict) else ""
             raise UsageError(
                 f"{self._path}: the file is a JSON array; a jobs file has one job per line.",
@@ -117,6 +124,8 @@ class JobLines:
                 "line.",
                 hint=f"Write each object on one line: jq -c . {name} > {new_name}",
             )
+        json_files.check_pasted(text.decode(errors="replace"))
+        is_string = _is_json_string(text)
         for delimiter, extension in ((b",", ".csv"), (b";", ".csv"), (b"\t", ".tsv")):
             cells = [cell.strip(b' "').lower() for cell in text.split(delimiter)]
             if b"prompt" in cells:
@@ -125,7 +134,8 @@ class JobLines:
                     "name is not that of a table.",
                     hint=f"Rename the file so that its name ends in {extension}.",
                 )
-            if len(cells) > 1 and all(re.fullmatch(rb"[\w -]{1,40}", cell) for cell in cells):
+            is_header = all(re.fullmatch(rb"[\w -]{1,40}", cell) for cell in cells)
+            if len(cells) > 1 and is_header and not is_string:
                 raise UsageError(
                     f"{self._path}: the file looks like a table, but its name does not end in "
                     f"{extension}, and no column is named prompt.",
@@ -133,10 +143,11 @@ class JobLines:
                     f"name ends in {extension}.",
                 )
         if not text.startswith(b"{"):
+            raw = "" if is_string else "R"
             raise UsageError(
                 f"{self._path}: the first line is not a JSON object.",
                 hint=f"{self.hint} If each line is a prompt, run: "
-                f"jq -cR '{{prompt: .}}' {name} > {new_name}",
+                f"jq -c{raw} '{{prompt: .}}' {name} > {new_name}",
             )
 
     def _first_element(self) -> Any:
@@ -147,6 +158,13 @@ class JobLines:
             return json.JSONDecoder().raw_decode(text.partition("[")[2].lstrip())[0]
         except (ValueError, RecursionError):
             return None
+
+
+def _is_json_string(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), str)
+    except ValueError:
+        return False
 
 
 def _body(line: dict[str, Any]) -> dict[str, Any]:

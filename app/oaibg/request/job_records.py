@@ -32,6 +32,8 @@ class JobRecords(Protocol):
     """What a record is: a "line" or a "row"."""
     hint: str
     """What to do about records that are invalid."""
+    example: str
+    """What a jobs file in this format contains."""
     columns: Sequence[str]
     """The names of the columns that the results repeat."""
 

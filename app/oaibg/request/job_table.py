@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from oaibg.contract.errors import UsageError
 from oaibg.request import json_files
+from oaibg.request.encodings import iconv, likely_encoding
 from oaibg.request.job_records import JobRecord, checked_id
+from oaibg.request.mend import Mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
 _PROMPT, _ID = "prompt", "custom_id"
 _LIKE_PROMPT = (_PROMPT, "question", "input", "query", "instruction", "message", "text")
 """What the name of a column with prompts may contain, the likeliest first."""
+_SAVE = 'Save the file as UTF-8 (in Excel, as "CSV UTF-8").'
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_EXAMPLE = "The first line of a table is a header with the column prompt and, optionally, custom_id"
 
 
 def delimiter_of(path: str) -> str | None:
@@ -36,7 +39,11 @@ class JobTable:
     """
 
     unit = "row"
-    hint = "Correct these rows, or delete them. Each row needs a prompt."
+    hint = "Correct these rows, or delete them."
+    example = (
+        "The first line of a table is a header with the column prompt and, optionally, custom_id; "
+        "each row below it is a job."
+    )
 
     def __init__(self, path: str, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -48,8 +55,7 @@ class JobTable:
             if _PROMPT in names:
                 break
         else:
-            self._delimiter = own
-            raise self._no_prompts()
+            raise self._no_prompts(own)
         for name in (_PROMPT, _ID):
             if names.count(name) > 1:
                 raise UsageError(f"{path}: the header has the column {name} twice.")
@@ -71,7 +77,7 @@ class JobTable:
         cells = self._cells(raw)
         prompt = cells[self._prompt]
         if not prompt.strip():
-            raise ValueError("the prompt is empty")
+            raise Mend("the prompt is empty", "Each row needs a prompt. Add it, or delete the row.")
         custom_id = "" if self._id is None else cells[self._id]
         return checked_id(custom_id or str(number)), {"input": prompt}
 
@@ -110,15 +116,15 @@ class JobTable:
         import csv
 
         csv.field_size_limit(json_files.INPUT_BYTES_MAX)
-        lines = _Lines(self._file)
+        lines = _Lines(self._path, self._file)
         reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
         number = 0
         while True:
             line, offset = lines.begin()
             try:
                 cells = next(reader, None)
-            except ValueError as error:
-                raise ValueError(f"{self.place(number, lines.number)}: {error}") from error
+            except Mend as error:
+                raise Mend(f"{self.place(number, lines.number)}: {error}", error.hint) from error
             except csv.Error as error:
                 raise _BadQuotes(
                     f"{self.place(number, line)}: invalid CSV ({error}); put a cell with quotes or "
@@ -130,20 +136,30 @@ class JobTable:
                 yield JobRecord(number, line, offset, lines.raw), cells
                 number += 1
 
-    def _no_prompts(self) -> UsageError:
-        """Return the error of a file whose header lacks the column `prompt`."""
+    def _no_prompts(self, own: str) -> UsageError:
+        """Return the error of a file whose header lacks the column `prompt`.
+
+        The header is shown with the delimiter that gives the most columns; `own` is the
+        extension's.
+        """
+        self._delimiter = own
         record, cells = next(self._rows(), (None, []))  # an error in the quotes is reported here
         if record is None:
-            return UsageError(f"{self._path}: the file is empty.", hint=f"{_EXAMPLE}.")
+            return UsageError(f"{self._path}: the file is empty.", hint=self.example)
         if record.raw.removeprefix(BOM_UTF8).lstrip().startswith((b"{", b"[")):
             return UsageError(
                 f"{self._path}: the file contains JSON, but its name is that of a table.",
                 hint="Rename the file so that its name ends in .jsonl.",
             )
         names = [cell.strip() for cell in cells]
-        likely = (name for word in _LIKE_PROMPT for name in names if word in name.lower())
-        found = next(likely, names[0] if len(names) == 1 else None)
-        mend = f"{_EXAMPLE}." if found is None else f"Rename the column {found!r} to prompt."
+        for self._delimiter in _DELIMITERS:
+            names = max(names, self._header(), key=len)
+        plain = [name for name in names if not re.search(r"[,;\t|]", name)]
+        likely = (name for word in _LIKE_PROMPT for name in plain if word in name.lower())
+        found = next(likely, plain[0] if plain and len(names) == 1 else None)
+        mend = self.example if found is None else f"Rename the column {found!r} to prompt."
+        if len(names) == 1 and "|" in names[0]:
+            mend = f"Separate the cells with commas, semicolons or tabs. {mend}"
         listed = ", ".join(repr(name) for name in names[:20])
         return UsageError(
             f"{self._path}: there is no column prompt; the columns are {listed}.", hint=mend
@@ -157,12 +173,12 @@ class _BadQuotes(ValueError):
 class _Lines:
     """The lines of a file for `csv.reader`; knows which ones the reader took for a row.
 
-    Raises `ValueError` for a line that is not text in UTF-8.
+    Raises `Mend` for a line that is not text in UTF-8.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, path: str, file: BinaryIO) -> None:
         file.seek(0)
-        self._file = file
+        self._path, self._file = path, file
         self.number = self._end = 0
         self._raws: list[bytes] = []
 
@@ -182,11 +198,15 @@ class _Lines:
             self._end += len(raw)
             self._raws.append(raw)
             if b"\0" in raw:
-                raise ValueError("found a NUL character; save the file as UTF-8 text")
+                raise Mend("found a NUL character", _SAVE)
             try:
                 yield (raw.removeprefix(BOM_UTF8) if self.number == 1 else raw).decode()
             except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"byte {error.start} of the line is not UTF-8; save the file as UTF-8 (in "
-                    'Excel: "CSV UTF-8")'
-                ) from error
+                found, encoding = (
+                    f"byte {error.start} of the line is not UTF-8",
+                    likely_encoding(raw),
+                )
+                if encoding is None:
+                    raise Mend(found, _SAVE) from error
+                hint = f"{_SAVE} In a shell, run: {iconv(encoding, self._path)}"
+                raise Mend(f"{found}; the text looks like {encoding}", hint) from error

@@ -16,6 +16,7 @@ from oaibg.request.body import Request, Settings, fill_request
 from oaibg.request.encodings import HEAD, check_head
 from oaibg.request.job_lines import URL, JobLines
 from oaibg.request.job_table import JobTable, delimiter_of
+from oaibg.request.mend import Mend
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 BATCH_LINES_MAX, BATCH_BYTES_MAX = 50_000, 200_000_000
 
+_NOT_TEXT = (
+    "A jobs file is JSON Lines or a table in CSV or TSV. Save a spreadsheet as CSV (in Excel, as "
+    '"CSV UTF-8").'
+)
 _REPORTED = 5
 """Maximum number of invalid records that an error names."""
 
@@ -58,7 +63,7 @@ class JobsFile:
         """The size of a batch's input file; 0 in background mode."""
         try:
             with json_files.reading(path):
-                check_head(self._file.read(HEAD), path)
+                check_head(self._file.read(HEAD), path, _NOT_TEXT)
                 table = next((one for one in (name, path) if one and delimiter_of(one)), None)
                 self._records: JobRecords = (
                     JobLines(path, self._file) if table is None else JobTable(table, self._file)
@@ -134,6 +139,8 @@ class JobsFile:
         records = self._records
         first: dict[str, int] = {}
         bad: list[str] = []
+        unit = records.unit
+        distinct = f"Give each {unit} its own custom_id. The default is the {unit}'s number."
         hint: str | None = None
         """That of the first line which is wrong in a known way."""
         try:
@@ -142,8 +149,8 @@ class JobsFile:
                     custom_id, body = records.job(number, raw)
                     request = fill_request(body, self._settings, background=self._background)
                     if custom_id in first:
-                        twice = f"{records.unit} {first[custom_id]} already has the custom_id"
-                        raise ValueError(f"{twice} {custom_id!r}")  # noqa: TRY301 - as the others
+                        twice = f"{unit} {first[custom_id]} already has the custom_id"
+                        raise Mend(f"{twice} {custom_id!r}", distinct)
                 except (UsageError, ValueError) as error:
                     bad.append(f"{records.place(number, line)}: {str(error).rstrip('.')}")
                     hint = hint or getattr(error, "hint", None)
@@ -155,12 +162,14 @@ class JobsFile:
                 yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
             bad.append(str(error))
-        hint = hint or self._records.hint
+            hint = hint or getattr(error, "hint", None)
         if bad:
             more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
-            raise UsageError(f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=hint)
+            raise UsageError(
+                f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=hint or records.hint
+            )
         if not first:
-            raise UsageError(f"{self.path}: the file contains no jobs.", hint=hint)
+            raise UsageError(f"{self.path}: the file contains no jobs.", hint=records.example)
 
 
 def _batch_line(custom_id: str, request: Request) -> bytes:

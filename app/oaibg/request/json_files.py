@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,12 +17,20 @@ from oaibg.base.json_text import DEPTH, is_deep
 from oaibg.contract.errors import UsageError
 from oaibg.request import to_end
 from oaibg.request.encodings import decode
+from oaibg.request.mend import Mend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INPUT_BYTES_MAX = 256 << 20
 """Maximum size of an input file; the API accepts far less."""
+_PASTED = (
+    (r"\$?\s*curl\s", "this is a curl command", "Write only the JSON after -d into the file."),
+    (r"```", "this is Markdown", "Write only the JSON between the lines with ``` into the file."),
+)
+"""How texts begin that are given in place of JSON, what they are, and what to do."""
+_PROSE = r'(?!true|false|null|NaN|Infinity)[^\s{}\[\]"\d+,:-]'
+"""How a text begins that is no attempt at JSON."""
 
 
 @contextmanager
@@ -31,7 +40,22 @@ def json_in(path: str, deadline: float = math.inf) -> Iterator[Any]:
     with reading(name_of(path)):
         if not text.strip():
             raise ValueError("the file is empty")
-        yield parse_json(text)
+        try:
+            value = parse_json(text)
+        except ValueError as error:
+            check_pasted(text)
+            if re.match(_PROSE, text.lstrip()):
+                hint = "The file must contain JSON. For the text of a prompt, use --prompt-file."
+                raise Mend("this is not JSON", hint) from error
+            raise
+        yield value
+
+
+def check_pasted(text: str) -> None:
+    """Raise `Mend` for a curl command or Markdown in place of JSON."""
+    for beginning, found, hint in _PASTED:
+        if re.match(beginning, text.lstrip()):
+            raise Mend(f"{found}, but JSON is expected", hint)
 
 
 def parse_json(text: str, *, one_line: bool = False) -> Any:

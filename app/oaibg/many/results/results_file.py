@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 
 class _ForeignLineError(Exception):
-    """A line, by its number, is not a result of the run."""
+    """A line, by its number, is not a result of the run; `is_result` if it is one of another."""
+
+    def __init__(self, number: int, *, is_result: bool) -> None:
+        super().__init__(str(number))
+        self.is_result = is_result
 
 
 class ResultsFile(LockedFile):
@@ -203,9 +207,14 @@ class ResultsFile(LockedFile):
                 self._note(line)
                 size = end
         except _ForeignLineError as foreign:
+            why = (
+                f"line {foreign} is not a result of this run. It belongs to another jobs file or "
+                "job key, or its job was changed or removed"
+                if foreign.is_result
+                else f"this is not a results file, because line {foreign} is not a result"
+            )
             raise UsageError(
-                f"{self.path}: line {foreign} is not a result of this run. It belongs to another "
-                "jobs file or job key, or its job was changed or removed. The file is unchanged.",
+                f"{self.path}: {why}. The file is unchanged.",
                 hint="Use another --results-file, or rename this file.",
             ) from foreign
         return size
@@ -221,7 +230,7 @@ class ResultsFile(LockedFile):
                 if not raw.endswith(b"\n") and (ours or is_cut_off(raw, is_first=end == 0)):
                     break
                 if line is None or not ours:
-                    raise _ForeignLineError(str(number))
+                    raise _ForeignLineError(number, is_result=line is not None)
                 end += len(raw)
                 yield line, end
 
