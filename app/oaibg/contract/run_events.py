@@ -85,7 +85,7 @@ class Summary(Event, name="summary", by="several jobs, `show --list`"):
     """The end of a run over several jobs. `counts` has the number of jobs per status.
 
     `usage` and `cost_usd` are sums of the known values. `unsuccessful` has at most 20 of the jobs
-    that did not succeed.
+    that did not succeed, of as many statuses and codes as possible.
     """
 
     counts: dict[str, int]

@@ -71,7 +71,7 @@ class Human:
         stdout: takes the answer.
         several: whether the run has several jobs.
         total: returns the number of jobs in the run; None while that is unknown.
-        rerun: returns the argv that repeats the run; None if it can't be repeated.
+        rerun: returns the argv that repeats a submit; None if it can't be repeated.
         now: returns the monotonic time in seconds.
     """
 
@@ -202,7 +202,7 @@ class Human:
             self._progress.print(table, soft_wrap=True)
         for line in self._end.lines(event):
             self._print_text(line)
-        if (retry := self._end.retry(event)) is not None:
+        for retry in self._end.retries(event):
             self._print(retry, STRONG, soft_wrap=True)
 
     def _print_response(self, event: events.Response) -> None:
