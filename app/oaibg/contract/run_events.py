@@ -40,10 +40,10 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     """A run over a jobs file, from any shell; `counts` has the number of jobs per status.
 
     A list counts only the jobs that were submitted, and those of a batch under its status.
-    `per_minute` is the number of jobs that ended per minute, in the last five minutes of the
-    process that is running the run. It and `eta_seconds` are null in a list, if no process is
-    running it, for a batch, and until a job has ended. `usage` and `cost_usd` are sums of the
-    known values.
+    `is_active` says whether a process is running the run; it is null in a list. `per_minute` is
+    the number of jobs that ended per minute, in the last five minutes of that process. It and
+    `eta_seconds` are null in a list, if no process is running the run, for a batch, and until a
+    job has ended. `usage` and `cost_usd` are sums of the known values.
     """
 
     job_key: str
@@ -51,6 +51,7 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     results_file: str | None
     total: int
     counts: dict[str, int]
+    is_active: bool | None = None
     per_minute: float | None = None
     eta_seconds: float | None = None
     usage: dict[str, Any] | None

@@ -67,6 +67,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         results_file=run.results_file,
         total=run.total,
         counts=summary.counts,
+        is_active=jobs.is_active,
         per_minute=per_minute,
         eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,

@@ -69,6 +69,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
         ("Jobs", f"{counted(run.counts)} (of {run.total:,})"),
+        ("Process", "running" if run.is_active else "none"),
         ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
         *_usage(run.usage),
         ("Cost", cost(run.cost_usd)),

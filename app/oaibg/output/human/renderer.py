@@ -147,7 +147,7 @@ class Human:
             case _:
                 self._print_event(event)
         command = getattr(event, "next", None)
-        if command and (is_last or not self._several):
+        if command and (is_last or not self._several) and not self._is_active():
             self._print(f"Next: {shlex.join(command)}", STRONG, soft_wrap=True)
         if step := next_step(event, saved=self._saved):
             self._print(step, STRONG, soft_wrap=True)
@@ -177,6 +177,10 @@ class Human:
             return isinstance(event, _TRANSIENT)
         is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
         return is_shown or _has_succeeded(event)
+
+    def _is_active(self) -> bool:
+        """Whether the page is of a run that another process runs: `next` would be refused."""
+        return len(self._listed) == 1 and getattr(self._listed[0], "is_active", None) is True
 
     def _print_progress(self, event: events.RunProgress) -> None:
         """Print how far a run is; on a terminal, only what had ended before it."""
