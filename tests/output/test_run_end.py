@@ -170,6 +170,7 @@ def test_jobs_of_unknown_outcome(
         ended = run(*argv)
         assert ended.code == 6
         assert f"{again}: oaibg submit" in ended.err
+        assert "\n4 outcome unknown: The " in ended.err
         assert ended.err.rstrip().endswith("--resubmit-unknown")
         assert "The job '" not in ended.err
         assert "--retry-failed" not in ended.err

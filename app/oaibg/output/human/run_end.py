@@ -97,10 +97,12 @@ class RunEnd:
             by_name[event.response_id] = batch  # no job of the batch has a reason of its own
         shown = Counter[str]()
         for why, names in grouped(by_name)[:_REASONS]:
-            shown[why.status] += len(names)
-            words = status_count(why.status, len(names))
+            # A batch that was not created has no name, and stands for all its jobs.
+            count = event.counts.get(why.status, 1) if names == [None] else len(names)
+            shown[why.status] += count
+            words = status_count(why.status, count)
             yield words.append(plain(f": {why.words}" if why.words else ""))
-            if jobs := named(names, len(names)):
+            if jobs := named(names, count):
                 yield plain(f"  {jobs}", "dim")
         rest = failed(event.counts) - failed(shown)
         if rest > 0 and event.results_file is not None and event.response_id not in by_name:
