@@ -172,5 +172,27 @@ def test_empty_list(run: Callable[..., Result], state: Path, options: tuple[str,
     assert result.lines[0]["code"] == "state_empty"
     assert str(state) in result.lines[0]["message"]
     assert str(state) in run("show", "--list", *options, "--human").err
+    assert "OAIBG_STATE_DIR" in result.lines[0]["message"]
     run(*KEYED)
     assert run("show", "--list").events == ["job", "summary"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--status", "failed"), "the status 'failed'"),
+        (("--status", "refused"), "the status 'refused'"),
+        (("--job-key", "k", "--status", "failed"), "the key 'k' and the status 'failed'"),
+        (("--job-key", "k", "--limit", "1", "--status", "failed"), "the key 'k' and the status"),
+    ],
+)
+def test_a_filter_that_nothing_passes(
+    run: Callable[..., Result], state: Path, options: tuple[str, ...], words: str
+) -> None:
+    """If the state has other jobs, an empty list says which filter no job passes."""
+    run(*KEYED)
+    result = run("show", "--list", *options)
+    assert (result.code, result.events) == (0, ["warning", "summary"])
+    message = result.lines[0]["message"]
+    assert message.startswith(f"No job in the local state in {state} has {words}")
+    assert "OAIBG_STATE_DIR" not in message

@@ -71,8 +71,8 @@ KEYS = {
     "dry_run": "method url body body_bytes attachments request_sha256 exit_code",
     "job": "custom_id job_key model status usage cost_usd job_seconds created_at updated_at "
     "base_url",
-    "run": "job_key jobs_file results_file total counts per_minute eta_seconds usage cost_usd "
-    "created_at updated_at base_url",
+    "run": "job_key jobs_file results_file total counts is_active per_minute eta_seconds usage "
+    "cost_usd created_at updated_at base_url",
     "run_progress": "total done counts in_flight per_minute eta_seconds usage cost_usd",
     "summary": "counts elapsed_seconds usage cost_usd results_file unsuccessful exit_code next",
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oaibg.sandbox import Fault
+from runs import HOT, line, of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness import Result
     from oaibg.sandbox import Sandbox
+    from runs import Files
 
 SUBMIT = ("submit", "--prompt", "x")
 EFFORT, VERBOSITY = "--reasoning-effort omit", "--verbosity omit"
@@ -170,3 +172,11 @@ def test_model_without_access(run: Callable[..., Result], sandbox: Sandbox, stat
     result = run(*SUBMIT)
     assert (result.code, result.last["outcome"]) == (1, "not_created")
     assert "--model" in result.last["hint"]
+
+
+def test_a_refused_row_of_a_run(run: Callable[..., Result], files: Files) -> None:
+    """A refused job of a run has no --dry-run hint, for that prints only the first requests."""
+    files.write(line("a", **HOT))
+    result = run(*files.argv())
+    (error,) = of(result, "error")
+    assert (error["custom_id"], error["hint"]) == ("a", None)

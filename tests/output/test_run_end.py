@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from harness import environment
 from oaibg.contract.events import Unsuccessful
 from oaibg.output.human import Human
 from oaibg.output.stdout import Stdout
+from oaibg.sandbox import Fault
 from run_events import final, progress, submitted, summary
 from runs import ENDLESS, HOT, line
 from terminal import Terminal
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from harness import Result
     from oaibg.contract.events import Event
     from oaibg.sandbox import Sandbox
-    from runs import Files
+    from runs import BatchFiles, Files
 
 FAILED = {"code": "server_error", "message": "Please include the request ID req_1."}
 
@@ -107,7 +109,7 @@ def test_failures_of_earlier_runs(capfd: pytest.CaptureFixture[str]) -> None:
         "1,500 completed, 484 failed after 1 min 30 s",
         "1,500 tokens (1,200 input, 300 output), about $0.0325",
         "Results: out.jsonl",
-        "To retry these 484 jobs, add --retry-failed to the same command.",
+        "To retry these 484 jobs, repeat the submit command with --retry-failed.",
     ]
 
 
@@ -133,7 +135,92 @@ def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
     ]
     unhelped = {"completed": 1, "needs_action": 1, "outcome_unknown": 1, "not_submitted": 1}
     rows = shown(capfd, summary(unhelped, results_file="out.jsonl"), rerun=["oaibg"])
-    assert rows[-2:] == ["Results: out.jsonl", "1 was not submitted."]
+    assert rows[-3:] == [
+        "Results: out.jsonl",
+        "1 was not submitted.",
+        (
+            "To submit this job of unknown outcome again (you may pay twice): oaibg "
+            "--resubmit-unknown"
+        ),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["jobs", "batch"])
+def test_jobs_of_unknown_outcome(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    files: Files,
+    batch: BatchFiles,
+    instant_sleep: None,
+    kind: str,
+) -> None:
+    """After exit 6, `submit`, `monitor` and `show` name the option that submits the jobs again.
+
+    They say that one may pay twice, and don't offer a retry of failures.
+    """
+    chosen: Files | BatchFiles = files
+    if kind == "batch":
+        chosen = batch
+        sandbox.script(Fault(on="batch_create", kind="status", status=502))
+    sandbox.script(Fault(on="create", kind="reset_after", times=4))
+    chosen.write(*(line(str(number)) for number in range(4)))
+    argv = chosen.argv("--job-key", "k", "--human")
+    again = "To submit these 4 jobs of unknown outcome again (you may pay twice)"
+    for _ in range(2):
+        ended = run(*argv)
+        assert ended.code == 6
+        assert f"{again}: oaibg submit" in ended.err
+        assert "\n4 outcome unknown: The " in ended.err
+        assert ended.err.rstrip().endswith("--resubmit-unknown")
+        assert "The job '" not in ended.err
+        assert "--retry-failed" not in ended.err
+    page = run("show", "k", "--human").out.decode()
+    stored = run("show", "k").last["unsuccessful"]
+    if kind == "jobs":
+        said = run(*argv[:-1]).last["unsuccessful"]
+        assert sorted(one["message"] for one in stored) == [one["message"] for one in said]
+        assert "1, 2 and 1 more" in run("monitor", "k", "--human").err
+        followed = run("monitor", "k", "--human").err
+        assert followed.endswith(f"{again}, repeat the submit command with --resubmit-unknown.\n")
+    message = "was submitted before, but the reply was lost. The job may be running and may be"
+    assert f"4 outcome unknown: The job {message} billed." in page
+    assert f"{again}, repeat the submit command with --resubmit-unknown.\n" in page
+    assert "--retry-failed" not in page
+
+
+def test_a_page_with_needs_action_only(run: Callable[..., Result], files: Files) -> None:
+    """`show` of a run offers no retry for jobs that completed without an answer."""
+    files.write(line("a", metadata={"sandbox_outcome": "refusal"}))
+    run(*files.argv("--job-key", "k"))
+    page = run("show", "k", "--human").out.decode()
+    assert "1 needs action: refusal (a)" in page
+    assert "repeat the submit" not in page
+
+
+def test_reasons_of_a_page(run: Callable[..., Result], files: Files) -> None:
+    """The summary names a job of each status and code, and `show` counts the jobs of each."""
+    for outcome in ("failed", "incomplete"):
+        files.add(12, first=100 if outcome == "failed" else 200, sandbox_outcome=outcome)
+    with files.jobs.open("a") as file:
+        for number in range(12):
+            file.write(json.dumps(line(f"hot {number}", **HOT)) + "\n")
+    ended = run(*files.argv("--job-key", "k"))
+    for last in (ended.last, run("show", "k").last):
+        assert len(last["unsuccessful"]) == 20
+        assert {one["status"] for one in last["unsuccessful"]} == {
+            "failed",
+            "incomplete",
+            "refused",
+        }
+    rows = run("show", "k", "--human").out.decode().splitlines()
+    reasons = [row.split(maxsplit=1)[1] for row in rows if "Unsuccessful" in row]
+    assert sorted(reason.split(":")[0] for reason in reasons) == [
+        "12 failed",
+        "12 incomplete",
+        "12 refused",
+    ]
+    assert all(re.search(r" \(.* and \d+ more\)$", reason) for reason in reasons)
+    assert "To retry these 36 jobs, repeat the submit command with --retry-failed." in rows[-1]
 
 
 def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:

@@ -68,7 +68,10 @@ def test_the_pace_of_a_run_in_another_shell(
     sandbox: Sandbox,
     files: Files,
 ) -> None:
-    """`show` has the rate and the time left of a run while a process runs it, and only then."""
+    """`show` has the rate and the time left of a run while a process runs it, and only then.
+
+    It says whether one does, and prints the next command only if none does.
+    """
     files.add(4, sandbox_seconds="0.01")
     files.add(8, first=4, **ENDLESS)
     end = start(*files.argv("--job-key", "k", "--max-in-flight", "5"))
@@ -79,13 +82,20 @@ def test_the_pace_of_a_run_in_another_shell(
     assert found["per_minute"] > 0
     assert found["eta_seconds"] == pytest.approx(8 / found["per_minute"] * 60, abs=1)
     assert command.run("show", "--list").lines[0]["eta_seconds"] is None
-    page = command.run("show", "k", "--human").out.decode()
+    shown = command.run("show", "k", "--human")
+    page = shown.out.decode()
+    assert (found["is_active"], "Next:" in shown.err) == (True, False)
+    assert re.search(r"Process +running\n", page)
     assert re.search(r"Pace +[\d,]+ a minute, about \d+ (second|minute)s? left\n", page)
     with pytest.raises(AssertionError):
         _ = end(signal.SIGKILL).last
     dead = command.run("show", "k").lines[0]
     assert (dead["per_minute"], dead["eta_seconds"]) == (None, None)
-    assert "Pace" not in command.run("show", "k", "--human").out.decode()
+    ended = command.run("show", "k", "--human")
+    assert "Pace" not in ended.out.decode()
+    assert (dead["is_active"], "Next: " in ended.err) == (False, True)
+    assert re.search(r"Process +none\n", ended.out.decode())
+    assert command.run("show", "--list").lines[0]["is_active"] is None
 
 
 def test_a_run_that_was_killed(

@@ -63,8 +63,8 @@ class Session:
         return self.wait.cancel_on_interrupt and self.job.response_id is not None
 
     def rerun(self) -> list[str] | None:
-        """Return the argv that repeats the run; None if it can't be repeated."""
-        return self.next_command.rerun()
+        """Return the argv that repeats a submit; None if it can't be repeated, or is none."""
+        return self.next_command.rerun() if self.argv[:1] == ["submit"] else None
 
     def stderr_notice(self) -> str | None:
         """Return what to print on stderr if stdout is gone: the IDs that are not stored."""

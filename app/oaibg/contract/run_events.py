@@ -40,10 +40,10 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     """A run over a jobs file, started in any shell. `counts` has the number of jobs per status.
 
     `show --list` counts only submitted jobs, and the jobs of a batch under the batch's status.
-    `per_minute` is how many jobs ended per minute, over the last five minutes or since the run was
-    started or resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no
-    process is running the run, and until a job has ended. `usage` and `cost_usd` are sums of the
-    known values.
+    `is_active` says whether a process is running the run; it is null in `show --list`. `per_minute`
+    is how many jobs ended per minute, over the last five minutes or since the run was started or
+    resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no process is
+    running the run, and until a job has ended. `usage` and `cost_usd` are sums of the known values.
     """
 
     job_key: str
@@ -51,6 +51,7 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     results_file: str | None
     total: int
     counts: dict[str, int]
+    is_active: bool | None = None
     per_minute: float | None = None
     eta_seconds: float | None = None
     usage: dict[str, Any] | None
@@ -85,7 +86,7 @@ class Summary(Event, name="summary", by="several jobs, `show --list`"):
     """The end of a run over several jobs. `counts` has the number of jobs per status.
 
     `usage` and `cost_usd` are sums of the known values. `unsuccessful` has at most 20 of the jobs
-    that did not succeed.
+    that did not succeed, of as many statuses and codes as possible.
     """
 
     counts: dict[str, int]

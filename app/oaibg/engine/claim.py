@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 150.0
 """How long to wait for another process that submits the same key: longer than its POST may take."""
 
+_REPLY_LOST = "was submitted before, but the reply was lost."
+_MAY_RUN = "The job may be running and may be billed."
+
+LOST_JOB = f"The job {_REPLY_LOST} {_MAY_RUN}"
+"""What is known of a job of a run whose outcome is unknown."""
+
 _WARN_SECONDS = 5.0
 _LOCK_INTERVAL = 0.03
 
@@ -153,7 +159,7 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
             else "To see the key's job, run `oaibg show --job-key KEY`.",
         )
     if row.is_unknown and not submission.resubmit_unknown:
-        raise _unknown(submission, "was submitted before, but the reply was lost.")
+        raise _unknown(submission, _REPLY_LOST)
     return row
 
 
@@ -174,11 +180,11 @@ def must_replace(row: Row, submission: Submission) -> bool:
 
 def _unknown(submission: Submission, what: str) -> OutcomeUnknown:
     if submission.custom_id is not None:
-        subject = f"The job {submission.custom_id!r}"
+        subject = "The job"  # the event has its custom_id, and many jobs have the same reason
     else:
         subject = f"The job with the key {str(submission.job_key).partition(chr(10))[0]!r}"
     return OutcomeUnknown(
-        f"{subject} {what} The job may be running and may be billed.",
+        f"{subject} {what} {_MAY_RUN}",
         hint="To submit it again, add --resubmit-unknown. You may then pay twice.",
         outcome="unknown",
     )

@@ -225,7 +225,9 @@ class _Creation:
             if 0 < remaining >= delay:
                 await self._note_unsent()
                 return delay
-        error = create_error(failure)
+        of = self._submission
+        in_run = of.custom_id is not None or of.create is not None
+        error = create_error(failure, in_run=in_run)
         await self._delete_intent(error)
         raise error
 

@@ -116,11 +116,13 @@ def refusal_hint(
     too_large: bool = False,
     region: bool = False,
     address: bool = False,
+    in_run: bool = False,
 ) -> str | None:
     """The hint for a create that was refused.
 
     The flags say why, as far as it was judged: the quota is exhausted, the request alone exceeds
-    the rate limit, the API does not serve the place, or the address has no Responses API.
+    the rate limit, the API does not serve the place, or the address has no Responses API. With
+    `in_run`, --dry-run would show other requests than this one.
     """
     status = failure.http_status or 0
     if exhausted:
@@ -135,7 +137,8 @@ def refusal_hint(
         return _MODEL_HINT
     if 300 <= status < 400:
         return "The server redirects requests. Set OPENAI_BASE_URL to the new address."
-    return _field_hint(failure) or (_DRY_RUN_HINT if status in (400, 422) else None)
+    is_shown = status in (400, 422) and not in_run
+    return _field_hint(failure) or (_DRY_RUN_HINT if is_shown else None)
 
 
 _DRY_RUN_HINT = "To see the request, run the same command with --dry-run."

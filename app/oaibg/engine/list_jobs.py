@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
@@ -16,6 +16,7 @@ from oaibg.engine import report
 from oaibg.engine.cost import cost_of
 from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.persist import state_error, state_warnings
+from oaibg.engine.recap import REFUSED
 from oaibg.engine.totals import Totals
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
@@ -65,9 +66,7 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
     except StateError as error:
         raise state_error(error) from error
     if is_empty:
-        which = "no matching jobs" if listing != Listing() else "no jobs"
-        message = f"The local state in {context.store.place} has {which}. {OTHER_STATE_HINT}"
-        yield report.warning(job, "state_empty", message)
+        yield report.warning(job, "state_empty", _nothing_found(listing, context))
     yield Summary(
         response_id=None,
         counts=dict(counts),
@@ -77,6 +76,19 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
         exit_code=ExitCode.OK,
         next=None,
     )
+
+
+def _nothing_found(listing: Listing, context: Context) -> str:
+    """Return why a list is empty: nothing in the state matches, or there is nothing in it."""
+    place = context.store.place
+    if next(chain(_jobs(Listing(), context), _runs(Listing(), context)), None) is None:
+        return f"The local state in {place} has no jobs. {OTHER_STATE_HINT}"
+    named = {"key": listing.job_key, "status": listing.status}
+    which = " and ".join(f"the {name} {value!r}" for name, value in named.items() if value)
+    message = f"No job in the local state in {place} has {which}."
+    if listing.status == REFUSED:
+        message += " Requests that the API refused are not listed; `show KEY` of a run counts them."
+    return message
 
 
 def _jobs(listing: Listing, context: Context) -> Iterator[ListedJob]:

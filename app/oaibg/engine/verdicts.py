@@ -229,8 +229,11 @@ def _has(failure: CallFailed, names: AbstractSet[str]) -> bool:
     return failure.code in names or failure.kind in names
 
 
-def create_error(failure: CallFailed) -> OaibgError:
-    """The error that ends a submit whose create failed and is not retried."""
+def create_error(failure: CallFailed, *, in_run: bool = False) -> OaibgError:
+    """The error that ends a submit whose create failed and is not retried.
+
+    `in_run` marks the create of a run over a jobs file.
+    """
     match judge_create(failure):
         case CreateVerdict.UNKNOWN:
             lost = failure.http_status is None
@@ -246,7 +249,7 @@ def create_error(failure: CallFailed) -> OaibgError:
         case CreateVerdict.AUTH:
             return auth_error(failure, outcome="not_created")
         case CreateVerdict.REFUSED:
-            return _refusal(failure)
+            return _refusal(failure, in_run=in_run)
         case _:
             return Unavailable.of(
                 failure,
@@ -256,7 +259,7 @@ def create_error(failure: CallFailed) -> OaibgError:
             )
 
 
-def _refusal(failure: CallFailed) -> ApiRefused:
+def _refusal(failure: CallFailed, *, in_run: bool) -> ApiRefused:
     exhausted, address = is_exhausted(failure), is_wrong_address(failure)
     region = refuses_region(failure)
     hint = refusal_hint(
@@ -265,6 +268,7 @@ def _refusal(failure: CallFailed) -> ApiRefused:
         too_large=is_too_large(failure),
         region=region,
         address=address,
+        in_run=in_run,
     )
     refused = ApiRefused.of(failure, hint=hint, outcome="not_created")
     if exhausted or address or region:

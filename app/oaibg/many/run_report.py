@@ -14,6 +14,7 @@ from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Run
 from oaibg.engine import report
+from oaibg.engine.claim import LOST_JOB
 from oaibg.engine.find import Target
 from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from oaibg.state.runs import RunRow
 
 _ENDED = TERMINAL | {NOT_FOUND}
+_LOST = Recap(status="outcome_unknown", code="outcome_unknown", message=LOST_JOB)
 
 
 def show_run(run: RunRow, context: Context) -> list[Event]:
@@ -65,6 +67,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         results_file=run.results_file,
         total=run.total,
         counts=summary.counts,
+        is_active=jobs.is_active,
         per_minute=per_minute,
         eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,
@@ -174,8 +177,7 @@ class RunJobs:
                 )
             elif not self.is_active:  # otherwise it is being submitted
                 self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN)
-                recap = Recap(status="outcome_unknown", code="outcome_unknown")
-                self._note(custom_id, None, recap)
+                self._note(custom_id, None, _LOST)
             else:
                 continue
             known += 1
@@ -198,9 +200,10 @@ class RunJobs:
         if row is None or row.step == "intent" or (self.batch_id is None and self.is_active):
             self._count_not_submitted(left)
             return
-        self.is_unfinished = True
+        self.is_unfinished = self.batch_id is not None
         if self.batch_id is None:
             self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN, jobs=left)
+            self._note(None, None, _LOST)
         elif row.status == "completed":
             self._count("missing", ExitCode.LOCAL_IO, jobs=left)
         elif row.status in _ENDED:
@@ -222,7 +225,7 @@ class RunJobs:
         self._count(recap.status, code_of(recap.status))
         self._note(custom_id, response_id, recap)
 
-    def _note(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
+    def _note(self, custom_id: str | None, response_id: str | None, recap: Recap) -> None:
         if (unsuccessful := recap.unsuccessful(custom_id, response_id)) is not None:
             self._tally.note_unsuccessful(unsuccessful)
 

@@ -73,9 +73,15 @@ class Tally:
                 self.uncancelled.append(event.response_id)
 
     def note_unsuccessful(self, job: Unsuccessful) -> None:
-        """Note a job for the summary's `unsuccessful`."""
-        if len(self._unsuccessful) < UNSUCCESSFUL_MAX:
-            self._unsuccessful.append(job)
+        """Note a job for the summary's `unsuccessful`, which keeps a job of each reason."""
+        noted = self._unsuccessful
+        if len(noted) == UNSUCCESSFUL_MAX:
+            reasons = Counter((one.status, one.code) for one in noted)
+            spare = [one for one in noted if reasons[one.status, one.code] > 1]
+            if (job.status, job.code) in reasons or not spare:
+                return
+            noted.remove(spare[-1])
+        noted.append(job)
 
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""

@@ -37,7 +37,7 @@ class Command(Protocol):
         """Whether a signal must cancel a job, which needs the event loop."""
 
     def rerun(self) -> list[str] | None:
-        """Return the argv that repeats the run; None if it can't be repeated."""
+        """Return the argv that repeats a submit; None if it can't be repeated, or is none."""
 
     def stderr_notice(self) -> str | None:
         """Return what to print on stderr if stdout accepts nothing more."""

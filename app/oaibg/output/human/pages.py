@@ -16,6 +16,7 @@ from oaibg.contract import events
 from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions
 from oaibg.output.human.amounts import clock, cost, local_time, number_at, rate, size, time_left
+from oaibg.output.human.reasons import reasons_of, retries
 from oaibg.output.human.words import (
     STRONG,
     Ended,
@@ -24,7 +25,6 @@ from oaibg.output.human.words import (
     plain,
     reason,
     status_text,
-    status_words,
 )
 
 _GAP = "   "
@@ -63,23 +63,22 @@ def response_page(event: events.Response) -> Text:
 
 def run_page(run: events.Run, summary: events.Summary) -> Text:
     """Return the details of a run over a jobs file, for `show`."""
-    reasons: dict[str, list[str]] = {}
-    for job in summary.unsuccessful:
-        why = ": ".join(filter(None, (status_words(job.status), job.message or job.code)))
-        reasons.setdefault(why, []).append(str(job.custom_id or job.response_id))
     facts = [
         ("Jobs file", run.jobs_file),
         ("Results file", run.results_file),
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
         ("Jobs", f"{counted(run.counts)} (of {run.total:,})"),
+        ("Process", "running" if run.is_active else "none"),
         ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
         *_usage(run.usage),
         ("Cost", cost(run.cost_usd)),
-        *(("Unsuccessful", f"{why} ({', '.join(names)})") for why, names in reasons.items()),
+        *(("Unsuccessful", words) for words in reasons_of(summary)),
+        *(
+            ("What to do", f"{words}, repeat the submit command with {option}.")
+            for words, option in retries(summary)
+        ),
     ]
-    if summary.next is None and reasons:
-        facts.append(("To retry", "Repeat the submit command with --retry-failed."))
     return Text("\n").join((plain(run.job_key, STRONG), _facts(facts)))
 
 

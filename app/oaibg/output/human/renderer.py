@@ -71,7 +71,7 @@ class Human:
         stdout: takes the answer.
         several: whether the run has several jobs.
         total: returns the number of jobs in the run; None while that is unknown.
-        rerun: returns the argv that repeats the run; None if it can't be repeated.
+        rerun: returns the argv that repeats a submit; None if it can't be repeated.
         now: returns the monotonic time in seconds.
     """
 
@@ -147,7 +147,7 @@ class Human:
             case _:
                 self._print_event(event)
         command = getattr(event, "next", None)
-        if command and (is_last or not self._several):
+        if command and (is_last or not self._several) and not self._is_active():
             self._print(f"Next: {shlex.join(command)}", STRONG, soft_wrap=True)
         if step := next_step(event, saved=self._saved):
             self._print(step, STRONG, soft_wrap=True)
@@ -178,6 +178,10 @@ class Human:
         is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
         return is_shown or _has_succeeded(event)
 
+    def _is_active(self) -> bool:
+        """Whether the page is of a run that another process runs: `next` would be refused."""
+        return len(self._listed) == 1 and getattr(self._listed[0], "is_active", None) is True
+
     def _print_progress(self, event: events.RunProgress) -> None:
         """Print how far a run is; on a terminal, only what had ended before it."""
         is_first, self._has_progress = not self._has_progress, True
@@ -202,7 +206,7 @@ class Human:
             self._progress.print(table, soft_wrap=True)
         for line in self._end.lines(event):
             self._print_text(line)
-        if (retry := self._end.retry(event)) is not None:
+        for retry in self._end.retries(event):
             self._print(retry, STRONG, soft_wrap=True)
 
     def _print_response(self, event: events.Response) -> None:

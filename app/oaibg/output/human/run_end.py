@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import signal
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from oaibg.contract import events
-from oaibg.contract.codes import COUNTS
 from oaibg.contract.run_status import run_status
 from oaibg.output.human.amounts import cost, duration, number_at, tokens
 from oaibg.output.human.pages import end_table
+from oaibg.output.human.reasons import Why, failed, grouped, named, retries
 from oaibg.output.human.words import (
     ALIVE,
     CAUTION,
@@ -27,30 +26,26 @@ from oaibg.output.human.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
 _TABLE = 20
 """Maximum number of jobs in the table."""
 
-_REASONS, _NAMES = 10, 3
-"""Maximum number of reasons, and of jobs that are named for each."""
-
-_RETRY = "--retry-failed"
-_NOT_FAILED = (*ALIVE, *(COUNTS.keys() - {"refused", "not_found"}))
-"""The statuses of jobs that did not fail, so that a retry would not help."""
+_REASONS = 10
+"""Maximum number of reasons."""
 
 
 class RunEnd:
     """Collects how the jobs of a run end.
 
-    `rerun` returns the argv that repeats the run; None if it can't be repeated.
+    `rerun` returns the argv that repeats a submit; None if it can't be repeated.
     """
 
     def __init__(self, rerun: Callable[[], list[str] | None]) -> None:
         self._rerun = rerun
         self._ended = 0
         self._ends: list[Ended] = []
-        self._why: dict[str | None, _Why] = {}
+        self._why: dict[str | None, Why] = {}
         """By job name."""
 
     def note(self, event: Ended) -> None:
@@ -82,90 +77,61 @@ class RunEnd:
         if alive := _alive(event):
             yield plain(alive, CAUTION)
 
-    def retry(self, event: events.Summary) -> str | None:
-        """Return how to retry the jobs that failed; None if there are none, or others are left."""
-        failed = _failed(event.counts)
-        if not failed or event.results_file is None or event.next is not None:
-            return None
-        jobs, rerun = "this job" if failed == 1 else f"these {failed:,} jobs", self._rerun()
-        if rerun is None:
-            return f"To retry {jobs}, add {_RETRY} to the same command."
-        return f"To retry {jobs}: {shlex.join([*rerun, _RETRY])}"
+    def retries(self, event: events.Summary) -> Iterator[str]:
+        """Yield how to submit again what did not succeed, if a repeated command can do so."""
+        rerun = self._rerun()
+        for words, option in retries(event):
+            if rerun is None:
+                yield f"{words}, repeat the submit command with {option}."
+            else:
+                yield f"{words}: {shlex.join([*rerun, option])}"
 
     def _reasons(self, event: events.Summary) -> Iterator[Text]:
         """Yield each reason with its number of jobs, most frequent first, and some of the jobs."""
         by_name = {
-            one.custom_id or one.response_id: _Why(one.status, one.code, one.message)
+            one.custom_id or one.response_id: Why(one.status, one.code, one.message)
             for one in event.unsuccessful
         } | self._why
         batch = by_name.pop(event.response_id, None)
         if batch is not None and not by_name:
             by_name[event.response_id] = batch  # no job of the batch has a reason of its own
-        groups: dict[tuple[str | None, ...], list[str | None]] = {}
-        for name, why in by_name.items():
-            groups.setdefault(why.kind, []).append(name)
         shown = Counter[str]()
-        for names in sorted(groups.values(), key=len, reverse=True)[:_REASONS]:
-            why, count = by_name[names[0]], len(names)
+        for why, names in grouped(by_name)[:_REASONS]:
+            # A batch that was not created has no name, and stands for all its jobs.
+            count = event.counts.get(why.status, 1) if names == [None] else len(names)
             shown[why.status] += count
             words = status_count(why.status, count)
             yield words.append(plain(f": {why.words}" if why.words else ""))
-            more = f" and {count - _NAMES:,} more" if count > _NAMES else ""
-            yield plain(f"  {', '.join(map(str, names[:_NAMES]))}{more}", "dim")
-        rest = _failed(event.counts) - _failed(shown)
+            if jobs := named(names, count):
+                yield plain(f"  {jobs}", "dim")
+        rest = failed(event.counts) - failed(shown)
         if rest > 0 and event.results_file is not None and event.response_id not in by_name:
             more = " more" if shown else ""
             yield plain(f"{rest:,}{more} failed; their reasons are in the results file.", "red")
 
 
-class _Why(NamedTuple):
-    """Why a job did not succeed."""
-
-    status: str
-    code: str | None
-    message: str | None
-
-    @property
-    def kind(self) -> tuple[str | None, ...]:
-        """What jobs with the same reason have in common. Messages may contain IDs."""
-        if self.status == "needs_action":
-            return self.status, self.code  # the message is the model's
-        return self.status, self.code, re.sub(r"\S*\d\S*", "", self.message or "")
-
-    @property
-    def words(self) -> str:
-        code = None if self.code == self.status else self.code
-        message = None if self.status == "needs_action" else self.message
-        return ": ".join(filter(None, (code, message)))
-
-
-def _why(event: Ended) -> _Why | None:
+def _why(event: Ended) -> Why | None:
     """Return why a job did not succeed; None if it did, or could not be cancelled."""
     status = run_status(event)
     if isinstance(event, events.Error):
-        return _Why(status, event.code, event.message)
+        return Why(status, event.code, event.message)
     if not isinstance(event, events.Final) or event.ok:
         return None
     if event.error is not None:
         code, message = event.error.get("code"), event.error.get("message")
-        return _Why(status, code and str(code), message and str(message))
+        return Why(status, code and str(code), message and str(message))
     reason = (event.incomplete_details or {}).get("reason")
     if reason is None and event.refusal is not None:
         reason = "refusal"
     elif reason is None and event.calls:
         reason = "tool_calls"
-    return _Why(status, reason and str(reason), None)
+    return Why(status, reason and str(reason), None)
 
 
 def _order(status_and_count: tuple[str, int]) -> tuple[bool, bool, int]:
     """Sort completed jobs first, and jobs that have not ended last."""
     status, count = status_and_count
     return status in (*ALIVE, "not_submitted"), status != "completed", -count
-
-
-def _failed(counts: Mapping[str, int]) -> int:
-    """Return the number of jobs that a retry submits again."""
-    return sum(count for status, count in counts.items() if status not in _NOT_FAILED)
 
 
 def _tokens(usage: object) -> str:
