@@ -189,12 +189,13 @@ def test_lost_shell(shell: Shell) -> None:
 
 @pytest.mark.parametrize("status", ["failed", "incomplete"])
 def test_without_success(shell: Shell, sandbox: Sandbox, status: str) -> None:
-    """Exit 4 gives the reason and saves partial text; `show ID` prints the whole response."""
+    """Exit 4 gives the reason and saves partial text; `show ID` saves the whole response."""
     result = shell.documented(SUBMIT, *FAST, "--metadata", f"sandbox_outcome={status}")
     assert (result.code, result.last["status"]) == (4, status)
     assert (shell.folder / "answer.md").exists() == (status == "incomplete")
     shown = shell.documented("oaibg show resp_", response_id=result.id)
-    assert (shown.code, shown.last["response"]["status"]) == (4, status)
+    saved = json.loads((shell.folder / "response.json").read_text())
+    assert (shown.code, saved["status"]) == (4, status)
     again = shell.documented(SUBMIT, *FAST, "--metadata", f"sandbox_outcome={status}")
     assert (again.code, len(sandbox.posts)) == (4, 1)
 

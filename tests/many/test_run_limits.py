@@ -37,6 +37,18 @@ def test_a_blocked_network(tmp_path: Path) -> None:
     assert {event.code for event in errors} == {"unavailable"}
 
 
+@pytest.mark.parametrize("seconds", [20, 300])
+def test_a_network_that_is_blocked_from_the_start(tmp_path: Path, seconds: float) -> None:
+    """One error and the summary say why nothing was submitted, also if the wait limit is short."""
+    server = Server(lasting=1)
+    server.judge = lambda *_: CallFailed("connect_error", "no connection", sent=False)
+    events, summary = submit(server, tmp_path, 20, in_flight=5, wait=seconds)
+    assert (summary.exit_code, summary.counts) == (7, {"not_submitted": 20})
+    assert len([event for event in events if isinstance(event, Error)]) == 1
+    (reason,) = summary.unsuccessful
+    assert "no connection" in str(reason.message)
+
+
 def test_a_network_that_returns(tmp_path: Path) -> None:
     """If the network is blocked for less than a minute, all jobs complete."""
     server = Server(lasting=15)

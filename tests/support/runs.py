@@ -271,9 +271,10 @@ def new_jobs(sandbox: Sandbox, number: int, seconds: float = 600, outcome: str =
 
 
 def finish(sandbox: Sandbox) -> None:
-    """End all jobs that the sandbox has."""
+    """End all jobs that are running at the sandbox."""
     for job in sandbox.jobs.values():
-        job.seconds = 0.01
+        if job.ended > time.time():
+            job.seconds = 0.01
 
 
 def age(sandbox: Sandbox, seconds: float = 601) -> None:

@@ -41,7 +41,6 @@ def check_retry(plan: Plan, rows: dict[str, Row], results: ResultsFile) -> list[
 
     Raises:
         UsageError: the request of a job has changed, and the job is not submitted again.
-        StateError: another process has begun the same retry.
     """
     failed = {
         line.custom_id

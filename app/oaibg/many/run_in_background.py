@@ -296,6 +296,9 @@ class _FileRun:
             if self._is_late() and context.shared.answered:
                 self.tally.count("not_submitted", ExitCode.STILL_RUNNING)
                 return None
+            if self._blocked == error.exit_code:  # reported by another job
+                self.tally.count("not_submitted", error.exit_code)
+                return None
             self._blocked = error.exit_code
             raise
         except AuthRefused as error:

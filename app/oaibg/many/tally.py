@@ -126,8 +126,13 @@ class Tally:
             self.totals.add(event.usage, event.cost_usd)
             if not event.ok:
                 self._note_unsuccessful(event, custom_id, *reason_of(event))
-        elif isinstance(event, Error) and run_status(event) != "not_submitted":
+        elif isinstance(event, Error) and not self._knows_why_not_submitted(event):
             self._note_unsuccessful(event, custom_id, event.code, event.message)
+
+    def _knows_why_not_submitted(self, event: Error) -> bool:
+        """Whether a job was not submitted for a reason that is noted: it is the same for many."""
+        reasons = {(one.status, one.code) for one in self._unsuccessful}
+        return run_status(event) == "not_submitted" and ("not_submitted", event.code) in reasons
 
     def _note_unsuccessful(
         self, event: Event, custom_id: str | None, code: str | None, message: str | None

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from oaibg.state import own_files
@@ -22,8 +23,11 @@ FILE = own_files.FILE
 VERSION = 1
 
 _CHECKED_BYTES = 4 << 20
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _OWN_IDS = "AUTOINCREMENT"
+
+_WRITING = RLock()
+"""Held by the thread whose transaction is open: a process has one connection."""
 
 
 class StateError(Exception):
@@ -98,7 +102,7 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+        if isinstance(error, OSError) and error.errno in NO_LOCKS:
             return descriptor
         os.close(descriptor)
         raise
@@ -107,8 +111,11 @@ def lock_name(folder: Path, name: str, *, wait: bool = False) -> int:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """A transaction, or a part of the open one; a `StateError` means that nothing changed."""
-    with translated():
+    """A transaction, or a part of the thread's open one.
+
+    A `StateError` means that nothing changed. Other threads wait.
+    """
+    with translated(), _WRITING:
         if db.in_transaction:
             yield
             return

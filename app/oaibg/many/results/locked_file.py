@@ -11,6 +11,7 @@ from typing import Self
 from oaibg.base.files import sync_folder
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
+from oaibg.state.database import NO_LOCKS
 
 
 class LockedFile:
@@ -89,7 +90,7 @@ class LockedFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create
         try:
             self._descriptor = os.open(self.path, flags, 0o666)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock_it()
             self._check()
             self._size = self._read()
         except BlockingIOError as error:
@@ -108,6 +109,14 @@ class LockedFile:
         except BaseException:
             self.close()
             raise
+
+    def _lock_it(self) -> None:
+        """Lock the file, if its file system has locks; raises `BlockingIOError`."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
 
     def _check(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
