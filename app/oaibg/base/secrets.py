@@ -16,7 +16,7 @@ _VARIABLES = ("OPENAI_API_KEY", "OPENAI_CUSTOM_HEADERS", "OPENAI_BASE_URL")
 
 def masked(text: str) -> str:
     """Return a text with `***` for every secret in it."""
-    for secret in _secrets():
+    for secret in _secrets() if len(text) >= MIN_LENGTH else ():
         if secret in text:
             text = text.replace(secret, "***")
     return text
