@@ -33,8 +33,10 @@ _REFUSALS = (b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5")
 class Stream(httpcore2.AsyncNetworkStream):
     """A connection; `inner` is the stream that does the work."""
 
-    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
-        self._inner = inner
+    def __init__(
+        self, inner: httpcore2.AsyncNetworkStream, tls: ssl.SSLObject | None = None
+    ) -> None:
+        self._inner, self._tls = inner, tls
         self._early = b""
         self._answered = self._is_reused = False
         self.is_left_over = False
@@ -104,13 +106,14 @@ class Stream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> Stream:
         """Return the encrypted stream on this one."""
-        return Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+        inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        return Stream(inner, inner.get_extra_info("ssl_object"))
 
     def get_extra_info(self, info: str) -> Any:
         """Return what is known about the stream; an idle one that is readable can't be reused."""
         found = self._inner.get_extra_info(info)
         if info == "is_readable" and not found:
-            return bool(self._early) or _has_more(self._inner.get_extra_info("ssl_object"))
+            return bool(self._early) or _has_more(self._tls)
         return found
 
 
