@@ -67,7 +67,10 @@ class Call:
         if status < 300 or status >= 500:
             return not (status == 503 and failure.code == "server_is_overloaded")
         # A server between may have passed the request on before it sent a 4xx of its own.
-        return status >= 400 and not failure.envelope and status not in CERTAIN
+        # A 404 or 405 that speaks of an overloaded server is not just a wrong address.
+        is_other = status in (404, 405) and failure.code == "server_is_overloaded"
+        is_certain = status in CERTAIN and not is_other
+        return status >= 400 and not failure.envelope and not is_certain
 
 
 class Clock(FakeClock):

@@ -76,9 +76,10 @@ class _Body:
             loop = asyncio.get_running_loop()
 
             def check() -> None:
-                self._due = None
-                if self.is_whole():
+                if self.is_whole():  # checked again in the next block, if a piece comes just now
                     timer.reschedule(loop.time())
+                else:
+                    self._due = None
 
             alarm = loop.call_at(due, check)
             try:
