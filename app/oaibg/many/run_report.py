@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from oaibg.many.results.result_line import ResultLine
     from oaibg.state.rows import Row
     from oaibg.state.runs import RunRow
+    from oaibg.state.store import Store
 
 _ENDED = TERMINAL | {NOT_FOUND}
 _LOST = Recap(status="outcome_unknown", code="outcome_unknown", message=LOST_JOB)
@@ -86,6 +87,28 @@ def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
     return round(count / (now - since) * 60, 1) if count and now > since else None
 
 
+def is_submitting(run: RunRow, context: Context) -> bool | None:
+    """Return whether another process is sending the request of a job; None if none runs the run.
+
+    Raises `OaibgError` if the local state can't be read.
+    """
+    store = context.store
+    try:
+        if not _is_active(run, store):
+            return None
+        rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), context.clock)
+    except StateError as error:
+        raise state_error(error) from error
+    return any(row.step == "sending" for row in rows.values())
+
+
+def _is_active(run: RunRow, store: Store) -> bool:
+    lock = store.lock(run.base_url, line_key(run.run_key, ""))
+    if lock is not None:
+        store.unlock(lock)
+    return lock is None
+
+
 class RunningJob(Target):
     """A job of a run that was submitted, and has not ended by the local state."""
 
@@ -106,11 +129,8 @@ class RunJobs:
         self.run, self._tally, self._to_cancel = run, tally, to_cancel
         store, clock = context.store, context.clock
         try:
-            lock = store.lock(run.base_url, line_key(run.run_key, ""))
-            self.is_active = lock is None
+            self.is_active = _is_active(run, store)
             """Whether another process runs it now."""
-            if lock is not None:
-                store.unlock(lock)
             rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), clock)
             replaced = patiently_blocking(
                 lambda: store.replaced_in_run(run.base_url, run.run_key), clock
@@ -126,8 +146,6 @@ class RunJobs:
         self.batch_id: str | None = None
         self.per_minute: float | None = None
         """How many jobs ended per minute; None if no process runs the run, or none has ended."""
-        self.is_submitting = self.is_active and any(row.step == "sending" for row in rows.values())
-        """Whether another process is sending the request of a job."""
         self._unwritten = 0
         """The number of jobs that have ended, but have no line in the results file."""
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])

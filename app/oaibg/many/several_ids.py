@@ -15,7 +15,7 @@ from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.progress import Progress
-from oaibg.many.run_report import RunJobs
+from oaibg.many.run_report import RunJobs, is_submitting
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently
@@ -93,36 +93,40 @@ async def _cancel(several: Several, context: Context) -> Event:
     def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
         return commands.cancel(target, job, context)
 
-    for run in several.runs:
-        await _stop(run, context)
+    unstopped = [run for run in several.runs if not await _stop(run, context)]
     tally = Tally()
     parts = [RunJobs(run, tally, context, to_cancel=True) for run in several.runs]
     # No more than the pace admits: a job that waits too long reports the API as unavailable.
     await _each(several, parts, command, tally, context, CONNECTIONS[1])
-    for part in parts:
-        if part.is_submitting:
-            message = (
-                f"Another process is still submitting a job of {part.run.run_key}. Stop it, and "
-                "cancel the run again."
-            )
-            await context.emit(report.warning(Job(), "run_active", message))
+    for run in unstopped:
+        message = (
+            f"Another process is still submitting a job of {run.run_key}. Stop it, and cancel the "
+            "run again."
+        )
+        await context.emit(report.warning(Job(), "run_active", message))
     next_ = context.next_command.monitor(tally.unfinished)
     path = None if several.run is None else several.run.results_file
     return tally.summary(context, next_=next_, results_file=path)
 
 
-async def _stop(run: RunRow, context: Context) -> None:
-    """Note that a run is cancelled; wait until no other process is submitting a job of it."""
+async def _stop(run: RunRow, context: Context) -> bool:
+    """Note that a run is cancelled, so that no process submits further jobs of it.
+
+    Returns whether, after a while, no process is submitting a job any more.
+    """
     clock, store = context.clock, context.store
     try:
         await patiently(lambda: store.cancel_run(run.base_url, run.run_key), clock)
     except StateError as error:
         raise state_error(error) from error
+    if is_submitting(run, context) is None:
+        return True
     give_up = clock.monotonic() + _STOP_SECONDS
-    is_submitting = RunJobs(run, Tally(), context).is_active
-    while is_submitting and clock.monotonic() < give_up:
+    while clock.monotonic() < give_up:
         await clock.sleep(_STOP_INTERVAL)  # the process may be about to send a request
-        is_submitting = RunJobs(run, Tally(), context).is_submitting
+        if not is_submitting(run, context):
+            return True
+    return False
 
 
 async def _each(

@@ -98,8 +98,8 @@ class BatchResults:
             context.shared.note_end(job)
             await context.emit(event)
 
-        progress = BatchProgress(self._tally, context, self._results, job, self._own or None)
         await self.save_finished(job, context)
+        progress = self._progress(job, context)
         try:
             await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
         finally:
@@ -108,8 +108,10 @@ class BatchResults:
 
     async def save_finished(self, job: Job, context: Context) -> None:
         """Save the images and files of the results that the file has, if requested."""
-        progress = BatchProgress(self._tally, context, self._results, job, self._own or None)
-        await save_finished_artifacts(self._results, progress, context)
+        await save_finished_artifacts(self._results, self._progress(job, context), context)
+
+    def _progress(self, job: Job, context: Context) -> BatchProgress:
+        return BatchProgress(self._tally, context, self._results, job, self._own or None)
 
     async def end(self, job: Job, context: Context) -> Event:
         """Write the table of the results, and return the event that ends the run."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Self
 
 from oaibg.base.files import sync_folder
+from oaibg.base.secrets import masked_bytes
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
 from oaibg.state.database import NO_LOCKS
@@ -90,7 +91,7 @@ class LockedFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | create
         try:
             self._descriptor = os.open(self.path, flags, 0o666)
-            self._lock_it()
+            self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._check()
             self._size = self._read()
         except BlockingIOError as error:
@@ -110,10 +111,10 @@ class LockedFile:
             self.close()
             raise
 
-    def _lock_it(self) -> None:
-        """Lock the file, if its file system has locks; raises `BlockingIOError`."""
+    def _flock(self, operation: int) -> None:
+        """Lock or unlock the file, if its file system has locks; raises `BlockingIOError`."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, operation)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -121,6 +122,10 @@ class LockedFile:
     def _check(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise UsageError(f"{self.path}: the results file must be a regular file.")
+
+    def release(self) -> None:
+        """Unlock the file, which stays open."""
+        self._flock(fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file, which ends the lock."""
@@ -130,6 +135,7 @@ class LockedFile:
 
     def _append(self, data: bytes) -> None:
         """Append complete lines; raises `OSError` if none was written, not even in part."""
+        data = masked_bytes(data)
         rest = memoryview(data)
         if not self._torn and os.fstat(self._file).st_size != self._size:
             self._mend()

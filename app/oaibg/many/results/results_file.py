@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 from typing import TYPE_CHECKING, Any
 
 from oaibg.api.payload import WITH_OUTPUT
 from oaibg.base.json_text import json_line
-from oaibg.base.secrets import masked_bytes
 from oaibg.contract.errors import UsageError
 from oaibg.engine.persist import in_thread
 from oaibg.engine.recap import NEEDS_ACTION, Recap
@@ -46,9 +44,9 @@ class ResultsFile(LockedFile):
     """The results of a run; the last line of each custom_id counts.
 
     Reads the file, and changes nothing before `begin`. A last line that was cut off (by kill -9 or
-    a full disk) does not count. `known` maps the custom_ids
-    that the file may contain to the `id` of their line, or to None if the API sets the `id`. A file
-    with other lines belongs to another run. `known` is None if the custom_ids are not known.
+    a full disk) does not count. `known` maps the custom_ids that the file may contain to the `id`
+    of their line, or to None if the API sets the `id`. A file with other lines belongs to another
+    run. `known` is None if the custom_ids are not known.
     `replaced` has the marks of the unsuccessful lines that don't count, as in `ReplacedLines`.
     `window_of` returns the completion window of a custom_id.
 
@@ -99,7 +97,7 @@ class ResultsFile(LockedFile):
 
     def reopened(self) -> ResultsFile:
         """Release the file, and open or create the one at its path; raises as the class."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self.release()
         file = ResultsFile(self.path, self._known, self._replaced.marks, self.window_of)
         try:
             file.begin()
@@ -162,7 +160,7 @@ class ResultsFile(LockedFile):
                 self._gathering = {}
             new = [line for line in gathered.values() if line.custom_id not in self.statuses]
             if new:
-                await in_thread(self._append, masked_bytes(b"".join(line.raw for line in new)))
+                await in_thread(self._append, b"".join(line.raw for line in new))
                 self.statuses |= {line.custom_id: line.status for line in new}
                 self._without_response |= {
                     line.custom_id: line.raw for line in new if line.response_id is None
