@@ -22,10 +22,10 @@ lint: $(READY) ## Check style and formatting
 type: $(READY) ## Check types, strictly
 	$(BIN)/mypy
 
-test: $(READY) ## Run the tests (3 minutes on two cores)
+test: $(READY) ## Run the tests (6 minutes on two cores)
 	$(BIN)/pytest -n 4 --dist worksteal
 
-test-fast: $(READY) ## Run the tests that start no processes (half a minute on two cores)
+test-fast: $(READY) ## Run the tests that start no processes (2 minutes on two cores)
 	$(BIN)/pytest -n 4 --dist worksteal -m "not process and not slow and not soak"
 
 cover: $(READY) ## Run the tests with branch coverage (half as long again)
