@@ -224,6 +224,10 @@ NO_IDS = [
     b'<p>"response": {"id": "/etc"}',
     b'{"id":"abc","status":"ok"',
     b'{"error":"x","id":"abc"',
+    b'{"id":5,"status":["queued"],"x":',
+    b'{"id":5,"status":{"queued":1},"x":',
+    b'{"code":["server_error"]}',
+    b'[{"code":{"a":1}}]',
     b'{"object":"list","data":[{"id":"file_1","object":"file"}],"x":',
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness import Command, full_pipe, parsed, wait_until
 from oaibg.sandbox import Fault
+from runs import finish
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,10 +126,18 @@ def test_a_log_that_nobody_reads(
 @pytest.mark.row(UNREAD)
 def test_many_polls_and_a_parent_that_reads_stdout_only(command: Command, sandbox: Sandbox) -> None:
     """A log that fills the pipe of stderr after a while doesn't stop the polls before the end."""
-    argv = ("submit", "--prompt", "x", "--poll-seconds", "0.05", "--metadata", "sandbox_seconds=9")
+    argv = ("submit", "--prompt", "x", "--poll-seconds", "0.05", *LONG)
     process = command.start(*argv, env=LOG, fresh=True)
+
+    def later() -> None:
+        wait_until(lambda: len(sandbox.requests) > 250)
+        finish(sandbox)
+
+    thread = threading.Thread(target=later)
+    thread.start()
     assert process.stdout is not None
     lines = parsed(process.stdout.read())
+    thread.join()
     assert lines[-1]["event"] == "final"
     assert sum(one["event"] == "poll" for one in lines) > 100
     assert process.wait(SECONDS) == 0

@@ -424,3 +424,42 @@ def test_items_that_lack_a_key(
         refused(run("submit", option, str(path), "--dry-run"), sandbox, words)
     files.write({"input": [USER, item]})
     refused(run(*files.argv("--dry-run")), sandbox, f"line 1: {words}")
+
+
+ODD = ([1], {"a": 1}, 1, True, None, "", "x")
+"""Values that a key may have by mistake."""
+
+DRY = ("--dry-run", "--human")
+"""A dry run that is not compared with the sandbox, which knows all fields."""
+
+
+@pytest.mark.parametrize("key", ["role", "type", "content", "tool_calls", "name"])
+@pytest.mark.parametrize("value", ODD)
+def test_values_of_another_type(
+    run: Callable[..., Result], tmp_path: Path, key: str, value: Any
+) -> None:
+    """A wrong value in a message, a part, a tool or a schema is never a bug of the command."""
+    path = tmp_path / "m.json"
+    part = {"type": "text", "text": "a"}
+    message = {"role": "user", "content": [part]}
+    for content in ([message | {key: value}], [message | {"content": [part | {key: value}]}]):
+        path.write_text(json.dumps(content))
+        for option in ("--messages-json-file", "--input-json-file"):
+            assert run("submit", option, str(path), *DRY).code in (0, 2)
+    tool = {"type": "function", "function": {"name": "f"}, "name": "f"}
+    path.write_text(json.dumps([tool | {key: value}]))
+    assert run("submit", "--prompt", "x", "--tools-json-file", str(path), *DRY).code in (
+        0,
+        2,
+    )
+    for body in (
+        {key: value},
+        {"messages": [message | {key: value}]},
+        {"text": {"format": {key: value}}},
+    ):
+        path.write_text(json.dumps(body))
+        for argv in (("--json-schema-file", str(path)), ("--body-json-file", str(path))):
+            assert run("submit", "--prompt", "x", *argv, *DRY).code in (0, 2)
+    path.write_text(json.dumps({"prompt": "x", key: value}))
+    files = ("--jobs-file", str(path), "--results-file", str(tmp_path / "r.jsonl"))
+    assert run("submit", *files, *DRY).code in (0, 2)

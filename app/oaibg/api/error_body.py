@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from oaibg.base.json_text import value_at
+from oaibg.base.json_text import string, value_at
 
 KNOWN_CODES = frozenset(
     {
@@ -97,7 +97,7 @@ def reports_failure(document: object) -> bool:
     document = _only(document) or document
     if is_error(document) or value_at(document, "type") == "error":
         return True
-    if value_at(document, "success") is False or value_at(document, "code") in KNOWN_CODES:
+    if value_at(document, "success") is False or string(value_at(document, "code")) in KNOWN_CODES:
         return True
     return bool(value_at(document, "detail") or value_at(document, "errors"))
 

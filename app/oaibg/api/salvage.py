@@ -18,6 +18,7 @@ from oaibg.api.connections import Body
 from oaibg.api.payload import OWN_PREFIXES, RUNNING, TERMINAL, Payload, is_response_id
 from oaibg.api.stream import begins_events, events_of, members
 from oaibg.api.streamed_output import StreamedOutput
+from oaibg.base.json_text import string
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -189,7 +190,7 @@ def _wrapped(raw: bytes) -> Payload | None:
         is_own = first.get("object") in ("response", "batch") or str(identifier).startswith(
             OWN_PREFIXES
         )
-        is_first = start.start() == 0 and first.get("status") in RUNNING | TERMINAL
+        is_first = start.start() == 0 and string(first.get("status")) in RUNNING | TERMINAL
         if (is_own or is_first) and _is_usable(identifier):
             return Payload.of({"id": identifier})
     return None

@@ -70,7 +70,8 @@ def part_of(part: Any, role: object) -> Any:
     if not isinstance(part, dict):
         return part
     kind, given = part.get("type"), part.get("image_url")
-    if kind in {"text", "input_text", "output_text"} - {text} and isinstance(part.get("text"), str):
+    is_text = kind in ("text", "input_text", "output_text") and kind != text
+    if is_text and isinstance(part.get("text"), str):
         return {**part, "type": text}
     if kind in ("image_url", "input_image") and (kind == "image_url" or isinstance(given, dict)):
         image = given if isinstance(given, dict) else {"url": given}
