@@ -157,6 +157,7 @@ class SubmitOptions(Record):
         callback=check.job_key,
         autocompletion=known.keys,
     )
+    label: str | None = _safety("TEXT", "Name the job in lists.", callback=check.label)
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )

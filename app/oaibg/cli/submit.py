@@ -46,7 +46,13 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     many = options.jobs_file is not None
     wait = wait_of(options, "summary" if many else "all")
     session.process.render(human=options.human, several=many, brief=wait.events == "summary")
-    job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
+    job = Job(
+        submitting=True,
+        is_run=many,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+        known_as=options.job_key or options.label,
+    )
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file
     files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
