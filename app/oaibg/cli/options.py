@@ -101,6 +101,12 @@ _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 class SubmitOptions(Record):
     """The options of `oaibg submit`."""
 
+    prompt_argument: str | None = typer.Argument(
+        None,
+        metavar="PROMPT",
+        help="The prompt, in quotes; - is stdin.",
+        rich_help_panel="Input",
+    )
     prompt: str | None = _input("TEXT", "The text of the user message; - is stdin.")
     prompt_file: str | None = _input_file("PATH", "Read the prompt from a file; - is stdin.")
     system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")

@@ -11,6 +11,7 @@ from oaibg.cli.next_command import rerun_of
 from oaibg.cli.option_checks import AUTO
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.cli.path_options import check_paths
+from oaibg.cli.prompt import check_prompt
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
 from oaibg.engine.job import Job
@@ -64,6 +65,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
         deadline=session.deadline,
     )
     check_sources(sources)
+    check_prompt(options)
     body = options.body_json_file
     patch = fields.read_body(body, session.deadline) if body else None
     given = read_sources(sources, patch)
