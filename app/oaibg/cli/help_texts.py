@@ -7,7 +7,7 @@ from oaibg.contract.errors import ExitCode
 USAGE = {
     "oaibg": ["oaibg COMMAND [OPTIONS]"],
     "submit": [
-        "oaibg submit [OPTIONS] --prompt TEXT",
+        'oaibg submit [OPTIONS] "PROMPT"',
         "oaibg submit [OPTIONS] --prompt-file PATH",
         "oaibg submit [OPTIONS] --jobs-file PATH --results-file PATH",
     ],
@@ -19,12 +19,12 @@ USAGE = {
 
 EXAMPLES = {
     "oaibg": [
-        'oaibg submit --prompt "Name three rivers." --human',
+        'oaibg submit "Name three rivers." --human',
         "oaibg submit --prompt-file task.md --output-text-file report.md",
         "oaibg submit --jobs-file jobs.jsonl --results-file results.jsonl",
     ],
     "submit": [
-        'oaibg submit --prompt "Name three rivers."',
+        'oaibg submit "Name three rivers."',
         "oaibg submit --prompt-file task.md --output-text-file report.md",
         "oaibg submit --job-key report-7 --prompt-file task.md --max-wait-seconds 540",
         "oaibg submit --jobs-file jobs.jsonl --results-file results.jsonl",
@@ -52,7 +52,7 @@ EXAMPLES = {
 MORE_EXAMPLES = {
     "submit": [
         "oaibg submit --prompt-file task.md --json-schema-file schema.json",
-        'oaibg submit --continue resp_123 --prompt "Say it in one sentence."',
+        'oaibg submit --continue resp_123 "Say it in one sentence."',
         "oaibg submit --prompt-file task.md --dry-run",
     ],
     "show": [
@@ -64,7 +64,7 @@ MORE_EXAMPLES = {
 
 COMMON = {
     "submit": (
-        *("--model", "--reasoning-effort", "--attach", "--job-key", "--detach"),
+        *("PROMPT", "--model", "--reasoning-effort", "--attach", "--job-key", "--detach"),
         *("--max-wait-seconds", "--output-text-file", "--human"),
     ),
     "monitor": (

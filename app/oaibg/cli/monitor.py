@@ -59,6 +59,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
 
         _check_several(options)
         jobs = several_of(found)
+        job.note_name(jobs.known_as)
         session.process.total = None if jobs.runs else jobs.total
         rate = jobs.total / options.poll_seconds
         return session.run(lambda context: several_ids.monitor(job, jobs, context), rate=rate)

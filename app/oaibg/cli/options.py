@@ -25,6 +25,10 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "om
 Verbosity = Literal["low", "medium", "high", "omit"]
 Window = Literal["soonest", "2h", "8h", "24h"]
 Shell = Literal["bash", "zsh", "fish"]
+_STATUSES = [
+    *("queued", "in_progress", "completed", "needs_action", "failed", "incomplete", "cancelled"),
+    *("expired", "not_submitted", "outcome_unknown"),
+]
 
 
 def _option(
@@ -102,6 +106,12 @@ _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 class SubmitOptions(Record):
     """The options of `oaibg submit`."""
 
+    prompt_argument: str | None = typer.Argument(
+        None,
+        metavar="PROMPT",
+        help="The prompt, in quotes; - is stdin.",
+        rich_help_panel="Input",
+    )
     prompt: str | None = _input("TEXT", "The text of the user message; - is stdin.")
     prompt_file: str | None = _input_file("PATH", "Read the prompt from a file; - is stdin.")
     system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")
@@ -160,6 +170,7 @@ class SubmitOptions(Record):
         callback=check.job_key,
         autocompletion=known.keys,
     )
+    label: str | None = _safety("TEXT", "Name the job in lists.", callback=check.label)
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )
@@ -244,7 +255,7 @@ class ShowOptions(Record):
         "STATUS",
         "With --list: only jobs with this status.",
         callback=check.not_empty,
-        autocompletion=known.statuses,
+        autocompletion=lambda: _STATUSES,
     )
     limit: int | None = _which(
         "N",

@@ -87,6 +87,7 @@ def _show_run(run: RunRow, options: ShowOptions, session: Session) -> int:
     from oaibg.many.run_report import show_run
 
     session.process.render(human=options.human, several=True)
+    session.job.note_name(run.known_as)
     opened = session.open()
     with closing(opened.store):
         return session.write(show_run(run, opened))
