@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Target(Record):
-    """The job that a command names: an ID, a job key, or (only in `show`) neither: the newest."""
+    """The job that a command names: an ID, a job key, or neither: the newest."""
 
     response_id: str | None = None
     job_key: str | None = None

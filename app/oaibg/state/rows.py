@@ -156,6 +156,12 @@ class Row(Intent):
         return custom_id or key or self.label
 
     @property
+    def run_key(self) -> str | None:
+        """The key of the job's run over a jobs file; None if it belongs to none."""
+        key, of_run, _ = (self.job_key or "").partition("\n")
+        return key if of_run else None
+
+    @property
     def included(self) -> tuple[str, ...]:
         """The values of the request's `include`, which every retrieve sends again."""
         return tuple(self.include.split("\n")) if self.include else ()
