@@ -116,6 +116,20 @@ def test_a_state_that_is_damaged(complete: Callable[[str], list[str]], state: Pa
     assert [path.name for path in state.iterdir()] == ["state.sqlite3"]
 
 
+def test_a_state_that_can_not_be_read(
+    command: Command, unprivileged: Callable[..., Result], state: Path
+) -> None:
+    """A local state that can't be read offers nothing, and no error is printed."""
+    command.run("submit", "x", "--detach", "--job-key", "rivers")
+    state.chmod(0)
+    command.environment["_OAIBG_COMPLETE"] = "complete_fish"
+    command.environment["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    command.environment["_TYPER_COMPLETE_ARGS"] = "oaibg monitor "
+    result = unprivileged()
+    state.chmod(0o700)
+    assert (result.code, result.out.strip(), result.err) == (0, b"", "")
+
+
 @pytest.fixture
 def home(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty home directory, which the command uses."""

@@ -11,7 +11,7 @@ USAGE = {
         "oaibg submit [OPTIONS] --prompt-file PATH",
         "oaibg submit [OPTIONS] --jobs-file PATH --results-file PATH",
     ],
-    "monitor": ["oaibg monitor [OPTIONS] ID|KEY..."],
+    "monitor": ["oaibg monitor [OPTIONS] [ID|KEY...]"],
     "cancel": ["oaibg cancel [OPTIONS] ID|KEY..."],
     "show": ["oaibg show [OPTIONS] [ID|KEY]", "oaibg show --list [--status STATUS] [--limit N]"],
 }
@@ -30,7 +30,7 @@ EXAMPLES = {
         "oaibg submit --jobs-file jobs.jsonl --results-file results.jsonl",
     ],
     "monitor": [
-        "oaibg monitor resp_123",
+        "oaibg monitor",
         "oaibg monitor report-7 --output-text-file report.md",
         "oaibg monitor resp_123 resp_456 --max-wait-seconds 540 --events changes",
         "oaibg monitor batch_123 --results-file results.jsonl",
