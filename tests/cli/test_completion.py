@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from functools import partial
@@ -222,8 +223,25 @@ def test_a_home_that_can_not_be_written(run: Callable[..., Result], home: Path) 
     assert "oaibg --show-completion bash" in result.last["hint"]
 
 
-def test_values_of_options(complete: Callable[[str], list[str]]) -> None:
-    """The values of options that have a few are offered; other options complete files."""
+def test_a_home_that_is_unknown(
+    run: Callable[..., Result], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A home directory that is not an absolute path is a usage error."""
+    monkeypatch.setenv("HOME", "home")
+    result = run("--install-completion", "bash")
+    assert (result.code, result.events) == (2, ["error"])
+    assert "HOME" in result.last["message"]
+    monkeypatch.setenv("HOME", str(home / "it's"))
+    assert run("--install-completion", "bash").code == 0
+    line = (home / "it's/.bashrc").read_text()
+    assert shlex.split(line) == ["source", str(home / "it's/.bash_completions/oaibg.sh")]
+
+
+def test_values_of_options(
+    complete: Callable[[str], list[str]], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The values of options that have a few are offered; nothing is run or installed."""
+    monkeypatch.setenv("SHELL", "/bin/bash")
     assert complete("oaibg submit --reasoning-effort m") == ["minimal", "medium", "max"]
     assert complete("oaibg submit --verbosity ") == ["low", "medium", "high", "omit"]
     assert complete("oaibg submit --completion-window ") == ["soonest", "2h", "8h", "24h"]
@@ -236,6 +254,7 @@ def test_values_of_options(complete: Callable[[str], list[str]]) -> None:
     assert complete("oaibg submit --prompt-file ") == []
     assert complete("oaibg m") == ["monitor"]
     assert complete("oaibg show --l") == ["--list", "--limit"]
+    assert not [*home.iterdir()]
 
 
 @pytest.fixture

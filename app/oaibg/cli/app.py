@@ -39,7 +39,7 @@ class _Command(_OwnHelp, TyperCommand):
 class _Program(_OwnHelp, TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # Typer has no options whose value may be left out.
-        if not ctx.resilient_parsing and args in (["--install-completion"], ["--show-completion"]):
+        if args in (["--install-completion"], ["--show-completion"]):
             from oaibg.cli.completion import user_shell
 
             args = [*args, *user_shell()]

@@ -16,11 +16,9 @@ from typer import completion
 from oaibg.cli.options import Shell
 from oaibg.contract.errors import UsageError
 
-VARIABLE = "_OAIBG_COMPLETE"
-"""If this environment variable is set, a shell asks for values; Typer's name for it."""
-
-_CALL = f"env {VARIABLE}=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS="
-"""What asks for the values: one per line, with a tab and a description if there is one."""
+_CALL = "env _OAIBG_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args "
+_CALL += "_TYPER_COMPLETE_ARGS="
+"""What asks Typer for the values: one per line, after a tab its description if it has one."""
 
 _BASH = """
 _oaibg_completion() {
@@ -79,17 +77,18 @@ def script(shell: Shell) -> str:
 def install(shell: Shell) -> str:
     """Write a shell's completion script, make the shell read it, and return what was done."""
     path, startup = _places(shell)
+    quoted = str(path).replace("'", r"'\''")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{script(shell)}\n")
         done = f"Wrote {path}."
-        if startup is not None and _append(f"source '{path}'", startup):
+        if startup is not None and _append(f"source '{quoted}'", startup):
             done += f"\nAdded a line to {startup} that reads it."
     except OSError as error:
         raise UsageError(
-            f"The completion for {shell} can't be installed: {error.filename}: {error.strerror}.",
-            hint=f"`oaibg --show-completion {shell}` prints the script; put it where {shell} "
-            "reads it.",
+            f"Completion for {shell} can't be installed: {error.filename}: {error.strerror}.",
+            hint=f"`oaibg --show-completion {shell}` prints the script. Save it to a file that "
+            f"{shell} reads.",
         ) from error
     return f"{done}\nCompletion works in new shells."
 
@@ -107,7 +106,9 @@ def enable() -> None:
 
 def _places(shell: Shell) -> tuple[Path, Path | None]:
     """Return where the script goes, and the start-up file that must read it, if one must."""
-    home = Path("~").expanduser()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - it does not raise
+    if not home.is_absolute():
+        raise UsageError("The home directory is unknown. Set HOME to its absolute path.")
     if shell == "bash":
         return home / ".bash_completions/oaibg.sh", home / ".bashrc"
     if shell == "zsh":

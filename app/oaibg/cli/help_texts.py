@@ -80,7 +80,7 @@ COMMON = {
 """The arguments and options on the first screen."""
 
 _ID_NOTES = [
-    "KEY is the key of a job or a run. The path of its jobs file also names a run.",
+    "KEY is the key of a job or a run; the path of a run's jobs file works, too.",
     "Put an ID or key that begins with a hyphen after --.",
 ]
 
