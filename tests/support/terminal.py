@@ -36,6 +36,7 @@ class Terminal:
         stderr: the same for stderr.
         folder: the working directory.
         exported: more of the environment, which may set a size.
+        program: what to run instead of `oaibg`; it gets the arguments.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Terminal:
         stderr: int | None = None,
         folder: Path | None = None,
         exported: Mapping[str, str] = MappingProxyType({}),
+        program: tuple[str, ...] = (sys.executable, "-m", "oaibg"),
     ) -> None:
         self.columns = columns
         self.written = b""
@@ -59,7 +61,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oaibg", *argv],
+            [*program, *argv],
             env={"TERM": "xterm-256color", "LANG": "C.UTF-8", **given, **exported},
             cwd=folder,
             stdin=theirs,
@@ -118,6 +120,10 @@ class Terminal:
         """Wait until a condition holds for the screen's text; return the text."""
         wait_until(lambda: condition(self.text), seconds)
         return self.text
+
+    def press(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._ours, keys.encode())
 
     def end(self, seconds: float = 120) -> int:
         """Wait for the command's end and the rest of its output; return the exit code."""
