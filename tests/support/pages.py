@@ -41,7 +41,7 @@ exec {python} "$@"
 
 COMMANDS = {"oaibg": SHIM, "newest": NEWEST, "python": PYTHON}
 
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|\b(?:src|srcset)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -53,7 +53,8 @@ def shell_blocks(page: str) -> list[str]:
 def relative_links(page: str) -> list[str]:
     """The targets of a page's links and pictures that are not URLs."""
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    return [link for link in _LINK.findall(prose) if "://" not in link]
+    links = (one or other for one, other in _LINK.findall(prose))
+    return [link for link in links if "://" not in link]
 
 
 def anchors(page: str) -> set[str]:
