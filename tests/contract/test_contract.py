@@ -69,10 +69,10 @@ KEYS = {
     "response": "status source response usage error incomplete_details output_text_bytes "
     "output_types refusal calls job_seconds cost_usd exit_code next",
     "dry_run": "method url body body_bytes attachments request_sha256 exit_code",
-    "job": "custom_id job_key model status usage cost_usd job_seconds created_at updated_at "
+    "job": "custom_id job_key label model status usage cost_usd job_seconds created_at updated_at "
     "base_url",
-    "run": "job_key jobs_file results_file total counts is_active per_minute eta_seconds usage "
-    "cost_usd created_at updated_at base_url",
+    "run": "job_key label jobs_file results_file total counts is_active per_minute eta_seconds "
+    "usage cost_usd created_at updated_at base_url",
     "run_progress": "total done counts in_flight per_minute eta_seconds usage cost_usd",
     "summary": "counts elapsed_seconds usage cost_usd results_file unsuccessful exit_code next",
 }

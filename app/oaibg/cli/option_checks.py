@@ -15,6 +15,7 @@ from oaibg.request.json_files import read_text
 _SECONDS_MIN = 0.05
 _SECONDS_MAX = 1_000_000_000
 _NAME_MAX = 1024
+_LABEL_MAX = 200
 _NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
 _T = TypeVar("_T")
 
@@ -80,6 +81,16 @@ def job_key(value: str | None) -> str | None:
     if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
         raise BadParameter("a job key must have 1 to 512 printable characters.")
     return value
+
+
+def label(value: str | None) -> str | None:
+    """Return a valid label: one line that isn't blank."""
+    text = not_empty(value)
+    if text is not None and not (len(text) <= _LABEL_MAX and text.isprintable()):
+        raise BadParameter(
+            f"a label must be one line of at most {_LABEL_MAX} printable characters."
+        )
+    return text
 
 
 def name(value: str | None) -> str | None:

@@ -62,7 +62,6 @@ _output = partial(_option, "Output")
 
 # Options of several commands
 
-_NAMES = _name("ID|KEY...", "Response IDs or keys; - reads them from stdin.", check.names)
 _JOB_KEY = _which(
     "KEY",
     "Use the job or run with this key.",
@@ -101,6 +100,12 @@ _HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
 class SubmitOptions(Record):
     """The options of `oaibg submit`."""
 
+    prompt_argument: str | None = typer.Argument(
+        None,
+        metavar="PROMPT",
+        help="The prompt, in quotes; - is stdin.",
+        rich_help_panel="Input",
+    )
     prompt: str | None = _input("TEXT", "The text of the user message; - is stdin.")
     prompt_file: str | None = _input_file("PATH", "Read the prompt from a file; - is stdin.")
     system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")
@@ -157,6 +162,7 @@ class SubmitOptions(Record):
         callback=check.job_key,
         autocompletion=known.keys,
     )
+    label: str | None = _safety("TEXT", "Name the job in lists.", callback=check.label)
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )
@@ -198,7 +204,11 @@ class SubmitOptions(Record):
 class MonitorOptions(Record):
     """The options of `oaibg monitor`."""
 
-    names: check.Names[str] = _NAMES
+    names: check.Names[str] = _name(
+        "ID|KEY...",
+        "IDs or keys; - is stdin. Default: newest submit.",
+        check.names,
+    )
     job_key: str | None = _JOB_KEY
     poll_seconds: float = _POLL_SECONDS
     max_wait_seconds: float | None = _MAX_WAIT_SECONDS
@@ -221,7 +231,9 @@ class MonitorOptions(Record):
 class CancelOptions(Record):
     """The options of `oaibg cancel`."""
 
-    names: check.Names[str] = _NAMES
+    names: check.Names[str] = _name(
+        "ID|KEY...", "Response IDs or keys; - reads them from stdin.", check.names
+    )
     job_key: str | None = _JOB_KEY
     human: bool = _HUMAN
 
@@ -276,9 +288,12 @@ def output_of(options: Record, **more: Any) -> Output:
     return part_of(options, Output, include=include, **more)
 
 
-def check_name_or_key(names: list[str], job_key: str | None) -> None:
-    """Raise `UsageError` unless there is either an argument that names a job, or a job key."""
-    if bool(names) == (job_key is not None):
+def check_name_or_key(names: list[str], job_key: str | None, *, newest: bool = False) -> None:
+    """Raise `UsageError` unless there is either an argument that names a job, or a job key.
+
+    There may be neither if the command is then for the `newest` submit.
+    """
+    if (names and job_key is not None) or not (names or job_key is not None or newest):
         raise UsageError(
             "Give exactly one of ID|KEY and --job-key KEY.",
             hint="`oaibg show --list` lists the jobs submitted from this machine.",

@@ -50,6 +50,11 @@ class Session:
         self.next_command = NextCommand(wait, output, rerun)
 
     @property
+    def known_as(self) -> str | None:
+        """The key or label of the run's job, for people."""
+        return self.job.known_as
+
+    @property
     def deadline(self) -> float:
         """When the wait limit is reached, as of `time.monotonic()`."""
         return self.process.started + (self.wait.max_wait_seconds or math.inf)

@@ -11,6 +11,7 @@ from oaibg.cli.next_command import rerun_of
 from oaibg.cli.option_checks import AUTO
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.cli.path_options import check_paths
+from oaibg.cli.prompt import check_prompt
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
 from oaibg.engine.job import Job
@@ -46,7 +47,13 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     many = options.jobs_file is not None
     wait = wait_of(options, "summary" if many else "all")
     session.process.render(human=options.human, several=many, brief=wait.events == "summary")
-    job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
+    job = Job(
+        submitting=True,
+        is_run=many,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+        known_as=options.job_key or options.label,
+    )
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file
     files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
@@ -58,6 +65,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
         deadline=session.deadline,
     )
     check_sources(sources)
+    check_prompt(options)
     body = options.body_json_file
     patch = fields.read_body(body, session.deadline) if body else None
     given = read_sources(sources, patch)

@@ -26,6 +26,7 @@ class ListedJob(Event, name="job", by="`show --list`"):
 
     custom_id: str | None
     job_key: str | None
+    label: str | None
     model: str | None
     status: str | None
     usage: dict[str, Any] | None
@@ -47,6 +48,7 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     """
 
     job_key: str
+    label: str | None = None
     jobs_file: str | None
     results_file: str | None
     total: int

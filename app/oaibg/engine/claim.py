@@ -46,6 +46,7 @@ class Submission(Record):
     request: Request
     model: str | None
     job_key: str | None = None
+    label: str | None = None
     resubmit_unknown: bool = False
     retry_failed: bool = False
     detach: bool = False

@@ -254,6 +254,7 @@ class _Creation:
             request_sha256=submission.request.sha256,
             job_key=submission.job_key if self._replaced is None else None,
             custom_id=submission.custom_id,
+            label=submission.label,
             model=submission.model,
             completion_window=submission.window,
             include="\n".join(submission.request.include) or None,

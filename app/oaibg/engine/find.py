@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Target(Record):
-    """The job that a command names: an ID, a job key, or (only in `show`) neither: the newest."""
+    """The job that a command names: an ID, a job key, or neither: the newest."""
 
     response_id: str | None = None
     job_key: str | None = None
@@ -66,8 +66,8 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
         raise context.state_problem
     if response_id is None:
         row = _row(target, context)
-        job.identify(_id_of(row, target, context), row.status if row is not None else None)
         _note_request(row, job)
+        job.identify(_id_of(row, target, context), row.status if row is not None else None)
         return []
     known = store.by_id(base_url, response_id)
     _note_request(known, job)
@@ -93,6 +93,7 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
 def _note_request(row: Row | None, job: Job) -> None:
     if row is not None:
         job.note_known()
+        job.note_name(row.known_as)
         job.note_batch(row.is_batch)
         job.note_include(row.included)
         job.note_window(row.completion_window)

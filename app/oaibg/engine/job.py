@@ -27,8 +27,11 @@ class Job:
         last_number: int | None = None,
         include: tuple[str, ...] = (),
         is_batch: bool | None = None,
+        known_as: str | None = None,
     ) -> None:
         self.response_id = response_id
+        self.known_as = known_as
+        """The job's key or label, for people."""
         self.custom_id = custom_id
         """The job's name in the jobs file."""
         self.is_run = is_run
@@ -77,6 +80,10 @@ class Job:
         """Note that the local state, which is at `place`, does not know the ID."""
         unknown = f"no job or run named {self.response_id!r} for {base_url}"
         self.doubt = f"The local state in {place} has {unknown}. "
+
+    def note_name(self, known_as: str | None) -> None:
+        """Note the job's key or label, for people."""
+        self.known_as = known_as
 
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""

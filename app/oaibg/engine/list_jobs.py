@@ -127,6 +127,7 @@ def _listed(run: RunRow, parts: list[RunPart]) -> Run:
     return Run(
         response_id=batch_id,
         job_key=run.run_key,
+        label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
         total=run.total,

@@ -159,6 +159,7 @@ def listed(row: Row) -> events.ListedJob:
         response_id=row.response_id,
         custom_id=row.custom_id,
         job_key=row.job_key and row.job_key.partition("\n")[0],
+        label=row.label,
         model=row.model,
         status=status if row.response_id is not None else "outcome_unknown",
         usage=recap.usage,

@@ -169,6 +169,7 @@ class _FileRun:
             _todo(self._plan, self._results),
         )
         self.tally.totals.include(self._results.totals)
+        streams = self._context.wait.stream
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
             self.tally.count(done[custom_id], code_of(done[custom_id]))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
@@ -177,7 +178,8 @@ class _FileRun:
             if (skipped := self._skipped(line, number)) is not None:
                 self.tally.count(*skipped)
             else:
-                yield line.custom_id, partial(self._run, line, number)
+                job = Job(submitting=True, custom_id=line.custom_id, streams=streams)
+                yield job, partial(self._run, line, number, job)
 
     def _is_new(self, custom_id: str) -> bool:
         row = self._rows.get(custom_id)
@@ -201,8 +203,7 @@ class _FileRun:
     def _is_late(self) -> bool:
         return self._context.clock.monotonic() >= self._context.deadline
 
-    async def _run(self, line: Line, number: int, context: Context) -> Event | None:
-        job = Job(submitting=True, custom_id=line.custom_id, streams=context.wait.stream)
+    async def _run(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
         event = await commands.closing(self._submit(line, number, job, context), job, context)
         if event is not None and line.custom_id not in self._results.statuses:
             self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)

@@ -64,6 +64,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     shown = Run(
         response_id=jobs.batch_id,
         job_key=run.run_key,
+        label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
         total=run.total,

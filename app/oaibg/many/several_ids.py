@@ -54,6 +54,11 @@ class Several(Record):
         return len(self.targets) + sum(run.total for run in self.runs)
 
     @property
+    def known_as(self) -> str | None:
+        """The name of the run for people, if the command names nothing else."""
+        return None if self.run is None else self.run.known_as
+
+    @property
     def run(self) -> RunRow | None:
         """The run, if the command names nothing else."""
         return self.runs[0] if len(self.runs) == 1 and not self.targets else None
@@ -149,7 +154,7 @@ async def _each(
         part = spread(number) if first < interval else 1.0
         times = PollTimes(interval, first=first * number / count, spread=part)
         job = Job(target.response_id, custom_id=target.custom_id, streams=wait.stream)
-        return target.custom_id, lambda context: command(target, job, context, times)
+        return job, lambda context: command(target, job, context, times)
 
     members = (member(*one) for one in enumerate(targets))
     progress = Progress(tally, context, count + tally.counts.total())

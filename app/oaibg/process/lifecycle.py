@@ -30,6 +30,10 @@ _OPEN_FILES = 65_536
 class Command(Protocol):
     """What a process needs from the command that it runs."""
 
+    @property
+    def known_as(self) -> str | None:
+        """The key or label of the run's job, for people."""
+
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
 
@@ -105,7 +109,7 @@ class Process:
         self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
-            self._renderer.write(event)
+            self._renderer.write(event.named(self._command.known_as))
         finally:
             self._writing = False
         if self._postponed is not None:

@@ -101,7 +101,7 @@ class BatchResults:
         await self.save_finished(job, context)
         progress = self._progress(job, context)
         try:
-            await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
+            await side_by_side(iter([(job, steps)]), progress, context, at_once=1)
         finally:
             summary = await self.end(job, context)
         return summary
