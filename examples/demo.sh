@@ -100,7 +100,7 @@ set_up 'work=$(mktemp -d); export OAIBG_STATE_DIR="$work/state"'
 section "What a person sees: --human"
 
 say "Ask a question. (The sandbox has no model, so a file gives its answer.)"
-run 0 'oaibg submit --human --prompt "Which proposal is best?" --job-key plan \
+run 0 'oaibg submit "Which proposal is best?" --human --job-key plan \
     --metadata "sandbox_text=$(cat examples/demo/answer.md)" --poll-seconds 1'
 
 say "Run 12 jobs. One of them fails."
@@ -115,13 +115,13 @@ run 0 'oaibg submit --human --jobs-file examples/demo/cities.jsonl \
 section "What a program sees: JSON lines and exit codes (shortened here)"
 
 say "Submit a job, and lose the shell."
-run_json 0 'oaibg submit --prompt "Take your time." --job-key report --detach'
+run_json 0 'oaibg submit "Take your time." --job-key report --detach'
 
 say "Any other shell can wait for the job, by its ID or its key, and save the answer."
 run_json 0 'oaibg monitor report --output-text-file "$work/report.md" --poll-seconds 1'
 
 say "Cancel a job. Then the exit code of show is 4: the job ended without success."
-run_json 0 'oaibg submit --prompt "Take all day." --job-key day --detach \
+run_json 0 'oaibg submit "Take all day." --job-key day --detach \
     --metadata sandbox_seconds=86400'
 run_json 0 'oaibg cancel day'
 run_json 4 'oaibg show day'
@@ -129,7 +129,7 @@ run_json 4 'oaibg show day'
 say "List the jobs, newest first."
 run_json 0 'oaibg show --list'
 
-say "Run a file through the Batch API, at half the price."
+say "Run a file through the Batch API."
 run_json 0 'oaibg submit --jobs-file examples/jobs.jsonl --job-key capitals \
     --results-file "$work/batch.jsonl" --completion-window 24h --poll-seconds 1'
 

@@ -135,11 +135,11 @@ def _answer(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     (folder / "proposals").mkdir()
     for name in "ABC":
         (folder / "proposals" / f"{name}.md").write_text(f"Proposal {name}.")
-    argv = ("submit", "--human", "--prompt", "Compare them.", "--attach", "proposals/*.md")
+    argv = ("submit", "Compare them.", "--human", "--attach", "proposals/*.md")
     settings = ("--metadata", f"sandbox_text={_ANSWER}", "--metadata", "sandbox_seconds=0.2")
     with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
-        screen.end()
-        typed = """oaibg submit --human --prompt "Compare them." --attach 'proposals/*.md'"""
+        assert screen.end() == 0, screen.text
+        typed = """oaibg submit "Compare them." --human --attach 'proposals/*.md'"""
         return _drawn(screen, typed, "a completed job")
 
 
@@ -166,7 +166,7 @@ def _many(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
 def _list(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     """Draw the list of submitted jobs."""
     with _terminal(folder, sandbox, "show", "--human", "--list", "--limit", "5") as (screen, typed):
-        screen.end()
+        assert screen.end() == 0, screen.text
         return _drawn(screen, typed, "submitted jobs")
 
 
@@ -185,9 +185,7 @@ def _terminal(folder: Path, sandbox: Sandbox, *argv: str) -> Iterator[tuple[Term
 
 
 def _drawn(screen: Terminal, typed: str, title: str) -> Drawn:
-    command = wrap(f"$ {typed}", COLUMNS - 2, subsequent_indent="    ", break_on_hyphens=False)
-    typed_rows = " \\\n".join(command).splitlines()
-    rows = [*(Text(row, style="bold") for row in typed_rows), *map(_row, screen.cells)]
+    rows = [*(Text(row, style="bold") for row in _typed(typed)), *map(_row, screen.cells)]
     text = "\n".join(row.plain.rstrip() for row in rows)
     console = Console(record=True, width=COLUMNS, file=StringIO(), legacy_windows=False)
     for row in rows:
@@ -206,6 +204,13 @@ def _drawn(screen: Terminal, typed: str, title: str) -> Drawn:
         described = f"{head}\n<title>oaibg: {title}</title>\n<desc>{escape(text)}</desc>\n{rest}"
         drawn[name] = "\n".join(row.rstrip() for row in described.splitlines()) + "\n"
     return escape(text), drawn
+
+
+def _typed(command: str) -> list[str]:
+    """Return the rows of a command as one types them; an option stays with its value."""
+    together = re.sub(r"(--[\w-]+) (?!-)", "\\1\N{NO-BREAK SPACE}", f"$ {command}")
+    rows = wrap(together, COLUMNS - 2, subsequent_indent="    ", break_on_hyphens=False)
+    return " \\\n".join(rows).replace("\N{NO-BREAK SPACE}", " ").splitlines()
 
 
 def _row(cells: list[pyte.screens.Char]) -> Text:
