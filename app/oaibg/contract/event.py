@@ -23,6 +23,8 @@ class Event(Record):
     ended_with: ClassVar[int | None] = None
     """In a run over several jobs: the exit code that the job would have on its own. It is not in
     the line."""
+    keeps_hint: ClassVar[bool] = False
+    """Whether the line has its hint even in a run over several jobs, where it ends only a job."""
     response_id: str | None
 
     def __init_subclass__(cls, *, name: str, by: str) -> None:
@@ -33,7 +35,8 @@ class Event(Record):
     def of_many(self, custom_id: str | None) -> Self:
         """Return the event of one job in a run over several: with its name, without exit code."""
         code = exit_code_of(self)
-        event = self.but() if code is None else self.but(exit_code=None)
+        changes = {} if self.keeps_hint else {"hint": None}
+        event = self.but() if code is None else self.but(exit_code=None, **changes)
         event.__dict__.update(of=custom_id, ended_with=self.ended_with if code is None else code)
         return event
 
