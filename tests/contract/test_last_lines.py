@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness import await_line
+from oaibg.api.payload import TERMINAL
 from oaibg.contract.codes import LAST_LINES
 from oaibg.contract.errors import ExitCode
 from oaibg.sandbox import Fault
-from obedient_agent import ObedientAgent, words
+from oaibg.sandbox.job.metadata import OUTCOMES
+from obedient_agent import MOST_STEPS, ObedientAgent, words
 from runs import FAST, WINDOW, line
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from runs import Files
 
 LONGEST = 1024
-"""Maximum bytes of the last line of a job, without folders, the response and the request."""
+"""Maximum bytes of a last line, without folders, the response, the request and `unsuccessful`."""
 
 SUBMIT = ("submit", "--prompt", "hi", *FAST)
 KEYED = (*SUBMIT, "--job-key", "review-1")
@@ -91,7 +94,7 @@ def check(line: dict[str, Any], code: int) -> None:
     assert line["event"] in LAST_LINES[ExitCode(code)][0]
     assert list(line)[-4:] == ["job_key", "hint", "exit_code", "next"]
     assert line["hint"]
-    own = {key: line[key] for key in line.keys() - {"response", "body"}}
+    own = {key: line[key] for key in line.keys() - {"response", "body", "unsuccessful"}}
     text = json.dumps(own, separators=(",", ":"))
     assert len(re.sub(r"/[\w./-]+/", "/", text)) <= LONGEST
 
@@ -160,6 +163,38 @@ def test_an_agent_that_reads_only_the_last_line(
         check(last, code)
     if "sandbox_text=It is fine." in argv and codes[-1] == 0:
         assert agent.answer == "It is fine."
+
+
+@pytest.mark.parametrize("way", ["detached", "shown", "sliced", "jobs file", "batch"])
+def test_next_leads_to_the_end(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, way: str
+) -> None:
+    """While `next` is not null, it is run; then every job has ended, and was submitted once."""
+    ends = [one for one in OUTCOMES if one != "stuck"]
+    more = [(*meta(outcome=one, seconds=0.2), "--job-key", one) for one in ends]
+    if way in ("jobs file", "batch"):
+        bodies = [{"sandbox_outcome": one, "sandbox_seconds": "0.2"} for one in ends]
+        files.write(*(line(one, metadata=body) for one, body in zip(ends, bodies, strict=True)))
+        window = (*WINDOW, "--detach") if way == "batch" else ("--max-wait-seconds", "0.3")
+        commands = [files.argv(*window)]
+    elif way == "sliced":
+        commands = [(*SUBMIT, *options, "--max-wait-seconds", "0.15") for options in more]
+    else:
+        commands = [(*SUBMIT, *options, "--detach") for options in more]
+    for argv in commands:
+        last = run(*argv).last
+        if way == "shown":
+            last = run("show", str(last["job_key"])).last
+            last["next"] += FAST  # `show` has no --poll-seconds to repeat
+        for _ in range(MOST_STEPS):
+            if last["next"] is None:
+                break
+            last = run(*words(last["next"])).last
+        assert (last["next"], last["exit_code"] in (0, 4, 10)) == (None, True)
+        check(last, last["exit_code"])
+    posts = [post for post in sandbox.posts if post.response_id is not None]
+    assert len(posts) == (0 if way == "batch" else len(ends))
+    assert all(job.status(time.time()) in TERMINAL for job in sandbox.jobs.values())
 
 
 def test_every_code_has_its_last_line() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from harness import Result
 
-MOST_STEPS = 8
+MOST_STEPS = 20
 """More commands than any of these stories needs."""
 
 _COMMAND = re.compile(r"`(oaibg [^`]+)`|: (oaibg \S.*)$")
