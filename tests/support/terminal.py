@@ -51,7 +51,6 @@ class Terminal:
         stderr: int | None = None,
         folder: Path | None = None,
         exported: Mapping[str, str] = MappingProxyType({}),
-        program: tuple[str, ...] = (sys.executable, "-m", "oaibg"),
     ) -> None:
         self.columns = columns
         self.written = b""
