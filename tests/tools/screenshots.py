@@ -113,6 +113,7 @@ def comparable(text: str) -> str:
     text = re.sub(r"resp_[0-9a-f]+|\b[0-9a-f]{6,}\b", "resp", text)
     text = re.sub(r"[━╸╺]+", "bar", text)
     text = re.sub(r"about .* left", "about 0 left", text)
+    text = re.sub(r"[\d.,]+ (?:s|min|h)\b(?: \d+ (?:s|min)\b)?", "0 s", text)
     text = re.sub(r"[\d.,]+", "0", text)
     rows = [re.sub(r" +", " ", row).strip() for row in text.splitlines()]
     return "\n".join(sorted(row for row in rows if row))
@@ -135,11 +136,11 @@ def _answer(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     (folder / "proposals").mkdir()
     for name in "ABC":
         (folder / "proposals" / f"{name}.md").write_text(f"Proposal {name}.")
-    argv = ("submit", "Compare them.", "--human", "--attach", "proposals/*.md")
+    argv = ("submit", "Compare them.", "--human", "--attach", "proposals/*.md", "--job-key", "plan")
     settings = ("--metadata", f"sandbox_text={_ANSWER}", "--metadata", "sandbox_seconds=0.2")
     with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
         assert screen.end() == 0, screen.text
-        typed = """oaibg submit "Compare them." --human --attach 'proposals/*.md'"""
+        typed = """oaibg submit "Compare them." --human --attach 'proposals/*.md' --job-key plan"""
         return _drawn(screen, typed, "a completed job")
 
 
