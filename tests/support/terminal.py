@@ -33,6 +33,7 @@ class Terminal:
         columns: the terminal's width.
         rows: the terminal's height.
         stdout: a descriptor to use as stdout instead of the terminal.
+        stderr: the same for stderr.
         folder: the working directory.
         exported: more of the environment, which may set a size.
         program: what to run instead of `oaibg`; it gets the arguments.
@@ -45,6 +46,7 @@ class Terminal:
         columns: int = 80,
         rows: int = 24,
         stdout: int | None = None,
+        stderr: int | None = None,
         folder: Path | None = None,
         exported: Mapping[str, str] = MappingProxyType({}),
         program: tuple[str, ...] = (sys.executable, "-m", "oaibg"),
@@ -64,7 +66,7 @@ class Terminal:
             cwd=folder,
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
-            stderr=theirs,
+            stderr=theirs if stderr is None else stderr,
             preexec_fn=default_signals,  # noqa: PLW1509 - the child only resets signals
             start_new_session=True,
         )

@@ -40,7 +40,7 @@ def _option(
     Typer would add a --no- form to it. `names` replace the option's name.
     """
     if usage.startswith("--"):
-        return typer.Option(False, usage, help=text, rich_help_panel=group)
+        return typer.Option(False, usage, help=text, rich_help_panel=group, **more)
     return typer.Option(default, *names, metavar=usage, help=text, rich_help_panel=group, **more)
 
 
@@ -99,7 +99,9 @@ _OUTPUT_TEXT_FILE = _output("PATH", "Save the answer's text.", callback=check.ou
 _ARTIFACTS_DIR = _output(
     "DIR", "Save images and code interpreter files here.", callback=check.output_folder
 )
-_HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
+_HUMAN = _output(
+    "--human", "For people: progress on stderr, answer on stdout.", callback=check.human
+)
 
 
 class SubmitOptions(Record):

@@ -8,8 +8,9 @@ from oaibg.base.json_text import json_line
 from oaibg.base.secrets import masked_bytes
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract import events
+from oaibg.contract.errors import ExitCode
 from oaibg.output.actions import actions, next_step, no_text
-from oaibg.output.stdout import Stdout, prose
+from oaibg.output.stdout import Stdout, is_one_terminal, prose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ class Renderer(Protocol):
 class JsonLines:
     """Writes each event as a line of compact ASCII JSON, and prints errors to stderr as well.
 
+    A usage error is only printed to stderr if stdout is the same terminal.
+
     Args:
         stdout: takes the lines.
         now: returns the timestamp of a line.
@@ -69,6 +72,9 @@ class JsonLines:
             self._shows_ids = True
         is_id = isinstance(event, events.Submitted) and self._shows_ids
         if self._brief and _is_routine(event) and not is_id:
+            return
+        if isinstance(event, events.Error) and _is_shown_once(event):
+            _print_error(event)
             return
         line = json_line(event.to_dict(self._now(), several=self._several))
         try:
@@ -117,6 +123,11 @@ def _is_routine(event: events.Event) -> bool:
     """Whether an event of one of several jobs says nothing that the summary won't say."""
     is_planned = isinstance(event, _ROUTINE) or (isinstance(event, events.Final) and event.ok)
     return is_planned and events.exit_code_of(event) is None
+
+
+def _is_shown_once(error: events.Error) -> bool:
+    """Whether to print an error only as prose: on a terminal, a person would read it twice."""
+    return error.exit_code == ExitCode.USAGE and is_one_terminal()
 
 
 def _print_error(error: events.Error) -> None:

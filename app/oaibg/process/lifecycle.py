@@ -103,6 +103,11 @@ class Process:
         elif several:
             self._renderer = JsonLines(self.stdout, _now, several=True, brief=brief)
 
+    @property
+    def is_json_for_people(self) -> bool:
+        """Whether stdout has JSON lines, and both stdout and stderr are terminals."""
+        return isinstance(self._renderer, JsonLines) and os.isatty(1) and os.isatty(2)
+
     def write(self, event: Event) -> None:
         """Write one event; raises `StdoutGone` if stdout is closed or full."""
         # The event with an exit code is the last one; signals during or after it change nothing.
