@@ -18,16 +18,17 @@ import pyte
 from harness import default_signals, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 
 class Terminal:
-    """Runs `oaibg ARGV` in a terminal of its own.
+    """Runs `oaibg ARGV`, or another program, in a terminal of its own.
 
     Args:
         argv: the arguments after the program's name.
+        program: the program, and its first arguments.
         environment: the process's environment; `TERM` is added if it is missing, and the size of
             the tests' own terminal is removed.
         columns: the terminal's width.
@@ -42,6 +43,7 @@ class Terminal:
     def __init__(
         self,
         *argv: str,
+        program: Sequence[str] = (sys.executable, "-m", "oaibg"),
         environment: dict[str, str],
         columns: int = 80,
         rows: int = 24,
@@ -49,7 +51,6 @@ class Terminal:
         stderr: int | None = None,
         folder: Path | None = None,
         exported: Mapping[str, str] = MappingProxyType({}),
-        program: tuple[str, ...] = (sys.executable, "-m", "oaibg"),
     ) -> None:
         self.columns = columns
         self.written = b""

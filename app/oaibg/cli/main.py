@@ -62,4 +62,5 @@ def _fail_without_texts(session: Session, error: UsageError) -> int:
     from oaibg.cli.texts import without_texts
 
     error.reword(without_texts(error.message, session.argv))
+    session.job.note_key(None)
     return session.fail(error)
