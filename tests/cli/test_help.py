@@ -65,7 +65,7 @@ def test_each_option_fits_one_line(run: Callable[..., Result], name: str) -> Non
     lines = [line for group in groups.values() for line in group]
     options = [param.opts[0] for param in PARAMS[name] if param.param_type_name == "option"]
     arguments = [param.metavar for param in PARAMS[name] if param.param_type_name == "argument"]
-    assert sorted(line.split()[0] for line in lines) == sorted([*options, *arguments, "-h,"])
+    assert sorted(line.split()[0] for line in lines) == sorted([*options, *arguments, "--help,"])
     assert set(common) <= set(lines)
     for line in lines:
         assert re.fullmatch(r"  \S+( \S+)?  +\S.*\.", line), line

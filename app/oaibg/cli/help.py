@@ -72,7 +72,7 @@ def _groups(ctx: Any) -> dict[str, list[tuple[str, str]]]:
     for param in ctx.command.get_params(ctx):
         left, text = param.make_metavar(ctx), param.help
         if param.name == "help":
-            left, text = "-h, --help", "Print this help."
+            left, text = "--help, -h", "Print this help."
         elif param.param_type_name == "option":
             left = param.opts[0] if param.is_flag else f"{param.opts[0]} {left}"
         groups.setdefault(param.rich_help_panel or other, []).append((left, text))
