@@ -110,7 +110,8 @@ async def not_found(
         await warn_of_state(error, job, context)
     if row is None and job.status is None:
         message = f"No such response: {failure.message}"
-        hint = f"{_UNKNOWN_HINT} The local state in {store.place} has no such ID or key. "
+        hint = f"{job.suggestion} {_UNKNOWN_HINT}".lstrip()
+        hint += f" The local state in {store.place} has no such ID or key. "
         hint += OTHER_STATE_HINT
         return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)
