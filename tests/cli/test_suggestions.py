@@ -56,8 +56,6 @@ def hint_for(run: Callable[..., Result], *argv: str) -> str:
         ("submit --window 2h", "Did you mean --completion-window?"),
         ("submit --no-wait", "Did you mean --detach?"),
         ("submit --id resp_1", "Did you mean --continue?"),
-        ("-h", "Did you mean --help?"),
-        ("submit -h", "Did you mean --help?"),
         ("--verison", "Did you mean --version?"),
         ("submit --json", "--output-json-file saves"),
         ("show --follow", "--stream emits an event per step"),
@@ -143,7 +141,7 @@ def test_second_id_for_show(run: Callable[..., Result]) -> None:
 def test_suggested_names_exist(run: Callable[..., Result]) -> None:
     """Every option and command that a suggestion names exists; no synonym does."""
     helps = [run(*name.split(), "--help").out.decode() for name in ("", *COMMANDS)]
-    exist = set(re.findall(r"(?m)^  (--[a-z-]+)", "".join(helps)))
+    exist = set(re.findall(r"(?m)^  (?:-h, )?(--[a-z-]+)", "".join(helps)))
     for words, meant in suggestions.OPTIONS.items():
         assert set(re.findall(r"--[a-z-]+", meant)) <= exist
         assert not set(words.split()) & exist

@@ -24,6 +24,11 @@ R = TypeVar("R", bound=Record)
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
 Verbosity = Literal["low", "medium", "high", "omit"]
 Window = Literal["soonest", "2h", "8h", "24h"]
+Shell = Literal["bash", "zsh", "fish"]
+_STATUSES = [
+    *("queued", "in_progress", "completed", "needs_action", "failed", "incomplete", "cancelled"),
+    *("expired", "not_submitted", "outcome_unknown"),
+]
 
 
 def _option(
@@ -77,7 +82,7 @@ _MAX_WAIT_SECONDS = _waiting(
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
 )
-_EVENTS = _waiting("WHICH", "all (default), or less: changes, summary.")
+_EVENTS = _waiting("WHICH", "Which lines: all (default), changes or summary.")
 _STREAM = _waiting("--stream", "Stream the job: emit a progress event per step.")
 _STREAM_TEXT = _waiting("--stream-text", "Stream the job, and emit its text as it grows.")
 _STARTING_AFTER = _waiting(
@@ -127,7 +132,9 @@ class SubmitOptions(Record):
         callback=check.not_empty,
     )
     reasoning_effort: Effort = _request("EFFORT", "Reasoning effort (default: medium).", "medium")
-    verbosity: Verbosity = _request("LEVEL", "low, medium (default), high or omit.", "medium")
+    verbosity: Verbosity = _request(
+        "LEVEL", "Answer length: low, medium (default), high, omit.", "medium"
+    )
     instructions: str | None = _request("TEXT", "The request's `instructions` field.")
     max_output_tokens: int | None = _request(
         "N", "Limit reasoning and output tokens.", parser=check.whole_number
@@ -252,7 +259,10 @@ class ShowOptions(Record):
     include: list[str] | None = _INCLUDE
     list_: bool = _which("--list", "List the jobs and runs submitted from this machine.")
     status: str | None = _which(
-        "STATUS", "With --list: only jobs with this status.", callback=check.not_empty
+        "STATUS",
+        "With --list: only jobs with this status.",
+        callback=check.not_empty,
+        autocompletion=lambda: _STATUSES,
     )
     limit: int | None = _which(
         "N",

@@ -32,7 +32,6 @@ COMMANDS = {
 """Names that other tools use for commands, and what to write after `oaibg` instead."""
 
 OPTIONS = {
-    "-h": "--help",
     "-v -V": "--version",
     "-p --message --question --query": "--prompt",
     "--text": "--prompt --output-text --show-output-text",
@@ -110,7 +109,9 @@ def _is_prompt(option: str, argv: list[str]) -> bool:
 def _wrong_use(option: str, command: Any) -> UsageError:
     for param in command.params:
         if option in param.opts and not param.is_flag:
-            return _error(f"{option} needs a value: {option} {param.metavar}.", command)
+            choices = ", ".join(getattr(param.type, "choices", ()))
+            meant = choices and f"{param.metavar} is one of {choices}."
+            return _error(f"{option} needs a value: {option} {param.metavar}.", command, meant)
     return _error(f"{option} takes no value.", command)
 
 

@@ -89,8 +89,6 @@ class RawText:
 
     def __init__(self, stdout: Stdout) -> None:
         self._stdout = stdout
-        self._saved = False
-        """Whether an image or a file was saved."""
 
     def write(self, event: events.Event) -> None:
         """Write the text or the message."""
@@ -101,8 +99,6 @@ class RawText:
                 self._stdout.write(utf8(event.text))
             case events.OutputTextMissing():
                 prose(no_text(event))
-            case events.WroteArtifact():
-                self._saved = True
             case events.Response() if event.exit_code:
                 if event.status is None:
                     prose(f"{event.response_id} has no status.")
@@ -111,7 +107,7 @@ class RawText:
                 for action in actions(event):
                     stop = "" if action.endswith((".", "!", "?")) else "."
                     prose(f"{action[0].upper()}{action[1:]}{stop}")
-                if step := next_step(event, saved=self._saved):
+                if step := next_step(event):
                     prose(step)
             case events.Warning():
                 prose(f"Warning: {event.message}")

@@ -172,6 +172,11 @@ def line_key(run_key: str, custom_id: str) -> str:
     return f"{run_key}\n{custom_id}"
 
 
+def user_key(job_key: str) -> str:
+    """Return the key as the user gave it: of a job, or of the run that the job belongs to."""
+    return job_key.partition("\n")[0]
+
+
 def lock_key(job_key: str) -> str:
     """Return the key to lock before a submit: all lines of a jobs file share one lock."""
     run_key, of_run, _ = job_key.partition("\n")
