@@ -9,7 +9,7 @@ from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
 from oaibg.engine.hints import OTHER_STATE_HINT, is_openai
-from oaibg.engine.near_names import suggestion
+from oaibg.engine.near_names import LIST_HINT, hint_for_unknown, suggestion
 from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
     from oaibg.state.store import Row, Store
-
-
-_LIST_HINT = "`oaibg show --list` lists its jobs, for all base URLs."
 
 
 class Target(Record):
@@ -104,7 +101,7 @@ def _note_unknown(job: Job, response_id: str, context: Context) -> None:
     if is_openai(base_url):
         raise NotFound(
             f"{doubt} {base_url}, whose IDs begin with resp_ or batch_.",
-            hint=f"{suggest()} {_LIST_HINT} {OTHER_STATE_HINT}".strip(),
+            hint=hint_for_unknown(suggest(), f"{LIST_HINT} {OTHER_STATE_HINT}"),
         )
     job.note_unknown(f"{doubt} {base_url}.", suggest)
 
@@ -159,7 +156,7 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
         meant = suggestion(target.job_key, store, base_url) if target.job_key else ""
         raise NotFound(
             f"The local state in {store.place} has {what} for {base_url}.",
-            hint=f"{meant} {_LIST_HINT} {OTHER_STATE_HINT}".strip(),
+            hint=hint_for_unknown(meant, f"{LIST_HINT} {OTHER_STATE_HINT}"),
         )
     if not row.response_id:
         raise OutcomeUnknown(

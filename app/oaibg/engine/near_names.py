@@ -10,6 +10,8 @@ from oaibg.state.database import StateError
 if TYPE_CHECKING:
     from oaibg.state.store import Store
 
+LIST_HINT = "`oaibg show --list` lists the jobs and runs of the local state, for all base URLs."
+
 _ALIKE = 0.75
 """How similar a name must be, from 0 to 1, as `difflib` measures it."""
 
@@ -25,6 +27,11 @@ def suggestion(name: str, store: Store, base_url: str) -> str:
         return f"That is the label of {labelled}."
     near = _nearest(name, names)
     return "" if near is None else f"Did you mean {near}?"
+
+
+def hint_for_unknown(suggestion: str, otherwise: str) -> str:
+    """Return the hint for an unknown name: the suggestion, or if it is empty, the other text."""
+    return f"{suggestion} {LIST_HINT}" if suggestion else otherwise
 
 
 def _nearest(name: str, names: list[str]) -> str | None:
