@@ -166,7 +166,15 @@ def test_the_lines_beside_a_table(
 @pytest.mark.parametrize("command", ["submit", "monitor", "show"])
 @pytest.mark.parametrize(
     "name",
-    [FILE, f"{FILE}-journal", f"{FILE}-wal", f"{FILE}.corrupt-1", "results/a.json", "locks/a"],
+    [
+        FILE,
+        f"{FILE}-journal",
+        f"{FILE}-wal",
+        f"{FILE}.corrupt-1",
+        "results/a.json",
+        "locks/a",
+        "shown-a",
+    ],
 )
 def test_an_output_in_the_local_state(
     run: Callable[..., Result],

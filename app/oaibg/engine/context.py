@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from oaibg.state.store import Store
 
 
+_SUGGESTIONS = 20
+"""For how many names of a run similar names are looked up."""
+
+
 class NextCommand(Protocol):
     """Builds the argv of `next`; `oaibg.cli.next_command` implements it."""
 
@@ -66,6 +70,7 @@ class Shared:
         self.retrieved = False
         """Whether any job was retrieved."""
         self._warned: set[str] = set()
+        self._suggestions = 0
 
     def note_answer(self) -> None:
         """Note that the API has answered."""
@@ -87,6 +92,11 @@ class Shared:
     def note_retrieved(self) -> None:
         """Note that a job was retrieved."""
         self.retrieved = True
+
+    def may_suggest(self) -> bool:
+        """Whether to look for what a name may mean, which takes time; only for a few names."""
+        self._suggestions += 1
+        return self._suggestions <= _SUGGESTIONS
 
     def is_first(self, warning: str) -> bool:
         """Return True on the first call only: such a warning is emitted once per run."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
 from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.look_verdicts import is_surely_missing, not_retrievable
+from oaibg.engine.near_names import hint_for_unknown
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
 from oaibg.engine.persist import commit, may_have_changed, readable_copy, warn_of_state
 from oaibg.engine.recap import had_completed
@@ -110,8 +111,8 @@ async def not_found(
         await warn_of_state(error, job, context)
     if row is None and job.status is None:
         message = f"No such response: {failure.message}"
-        hint = f"{_UNKNOWN_HINT} The local state in {store.place} has no such ID or key. "
-        hint += OTHER_STATE_HINT
+        where = f"{_UNKNOWN_HINT} The local state in {store.place} has no such ID or key."
+        hint = hint_for_unknown(job.suggestion, f"{where} {OTHER_STATE_HINT}")
         return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"

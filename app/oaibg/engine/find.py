@@ -8,7 +8,8 @@ from oaibg.api.payload import is_api_id
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
-from oaibg.engine.hints import OTHER_STATE_HINT
+from oaibg.engine.hints import OTHER_STATE_HINT, is_openai
+from oaibg.engine.near_names import LIST_HINT, hint_for_unknown, suggestion
 from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
@@ -76,14 +77,33 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     _note_request(known, job)
     other = store.at_other_base_url(base_url, response_id) if known is None else None
     if other is None:
-        if known is None and not is_api_id(response_id):
-            job.note_unknown(store.place, base_url)
+        if known is None:
+            _note_unknown(job, response_id, context)
         return []
     message = (
         f"This job was submitted to {other.base_url}, but this command sends requests to "
         f"{base_url}. Set OPENAI_BASE_URL to the first URL."
     )
     return [report.problem(job, "other_base_url", message)]
+
+
+def _note_unknown(job: Job, response_id: str, context: Context) -> None:
+    """Note that the local state lacks an ID; raise `NotFound` if the API can't have it either."""
+    store, base_url = context.store, context.base_url
+
+    def suggest() -> str:
+        return suggestion(response_id, store, base_url) if context.shared.may_suggest() else ""
+
+    if is_api_id(response_id):
+        job.note_unknown("", suggest)
+        return
+    doubt = f"The local state in {store.place} has no job or run named {response_id!r} for"
+    if is_openai(base_url):
+        raise NotFound(
+            f"{doubt} {base_url}, whose IDs begin with resp_ or batch_.",
+            hint=hint_for_unknown(suggest(), f"{LIST_HINT} {OTHER_STATE_HINT}"),
+        )
+    job.note_unknown(f"{doubt} {base_url}.", suggest)
 
 
 def _without_state(error: StateError, target: Target, job: Job, context: Context) -> list[Event]:
@@ -132,9 +152,11 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
 def _id_of(row: Row | None, target: Target, context: Context) -> str:
     if row is None or row.step == "intent":
         what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
+        store, base_url = context.store, context.base_url
+        meant = suggestion(target.job_key, store, base_url) if target.job_key else ""
         raise NotFound(
-            f"The local state in {context.store.place} has {what} for {context.base_url}.",
-            hint=f"`oaibg show --list` lists its jobs, for all base URLs. {OTHER_STATE_HINT}",
+            f"The local state in {store.place} has {what} for {base_url}.",
+            hint=hint_for_unknown(meant, f"{LIST_HINT} {OTHER_STATE_HINT}"),
         )
     if not row.response_id:
         raise OutcomeUnknown(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_batch_id
 from oaibg.state.rows import BATCH_WINDOW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from oaibg.contract.errors import Outcome
@@ -56,6 +58,7 @@ class Job:
         """The `include` values to send with every retrieve."""
         self.doubt = ""
         """Why the ID may be a mistyped name, in words."""
+        self._suggest: Callable[[], str] | None = None
         self.files: list[str] = []
         """The paths of the files that were written."""
         self.problem = ""
@@ -79,14 +82,18 @@ class Job:
         """The job's completion window, as far as known."""
         return BATCH_WINDOW if self.is_batch else self._window
 
+    @cached_property
+    def suggestion(self) -> str:
+        """A sentence with the name that was probably meant, if the local state lacks the ID."""
+        return self._suggest() if self._suggest is not None else ""
+
     def identify(self, response_id: str, status: str | None = None) -> None:
         """Note the job's ID, and its last known status."""
         self.response_id, self.status = response_id, status
 
-    def note_unknown(self, place: str, base_url: str) -> None:
-        """Note that the local state, which is at `place`, does not know the ID."""
-        unknown = f"no job or run named {self.response_id!r} for {base_url}"
-        self.doubt = f"The local state in {place} has {unknown}. "
+    def note_unknown(self, doubt: str, suggest: Callable[[], str]) -> None:
+        """Note that the local state does not know the ID; `suggest` returns the `suggestion`."""
+        self.doubt, self._suggest = doubt, suggest
 
     def note_name(self, known_as: str | None) -> None:
         """Note the job's key or label, for people."""

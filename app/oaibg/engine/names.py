@@ -10,6 +10,7 @@ from oaibg.api.payload import is_api_id, is_response_id
 from oaibg.contract.errors import UsageError
 from oaibg.engine.find import Target
 from oaibg.engine.hints import OTHER_STATE_HINT
+from oaibg.engine.near_names import LIST_HINT, hint_for_unknown, suggestion
 from oaibg.engine.persist import state_error
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
@@ -87,9 +88,11 @@ class Names:
             raise UsageError(
                 f"{name!r} is neither a response ID nor a key that the local state in "
                 f"{self._store.place} has for {self._base_url}.",
-                hint="`oaibg show --list` lists its jobs and runs, for all base URLs. "
-                f"{OTHER_STATE_HINT} A response ID has 1 to 1,024 letters, digits and "
-                "_ - = . : + ~.",
+                hint=hint_for_unknown(
+                    suggestion(name, self._store, self._base_url),
+                    f"{LIST_HINT} {OTHER_STATE_HINT} A response ID has 1 to 1,024 letters, digits "
+                    "and _ - = . : + ~.",
+                ),
             )
         return found or Target(response_id=name)
 

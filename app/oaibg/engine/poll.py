@@ -195,7 +195,9 @@ class _Poller:
         is_lost = is_missing(failure) or patience.is_unretrievable
         if local is not None and (is_lost or not may_have_changed(local)):
             return await self._local_end(local, failure)
-        if patience.is_gone or (patience.is_gone_again and await self._was_gone()):
+        # A name that is like a known one was hardly returned by a create a moment ago.
+        is_mistyped = self._job.doubt and is_surely_missing(failure) and self._job.suggestion
+        if is_mistyped or patience.is_gone or (patience.is_gone_again and await self._was_gone()):
             streamed = await self._streamed_end()
             if streamed is None:
                 certain = is_surely_missing(failure)

@@ -150,12 +150,12 @@ def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Err
     if failed.outcome is not None and (is_submit or failed.outcome == "unknown"):
         outcome = failed.outcome
     unasked = failed.exit_code in (ExitCode.AUTH, ExitCode.UNAVAILABLE) and not job.answered
-    doubt = job.doubt if unasked else ""
+    doubt = f"{job.doubt} {job.suggestion}".strip() if unasked and job.doubt else ""
     next_ = _after(failed, outcome, job, next_command)
     return events.Error(
         response_id=job.response_id,
         code=failed.code,
-        message=f"{doubt}{failed.message}",
+        message=f"{doubt} {failed.message}".lstrip(),
         http_status=failed.http_status,
         request_id=failed.request_id,
         retryable=failed.retryable,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from oaibg.base.secrets import masked
 from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, transaction, translated
+from oaibg.state.known_names import names_in
 from oaibg.state.results import StoredResults
 from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key, time_of
 from oaibg.state.runs import STATUS, Runs, keys_of
@@ -181,6 +182,22 @@ class Store(Submits, StoredResults, Runs):
             where.append("id < ?")
             values.append(before)
         return self._rows(" AND ".join(where), *values, limit=limit)
+
+    def names(self, base_url: str) -> list[str]:
+        """Return the keys and IDs of the newest jobs and runs, newest first."""
+        with translated():
+            return names_in(self._db, base_url)
+
+    def with_label(self, base_url: str, label: str) -> str | None:
+        """Return the key or ID of the newest job or run with a label."""
+        sql = (
+            "SELECT coalesce(job_key, response_id) AS name, created_at FROM jobs"
+            " WHERE base_url = ? AND label = ? UNION SELECT run_key, created_at FROM runs"
+            " WHERE base_url = ? AND label = ? ORDER BY created_at DESC"
+        )
+        with translated():
+            found = self._db.execute(sql, (base_url, label) * 2).fetchall()
+        return next((name for name, _ in found if name), None)
 
     def lock(self, base_url: str, job_key: str) -> int | None:
         """Lock a job key; returns None if another process holds the lock.
