@@ -52,6 +52,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
         streams=wait.stream,
         last_number=wait.starting_after,
         known_as=options.job_key or options.label,
+        key=options.job_key,
     )
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file

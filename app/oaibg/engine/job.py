@@ -28,10 +28,13 @@ class Job:
         include: tuple[str, ...] = (),
         is_batch: bool | None = None,
         known_as: str | None = None,
+        key: str | None = None,
     ) -> None:
         self.response_id = response_id
         self.known_as = known_as
         """The job's key or label, for people."""
+        self.key = key
+        """The key that commands accept in place of the job's ID."""
         self.custom_id = custom_id
         """The job's name in the jobs file."""
         self.is_run = is_run
@@ -81,9 +84,9 @@ class Job:
         unknown = f"no job or run named {self.response_id!r} for {base_url}"
         self.doubt = f"The local state in {place} has {unknown}. "
 
-    def note_name(self, known_as: str | None) -> None:
-        """Note the job's key or label, for people."""
-        self.known_as = known_as
+    def note_name(self, known_as: str | None, key: str | None = None) -> None:
+        """Note the job's key or label, for people, and the key that stands for its ID."""
+        self.known_as, self.key = known_as, key
 
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""

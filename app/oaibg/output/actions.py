@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
+from oaibg.contract.run_status import ALIVE
 
 if TYPE_CHECKING:
     from oaibg.contract import events
@@ -34,6 +35,8 @@ _SEND = {
 def no_text(event: events.OutputTextMissing) -> str:
     """Return why there is no text, and which file was therefore not written."""
     sentence = _NO_TEXT[event.reason]
+    if event.status in ALIVE:
+        sentence = "The job has not ended, so there is no text yet."
     return sentence if event.path is None else f"{sentence} {event.path} was not written."
 
 
@@ -43,19 +46,20 @@ def actions(event: events.Final | events.Response) -> list[str]:
     return [*refused, *(f"waiting for {_awaited(call)}" for call in event.calls)]
 
 
-def next_step(event: events.Event, *, saved: bool) -> str | None:
+def next_step(event: events.Event, *, saved: bool, name: str | None = None) -> str | None:
     """Return what to do after the last event of a job that needs action; None if it is unknown.
 
-    `saved` is whether the job's images and files were saved.
+    `saved` is whether the job's images and files were saved, and `name` the job's ID or key.
     """
-    if getattr(event, "exit_code", None) != ExitCode.NEEDS_ACTION or event.response_id is None:
+    name = name or event.response_id
+    if getattr(event, "exit_code", None) != ExitCode.NEEDS_ACTION or name is None:
         return None
     if calls := getattr(event, "calls", None):
         what = _SEND[frozenset(call.type == _APPROVAL for call in calls)]
-        argv = ["submit", "--continue", event.response_id, "--input-json-file", "PATH"]
+        argv = ["submit", "--continue", name, "--input-json-file", "PATH"]
     elif "image_generation_call" in getattr(event, "output_types", ()) and not saved:
         what = "To save its images and files"
-        argv = ["show", event.response_id, "--artifacts-dir", "DIR"]
+        argv = ["show", name, "--artifacts-dir", "DIR"]
     else:
         return None
     return f"{what}: {shlex.join(['oaibg', *argv])}"

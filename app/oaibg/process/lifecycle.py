@@ -34,6 +34,14 @@ class Command(Protocol):
     def known_as(self) -> str | None:
         """The key or label of the run's job, for people."""
 
+    @property
+    def key(self) -> str | None:
+        """The key that commands accept in place of the ID of the run's job."""
+
+    @property
+    def server(self) -> str:
+        """The host of the API, as people know it."""
+
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
 
@@ -95,6 +103,8 @@ class Process:
                 several=several,
                 total=lambda: self.total,
                 rerun=self._command.rerun,
+                key=lambda: self._command.key,
+                server=self._command.server,
             )
             if waiting:
                 renderer.wait()

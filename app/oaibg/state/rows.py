@@ -156,6 +156,12 @@ class Row(Intent):
         return custom_id or key or self.label
 
     @property
+    def key(self) -> str | None:
+        """The user's key that stands for this job; None if it has none, or a later one has it."""
+        is_own = not self.superseded and "\n" not in (self.job_key or "")
+        return self.job_key if is_own else None
+
+    @property
     def included(self) -> tuple[str, ...]:
         """The values of the request's `include`, which every retrieve sends again."""
         return tuple(self.include.split("\n")) if self.include else ()
