@@ -59,7 +59,7 @@ def test_end_of_a_run(run: Callable[..., Result], files: Files) -> None:
         r"[\d,]+ input tokens · [\d,]+ output tokens \(\d+ reasoning\)", "TOKENS", result.err
     )
     err = re.sub(r"about \$[\d.]+", "COST", err)
-    table, end = err.split("\nJob ")[1].split("\n\n")
+    table, end = err.split("\nJob ")[1].split("\n\n", 1)
     assert re.search(r"\na +completed +[01] s +\d+\n", table)
     assert re.search(r"\nc +needs action +[01] s +\d+\n", table)
     assert re.search(r"\nb0 +failed( +\d+)?\n", table)
@@ -76,6 +76,7 @@ def test_end_of_a_run(run: Callable[..., Result], files: Files) -> None:
         "  c",
         "1 incomplete: max_output_tokens",
         "  d",
+        "",
         "1 completed, 5 failed, 2 refused, 1 needs action, 1 incomplete after TIME",
         "TOKENS · COST",
         f"Results: {files.results}",
@@ -108,6 +109,7 @@ def test_failures_of_earlier_runs(capfd: pytest.CaptureFixture[str]) -> None:
         "1 failed: rate_limit_exceeded",
         "  y",
         "480 more failed; their reasons are in the results file.",
+        "",
         "1,500 completed, 484 failed after 1 min 30 s",
         "1,200 input tokens · 300 output tokens · about $0.033",
         "Results: out.jsonl",

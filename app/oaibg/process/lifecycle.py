@@ -103,7 +103,6 @@ class Process:
                 several=several,
                 total=lambda: self.total,
                 rerun=self._command.rerun,
-                key=lambda: self._command.key,
                 server=self._command.server,
             )
             if waiting:
@@ -119,7 +118,7 @@ class Process:
         self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
-            self._renderer.write(event.named(self._command.known_as))
+            self._renderer.write(event.named(self._command.known_as, self._command.key))
         finally:
             self._writing = False
         if self._postponed is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from oaibg.contract import events
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _SKIPPED = "--starting-after"
 """An option with a value that people don't need: without it, they see the whole answer."""
@@ -16,10 +16,12 @@ _SKIPPED = "--starting-after"
 _API_IDS = ("resp_", "batch_")
 
 
-def next_line(event: events.Event, argv: Sequence[str], key: str | None, *, several: bool) -> str:
-    """Return what the command does, and the command; with the job's key, if it stands for its ID.
+def next_line(
+    event: events.Event, argv: Sequence[str], names: Mapping[str, str], *, several: bool
+) -> str:
+    """Return what the command does, and the command with `names` in place of IDs.
 
-    Names come before the options, as people write them.
+    The names come before the options, as people write them.
     """
     verb = next((word for word in argv if word in ("monitor", "submit", "cancel", "show")), None)
     match verb:
@@ -36,15 +38,19 @@ def next_line(event: events.Event, argv: Sequence[str], key: str | None, *, seve
         case _:
             return f"Next: {shlex.join(argv)}"
     words = list(argv)
-    if words[-1] == event.response_id and "--" not in words:
-        words.insert(words.index(verb) + 1, named(str(words.pop()), key))
     if _SKIPPED in words:
         at = words.index(_SKIPPED)
         del words[at : at + 2]
+    if "--" not in words:
+        after = words.index(verb) + 1
+        words[after:] = [
+            *(names[word] for word in words[after:] if word in names),
+            *(word for word in words[after:] if word not in names),
+        ]
     return f"{does}: {shlex.join(words)}"
 
 
-def named(response_id: str, key: str | None) -> str:
+def name_of(response_id: str, key: str | None) -> str:
     """Return the key that a command may use in place of an ID; else the ID."""
     if key is None or not key.isprintable() or key.startswith((*_API_IDS, "-")):
         return response_id

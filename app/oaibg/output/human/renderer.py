@@ -11,14 +11,13 @@ from rich.text import Text
 from oaibg.base.text import inert, one_line, utf8
 from oaibg.contract import events
 from oaibg.contract.events import Event, exit_code_of
-from oaibg.contract.run_status import ALIVE
 from oaibg.output.actions import next_step
 from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
 from oaibg.output.human.names import counted, job_name, plain
-from oaibg.output.human.next_line import named, next_line
+from oaibg.output.human.next_line import name_of, next_line
 from oaibg.output.human.pages import plan_page, request_page, response_page, run_page
 from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.steps import is_news
@@ -59,7 +58,6 @@ class Human:
         several: whether the run has several jobs.
         total: returns the number of jobs in the run; None while that is unknown.
         rerun: returns the argv that repeats a submit; None if it can't be repeated.
-        key: returns the key of the run's only job; None without one.
         server: the host of the API.
         now: returns the monotonic time in seconds.
     """
@@ -71,12 +69,13 @@ class Human:
         several: bool = False,
         total: Callable[[], int | None] = lambda: None,
         rerun: Callable[[], list[str] | None] = lambda: None,
-        key: Callable[[], str | None] = lambda: None,
         server: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stdout, self._several = stdout, several
-        self._key, self._server = key, server
+        self._server = server
+        self._names: dict[str, str] = {}
+        """What commands accept, by response ID: keys as far as known."""
         self._stderr = Stderr(stdout)
         self._progress = Screen(2, self._stderr)
         self._page = Screen(1)
@@ -114,6 +113,8 @@ class Human:
         """Show one event."""
         self._display.update(event)
         self._saved = self._saved or isinstance(event, events.WroteArtifact)
+        if event.response_id is not None:
+            self._names[event.response_id] = name_of(event.response_id, event.key)
         is_last = exit_code_of(event) is not None
         if is_last:
             self._stderr.wait_for_reader()
@@ -129,8 +130,8 @@ class Human:
                     self._print_whole_answer()
             case events.OutputTextDelta():
                 self._stream(event)
-            case events.OutputTextMissing() if event.status in ALIVE and event.path is None:
-                pass  # the status says so
+            case events.OutputTextMissing() if event.path is None and _is_told(event):
+                pass
             case events.Progress():
                 if is_news(event, self._step):
                     self._step = event
@@ -156,13 +157,17 @@ class Human:
         if not (self._progress.can_live and self._is_transient(event)):
             self._print(describe(event, self._server, several=self._several))
         if isinstance(event, events.Final) and not self._several:
-            self._print(spent(event.usage, event.cost_usd, event.model))
+            self._print_used(event)
         hint = getattr(event, "hint", None)
         if hint and hint != self._hint:
             self._print(plain(hint))
             self._hint = hint  # many jobs may have the same hint
         if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
             self._end.note(event)
+
+    def _print_used(self, event: events.Final) -> None:
+        if used := spent(event.usage, event.cost_usd, event.model):
+            self._print(used)
 
     def _is_transient(self, event: Event) -> bool:
         """Whether only the live display shows the event, so that no line is printed."""
@@ -173,12 +178,11 @@ class Human:
 
     def _print_next(self, event: Event, *, is_last: bool) -> None:
         """Print what to do next: the event's command, or what a job needs."""
-        key = None if self._several else self._key()
         argv = getattr(event, "next", None)
         if argv and (is_last or not self._several) and not self._is_active():
-            line = next_line(event, argv, key, several=self._several)
+            line = next_line(event, argv, self._names, several=self._several)
             self._print(plain(line), soft_wrap=True)
-        name = event.response_id and named(event.response_id, key)
+        name = self._names.get(event.response_id or "")
         if step := next_step(event, saved=self._saved, name=name):
             self._print(plain(step), soft_wrap=True)
 
@@ -288,6 +292,11 @@ class Human:
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+
+
+def _is_told(event: events.OutputTextMissing) -> bool:
+    """Whether the status, or what the job needs, says why there is no text."""
+    return event.status != "completed" or event.reason in ("tool_calls", "refusal")
 
 
 def _has_succeeded(event: Event) -> bool:

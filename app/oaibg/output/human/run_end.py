@@ -61,7 +61,8 @@ class RunEnd:
         """Yield the reasons of failures, the totals, and what keeps running."""
         if self._ended:
             yield Text()
-        yield from self._reasons(event)
+        reasons = [*self._reasons(event)]
+        yield from [*reasons, Text()] if reasons else []
         ends = counted(sorted(event.counts.items(), key=_order))
         yield ends.append(f" after {duration(event.elapsed_seconds)}")
         if used := spent(event.usage, event.cost_usd):

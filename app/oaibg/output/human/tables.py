@@ -38,6 +38,8 @@ class _Name(NamedTuple):
     text: str
     is_id: bool
     """Whether it must not be cut."""
+    id_: str = ""
+    """The ID of a job with a label, which no command accepts."""
 
 
 class _Column(NamedTuple):
@@ -90,10 +92,16 @@ def end_table(ends: Sequence[Ended], width: int) -> Text:
 
 def _name(one: events.Event) -> _Name:
     if isinstance(one, events.Run):
-        return _Name(one.job_key.rpartition("/")[2], is_id=False)
-    parts = (one.job_key, one.custom_id) if isinstance(one, events.ListedJob) else (one.of,)
-    key = " / ".join(filter(None, parts)) or one.known_as
-    return _Name(key or job_name(one) or "-", is_id=not key)
+        has_own_key = one.job_key != one.jobs_file
+        label = None if has_own_key else one.label
+        return _Name(label or one.job_key.rpartition("/")[2], is_id=False)
+    if not isinstance(one, events.ListedJob):
+        return _Name(job_name(one) or "-", is_id=not (one.of or one.known_as))
+    if key := " / ".join(filter(None, (one.job_key, one.custom_id))):
+        return _Name(key, is_id=False)
+    if one.label is not None:
+        return _Name(one.label, is_id=False, id_=one.response_id or "")
+    return _Name(one.response_id or "-", is_id=True)
 
 
 def _status(one: events.ListedJob | events.Run) -> Text:
@@ -138,7 +146,7 @@ def _table(names: list[_Name], columns: list[_Column], width: int) -> Text:
     while len(shown) > _KEPT and room() < (longest if shown[-1].is_extra else least):
         shown.pop()
     if room() < least:
-        return _blocks(texts, columns, width)
+        return _blocks(names, columns, width)
     cells = [
         None if name.is_id and cell_len(text) > room() else Text(shortened(text, room()))
         for text, name in zip(texts, names, strict=True)
@@ -149,6 +157,8 @@ def _table(names: list[_Name], columns: list[_Column], width: int) -> Text:
         if cell is None:
             lines.append(Text(texts[number]))
         lines.append(_row([first, *shown], number))
+        if names[number].id_ and not shown[-1].is_extra:
+            lines.append(plain(f"  {names[number].id_}", FAINT))
     return Text("\n").join(lines)
 
 
@@ -164,7 +174,7 @@ def _row(columns: list[_Column], number: int | None) -> Text:
     return row
 
 
-def _blocks(names: list[str], columns: list[_Column], width: int) -> Text:
+def _blocks(names: list[_Name], columns: list[_Column], width: int) -> Text:
     """Return the name of each job with its other cells below it; extra columns are left out."""
     lines = []
     for number, name in enumerate(names):
@@ -174,5 +184,7 @@ def _blocks(names: list[str], columns: list[_Column], width: int) -> Text:
             if cell.plain and not column.is_extra:
                 is_count = cell.plain.replace(",", "").isdecimal()
                 parts.append(Text.assemble(cell, f" {column.head.lower()}" if is_count else ""))
-        lines += [Text(name, STRONG), *(Text("  ") + row for row in folded(parts, width - 2))]
+        lines += [plain(name.text, STRONG), *(Text("  ") + row for row in folded(parts, width - 2))]
+        if name.id_:
+            lines.append(plain(f"  {name.id_}", FAINT))
     return Text("\n").join(lines)

@@ -52,8 +52,8 @@ def describe(event: events.Event, server: str = "", *, several: bool = False) ->
         case events.CancelResult() if event.cancelled:
             return _with_id("Cancelled", event)
         case events.CancelResult():
-            words = f": {status_words(event.status)}"
-            return Text("Could not cancel ").append(_subject(event, "the job")).append(words)
+            start = Text("Could not cancel ").append(_subject(event, "the job"))
+            return start.append(": its status is ").append(status_text(event.status)).append(".")
         case events.Final():
             return _end(event)
         case events.Timeout():
@@ -104,15 +104,17 @@ def _message(event: events.Event, server: str) -> Text:
 
 
 def spent(usage: object, usd: float | None, *first: str | None) -> Text:
-    """Return what a job or a run used, and its cost, after the `first` words."""
-    parts = [*filter(None, first)]
+    """Return what a job or a run used, and its cost, after the `first` words; empty if unknown."""
+    parts = []
     for kind, detail in (("input", "cached"), ("output", "reasoning")):
         count = number_at(usage, f"{kind}_tokens")
         of_them = number_at(usage, f"{kind}_tokens_details", f"{detail}_tokens")
         if count is not None:
             more = f" ({of_them:,} {detail})" if of_them else ""
             parts.append(f"{count:,} {kind} tokens{more}")
-    return plain(" · ".join([*parts, *filter(None, [cost(usd)])]), FAINT)
+    if usd is not None:
+        parts.append(cost(usd))
+    return plain(" · ".join([*filter(None, first), *parts]) if parts else "", FAINT)
 
 
 def reason(*details: Any) -> str:
@@ -147,7 +149,7 @@ def _end(final: events.Final) -> Text:
 
     The time of a single job is that of the command; in a run, it is the job's own.
     """
-    why = reason(final.error, final.incomplete_details) or "; ".join(actions(final))
+    why = reason(final.error, final.incomplete_details)
     verb = _ENDS.get(final.status, status_words(final.status))
     style = status_style("needs_action" if run_status(final) == "needs_action" else final.status)
     time = ""
@@ -156,7 +158,8 @@ def _end(final: events.Final) -> Text:
     elif final.job_seconds is not None:
         time = f" after {clock(final.job_seconds)}"
     words = _subject(final).append(" ").append(plain(verb, style)).append(time)
-    return words.append(plain(f": {why}")) if why else words
+    more = f": {why}" if why else "".join(f"; {action}" for action in actions(final))
+    return words.append(plain(more))
 
 
 def _run_progress(event: events.RunProgress) -> str:
