@@ -6,8 +6,9 @@ import math
 import os
 from typing import TypeVar
 
-from typer import BadParameter
+from typer import BadParameter, Context
 
+from oaibg.cli import environment
 from oaibg.cli.texts import is_text, is_text_not_path
 from oaibg.contract.errors import UsageError
 from oaibg.request.json_files import read_text
@@ -209,6 +210,16 @@ def output_folder(value: str | None) -> str | None:
     if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is not a directory.")
     return path
+
+
+def human(context: Context, value: bool) -> bool:
+    """Return whether human mode is on, by --human or the environment.
+
+    The text of `show --output-text` stays as it is.
+    """
+    if value or context.resilient_parsing or context.params.get("output_text"):
+        return value
+    return environment.human()
 
 
 def _in_directory(value: str) -> str:

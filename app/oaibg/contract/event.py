@@ -25,8 +25,10 @@ class Event(Record):
     the line."""
     known_as: ClassVar[str | None] = None
     """The job's key or label, for people. It is not in the line."""
-    key: ClassVar[str | None] = None
+    alias: ClassVar[str | None] = None
     """The key that commands accept in place of the job's ID. It is not in the line."""
+    keeps_hint: ClassVar[bool] = False
+    """Whether the line has its hint even in a run over several jobs, where it ends only a job."""
     response_id: str | None
 
     def __init_subclass__(cls, *, name: str, by: str) -> None:
@@ -37,19 +39,20 @@ class Event(Record):
     def of_many(self, custom_id: str | None) -> Self:
         """Return the event of one job in a run over several: with its name, without exit code."""
         code = exit_code_of(self)
-        event = self.but() if code is None else self.but(exit_code=None)
+        changes = {} if self.keeps_hint else {"hint": None}
+        event = self.but() if code is None else self.but(exit_code=None, **changes)
         ended_with = self.ended_with if code is None else code
         event.__dict__.update(
-            of=custom_id, ended_with=ended_with, known_as=self.known_as, key=self.key
+            of=custom_id, ended_with=ended_with, known_as=self.known_as, alias=self.alias
         )
         return event
 
-    def named(self, known_as: str | None, key: str | None) -> Self:
+    def named(self, known_as: str | None, alias: str | None) -> Self:
         """Return the event with the names of its job, unless it has a name already."""
         if known_as is None or self.known_as is not None or self.of is not None:
             return self
         event = self.but()
-        event.__dict__.update(vars(self), known_as=known_as, key=key)
+        event.__dict__.update(vars(self), known_as=known_as, alias=alias)
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:

@@ -91,11 +91,13 @@ class Summary(Event, name="summary", by="several jobs, `show --list`"):
     that did not succeed, of as many statuses and codes as possible.
     """
 
+    unsuccessful: list[Unsuccessful] = []  # noqa: RUF012 - records are frozen
     counts: dict[str, int]
     elapsed_seconds: float
     usage: dict[str, Any] | None = None
     cost_usd: float | None = None
     results_file: str | None = None
-    unsuccessful: list[Unsuccessful] = []  # noqa: RUF012 - records are frozen
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: int
     next: list[str] | None

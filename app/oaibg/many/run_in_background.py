@@ -99,12 +99,16 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
                 if await restore_lost_lines(results, plan.key, own, run.tally, context):
                     await table.write(results, run.unended, own, run.tally, context)
             if run.budget.is_spent and context.clock.monotonic() < context.deadline:
-                await context.emit(report.warning(own, *run.budget.reason()))
+                code, message = run.budget.reason()
+                run.tally.note_problem(message)
+                await context.emit(report.warning(own, code, message))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         is_over = run.is_unretrievable or run.is_cancelled
         is_useful = (is_unfinished and not is_over) or run.tally.is_unwritten
         next_ = context.next_command.rerun() if is_useful else None
-        return run.tally.summary(context, next_=next_, results_file=plan.results_path)
+        return run.tally.summary(
+            context, next_=next_, results_file=plan.results_path, job_key=plan.key
+        )
 
 
 def _checked_budget(
@@ -314,4 +318,6 @@ class _FileRun:
         try:
             await adding
         except OSError as error:
-            await context.emit(report.not_written(job, self._results.path, error))
+            warning = report.not_written(job, self._results.path, error)
+            self.tally.note_unsaved(warning.message)
+            await context.emit(warning)

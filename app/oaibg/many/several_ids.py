@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
+from oaibg.contract.errors import ExitCode
 from oaibg.engine import commands, report
 from oaibg.engine.artifacts import check_artifacts
 from oaibg.engine.job import Job
@@ -91,7 +92,7 @@ async def _monitor(several: Several, context: Context) -> Event:
         await context.emit(warning)
     if parts[0].is_unfinished:
         next_ = run.argv or next_
-    return tally.summary(context, next_=next_, results_file=run.results_file)
+    return tally.summary(context, next_=next_, results_file=run.results_file, job_key=run.run_key)
 
 
 async def _cancel(several: Several, context: Context) -> Event:
@@ -108,10 +109,15 @@ async def _cancel(several: Several, context: Context) -> Event:
             f"Another process is still submitting a job of {run.run_key}. Stop it, and cancel the "
             "run again."
         )
+        tally.note_problem(message)
         await context.emit(report.warning(Job(), "run_active", message))
     next_ = context.next_command.monitor(tally.unfinished)
-    path = None if several.run is None else several.run.results_file
-    return tally.summary(context, next_=next_, results_file=path)
+    only = several.run
+    path, key = (None, None) if only is None else (only.results_file, only.run_key)
+    summary = tally.summary(context, next_=next_, results_file=path, job_key=key)
+    if summary.exit_code == ExitCode.OK:  # what ended earlier needs no advice
+        return summary.but(hint="The jobs are cancelled, unless they had ended.")
+    return summary
 
 
 async def _stop(run: RunRow, context: Context) -> bool:

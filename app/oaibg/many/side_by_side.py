@@ -16,6 +16,7 @@ from oaibg.many.progress import INTERVAL
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from oaibg.contract import events
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.many.progress import Progress
@@ -56,7 +57,7 @@ async def side_by_side(
         async def emit(event: Event) -> None:
             progress.see(job, event)
             own = event if event.of else event.of_many(job.custom_id)
-            outbox.put_nowait(own.named(job.known_as, job.key))
+            outbox.put_nowait(own.named(job.known_as, job.alias))
 
         try:
             last = await steps(context.but(emit=emit))
@@ -116,10 +117,12 @@ async def side_by_side(
     if bugs:
         raise bugs[0]
     if tally.uncancelled and context.wait.cancel_on_interrupt:
-        await context.emit(_unconfirmed(len(tally.uncancelled)))
+        warning = _unconfirmed(len(tally.uncancelled))
+        tally.note_problem(warning.message)
+        await context.emit(warning)
 
 
-def _unconfirmed(jobs: int) -> Event:
+def _unconfirmed(jobs: int) -> events.Warning:
     those = "1 job" if jobs == 1 else f"{jobs} jobs"
     message = (
         f"The API has not confirmed the cancel of {those}, which may still be running. The command "

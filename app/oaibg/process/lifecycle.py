@@ -35,7 +35,7 @@ class Command(Protocol):
         """The key or label of the run's job, for people."""
 
     @property
-    def key(self) -> str | None:
+    def alias(self) -> str | None:
         """The key that commands accept in place of the ID of the run's job."""
 
     @property
@@ -112,13 +112,18 @@ class Process:
         elif several:
             self._renderer = JsonLines(self.stdout, _now, several=True, brief=brief)
 
+    @property
+    def is_json_for_people(self) -> bool:
+        """Whether stdout has JSON lines, and both stdout and stderr are terminals."""
+        return isinstance(self._renderer, JsonLines) and os.isatty(1) and os.isatty(2)
+
     def write(self, event: Event) -> None:
         """Write one event; raises `StdoutGone` if stdout is closed or full."""
         # The event with an exit code is the last one; signals during or after it change nothing.
         self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
-            self._renderer.write(event.named(self._command.known_as, self._command.key))
+            self._renderer.write(event.named(self._command.known_as, self._command.alias))
         finally:
             self._writing = False
         if self._postponed is not None:

@@ -156,10 +156,16 @@ class Row(Intent):
         return custom_id or key or self.label
 
     @property
-    def key(self) -> str | None:
+    def alias(self) -> str | None:
         """The user's key that stands for this job; None if it has none, or a later one has it."""
         is_own = not self.superseded and "\n" not in (self.job_key or "")
         return self.job_key if is_own else None
+
+    @property
+    def run_key(self) -> str | None:
+        """The key of the job's run over a jobs file; None if it belongs to none."""
+        key, of_run, _ = (self.job_key or "").partition("\n")
+        return key if of_run else None
 
     @property
     def included(self) -> tuple[str, ...]:
@@ -170,6 +176,11 @@ class Row(Intent):
 def line_key(run_key: str, custom_id: str) -> str:
     """Return the job key of a line in a jobs file; a user's own key has no line end."""
     return f"{run_key}\n{custom_id}"
+
+
+def user_key(job_key: str) -> str:
+    """Return the key as the user gave it: of a job, or of the run that the job belongs to."""
+    return job_key.partition("\n")[0]
 
 
 def lock_key(job_key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,6 @@ class Human:
         self._listed: list[events.ListedJob | events.Run] = []
         self._requests: list[events.DryRun] = []
         self._end = RunEnd(rerun)
-        self._saved = False
-        """Whether an image or a file was saved."""
         self._hint = ""
         self._has_progress = False
         self._step: events.Progress | None = None
@@ -112,9 +111,8 @@ class Human:
     def write(self, event: Event) -> None:
         """Show one event."""
         self._display.update(event)
-        self._saved = self._saved or isinstance(event, events.WroteArtifact)
         if event.response_id is not None:
-            self._names[event.response_id] = name_of(event.response_id, event.key)
+            self._names[event.response_id] = name_of(event.response_id, event.alias)
         is_last = exit_code_of(event) is not None
         if is_last:
             self._stderr.wait_for_reader()
@@ -158,9 +156,9 @@ class Human:
             self._print(describe(event, self._server, several=self._several))
         if isinstance(event, events.Final) and not self._several:
             self._print_used(event)
-        hint = getattr(event, "hint", None)
+        hint = event.hint if isinstance(event, events.Error) else None
         if hint and hint != self._hint:
-            self._print(plain(hint))
+            self._print(plain(self._in_words(hint)))
             self._hint = hint  # many jobs may have the same hint
         if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
             self._end.note(event)
@@ -182,9 +180,16 @@ class Human:
         if argv and (is_last or not self._several) and not self._is_active():
             line = next_line(event, argv, self._names, several=self._several)
             self._print(plain(line), soft_wrap=True)
-        name = self._names.get(event.response_id or "")
-        if step := next_step(event, saved=self._saved, name=name):
-            self._print(plain(step), soft_wrap=True)
+        if step := next_step(event):
+            self._print(plain(self._in_words(step)), soft_wrap=True)
+
+    def _in_words(self, hint: str) -> str:
+        """Return a hint with keys in place of IDs, and without the names of JSON keys."""
+        words = [
+            shlex.quote(self._names[word]) if word in self._names else word
+            for word in hint.split(" ")
+        ]
+        return " ".join(words).replace("`next`", "the command below")
 
     def _is_active(self) -> bool:
         """Whether the page is of a run that another process runs: `next` would be refused."""
