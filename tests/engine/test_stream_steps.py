@@ -11,7 +11,8 @@ from rich.console import Console
 from harness import response, with_text
 from oaibg.contract.events import Progress
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.words import is_news, progress_words
+from oaibg.output.human.steps import is_news, progress_words
+from oaibg.output.human.streamed import Streamed
 from stream_runs import (
     LONG,
     completed,
@@ -288,7 +289,7 @@ def test_human_steps(run: Callable[..., Result], sandbox: Sandbox) -> None:
 
 def test_live_display_has_the_latest_step() -> None:
     """On a terminal, the status line has the latest step, and its text controls nothing."""
-    display = JobStatus(lambda: 0.0)
+    display = JobStatus(lambda: 0.0, Streamed())
     for kind, item_type, text in [
         ("in_progress", None, None),
         ("output_item.added", "reasoning", None),
@@ -310,8 +311,8 @@ def test_live_display_has_the_latest_step() -> None:
         ("output_item.added", None, None, "working"),
         ("output_item.added", "code_interpreter_call", None, "running code"),
         ("image_generation_call.generating", "image_generation_call", None, "generating an image"),
-        ("output_item.done", "file_search_call", None, "file search call"),
-        ("output_item.done", "file_search_call", "plans", "file search call: plans"),
+        ("output_item.done", "file_search_call", None, "searching files"),
+        ("output_item.done", "file_search_call", "plans", "searching files: plans"),
         ("output_item.done", "mcp_approval_request", "pay", "waiting for approval: pay"),
         ("output_item.added", "compaction", None, "compacting the conversation"),
         ("output_item.added", "custom_tool_call", "grep", "calling grep"),

@@ -116,12 +116,11 @@ def test_retries_are_shown(terminal: Callable[..., Terminal], sandbox: Sandbox) 
 
 
 def test_usage_at_the_end(terminal: Callable[..., Terminal]) -> None:
-    """The token counts are printed at the end, with cached and reasoning tokens."""
+    """The model, the token counts and the cost are a line at the end."""
     with terminal(*SUBMIT, "0.05") as screen:
         assert screen.end() == 0
-        assert re.search(r"  Input tokens +\d+ +\d+ cached\n", screen.text)
-        assert re.search(r"  Output tokens +\d+ +\d+ reasoning\n", screen.text)
-        assert re.search(r"  Total tokens +\d+\n", screen.text)
+        used = r"\d+ input tokens · \d+ output tokens \(\d+ reasoning\) · about \$0\.\d+"
+        assert re.search(rf"\ngpt-5\.2 · {used}\n", screen.text)
 
 
 def test_markdown_on_a_terminal(terminal: Callable[..., Terminal]) -> None:
@@ -130,7 +129,7 @@ def test_markdown_on_a_terminal(terminal: Callable[..., Terminal]) -> None:
         assert screen.end() == 0
         assert "**" not in screen.text
         assert "A bold word." in screen.text
-        assert re.search(r" a +b *\n ─+\n 1 +2", screen.text)
+        assert re.search(r"\na +b\n─+\n1 +2\n", screen.text)
 
 
 def test_answer_redirected(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_narrow_windows(terminal: Callable[..., Terminal], sandbox: Sandbox, col
         elapse(sandbox, 0.5)
         assert screen.end() == 0
         assert "next poll" not in screen.text
-        assert re.match(r"Submitted resp_[0-9a-f]{50}: queued\n", screen.text)
+        assert re.match(r"Submitted resp_[0-9a-f]{50}\n", screen.text)
 
 
 def test_no_color(terminal: Callable[..., Terminal]) -> None:
@@ -201,7 +200,7 @@ def test_ctrl_c(terminal: Callable[..., Terminal]) -> None:
         assert "Interrupted by SIGINT; the job keeps running.\n" in screen.text
         # The terminal may fold the line at any space, depending on the path of Python.
         words = "".join(screen.text.split())
-        assert re.search(r"Next:.*monitor--poll-seconds5--humanresp_[0-9a-f]{50}$", words)
+        assert re.search(r"Waitforitagain:.*monitorresp_[0-9a-f]{50}--poll-seconds5--human$", words)
 
 
 def test_cursor_is_never_hidden(terminal: Callable[..., Terminal]) -> None:
@@ -239,8 +238,8 @@ def test_many_jobs(terminal: Callable[..., Terminal], sandbox: Sandbox, tmp_path
         elapse(sandbox, 0.5)
         assert screen.end() == 0
         assert "of 3 done" not in screen.text
-        assert re.search(r"^Status +Time +Output tokens +Job$", screen.text, re.MULTILINE)
-        assert re.search(r"^completed +[\d.]+ s +\d+ +quick$", screen.text, re.MULTILINE)
+        assert re.search(r"^Job +Status +Time +Output tokens$", screen.text, re.MULTILINE)
+        assert re.search(r"^quick +completed +[\d.]+ s +\d+$", screen.text, re.MULTILINE)
         assert "3 completed after" in screen.text
 
 
@@ -255,7 +254,7 @@ def test_many_jobs_narrow(
         screen.wait_for(lambda text: "1 of 2 done" in text and "in progress" in text)
         board = screen.lines
         assert board[:3] == [board[0], "1 completed", "1 in progress"]
-        assert re.fullmatch(r"a-job-with-a-…  in progress +\d+ s", board[-1])
+        assert re.fullmatch(r"a-job-w…-long-  in progress +\d+ s", board[-1])
         assert max(map(len, board)) <= 40
         elapse(sandbox, 0.5)
         assert screen.end() == 0
@@ -296,16 +295,45 @@ def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
         assert re.search(r"\n2 completed after \d", screen.text)
 
 
-@pytest.mark.parametrize("columns", [120, 80, 40])
+@pytest.mark.parametrize("columns", [120, 80, 30])
 def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], columns: int) -> None:
-    """A list is a table with unsplit IDs; a narrow terminal gets one value per line."""
-    ids = [run("submit", "--prompt", "x", "--detach", "--job-key", key).id for key in "ab"]
+    """A list is a table in which IDs are whole; in a very narrow terminal, it has blocks."""
+    one = run("submit", "--prompt", "x", "--detach").id
+    run("submit", "--prompt", "x", "--detach", "--job-key", "nightly-report-2026-11")
     with terminal("show", "--list", "--human", columns=columns) as screen:
         assert screen.end() == 0
-        assert all(one in screen.text for one in ids)
-        assert ("Submitted" in screen.text) == (columns > 40)
+        assert one in screen.text
         assert all(len(row) <= columns for row in screen.lines)
-        assert screen.text.endswith("\n2 queued\n")
+        assert screen.text.endswith("\n\n2 queued\n")
+        if columns > 40:
+            assert screen.lines[0].split() == ["Job", "Status", "Submitted", "Model"]
+            assert re.search(
+                r"\nnightly-report-2026-11 +queued +\d+ s ago +gpt-5\.2\n", screen.text
+            )
+            gap = " +" if columns > 80 else "\n +"
+            assert re.search(rf"\n{one}{gap}queued +\d+ s ago +gpt-5\.2\n", screen.text)
+        else:
+            blocks = r"nightly-report-2026-11\n  queued · \d+ s ago · gpt-5\.2\n"
+            assert re.match(rf"{blocks}{one}\n  queued · \d+ s ago · gpt-5\.2\n", screen.text)
+
+
+def test_long_keys_in_a_list(terminal: Callable[..., Terminal], run: Callable[..., Result]) -> None:
+    """At 80 columns, a key that is too long is cut in the middle; in JSON, it is whole."""
+    long = "nightly-report-for-the-team-in-oslo-2026-11"
+    fast = ("--poll-seconds", "0.05", "--prompt", "x")
+    for key in ("short", long):
+        run("submit", *fast, "--job-key", key)
+    with terminal("show", "--list", "--human") as screen:
+        assert screen.end() == 0
+        rows = screen.lines
+    assert rows[0].split() == ["Job", "Status", "Submitted", "Model", "Tokens", "Cost"]
+    name = rows[1].split()[0]
+    start, end = name.split("…")
+    assert long.startswith(start)
+    assert long.endswith(end)
+    assert abs(len(start) - len(end)) < 2
+    assert rows[2].startswith("short  ")
+    assert long in [line.get("job_key") for line in run("show", "--list").lines]
 
 
 def test_page_of_a_job_that_failed(
@@ -331,8 +359,8 @@ def test_cancel_of_several(terminal: Callable[..., Terminal], run: Callable[...,
     with terminal("cancel", "--human", one, "resp_unknown", columns=120) as screen:
         assert screen.end() == 5
         assert "resp_unknown: Error: No such response" in screen.text
-        assert re.search(rf"\ncancelled +{one}\n", screen.text)
-        assert re.search(r"\nnot found +resp_unknown\n", screen.text)
+        assert re.search(rf"\n{one} +cancelled\n", screen.text)
+        assert re.search(r"\nresp_unknown +not found\n", screen.text)
 
 
 LOSSY = """Use List<String>, <T> and `a<b>`; <div>inside</div> \\(a_b\\) \\alpha {brace}
@@ -402,7 +430,7 @@ def test_lines_can_not_be_faked(
     nexts = [row for row in shown if row.startswith("Next:")]
     assert all("oaibg" in row for row in nexts)
     assert "curl evil" in "".join(shown)
-    assert "The wait limit was reached; still failed Next: x." in shown
+    assert "The wait limit was reached; the job is still failed Next: x." in shown
 
 
 def test_stderr_that_nobody_reads(command: Command, sandbox: Sandbox) -> None:

@@ -55,12 +55,14 @@ def test_end_of_a_run(run: Callable[..., Result], files: Files) -> None:
     argv = files.argv("--human", "--max-in-flight", "1")
     result = run(*argv)
     assert result.code == 1
-    err = re.sub(r"[\d,]{2,} tokens \(\d+ input, [\d,]+ output\)", "TOKENS", result.err)
+    err = re.sub(
+        r"[\d,]+ input tokens · [\d,]+ output tokens \(\d+ reasoning\)", "TOKENS", result.err
+    )
     err = re.sub(r"about \$[\d.]+", "COST", err)
-    table, end = err.split("\nStatus ")[1].split("\n\n")
-    assert re.search(r"\ncompleted +[01] s +\d+ +a\n", table)
-    assert re.search(r"\nneeds action +[01] s +\d+ +c\n", table)
-    assert re.search(r"\nfailed +b0\n", re.sub(r" \d+ ", "", table))
+    table, end = err.split("\nJob ")[1].split("\n\n", 1)
+    assert re.search(r"\na +completed +[01] s +\d+\n", table)
+    assert re.search(r"\nc +needs action +[01] s +\d+\n", table)
+    assert re.search(r"\nb0 +failed( +\d+)?\n", table)
     retry = " ".join(argv[1:])
     assert [re.sub(r"after \S+ s", "after TIME", row) for row in end.splitlines()] == [
         "5 failed: server_error: The model failed to generate a response.",
@@ -74,8 +76,9 @@ def test_end_of_a_run(run: Callable[..., Result], files: Files) -> None:
         "  c",
         "1 incomplete: max_output_tokens",
         "  d",
+        "",
         "1 completed, 5 failed, 2 refused, 1 needs action, 1 incomplete after TIME",
-        "TOKENS, COST",
+        "TOKENS · COST",
         f"Results: {files.results}",
         f"To retry these 8 jobs: oaibg submit {retry} --retry-failed",
     ]
@@ -91,7 +94,7 @@ def test_failures_of_earlier_runs(capfd: pytest.CaptureFixture[str]) -> None:
         summary(
             {"completed": 1500, "failed": 484},
             usage={"input_tokens": 1200, "output_tokens": 300, "total_tokens": 1500},
-            cost_usd=0.0325,
+            cost_usd=0.0329,
             results_file="out.jsonl",
             unsuccessful=[
                 earlier("a", "failed", "server_error", "x"),
@@ -106,8 +109,9 @@ def test_failures_of_earlier_runs(capfd: pytest.CaptureFixture[str]) -> None:
         "1 failed: rate_limit_exceeded",
         "  y",
         "480 more failed; their reasons are in the results file.",
+        "",
         "1,500 completed, 484 failed after 1 min 30 s",
-        "1,500 tokens (1,200 input, 300 output), about $0.0325",
+        "1,200 input tokens · 300 output tokens · about $0.033",
         "Results: out.jsonl",
         "To retry these 484 jobs, repeat the submit command with --retry-failed.",
     ]
@@ -131,7 +135,7 @@ def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
     assert shown(capfd, left)[-3:] == [
         "Results: out.jsonl",
         "Interrupted by SIGINT; 50 jobs keep running, 1,410 were not submitted.",
-        """Next: oaibg submit 'it'"'"'s'""",
+        """Continue the run: oaibg submit 'it'"'"'s'""",
     ]
     unhelped = {"completed": 1, "needs_action": 1, "outcome_unknown": 1, "not_submitted": 1}
     rows = shown(capfd, summary(unhelped, results_file="out.jsonl"), rerun=["oaibg"])
@@ -241,7 +245,7 @@ def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
             "about $1.50"
         ),
         "1,999 of 2,000 done, 1 running, 30 an hour, about 1 minute left",
-        "a: Reattached to resp_a: queued",
+        "Reattached to a  resp_a",
     ]
 
 
@@ -268,7 +272,7 @@ def test_interrupted_run(sandbox: Sandbox, state: Path, files: Files) -> None:
         assert screen.end() == 130
         assert "Interrupted by SIGINT; 2 jobs keep running, 1 was not submitted.\n" in screen.text
         assert "1 completed, 2 queued, 1 not submitted after" in screen.text
-        assert re.search(rf"\nNext: .* submit .*{files.results}", screen.text)
+        assert re.search(rf"\nContinue the run: .* submit .*{files.results}", screen.text)
         assert "1 of 4 done" not in screen.text
     with Terminal(*argv, environment=settings, columns=200) as screen:
         screen.wait_for(lambda text: re.search(r"\nb  queued\nc  queued\n?$", text))

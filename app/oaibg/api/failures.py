@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -29,7 +30,7 @@ def call_failed(
     and a create that was sent and got no reply has an unknown outcome. `sent`, `begun` and
     `base_url` are those of `CallFailed`.
     """
-    failure = _failure(error, sent=sent, begun=begun)
+    failure = _failure(error, _host(base_url), sent=sent, begun=begun)
     for name in ("code", "message", "request_id", "kind", "param"):
         text = getattr(failure, name)
         setattr(failure, name, text and secrets.masked(text))
@@ -127,14 +128,14 @@ def _error_of(events: Iterable[StreamEvent]) -> ErrorBody | None:
     return None
 
 
-def _failure(error: Exception, *, sent: bool, begun: bool) -> CallFailed:
+def _failure(error: Exception, host: str, *, sent: bool, begun: bool) -> CallFailed:
     if isinstance(error, CallFailed):
         return error
     if isinstance(error, openai.APIStatusError):
         return _status_failure(error.response)
     if isinstance(error, (openai.APITimeoutError, TimeoutError)):
         code = "timeout" if sent else "connect_timeout"
-        message = "the request timed out" if sent else "no connection in time (ConnectTimeout)"
+        message = f"the request to {host} timed out" if sent else f"no connection to {host} in time"
         return CallFailed(code, message, sent=sent, begun=begun)
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
     if isinstance(error, httpx2.TransportError):
@@ -143,11 +144,17 @@ def _failure(error: Exception, *, sent: bool, begun: bool) -> CallFailed:
         return CallFailed("client_error", _with_type(error), sent=sent)
     if "CERTIFICATE_VERIFY_FAILED" in str(cause):
         reason = plain(cause).partition("verify failed: ")[2].partition(" (_ssl")[0]
-        message = f"the server's certificate could not be verified ({reason or plain(cause)})"
+        message = f"{host}'s certificate could not be verified ({reason or plain(cause)})"
         return CallFailed("certificate_error", message, sent=sent)
     unconnected = isinstance(cause, httpx2.ConnectError) or not sent
     code = "connect_error" if unconnected else "connection_error"
-    return CallFailed(code, _with_type(cause), sent=sent)
+    is_worded = isinstance(cause, httpx2.ConnectError)  # by `sockets`
+    return CallFailed(code, plain(cause) if is_worded else _with_type(cause), sent=sent)
+
+
+def _host(base_url: str | None) -> str:
+    """Return the host of a base URL, with its port if it has one."""
+    return urlsplit(base_url or "").netloc.rpartition("@")[2] or "the server"
 
 
 def _status_failure(reply: httpx2.Response) -> CallFailed:

@@ -105,8 +105,12 @@ class Stream(httpcore2.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> Stream:
-        """Return the encrypted stream on this one."""
-        inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        """Return the encrypted stream on this one; an error names the host."""
+        try:
+            inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
+        except httpcore2.ConnectError as error:
+            message = f"no TLS connection to {server_hostname or 'the server'}: {error}"
+            raise httpcore2.ConnectError(message) from error
         return Stream(inner, inner.get_extra_info("ssl_object"))
 
     def get_extra_info(self, info: str) -> Any:
@@ -123,13 +127,28 @@ class Backend(httpcore2.AsyncNetworkBackend):
     def __init__(self) -> None:
         self._inner = httpcore2.AnyIOBackend()
 
-    async def connect_tcp(self, *args: Any, **options: Any) -> Stream:
-        """Connect to a host and port."""
-        return Stream(await self._inner.connect_tcp(*args, **options))
+    async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Stream:
+        """Connect to a host and port, those of the API or of a proxy; an error names them."""
+        try:
+            return Stream(await self._inner.connect_tcp(host, port, *args, **options))
+        except httpcore2.ConnectError as error:
+            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            raise httpcore2.ConnectError(_unconnected(place, error)) from error
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
+
+
+def _unconnected(place: str, error: BaseException) -> str:
+    """Return why there is no connection: what the system said of each address of the host."""
+    causes = [error]
+    while len(causes) == 1 and (cause := causes[0].__cause__) is not None:
+        causes = list(cause.exceptions) if isinstance(cause, BaseExceptionGroup) else [cause]
+    if all(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return f"{place} refused the connection"
+    reasons = (getattr(cause, "strerror", None) or str(cause) for cause in causes)
+    return f"no connection to {place}: {', '.join(dict.fromkeys(reasons))}"
 
 
 def _is_refused(reading: asyncio.Future[bytes]) -> bool:

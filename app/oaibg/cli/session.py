@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.base.descriptors import NEEDED, free_descriptors
 from oaibg.base.text import one_line
 from oaibg.cli import environment
 from oaibg.cli.next_command import NextCommand
-from oaibg.contract.errors import StdoutGone, UsageError
+from oaibg.contract.errors import OaibgError, StdoutGone, UsageError
 from oaibg.contract.events import exit_code_of
 from oaibg.engine import report_end
 from oaibg.engine.job import Job
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from oaibg.api.calls import Calls
     from oaibg.api.client import Client
     from oaibg.base.clock import Clock
-    from oaibg.contract.errors import OaibgError
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context, Shared
     from oaibg.many.pacing.in_flight import InFlight
@@ -60,6 +60,18 @@ class Session:
     def known_as(self) -> str | None:
         """The key or label of the run's job, for people."""
         return self.job.known_as
+
+    @property
+    def alias(self) -> str | None:
+        """The key that commands accept in place of the ID of the run's job."""
+        return self.job.alias
+
+    @property
+    def server(self) -> str:
+        """The host of the API with its port if it has one; empty if the base URL is invalid."""
+        with suppress(OaibgError):
+            return environment.without_credentials(environment.base_url()).split("/")[2]
+        return ""
 
     @property
     def deadline(self) -> float:

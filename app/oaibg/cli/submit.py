@@ -55,6 +55,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
         last_number=wait.starting_after,
         known_as=options.job_key or options.label,
         job_key=options.job_key,
+        alias=options.job_key,
     )
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file

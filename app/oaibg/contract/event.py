@@ -25,6 +25,8 @@ class Event(Record):
     the line."""
     known_as: ClassVar[str | None] = None
     """The job's key or label, for people. It is not in the line."""
+    alias: ClassVar[str | None] = None
+    """The key that commands accept in place of the job's ID. It is not in the line."""
     keeps_hint: ClassVar[bool] = False
     """Whether the line has its hint even in a run over several jobs, where it ends only a job."""
     response_id: str | None
@@ -40,15 +42,17 @@ class Event(Record):
         changes = {} if self.keeps_hint else {"hint": None}
         event = self.but() if code is None else self.but(exit_code=None, **changes)
         ended_with = self.ended_with if code is None else code
-        event.__dict__.update(of=custom_id, ended_with=ended_with, known_as=self.known_as)
+        event.__dict__.update(
+            of=custom_id, ended_with=ended_with, known_as=self.known_as, alias=self.alias
+        )
         return event
 
-    def named(self, known_as: str | None) -> Self:
-        """Return the event with the key or label of its job, unless it has a name already."""
+    def named(self, known_as: str | None, alias: str | None) -> Self:
+        """Return the event with the names of its job, unless it has a name already."""
         if known_as is None or self.known_as is not None or self.of is not None:
             return self
         event = self.but()
-        event.__dict__.update(vars(self), known_as=known_as)
+        event.__dict__.update(vars(self), known_as=known_as, alias=alias)
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:

@@ -1,9 +1,12 @@
-"""The status under which a run over several jobs counts a job: a key of its `counts`."""
+"""The statuses of jobs, and the one under which a run counts a job: a key of its `counts`."""
 
 from __future__ import annotations
 
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Error, Event, Interrupted, exit_code_of
+
+ALIVE = ("queued", "in_progress", "validating", "finalizing", "cancelling")
+"""The statuses of jobs and batches that have not ended."""
 
 
 def run_status(event: Event) -> str:

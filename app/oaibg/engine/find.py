@@ -116,7 +116,7 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
 def _note_request(row: Row | None, job: Job) -> None:
     if row is not None:
         job.note_known()
-        job.note_name(row.known_as)
+        job.note_name(row.known_as, row.alias)
         job.note_batch(row.is_batch)
         job.note_include(row.included)
         job.note_window(row.completion_window)

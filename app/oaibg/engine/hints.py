@@ -69,6 +69,13 @@ def is_openai(base_url: str | None) -> bool:
     return host == "openai.com" or host.endswith(".openai.com")
 
 
+def server_of(failure: CallFailed) -> str:
+    """Return what to call the server that was asked: the API, or else its host and port."""
+    base_url = failure.base_url
+    host = urlsplit(base_url or "").netloc.rpartition("@")[2]
+    return "The API" if not host or is_openai(base_url) else host
+
+
 def passing_hint(failure: CallFailed | None) -> str:
     """The hint for a call that got no usable reply."""
     if failure is not None and failure.code in ("timeout", "connection_error"):

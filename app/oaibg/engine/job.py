@@ -31,12 +31,15 @@ class Job:
         is_batch: bool | None = None,
         job_key: str | None = None,
         known_as: str | None = None,
+        alias: str | None = None,
     ) -> None:
         self.response_id = response_id
         self.job_key = job_key
         """The job's key, or that of its run."""
         self.known_as = known_as
         """The job's key or label, for people."""
+        self.alias = alias
+        """The key that commands accept in place of the job's ID."""
         self.custom_id = custom_id
         """The job's name in the jobs file."""
         self.is_run = is_run
@@ -95,9 +98,9 @@ class Job:
         """Note that the local state does not know the ID; `suggest` returns the `suggestion`."""
         self.doubt, self._suggest = doubt, suggest
 
-    def note_name(self, known_as: str | None) -> None:
-        """Note the job's key or label, for people."""
-        self.known_as = known_as
+    def note_name(self, known_as: str | None, alias: str | None = None) -> None:
+        """Note the job's key or label, for people, and the key that stands for its ID."""
+        self.known_as, self.alias = known_as, alias
 
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""

@@ -20,6 +20,7 @@ from oaibg.engine.hints import (
     REGION_HINT,
     passing_hint,
     refusal_hint,
+    server_of,
     unknown_hint,
 )
 
@@ -251,9 +252,10 @@ def create_error(failure: CallFailed, *, in_run: bool = False) -> OaibgError:
         case CreateVerdict.REFUSED:
             return _refusal(failure, in_run=in_run)
         case _:
+            refused = f"{server_of(failure)} did not accept the request, so no job was created"
             return Unavailable.of(
                 failure,
-                f"The API did not accept the request, so no job was created: {failure.message}",
+                f"{refused if failure.sent else 'No job was created'}: {failure.message}",
                 hint=passing_hint(failure),
                 outcome="not_created",
             )
@@ -282,7 +284,7 @@ def auth_error(
     """The error for a key that the API refused."""
     return AuthRefused.of(
         failure,
-        f"The API refused the key: {failure.message}",
+        f"{server_of(failure)} refused the key: {failure.message}",
         hint=KEY_HINT,
         outcome=outcome,
         resumable=resumable,

@@ -57,7 +57,7 @@ async def side_by_side(
         async def emit(event: Event) -> None:
             progress.see(job, event)
             own = event if event.of else event.of_many(job.custom_id)
-            outbox.put_nowait(own.named(job.known_as))
+            outbox.put_nowait(own.named(job.known_as, job.alias))
 
         try:
             last = await steps(context.but(emit=emit))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
+from oaibg.contract.run_status import ALIVE
 
 if TYPE_CHECKING:
     from oaibg.contract import events
@@ -26,6 +27,8 @@ _NO_TEXT = {
 def no_text(event: events.OutputTextMissing) -> str:
     """Return why there is no text, and which file was therefore not written."""
     sentence = _NO_TEXT[event.reason]
+    if event.status in ALIVE:
+        sentence = "The job has not ended, so there is no text yet."
     return sentence if event.path is None else f"{sentence} {event.path} was not written."
 
 

@@ -34,6 +34,14 @@ class Command(Protocol):
     def known_as(self) -> str | None:
         """The key or label of the run's job, for people."""
 
+    @property
+    def alias(self) -> str | None:
+        """The key that commands accept in place of the ID of the run's job."""
+
+    @property
+    def server(self) -> str:
+        """The host of the API, as people know it."""
+
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
 
@@ -95,6 +103,7 @@ class Process:
                 several=several,
                 total=lambda: self.total,
                 rerun=self._command.rerun,
+                server=self._command.server,
             )
             if waiting:
                 renderer.wait()
@@ -114,7 +123,7 @@ class Process:
         self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
-            self._renderer.write(event.named(self._command.known_as))
+            self._renderer.write(event.named(self._command.known_as, self._command.alias))
         finally:
             self._writing = False
         if self._postponed is not None:

@@ -156,6 +156,12 @@ class Row(Intent):
         return custom_id or key or self.label
 
     @property
+    def alias(self) -> str | None:
+        """The user's key that stands for this job; None if it has none, or a later one has it."""
+        is_own = not self.superseded and "\n" not in (self.job_key or "")
+        return self.job_key if is_own else None
+
+    @property
     def run_key(self) -> str | None:
         """The key of the job's run over a jobs file; None if it belongs to none."""
         key, of_run, _ = (self.job_key or "").partition("\n")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import floor, log10
 from typing import Any
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import dollars
 
 
 def duration(seconds: float) -> str:
@@ -56,6 +56,24 @@ def tokens(usage: object) -> str:
 def cost(usd: float | None) -> str:
     """Format an estimate as `about $1.23` or `about $0.0012`; empty if it is unknown."""
     return "" if usd is None else f"about {dollars(usd)}"
+
+
+def dollars(usd: float) -> str:
+    """Format US dollars with cents; small amounts with two digits that are not zero."""
+    digits = 2 if usd >= 1 or usd <= 0 else max(1 - floor(log10(usd)), 2)
+    return f"${usd:,.{digits}f}"
+
+
+def ago(moment: Any, now: float) -> str:
+    """Format the time since ISO 8601 as `5 min ago`; returns other values as they are."""
+    try:
+        passed = max(now - datetime.fromisoformat(moment).timestamp(), 0)
+    except (ValueError, TypeError, OverflowError, OSError):
+        return str(moment)
+    for unit, seconds, most in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 172_800)):
+        if passed < most:
+            return f"{passed // seconds:.0f} {unit} ago"
+    return f"{passed // 86_400:.0f} days ago"
 
 
 def rate(per_minute: float | None) -> str:

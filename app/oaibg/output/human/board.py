@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from oaibg.base.text import one_line
 from oaibg.contract import events
-from oaibg.contract.run_status import run_status
+from oaibg.contract.run_status import ALIVE, run_status
 from oaibg.output.human.amounts import clock, cost, number_at, rate, time_left
-from oaibg.output.human.rows import CLIPPED, folded
-from oaibg.output.human.words import (
-    ALIVE,
+from oaibg.output.human.names import (
     CAUTION,
     STRONG,
     job_name,
@@ -20,6 +20,7 @@ from oaibg.output.human.words import (
     status_count,
     status_text,
 )
+from oaibg.output.human.rows import CLIPPED, folded, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +137,7 @@ class Board:
         if self._first is None:
             self._first = event
             self._add(event.usage, event.cost_usd)
-        self._batch = event.response_id
+        self._batch = job_name(event)
         self._before = event if self._batch else self._first
 
     def _add(self, usage: object, usd: float | None) -> None:
@@ -184,18 +185,19 @@ class Board:
 
     def _jobs(self, running: list[tuple[str, _Row]], width: int) -> list[Text]:
         """Return a row per job: its name, its status, and its time."""
-        names = [plain(name) for name, _ in running]
-        longest = max((name.cell_len for name in names), default=0)
+        names = [one_line(name) for name, _ in running]
+        longest = max(map(cell_len, names), default=0)
         has_times = any(row.created is not None for _, row in running)
         times = _TIME_WIDTH if has_times else 0
         room = min(longest, max(width - _STATUS_WIDTH - times - 3, 4))
         rows = []
         for name, (_, (status, created, _)) in zip(names, running, strict=True):
-            name.truncate(room, overflow="ellipsis", pad=True)
             shown = status_text(status)
             shown.truncate(max(_STATUS_WIDTH, shown.cell_len), pad=True)
             time = "" if created is None else clock(self._now() - created)
-            row = Text.assemble(name, "  ", shown, (f"{time:>{times}}", "dim"))
+            row = Text.assemble(
+                set_cell_size(shortened(name, room), room), "  ", shown, (f"{time:>{times}}", "dim")
+            )
             row.rstrip()
             rows.append(row)
         return rows

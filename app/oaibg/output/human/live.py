@@ -1,4 +1,4 @@
-"""The live display of one running job: a status line."""
+"""The live display of one running job: a status line, and the newest text."""
 
 from __future__ import annotations
 
@@ -6,50 +6,58 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oaibg.base.text import inert
+from oaibg.base.text import inert, one_line
 from oaibg.contract import events
 from oaibg.output.human.amounts import clock
-from oaibg.output.human.rows import CLIPPED, folded
-from oaibg.output.human.words import STRONG, is_news, plain, progress_words, status_words
+from oaibg.output.human.names import FAINT, STRONG, plain, status_style, status_text
+from oaibg.output.human.rows import CLIPPED, folded, shortened
+from oaibg.output.human.steps import is_news, progress_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
+    from oaibg.output.human.streamed import Streamed
+
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES_PER_SECOND = 12.5
 
-_TAIL = 4
-"""Lines of a streamed text that are shown."""
+_NAME = 40
+"""Maximum width of the name."""
+
+_TAIL = 8
+"""Maximum number of lines of a streamed text that are shown."""
 
 _TAIL_KEPT = 2000
 
 
 class JobStatus:
-    """One job: model, status, elapsed time, countdown, retries and the newest text."""
+    """One job: name, status, elapsed time, countdown, retries, step and the newest text."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float], streamed: Streamed) -> None:
+        self._now, self._streamed = now, streamed
         self._began = now()
-        self._model: str | None = None
-        self._status = "checking"
+        self._name = "job"
+        """The job's key or label, or else the model."""
+        self._status = Text("checking")
         self._interval: float | None = None
         self._due: float | None = None
         self._retries = 0
         self._last: events.Progress | None = None
-        self._step = self._text = ""
+        self._step = ""
 
     def update(self, event: events.Event) -> None:
         """Update the display from an event."""
         now = self._now()
         self._began = now - getattr(event, "elapsed_seconds", now - self._began)
+        self._name = event.known_as or self._name
         match event:
             case events.SubmitStart():
-                self._model, self._status = event.model, "submitting"
-                self._interval = event.poll_seconds
+                self._name = event.known_as or event.job_key or event.model or self._name
+                self._status, self._interval = Text("submitting"), event.poll_seconds
             case events.Submitted() | events.Poll():
-                self._status, self._retries = status_words(event.status), 0
+                self._status, self._retries = status_text(event.status), 0
                 pause = getattr(event, "next_poll_seconds", self._interval)
                 self._due = None if pause is None else now + pause
             case events.SubmitError() | events.PollError():
@@ -58,27 +66,34 @@ class JobStatus:
             case events.Progress():
                 self._due = None  # a stream is not polled
                 if event.item_type is None:
-                    self._status = progress_words(event)
+                    words = progress_words(event)
+                    self._status = plain(words, status_style(words.replace(" ", "_")))
                 elif is_news(event, self._last):
                     self._last, self._step = event, progress_words(event)
             case events.OutputTextDelta():
                 self._due = None
-                self._text = (self._text + event.delta)[-_TAIL_KEPT:]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render one line, or more if it doesn't fit."""
+        """Render the newest text, and a status line, or more if it doesn't fit."""
         width, now = options.max_width, self._now()
         frame = _SPINNER[int(now * _FRAMES_PER_SECOND) % len(_SPINNER)]
+        name = shortened(one_line(self._name), max(min(_NAME, width - 2), 2))
         retries = f"retry {self._retries}" if self._retries else ""
         more = (clock(now - self._began), self._countdown(now), retries, self._step)
-        first = (plain(f"{frame} {self._model or 'job'}"), plain(self._status, STRONG))
-        rows = folded((*first, *map(plain, filter(None, more))), width)
-        if self._text:
-            # Earlier lines of the text can't be in the last rows.
-            last = "\n".join(inert(self._text).expandtabs(4).split("\n")[-_TAIL:])
-            wrapped = Text(last, style="dim").wrap(console, max(width - 4, 1), overflow="fold")
-            rows += (Text("  ") + row for row in wrapped[-_TAIL:])
+        first = (Text(f"{frame} ").append(name, STRONG), self._status)
+        rows = self._tail(console, width, min(_TAIL, options.size.height // 3))
+        rows += folded((*first, *map(plain, filter(None, more))), width)
         yield CLIPPED.join(rows)
+
+    def _tail(self, console: Console, width: int, most: int) -> list[Text]:
+        """Return the last lines of the text that is not printed yet."""
+        text = self._streamed.rest.strip("\n")
+        if not text:
+            return [Text()] if self._streamed.has_blocks else []
+        # Earlier lines of the text can't be in the last rows.
+        last = "\n".join(inert(text[-_TAIL_KEPT:]).expandtabs(4).split("\n")[-most:])
+        wrapped = Text(last, FAINT).wrap(console, max(width - 4, 1), overflow="fold")
+        return [Text(), *(Text("  ") + row for row in wrapped[-most:]), Text()]
 
     def _countdown(self, now: float) -> str:
         if self._due is None:

@@ -1,4 +1,4 @@
-"""The pages that stay on the screen: the details of one job, and tables of several jobs.
+"""The pages that stay on the screen: the details of a job, a run or a request.
 
 They consist of plain lines that the terminal folds itself, so nothing is cut and IDs can be copied.
 """
@@ -6,45 +6,45 @@ They consist of plain lines that the terminal folds itself, so nothing is cut an
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import dollars, inert
-from oaibg.contract import events
-from oaibg.contract.run_status import run_status
+from oaibg.base.text import inert
+from oaibg.contract.run_status import ALIVE
 from oaibg.output.actions import actions
 from oaibg.output.human.amounts import clock, cost, local_time, number_at, rate, size, time_left
-from oaibg.output.human.reasons import reasons_of, retries
-from oaibg.output.human.words import (
+from oaibg.output.human.names import (
     STRONG,
-    Ended,
     counted,
     job_name,
     plain,
-    reason,
-    status_text,
+    status_style,
+    status_words,
+    title,
 )
+from oaibg.output.human.reasons import reasons_of, retries
+from oaibg.output.human.words import reason
 
-_GAP = "   "
+if TYPE_CHECKING:
+    from oaibg.contract import events
+
 _LABEL = len("Output tokens")
 _TEXT_SHOWN = 120
 """Characters of an input that `plan_page` shows."""
+_VALUE_SHOWN = 60
+"""Characters of a value in the metadata that `response_page` shows."""
 _DATA_SHOWN = 60
 """Characters of a file's data that `request_page` shows."""
-
-
-def usage_page(final: events.Final) -> Text:
-    """Return a job's model, token counts and cost."""
-    return _facts([("Model", final.model), *_usage(final.usage), ("Cost", cost(final.cost_usd))])
 
 
 def response_page(event: events.Response) -> Text:
     """Return the details of a response without its output text, for `show`."""
     data = event.response or {}
     facts = [
-        ("Status", status_text(event.status)),
+        ("Status", _status(event)),
         ("Reason", reason(event.error, event.incomplete_details) or "; ".join(actions(event))),
         ("Model", data.get("model")),
         ("Created", local_time(data.get("created_at"))),
@@ -58,7 +58,17 @@ def response_page(event: events.Response) -> Text:
         *_usage(event.usage),
         ("Cost", cost(event.cost_usd)),
     ]
-    return Text("\n").join((plain(str(event.response_id), STRONG), _facts(facts)))
+    return Text("\n").join((title(event), _facts(facts)))
+
+
+def _status(event: events.Response) -> Text:
+    """Return the status, and how long ago a job that has not ended was submitted."""
+    words, created = status_words(event.status), value_at(event.response, "created_at")
+    if isinstance(created, int | float) and event.status in ALIVE:
+        passed = clock(time.time() - created)
+        queued = event.status == "queued"
+        words += f" for {passed}" if queued else f", submitted {passed} ago"
+    return plain(words, status_style(event.status))
 
 
 def run_page(run: events.Run, summary: events.Summary) -> Text:
@@ -68,7 +78,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         ("Results file", run.results_file),
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
-        ("Jobs", f"{counted(run.counts)} (of {run.total:,})"),
+        ("Jobs", counted(run.counts.items()).append(f" (of {run.total:,})")),
         ("Process", "running" if run.is_active else "none"),
         ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
         *_usage(run.usage),
@@ -80,48 +90,6 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         ),
     ]
     return Text("\n").join((plain(run.job_key, STRONG), _facts(facts)))
-
-
-def list_table(listed: list[events.ListedJob | events.Run], width: int) -> Text:
-    """Return a table of jobs and runs in the local state, in the given order."""
-    several_servers = len({one.base_url for one in listed}) > 1
-    rows = []
-    for one in listed:
-        tokens = number_at(one.usage, "total_tokens")
-        if isinstance(one, events.Run):
-            done = one.counts.get("completed", 0)
-            status, model = plain(f"{done:,} of {one.total:,} completed"), "run"
-            key, last = one.job_key.rpartition("/")[2], one.job_key
-        else:
-            status, model = status_text(one.status, "-"), one.model or "-"
-            key = " / ".join(name for name in (one.job_key, one.custom_id) if name)
-            last = one.response_id or "-"
-        rows.append(
-            [
-                plain(local_time(one.created_at) or one.created_at),
-                status,
-                plain(model),
-                plain(key),
-                Text("" if tokens is None else f"{tokens:,}", justify="right"),
-                Text("" if one.cost_usd is None else dollars(one.cost_usd), justify="right"),
-                plain(one.base_url if several_servers else ""),
-                plain(last),
-            ]
-        )
-    heads = ("Submitted", "Status", "Model", "Key", "Tokens", "Cost", "Server", "ID or run")
-    return _table(heads, rows, width)
-
-
-def end_table(ends: list[Ended], width: int) -> Text:
-    """Return a table of ended jobs. The reasons were already printed when each job ended."""
-    rows = []
-    for end in ends:
-        seconds = getattr(end, "job_seconds", None)
-        time = Text("" if seconds is None else clock(seconds), justify="right")
-        count = number_at(getattr(end, "usage", None), "output_tokens")
-        tokens = Text("" if count is None else f"{count:,}", justify="right")
-        rows.append([status_text(run_status(end)), time, tokens, plain(job_name(end) or "-")])
-    return _table(("Status", "Time", "Output tokens", "Job"), rows, width)
 
 
 def request_page(event: events.DryRun) -> str:
@@ -157,37 +125,6 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
     return Text("\n").join(parts)
 
 
-def _table(heads: tuple[str, ...], rows: list[list[Text]], width: int) -> Text:
-    """Return a table without its empty columns.
-
-    If a row is too wide, its last cell gets its own line. If the other cells are still too wide,
-    every cell gets its own line.
-    """
-    columns = [
-        (Text(head, style=STRONG), *cells)
-        for head, cells in zip(heads, zip(*rows, strict=True), strict=True)
-        if any(cell.plain for cell in cells)
-    ]
-    widths = [max(cell.cell_len for cell in column) for column in columns]
-    before_last = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
-    heading, *body = zip(*columns, strict=True)
-    if before_last > width:
-        blocks = (Text("\n").join(cell for cell in row if cell.plain) for row in body)
-        return Text("\n\n").join(blocks)
-    fits = before_last + widths[-1] <= width
-    lines = []
-    for *cells, last in (heading, *body):
-        padded = [Text.assemble(cell) for cell in cells]
-        for cell, text, room in zip(cells, padded, widths, strict=False):
-            text.align("right" if cell.justify == "right" else "left", room)
-        if fits:
-            padded.append(last)
-        lines.append(Text(_GAP).join(padded))
-        if not fits and last is not heading[-1]:
-            lines.append(Text("  ") + last)
-    return Text("\n").join(lines)
-
-
 def _facts(facts: list[tuple[str, object]]) -> Text:
     return Text("\n").join(
         Text.assemble(
@@ -214,17 +151,17 @@ def _usage(usage: object) -> list[tuple[str, object]]:
 
 def _pairs(value: object) -> str:
     items = value.items() if isinstance(value, dict) else ()
-    return ", ".join(f"{key}={inner}" for key, inner in items)
+    return ", ".join(f"{key}={_start_of(str(inner), _VALUE_SHOWN)}" for key, inner in items)
 
 
-def _start_of(given: Any) -> str:
+def _start_of(given: Any, length: int = _TEXT_SHOWN) -> str:
     """Return the start of a text, or of the last text in an `input`."""
     if isinstance(given, list):
         given = given[-1] if given else ""
     if isinstance(given, dict):
         return _start_of(given.get("content", given.get("text", given.get("type"))))
     words = " ".join(str(given or "").split())
-    return words if len(words) <= _TEXT_SHOWN else f"{words[:_TEXT_SHOWN]}…"
+    return words if len(words) <= length else f"{words[:length]}…"
 
 
 def _shortened(value: Any) -> Any:

@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from oaibg.contract.codes import COUNTS
-from oaibg.output.human.words import ALIVE, status_count
+from oaibg.contract.run_status import ALIVE
+from oaibg.output.human.names import status_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -17,25 +17,15 @@ from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.pages import (
-    list_table,
-    plan_page,
-    request_page,
-    response_page,
-    run_page,
-    usage_page,
-)
+from oaibg.output.human.names import counted, job_name, plain
+from oaibg.output.human.next_line import name_of, next_line
+from oaibg.output.human.pages import plan_page, request_page, response_page, run_page
 from oaibg.output.human.run_end import RunEnd
+from oaibg.output.human.steps import is_news
+from oaibg.output.human.streamed import Streamed
+from oaibg.output.human.tables import list_table
 from oaibg.output.human.terminal import Screen
-from oaibg.output.human.words import (
-    STRONG,
-    Ended,
-    counted,
-    describe,
-    is_news,
-    job_name,
-    plain,
-)
+from oaibg.output.human.words import Ended, describe, spent
 from oaibg.output.stdout import Stderr, Stdout
 
 if TYPE_CHECKING:
@@ -58,9 +48,6 @@ _WAITING = (
 
 _TRANSIENT_OF_SEVERAL = (*_WAITING, events.Detached, events.Timeout, events.Interrupted)
 
-_NAMED = (events.Submitted, events.Final, events.Detached, events.CancelResult)
-"""Events whose description contains the ID."""
-
 
 class Human:
     """Shows events to a person. Untrusted text is never read as markup or control.
@@ -72,6 +59,7 @@ class Human:
         several: whether the run has several jobs.
         total: returns the number of jobs in the run; None while that is unknown.
         rerun: returns the argv that repeats a submit; None if it can't be repeated.
+        server: the host of the API.
         now: returns the monotonic time in seconds.
     """
 
@@ -82,13 +70,18 @@ class Human:
         several: bool = False,
         total: Callable[[], int | None] = lambda: None,
         rerun: Callable[[], list[str] | None] = lambda: None,
+        server: str = "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stdout, self._several = stdout, several
+        self._server = server
+        self._names: dict[str, str] = {}
+        """What commands accept, by response ID: keys as far as known."""
         self._stderr = Stderr(stdout)
         self._progress = Screen(2, self._stderr)
         self._page = Screen(1)
-        self._display = Board(now, total) if several else JobStatus(now)
+        self._streamed = Streamed()
+        self._display = Board(now, total) if several else JobStatus(now, self._streamed)
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob | events.Run] = []
@@ -98,6 +91,10 @@ class Human:
         self._has_progress = False
         self._step: events.Progress | None = None
         """The last step that was shown."""
+        self._is_empty = True
+        """Whether nothing was printed on the terminal yet."""
+        self._is_below_answer = False
+        """Whether the next line of progress follows the answer on the terminal."""
 
     def wait(self) -> None:
         """Start the live display if the terminal supports it; it is cleared when it stops."""
@@ -114,19 +111,25 @@ class Human:
     def write(self, event: Event) -> None:
         """Show one event."""
         self._display.update(event)
+        if event.response_id is not None:
+            self._names[event.response_id] = name_of(event.response_id, event.alias)
         is_last = exit_code_of(event) is not None
         if is_last:
             self._stderr.wait_for_reader()
             self._stop()
+            if self._answer is None:
+                self._print_answer(self._streamed.take_rest())
         match event:
             case events.RunProgress():
                 self._print_progress(event)
             case events.OutputText():
                 self._answer = event
                 if self._several:
-                    self._print_answer()
+                    self._print_whole_answer()
             case events.OutputTextDelta():
-                pass  # the whole text comes at the end; the board counts by itself
+                self._stream(event)
+            case events.OutputTextMissing() if event.path is None and _is_told(event):
+                pass
             case events.Progress():
                 if is_news(event, self._step):
                     self._step = event
@@ -143,30 +146,26 @@ class Human:
                 self._print_request(event)
             case _:
                 self._print_event(event)
-        command = getattr(event, "next", None)
-        if command and (is_last or not self._several) and not self._is_active():
-            self._print(f"Next: {shlex.join(command)}", STRONG, soft_wrap=True)
-        if step := next_step(event):
-            self._print(step, STRONG, soft_wrap=True)
+        self._print_next(event, is_last=is_last)
         if isinstance(event, _WAITING):
             self.wait()
 
     def _print_event(self, event: Event) -> None:
-        self._print_answer()
+        self._print_whole_answer()
         if not (self._progress.can_live and self._is_transient(event)):
-            words, style = describe(event)
-            name = job_name(event) if self._several else None
-            if name is not None and not (event.of is None and isinstance(event, _NAMED)):
-                words = f"{name}: {words}"
-            self._print(words, style)
+            self._print(describe(event, self._server, several=self._several))
         if isinstance(event, events.Final) and not self._several:
-            self._progress.print(usage_page(event), soft_wrap=True)
+            self._print_used(event)
         hint = event.hint if isinstance(event, events.Error) else None
         if hint and hint != self._hint:
-            self._print(hint)
+            self._print(plain(self._in_words(hint)))
             self._hint = hint  # many jobs may have the same hint
         if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
             self._end.note(event)
+
+    def _print_used(self, event: events.Final) -> None:
+        if used := spent(event.usage, event.cost_usd, event.model):
+            self._print(used)
 
     def _is_transient(self, event: Event) -> bool:
         """Whether only the live display shows the event, so that no line is printed."""
@@ -174,6 +173,23 @@ class Human:
             return isinstance(event, _TRANSIENT)
         is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
         return is_shown or _has_succeeded(event)
+
+    def _print_next(self, event: Event, *, is_last: bool) -> None:
+        """Print what to do next: the event's command, or what a job needs."""
+        argv = getattr(event, "next", None)
+        if argv and (is_last or not self._several) and not self._is_active():
+            line = next_line(event, argv, self._names, several=self._several)
+            self._print(plain(line), soft_wrap=True)
+        if step := next_step(event):
+            self._print(plain(self._in_words(step)), soft_wrap=True)
+
+    def _in_words(self, hint: str) -> str:
+        """Return a hint with keys in place of IDs, and without the names of JSON keys."""
+        words = [
+            shlex.quote(self._names[word]) if word in self._names else word
+            for word in hint.split(" ")
+        ]
+        return " ".join(words).replace("`next`", "the command below")
 
     def _is_active(self) -> bool:
         """Whether the page is of a run that another process runs: `next` would be refused."""
@@ -183,7 +199,7 @@ class Human:
         """Print how far a run is; on a terminal, only what had ended before it."""
         is_first, self._has_progress = not self._has_progress, True
         if not self._progress.can_live or (is_first and event.done):
-            self._print(*describe(event))
+            self._print(describe(event))
 
     def _print_summary(self, event: events.Summary) -> None:
         """Print the table of a list, the plan of a dry run, or the end of a run."""
@@ -196,43 +212,61 @@ class Human:
                 return
         if self._listed:
             self._write(self._rendered(list_table(self._listed, self._page.width)))
-            self._print("")
-            self._print(counted(event.counts), STRONG)
+            self._is_below_answer = self._progress.is_tty
+            self._print(counted(event.counts.items()))
             return
         if (table := self._end.table(event, self._progress.width)) is not None:
-            self._progress.print(table, soft_wrap=True)
+            self._space()
+            self._print(table, soft_wrap=True)
         for line in self._end.lines(event):
-            self._print_text(line)
+            self._print(line)
         for retry in self._end.retries(event):
-            self._print(retry, STRONG, soft_wrap=True)
+            self._print(plain(retry), soft_wrap=True)
 
     def _print_response(self, event: events.Response) -> None:
         answer, self._answer = self._answer, None
         page = self._rendered(response_page(event))
         self._write(page if answer is None else f"{page}\n{self._answer_text(answer.text)}")
+        self._is_below_answer = self._page.is_tty and self._progress.is_tty
 
     def _print_request(self, event: events.DryRun) -> None:
-        self._print(*describe(event))
+        self._print(describe(event))
         for file in event.attachments:
-            self._print(f"  {file.path}: {file.type}, {size(file.bytes)}")
+            self._print(plain(f"  {file.path}: {file.type}, {size(file.bytes)}"))
         self._write(request_page(event))
 
-    def _print_answer(self) -> None:
-        """Print the answer to stdout; in a run with several jobs, below its job's name."""
+    def _stream(self, event: events.OutputTextDelta) -> None:
+        """Take the next part of the answer; a terminal gets each block that is complete."""
+        if not self._several:
+            self._streamed.add(event.delta)
+            if self._page.is_tty:
+                self._print_answer(self._streamed.take_blocks())
+
+    def _print_whole_answer(self) -> None:
+        """Print what the answer adds to its blocks that were printed already."""
         answer, self._answer = self._answer, None
         if answer is None:
             return
-        self._stop()
-        name = f"{one_line(str(job_name(answer)))}:\n" if self._several else ""
-        self._write(f"{name}{self._answer_text(answer.text)}")
-        if self._page.is_tty:
-            self._print("")
+        if self._several:
+            self._print_answer(answer.text, f"{one_line(str(job_name(answer)))}:\n")
+        else:
+            self._print_answer(self._streamed.take_end(answer.text))
+
+    def _print_answer(self, text: str, heading: str = "") -> None:
+        """Print the answer, or blocks of it, to stdout; a terminal gets empty lines around it."""
+        if text.strip() or (text and not self._page.is_tty):
+            self._stop()
+            self._space()
+            self._write(f"{heading}{self._answer_text(text)}")
+            self._is_below_answer = self._page.is_tty and self._progress.is_tty
 
     def _answer_text(self, text: str) -> str:
         text = text.replace("\r\n", "\n")
-        if self._page.is_tty and not self._page.is_dumb_terminal and is_markdown(text):
-            return self._rendered(Answer(text))
-        return inert(text)
+        if not self._page.is_tty:
+            return inert(text)
+        if self._page.is_dumb_terminal or not is_markdown(text):
+            return inert(text.strip("\n"))
+        return self._rendered(Answer(text)).strip("\n")
 
     def _rendered(self, content: RenderableType) -> str:
         """Return rendered content for stdout. The terminal itself folds long lines of `Text`."""
@@ -241,20 +275,33 @@ class Human:
         return "\n".join(row.rstrip() for row in captured.get().split("\n"))
 
     def _write(self, text: str) -> None:
+        """Write to stdout."""
         self._stdout.write(utf8(text if text.endswith("\n") else f"{text}\n"))
+        self._is_empty = self._is_empty and not self._page.is_tty
 
-    def _print(self, words: str, style: str = "", *, soft_wrap: bool = False) -> None:
-        """Print a line to stderr. It is folded between words, but a long ID is never split."""
-        self._print_text(plain(words, style), soft_wrap=soft_wrap)
-
-    def _print_text(self, line: Text, *, soft_wrap: bool = False) -> None:
+    def _print(self, line: Text, *, soft_wrap: bool = False) -> None:
+        """Print to stderr. A line is folded between words, but a long ID is never split."""
+        if self._is_below_answer:
+            self._space()
+            self._is_below_answer = False
         has_long = any(len(word) >= self._progress.width for word in line.plain.split())
         self._progress.print(line, soft_wrap=soft_wrap or has_long)
+        self._is_empty = self._is_empty and not self._progress.is_tty
+
+    def _space(self) -> None:
+        """Print an empty line to the terminal, unless it is the first one."""
+        if self._page.is_tty and not self._is_empty:
+            self._stdout.write(b"\n")
 
     def _stop(self) -> None:
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+
+
+def _is_told(event: events.OutputTextMissing) -> bool:
+    """Whether the status, or what the job needs, says why there is no text."""
+    return event.status != "completed" or event.reason in ("tool_calls", "refusal")
 
 
 def _has_succeeded(event: Event) -> bool:

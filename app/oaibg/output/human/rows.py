@@ -1,9 +1,10 @@
-"""Rows of a live display, which must not be wider than the terminal."""
+"""Rows of a live display, which must not be wider than the terminal, and names that fit in them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -24,3 +25,11 @@ def folded(parts: Iterable[Text], width: int) -> list[Text]:
         else:
             rows[-1].append(" · ", style="dim").append(part)
     return rows
+
+
+def shortened(name: str, room: int) -> str:
+    """Return a name that fits, cut in the middle: its start and its end tell it from others."""
+    if cell_len(name) <= room:
+        return name
+    start = room // 2
+    return f"{set_cell_size(name, start)}…{set_cell_size(name[::-1], room - start - 1)[::-1]}"

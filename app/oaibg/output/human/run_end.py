@@ -5,25 +5,17 @@ from __future__ import annotations
 import shlex
 import signal
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from oaibg.contract import events
-from oaibg.contract.run_status import run_status
-from oaibg.output.human.amounts import cost, duration, number_at, tokens
-from oaibg.output.human.pages import end_table
+from oaibg.contract.run_status import ALIVE, run_status
+from oaibg.output.human.amounts import duration
+from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain, status_count
 from oaibg.output.human.reasons import Why, failed, grouped, named, retries
-from oaibg.output.human.words import (
-    ALIVE,
-    CAUTION,
-    STRONG,
-    Ended,
-    job_name,
-    plain,
-    status_count,
-)
+from oaibg.output.human.tables import end_table
+from oaibg.output.human.words import Ended, spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +25,10 @@ _TABLE = 20
 
 _REASONS = 10
 """Maximum number of reasons."""
+
+
+_SIGNALS = 128
+"""The exit code of a signal is its number and this one."""
 
 
 class RunEnd:
@@ -58,24 +54,22 @@ class RunEnd:
 
     def table(self, event: events.Summary, width: int) -> Text | None:
         """Return a table of the jobs that ended; None if there are none, or many."""
-        ends = [end for end in self._ends if job_name(end) != event.response_id]  # the batch
+        ends = [end for end in self._ends if job_name(end) != job_name(event)]  # the batch
         return end_table(ends, width) if ends and self._ended <= _TABLE else None
 
     def lines(self, event: events.Summary) -> Iterator[Text]:
         """Yield the reasons of failures, the totals, and what keeps running."""
         if self._ended:
             yield Text()
-        yield from self._reasons(event)
-        counts = sorted(event.counts.items(), key=_order)
-        ends = Text(", ").join(status_count(*one) for one in counts if one[1]) or Text("No jobs")
-        time = duration(event.elapsed_seconds)
-        yield Text.assemble(ends, f" after {time}", style=STRONG)
-        if used := ", ".join(filter(None, (_tokens(event.usage), cost(event.cost_usd)))):
-            yield plain(used)
+        reasons = [*self._reasons(event)]
+        yield from [*reasons, Text()] if reasons else []
+        ends = counted(sorted(event.counts.items(), key=_order))
+        yield ends.append(f" after {duration(event.elapsed_seconds)}")
+        if used := spent(event.usage, event.cost_usd):
+            yield used
         if event.results_file is not None:
             yield plain(f"Results: {event.results_file}")
-        if alive := _alive(event):
-            yield plain(alive, CAUTION)
+        yield from _alive(event)
 
     def retries(self, event: events.Summary) -> Iterator[str]:
         """Yield how to submit again what did not succeed, if a repeated command can do so."""
@@ -92,9 +86,9 @@ class RunEnd:
             one.custom_id or one.response_id: Why(one.status, one.code, one.message)
             for one in event.unsuccessful
         } | self._why
-        batch = by_name.pop(event.response_id, None)
+        batch = by_name.pop(job_name(event), None)
         if batch is not None and not by_name:
-            by_name[event.response_id] = batch  # no job of the batch has a reason of its own
+            by_name[job_name(event)] = batch  # no job of the batch has a reason of its own
         shown = Counter[str]()
         for why, names in grouped(by_name)[:_REASONS]:
             # A batch that was not created has no name, and stands for all its jobs.
@@ -103,11 +97,12 @@ class RunEnd:
             words = status_count(why.status, count)
             yield words.append(plain(f": {why.words}" if why.words else ""))
             if jobs := named(names, count):
-                yield plain(f"  {jobs}", "dim")
+                yield plain(f"  {jobs}", FAINT)
         rest = failed(event.counts) - failed(shown)
-        if rest > 0 and event.results_file is not None and event.response_id not in by_name:
+        if rest > 0 and event.results_file is not None and job_name(event) not in by_name:
             more = " more" if shown else ""
-            yield plain(f"{rest:,}{more} failed; their reasons are in the results file.", "red")
+            words = plain(f"{rest:,}{more} failed", BAD)
+            yield words.append("; their reasons are in the results file.")
 
 
 def _why(event: Ended) -> Why | None:
@@ -134,21 +129,17 @@ def _order(status_and_count: tuple[str, int]) -> tuple[bool, bool, int]:
     return status in (*ALIVE, "not_submitted"), status != "completed", -count
 
 
-def _tokens(usage: object) -> str:
-    both = ((number_at(usage, f"{kind}_tokens"), kind) for kind in ("input", "output"))
-    parts = ", ".join(f"{count:,} {kind}" for count, kind in both if count is not None)
-    return f"{tokens(usage)} ({parts})" if parts and tokens(usage) else tokens(usage)
-
-
-def _alive(event: events.Summary) -> str:
-    """Return what is left of a run that ended before its jobs did; empty if nothing is."""
+def _alive(event: events.Summary) -> Iterator[Text]:
+    """Yield what is left of a run that ended before its jobs did, if something is."""
     running = sum(event.counts.get(status, 0) for status in ALIVE)
     waiting = event.counts.get("not_submitted", 0)
     keep = "1 job keeps running" if running == 1 else f"{running:,} jobs keep running"
     parts = [keep] if running else []
     if waiting:
         parts.append(f"{waiting:,} {'was' if waiting == 1 else 'were'} not submitted")
-    with suppress(ValueError):
-        name = signal.Signals(event.exit_code - 128).name
-        return f"Interrupted by {name}; {', '.join(parts) or 'no job is running'}."
-    return f"{', '.join(parts)}." if parts else ""
+    if event.exit_code > _SIGNALS:
+        name = signal.Signals(event.exit_code - _SIGNALS).name
+        left = ", ".join(parts) or "no job is running"
+        yield plain("Interrupted", CAUTION).append(f" by {name}; {left}.")
+    elif parts:
+        yield plain(f"{', '.join(parts)}.")

@@ -1,4 +1,4 @@
-"""Rich consoles for stdout and stderr."""
+"""Rich consoles for stdout and stderr, and their colors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,34 @@ import os
 from typing import IO, TYPE_CHECKING, cast
 
 from rich.console import Console
+from rich.theme import Theme
 
 if TYPE_CHECKING:
     from oaibg.output.stdout import Stderr
 
 _ENDLESS = 100_000
 """Width for a file or a pipe, in which no line is folded."""
+
+THEME = Theme(
+    {
+        "markdown.h1": "bold underline",
+        **dict.fromkeys(("markdown.h2", "markdown.h3"), "bold"),
+        **dict.fromkeys(("markdown.h4", "markdown.h5", "markdown.h6"), "italic"),
+        "markdown.code": "cyan",
+        "markdown.code_block": "none",
+        "markdown.block_quote": "none",
+        "markdown.item.number": "none",
+        "markdown.item.bullet": "none",
+        "markdown.link": "none",
+        "markdown.link_url": "cyan",
+        "markdown.table.border": "dim",
+        "markdown.table.header": "bold",
+    }
+)
+"""Rich's styles, changed so that they are readable on dark and on light backgrounds.
+
+There are no backgrounds, no bright colors, and no blue: some terminals show these badly.
+"""
 
 
 class Screen(Console):
@@ -31,6 +53,7 @@ class Screen(Console):
         super().__init__(
             file=cast("IO[str] | None", file),
             highlight=False,
+            theme=THEME,
             width=None if self.is_tty else _ENDLESS,
             _environ={key: os.environ[key] for key in os.environ.keys() - {"COLUMNS", "LINES"}},
         )

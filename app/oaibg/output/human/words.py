@@ -2,168 +2,119 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rich.text import Text
 
-from oaibg.base.text import one_line
 from oaibg.contract import events
+from oaibg.contract.events import exit_code_of
 from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions, no_text
-from oaibg.output.human.amounts import clock, cost, duration, rate, size, time_left, tokens
-
-GOOD, BAD, CAUTION, STRONG = "bold green", "bold red", "yellow", "bold"
+from oaibg.output.human.amounts import (
+    clock,
+    cost,
+    duration,
+    number_at,
+    rate,
+    size,
+    time_left,
+    tokens,
+)
+from oaibg.output.human.names import (
+    BAD,
+    CAUTION,
+    FAINT,
+    STRONG,
+    job_name,
+    plain,
+    status_style,
+    status_text,
+    status_words,
+    title,
+)
+from oaibg.output.human.steps import progress_words
 
 Ended = events.Final | events.CancelResult | events.Error
 """The events that report the end of one job in a run with several jobs."""
 
-ALIVE = ("queued", "in_progress", "validating", "finalizing", "cancelling")
-"""The statuses of jobs and batches that have not ended."""
-
-_STATUS_STYLES = {
-    "in_progress": "cyan",
-    "queued": "blue",
-    "completed": "green",
-    "needs_action": "yellow",
-    **dict.fromkeys(("cancelled", "not_submitted", "outcome_unknown", "unknown"), "yellow"),
-    **dict.fromkeys(("failed", "expired", "incomplete"), "red"),
-    **dict.fromkeys(("refused", "not_found", "missing"), "red"),
-}
-
-_STEPS = {
-    "code_interpreter_call": "running code",
-    "compaction": "compacting the conversation",
-    "image_generation_call": "generating an image",
-    "mcp_approval_request": "waiting for approval",
-    "reasoning": "thinking",
-    "web_search_call": "searching the web",
-}
-"""What a job does, by the type of the output item. Types that are missing are shown as they are."""
-
-_STEP_LENGTH = 100
-
-_EMPHASIS = re.compile(r"(?<!\w)(\*{1,3})(?=\S)(.+?)(?<=\S)\1(?!\w)")
-"""Markdown's asterisks around words."""
+_ENDS = {"cancelled": "was cancelled", "incomplete": "ended incomplete"}
+"""The verbs for statuses that are none: `report-7 was cancelled`."""
 
 
-def describe(event: events.Event) -> tuple[str, str]:
-    """Return the sentence for an event, and its style."""
+def describe(event: events.Event, server: str = "", *, several: bool = False) -> Text:
+    """Return the sentence for an event.
+
+    `server` is the host of the API, and `several` whether there are several jobs.
+    """
+    match event:
+        case events.Submitted():
+            return _with_id("Reattached to" if event.reattached else "Submitted", event)
+        case events.CancelResult() if event.cancelled:
+            return _with_id("Cancelled", event)
+        case events.CancelResult():
+            start = Text("Could not cancel ").append(_subject(event, "the job"))
+            return start.append(": its status is ").append(status_text(event.status)).append(".")
+        case events.Final():
+            return _end(event)
+        case events.Timeout():
+            start = Text("The wait limit was reached; ").append(_subject(event, "the job"))
+            status = plain(status_words(event.status, "running"), status_style(event.status))
+            return start.append(" is still ").append(status).append(".")
+        case events.Interrupted():
+            start = plain("Interrupted", CAUTION).append(plain(f" by {event.signal}; "))
+            return start.append(_fate(event)).append(".")
+        case events.Detached():
+            return _subject(event).append(" keeps running.")
+        case _:
+            message = _message(event, server)
+            name = job_name(event) if several else None
+            return message if name is None else plain(name, STRONG).append(": ").append(message)
+
+
+def _message(event: events.Event, server: str) -> Text:
+    """Return the message of an event that has no verb for the job itself."""
     match event:
         case events.SubmitStart():
-            return f"Submitting to {event.model or 'the default model'} …", ""
-        case events.Submitted():
-            verb = "Reattached to" if event.reattached else "Submitted"
-            return f"{verb} {event.response_id}: {status_words(event.status)}", STRONG
+            return plain(f"Submitting to {event.model or 'the default model'} …")
         case events.Poll():
             pause, elapsed = event.next_poll_seconds, duration(event.elapsed_seconds)
             more = "" if pause is None else f", next poll in {duration(pause)}"
-            return f"{elapsed}  {status_words(event.status)}{more}", ""
+            return Text(f"{elapsed}  ").append(status_text(event.status)).append(more)
         case events.SubmitError() | events.PollError():
             elapsed, retry = duration(event.elapsed_seconds), duration(event.retry_in_seconds)
-            return f"{elapsed}  {event.error.message}; retrying in {retry}", CAUTION
+            again = plain(f"; retrying in {retry}", CAUTION)
+            return Text(f"{elapsed}  ").append(_reply(event.error.message, server)).append(again)
         case events.Progress():
-            return progress_words(event), ""
+            return plain(progress_words(event))
         case events.WroteJson() | events.WroteText() | events.WroteArtifact():
-            return f"Wrote {event.path} ({size(event.bytes)})", ""
+            return plain(f"Wrote {event.path} ({size(event.bytes)})")
         case events.OutputTextMissing():
-            return no_text(event), CAUTION
+            return plain(no_text(event))
         case events.Warning():
-            return f"Warning: {event.message}", CAUTION
-        case events.Final():
-            why = reason(event.error, event.incomplete_details) or "; ".join(actions(event))
-            words = f"{event.response_id}: {status_words(event.status)}{_after(event)}"
-            bad = CAUTION if run_status(event) == "needs_action" else BAD
-            return f"{words}: {why}" if why else words, GOOD if event.ok else bad
-        case events.Timeout():
-            words = f"The wait limit was reached; still {status_words(event.status, 'running')}."
-            return words, CAUTION
-        case events.Interrupted():
-            return f"Interrupted by {event.signal}; {_fate(event)}.", CAUTION
+            return plain("Warning:", CAUTION).append(plain(f" {event.message}"))
         case events.Error():
-            return f"Error: {event.message}", BAD
-        case events.Detached():
-            return f"{event.response_id} keeps running.", ""
-        case events.CancelResult() if event.cancelled:
-            return f"Cancelled {event.response_id}", STRONG
-        case events.CancelResult():
-            return f"Could not cancel {event.response_id}: {status_words(event.status)}", BAD
+            return plain("Error: ", BAD).append(_reply(event.message, server))
         case events.RunProgress():
-            return _run_progress(event), ""
+            return plain(_run_progress(event))
         case events.DryRun():
             request = f"{event.method} {event.url}, {size(event.body_bytes)}"
-            return f"Would send {request} ({event.request_sha256})", ""
+            return plain(f"Would send {request}").append(plain(f" ({event.request_sha256})", FAINT))
         case _:
-            return event.event, ""
+            return plain(event.event)
 
 
-def plain(text: str, style: str = "") -> Text:
-    """Return untrusted text on one line, never read as markup or control."""
-    return Text(one_line(text), style=style)
-
-
-def status_text(status: str | None, unknown: str = "not known yet") -> Text:
-    """Return a status in its color."""
-    return plain(status_words(status, unknown), status_style(status))
-
-
-def status_style(status: str | None) -> str:
-    """Return the color of a status."""
-    return _STATUS_STYLES.get(str(status), "")
-
-
-def status_count(status: str | None, count: int) -> Text:
-    """Return a count such as `3 completed` in the color of the status."""
-    return plain(f"{count:,} {_counted(status, count)}", status_style(status))
-
-
-def job_name(event: events.Event) -> str | None:
-    """Return the job's name in a run: its `custom_id` from the jobs file, or its ID."""
-    return event.of or event.response_id
-
-
-def status_words(status: str | None, unknown: str = "not known yet") -> str:
-    """Return a status in words: `in progress`."""
-    return unknown if status is None else status.replace("_", " ")
-
-
-def progress_words(event: events.Progress) -> str:
-    """Return the step that a streamed job has reached, such as `searching the web: rivers`."""
-    text = event.text or ""
-    is_prose = event.item_type in ("reasoning", "message")
-    about = _first_line(_EMPHASIS.sub(r"\2", text) if is_prose else text)
-    has_failed = event.type.endswith(".failed")
-    match event.item_type:
-        case None:
-            state = event.type.removeprefix("response.")
-            return status_words(state) if state in _STATUS_STYLES else "working"
-        case "message":
-            verb = "refused" if event.type == "response.refusal.done" else "says"
-            return f"{verb}: {about}" if about else "writing the answer"
-        case "mcp_list_tools":
-            server, _, error = about.partition(": ")
-            words = f"listing the tools of {server or 'a server'}"
-            about, has_failed = error, has_failed or error != ""
-        case "function_call" | "custom_tool_call" | "mcp_call":
-            words, about = f"calling {about or 'a tool'}", ""
-        case item_type:
-            words = _STEPS.get(item_type, status_words(item_type))
-    words = f"{words} failed" if has_failed else words
-    return f"{words}: {about}" if about else words
-
-
-def is_news(event: events.Progress, last: events.Progress | None) -> bool:
-    """Whether a step says more than the last one; the end of the same item may say less."""
-    if last is None or job_name(event) != job_name(last) or event.item_type != last.item_type:
-        return True
-    ends = event.type == "response.output_item.done" and event.text is None
-    return not ends and progress_words(event) != progress_words(last)
-
-
-def counted(counts: dict[Any, int]) -> str:
-    """Return counts such as `3 completed, 1 failed`."""
-    parts = (status_count(status, count).plain for status, count in counts.items() if count)
-    return ", ".join(parts) or "No jobs"
+def spent(usage: object, usd: float | None, *first: str | None) -> Text:
+    """Return what a job or a run used, and its cost, after the `first` words; empty if unknown."""
+    parts = []
+    for kind, detail in (("input", "cached"), ("output", "reasoning")):
+        count = number_at(usage, f"{kind}_tokens")
+        of_them = number_at(usage, f"{kind}_tokens_details", f"{detail}_tokens")
+        if count is not None:
+            more = f" ({of_them:,} {detail})" if of_them else ""
+            parts.append(f"{count:,} {kind} tokens{more}")
+    if usd is not None:
+        parts.append(cost(usd))
+    return plain(" · ".join([*filter(None, first), *parts]) if parts else "", FAINT)
 
 
 def reason(*details: Any) -> str:
@@ -175,22 +126,40 @@ def reason(*details: Any) -> str:
     return str(next(filter(None, found), ""))
 
 
-def _first_line(text: str) -> str:
-    """Return the first line of a text, cut to a readable length; `…` stands for the rest."""
-    whole = text.strip()
-    first = whole.partition("\n")[0].strip()[:_STEP_LENGTH]
-    return first if first == whole else f"{first} …"
+def _reply(message: str, server: str) -> Text:
+    """Return a message that names the server, if it is only a reply's status."""
+    is_reply = server and message.startswith("HTTP ")
+    return plain(f"{server} replied {message}" if is_reply else message)
 
 
-def _counted(status: str | None, count: int) -> str:
-    return "need action" if status == "needs_action" and count > 1 else status_words(status)
+def _with_id(verb: str, event: events.Event) -> Text:
+    return Text(f"{verb} ").append(title(event))
 
 
-def _after(final: events.Final) -> str:
-    """The time of a single job is that of the command; in a run, it is the job's own."""
+def _subject(event: events.Event, unnamed: str = "The job") -> Text:
+    """Return the job's name, to begin a sentence with; the ID names only one of several jobs."""
+    name = event.of or event.known_as
+    if name is None and exit_code_of(event) is None:
+        name = event.response_id
+    return Text(unnamed) if name is None else plain(name, STRONG)
+
+
+def _end(final: events.Final) -> Text:
+    """Return how a job ended, and why.
+
+    The time of a single job is that of the command; in a run, it is the job's own.
+    """
+    why = reason(final.error, final.incomplete_details)
+    verb = _ENDS.get(final.status, status_words(final.status))
+    style = status_style("needs_action" if run_status(final) == "needs_action" else final.status)
+    time = ""
     if final.exit_code is not None:
-        return f" after {duration(final.elapsed_seconds)}"
-    return "" if final.job_seconds is None else f" after {clock(final.job_seconds)}"
+        time = f" after {duration(final.elapsed_seconds)}"
+    elif final.job_seconds is not None:
+        time = f" after {clock(final.job_seconds)}"
+    words = _subject(final).append(" ").append(plain(verb, style)).append(time)
+    more = f": {why}" if why else "".join(f"; {action}" for action in actions(final))
+    return words.append(plain(more))
 
 
 def _run_progress(event: events.RunProgress) -> str:
@@ -207,11 +176,12 @@ def _run_progress(event: events.RunProgress) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _fate(event: events.Interrupted) -> str:
+def _fate(event: events.Interrupted) -> Text:
+    job = _subject(event, "the job")
     if event.job_cancelled:
-        return "the job was cancelled"
+        return job.append(" was cancelled")
     if event.outcome == "unknown":
-        return "a job may have been created and billed"
+        return Text("a job may have been created and billed")
     if event.response_id is not None:
-        return "the job keeps running"
-    return "nothing was sent" if event.outcome else "submitted jobs keep running"
+        return job.append(" keeps running")
+    return Text("nothing was sent" if event.outcome else "submitted jobs keep running")

@@ -1,0 +1,57 @@
+"""The command that continues, in a line that says what it does."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from oaibg.contract import events
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SKIPPED = "--starting-after"
+"""An option with a value that people don't need: without it, they see the whole answer."""
+
+_API_IDS = ("resp_", "batch_")
+
+
+def next_line(
+    event: events.Event, argv: Sequence[str], names: Mapping[str, str], *, several: bool
+) -> str:
+    """Return what the command does, and the command with `names` in place of IDs.
+
+    The names come before the options, as people write them.
+    """
+    verb = next((word for word in argv if word in ("monitor", "submit", "cancel", "show")), None)
+    match verb:
+        case "monitor":
+            them = "them" if several else "it"
+            is_first = isinstance(event, events.Detached | events.Response)
+            does = f"Wait for {them}" if is_first else f"Wait for {them} again"
+        case "submit":
+            does = "Continue the run"
+        case "cancel":
+            does = "Cancel the other jobs"
+        case "show":
+            does = "Save it again"
+        case _:
+            return f"Next: {shlex.join(argv)}"
+    words = list(argv)
+    if _SKIPPED in words:
+        at = words.index(_SKIPPED)
+        del words[at : at + 2]
+    if "--" not in words:
+        after = words.index(verb) + 1
+        words[after:] = [
+            *(names[word] for word in words[after:] if word in names),
+            *(word for word in words[after:] if word not in names),
+        ]
+    return f"{does}: {shlex.join(words)}"
+
+
+def name_of(response_id: str, key: str | None) -> str:
+    """Return the key that a command may use in place of an ID; else the ID."""
+    if key is None or not key.isprintable() or key.startswith((*_API_IDS, "-")):
+        return response_id
+    return key
