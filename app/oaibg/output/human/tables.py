@@ -111,7 +111,7 @@ def _status(one: events.ListedJob | events.Run) -> Text:
 
 
 def _model(one: events.ListedJob | events.Run) -> str:
-    return "run" if isinstance(one, events.Run) else one.model or "-"
+    return "" if isinstance(one, events.Run) else one.model or "-"
 
 
 def _address(one: events.ListedJob | events.Run) -> str:

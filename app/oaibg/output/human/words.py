@@ -82,8 +82,9 @@ def _message(event: events.Event, server: str) -> Text:
             return Text(f"{elapsed}  ").append(status_text(event.status)).append(more)
         case events.SubmitError() | events.PollError():
             elapsed, retry = duration(event.elapsed_seconds), duration(event.retry_in_seconds)
+            message = event.error.message.removesuffix(".")
             again = plain(f"; retrying in {retry}", CAUTION)
-            return Text(f"{elapsed}  ").append(_reply(event.error.message, server)).append(again)
+            return Text(f"{elapsed}  ").append(_reply(message, server)).append(again)
         case events.Progress():
             return plain(progress_words(event))
         case events.WroteJson() | events.WroteText() | events.WroteArtifact():
