@@ -242,7 +242,7 @@ class _Creation:
             code="wait_spent",
             hint=passing_hint(failure)
             if failure
-            else "Run the same command again, with a higher --max-wait-seconds if needed.",
+            else "If there was too little time, raise --max-wait-seconds.",
             outcome="not_created",
         )
 

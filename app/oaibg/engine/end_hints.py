@@ -34,7 +34,7 @@ _BY_CODE = {
 """The hint of an error that has none of its own."""
 
 SAVE_AGAIN = "Fix the cause, and run `next`: it submits nothing."
-LOST = "Only a new job can make it again; you pay again."
+LOST = "A new job is billed again."
 
 AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
 
@@ -137,7 +137,7 @@ def _place(payload: Payload, job: Job, output: Output) -> str:
         return _printing(job)
     if job.is_batch:
         return _fetching(job)
-    return _saving(payload, job) or f"There is no text. `oaibg show {job.response_id}` prints all."
+    return _saving(payload, job) or _showing(job)
 
 
 def _after_failure(payload: Payload, job: Job, output: Output) -> str:
@@ -190,6 +190,10 @@ def _saving(payload: Payload, job: Job) -> str | None:
 
 _CHANGE = "Another attempt needs a changed request and a new --job-key."
 _IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
+
+
+def _showing(job: Job) -> str:
+    return f"There is no text. To print the whole response, run `oaibg show {job.response_id}`."
 
 
 def _fetching(batch: Job) -> str:

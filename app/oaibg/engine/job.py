@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from oaibg.contract.errors import Outcome
 
+_ENOUGH = 300
+"""Number of characters of warnings after which no further ones are repeated at the end."""
+
 
 class Job:
     """One job, from a request or an ID to its end; `submitting` is whether this run submits it."""
@@ -65,7 +68,7 @@ class Job:
         self.files: list[str] = []
         """The paths of the files that were written."""
         self.problem = ""
-        """The last warning that says what to do, in words."""
+        """The warnings that say what to do, in words."""
         self._is_batch = is_batch
         self._window: str | None = None
         self.cost_usd: float | None = None
@@ -115,8 +118,9 @@ class Job:
         self.files.append(path)
 
     def note_problem(self, message: str) -> None:
-        """Note a warning that the end of the command repeats."""
-        self.problem = message
+        """Note a warning that the end of the command repeats, unless there are many of them."""
+        if len(self.problem) < _ENOUGH:
+            self.problem = f"{self.problem} {message}".lstrip()
 
     def note_known(self) -> None:
         """Note that the local state has the job."""
