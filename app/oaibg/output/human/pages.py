@@ -73,7 +73,9 @@ def _status(event: events.Response) -> Text:
 
 def run_page(run: events.Run, summary: events.Summary) -> Text:
     """Return the details of a run over a jobs file, for `show`."""
+    name = run.known_as or run.job_key
     facts = [
+        ("Label", None if run.label == name else run.label),
         ("Jobs file", run.jobs_file),
         ("Results file", run.results_file),
         ("Started", local_time(run.created_at)),
@@ -89,7 +91,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
             for words, option in retries(summary)
         ),
     ]
-    return Text("\n").join((plain(run.job_key, STRONG), _facts(facts)))
+    return Text("\n").join((plain(name, STRONG), _facts(facts)))
 
 
 def request_page(event: events.DryRun) -> str:
