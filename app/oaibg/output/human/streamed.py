@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from oaibg.output.human.answer import last_block
 
-_GROWTH = 1.1
-"""How much longer the rest must be before it is searched again; the search reads all of it."""
-
 
 class Streamed:
     """Cuts a growing text into Markdown blocks, so that each can be printed once it is complete."""
@@ -15,7 +12,6 @@ class Streamed:
         self.rest = ""
         """What has arrived and was not taken yet."""
         self._taken = ""
-        self._search_at = 0.0
 
     @property
     def has_blocks(self) -> bool:
@@ -29,11 +25,10 @@ class Streamed:
     def take_blocks(self) -> str:
         """Return the blocks that are complete, if there are new ones."""
         is_json = (self._taken or self.rest).lstrip()[:1] in ("{", "[")
-        if is_json or len(self.rest) < self._search_at:
+        if is_json:
             return ""
         blocks = self.rest[: last_block(self.rest)]
         self._take(blocks)
-        self._search_at = len(self.rest) * _GROWTH
         return blocks
 
     def take_rest(self) -> str:
