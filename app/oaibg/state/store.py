@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.secrets import masked
 from oaibg.state import database
-from oaibg.state.database import StateBusyError, StateError, transaction, translated
+from oaibg.state.database import StateBusyError, StateError, reading, transaction, translated
 from oaibg.state.results import StoredResults
 from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key, time_of
 from oaibg.state.runs import STATUS, Runs, keys_of
@@ -213,7 +213,7 @@ class Store(Submits, StoredResults, Runs):
     def _rows(self, where: str, *values: object, limit: int = -1) -> list[Row]:
         names = ", ".join(Row.fields)
         sql = f"SELECT {names} FROM jobs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
-        with translated():
+        with reading():
             # Fetch all rows at once: an open cursor blocks all writers.
             found = self._db.execute(sql, (*values, limit)).fetchall()
         return [_row(dict(zip(Row.fields, row, strict=True))) for row in found]
