@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE # without cached bytecode the tests take twice 
 .PHONY: help install demo lint type test test-fast cover soak bench guide guide-check screenshots check install-skill clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## Make .venv with everything for development (Python 3.11 or newer)
 

@@ -110,8 +110,10 @@ async def not_found(
         await warn_of_state(error, job, context)
     if row is None and job.status is None:
         message = f"No such response: {failure.message}"
-        hint = f"{_UNKNOWN_HINT} The local state in {store.place} has no such ID or key. "
-        hint += OTHER_STATE_HINT
+        known = f"The local state in {store.place} has no such ID or key."
+        if not store.is_durable:
+            known = "The local state can't be used, so no job key is known."
+        hint = f"{_UNKNOWN_HINT} {known} {OTHER_STATE_HINT}"
         return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"

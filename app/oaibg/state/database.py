@@ -161,6 +161,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = _connect(path, timeout=0.05)
     try:
         db.execute("PRAGMA synchronous = EXTRA")
+        db.execute("PRAGMA fullfsync = ON")  # for macOS; see `oaibg.base.files.sync`
         version = _version(db)
         if version > VERSION:
             message = f"The local state in {path} was written by a newer version of oaibg."
