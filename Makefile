@@ -13,8 +13,8 @@ help: ## List the targets
 
 install: $(READY) ## Make .venv with everything for development (Python 3.11 or newer)
 
-demo: $(READY) ## Run the four commands against the local sandbox
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+demo: $(READY) ## Show the tool at work against the local sandbox (40 s)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 lint: $(READY) ## Check style and formatting
 	$(BIN)/ruff check app tests examples
@@ -68,6 +68,7 @@ clean: ## Remove what was made here
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo "Installing oaibg and its development tools into $(VENV): once, about a minute and 400 MB."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(READY)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run a jobs file through the Batch API, at half the price, and wait up to a day for its end.
+# Run a jobs file through the Batch API, and wait up to a day for its end. It costs half the price:
+# https://developers.openai.com/api/docs/guides/batch
 #
 #   batch.sh JOBS.jsonl RESULTS.jsonl [more options of `oaibg submit`]
 #

@@ -11,7 +11,6 @@ from oaibg.cli import suggestions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from harness import Result
 
@@ -57,8 +56,6 @@ def hint_for(run: Callable[..., Result], *argv: str) -> str:
         ("submit --window 2h", "Did you mean --completion-window?"),
         ("submit --no-wait", "Did you mean --detach?"),
         ("submit --id resp_1", "Did you mean --continue?"),
-        ("-h", "Did you mean --help?"),
-        ("submit -h", "Did you mean --help?"),
         ("--verison", "Did you mean --version?"),
         ("submit --json", "--output-json-file saves"),
         ("show --follow", "--stream emits an event per step"),
@@ -130,17 +127,10 @@ def test_wrong_command(run: Callable[..., Result], words: str, meant: str) -> No
         assert meant in hint_for(run, word, "resp_1")
 
 
-def test_prompt_without_its_option(run: Callable[..., Result]) -> None:
-    """For a prompt without its option, the hint names --prompt; the prompt is not repeated."""
-    for argv in (("submit", "my secret"), ("my secret",), ("submit", "my", "secret")):
-        assert "--prompt" in hint_for(run, *argv)
-        assert b"secret" not in run(*argv).out
-
-
-def test_file_without_its_option(run: Callable[..., Result], tmp_path: Path) -> None:
-    """For the path of a file without an option, the hint names --prompt-file."""
-    (tmp_path / "task.md").write_text("x")
-    assert "--prompt-file" in hint_for(run, "submit", str(tmp_path / "task.md"))
+def test_prompt_without_a_command(run: Callable[..., Result]) -> None:
+    """For a prompt without a command, the hint names `submit`; the prompt is not repeated."""
+    assert '`oaibg submit "PROMPT"`' in hint_for(run, "my secret")
+    assert b"secret" not in run("my secret").out
 
 
 def test_second_id_for_show(run: Callable[..., Result]) -> None:

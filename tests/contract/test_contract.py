@@ -60,21 +60,23 @@ KEYS = {
     "wrote_artifact": "path bytes sha256 source",
     "warning": "code message",
     "final": "status ok elapsed_seconds model usage error incomplete_details output_text_bytes "
-    "output_types refusal calls service_tier job_seconds cost_usd exit_code next",
-    "timeout": "status elapsed_seconds exit_code next",
-    "interrupted": "signal status job_cancelled outcome exit_code next",
-    "error": "code message http_status request_id retryable outcome hint exit_code next",
-    "detached": "status exit_code next",
-    "cancel_result": "status cancelled exit_code next",
-    "response": "status source response usage error incomplete_details output_text_bytes "
-    "output_types refusal calls job_seconds cost_usd exit_code next",
-    "dry_run": "method url body body_bytes attachments request_sha256 exit_code",
-    "job": "custom_id job_key model status usage cost_usd job_seconds created_at updated_at "
+    "output_types refusal calls service_tier job_seconds cost_usd files job_key hint exit_code "
+    "next",
+    "timeout": "status elapsed_seconds job_key hint exit_code next",
+    "interrupted": "signal status job_cancelled outcome job_key hint exit_code next",
+    "error": "code message http_status request_id retryable outcome job_key hint exit_code next",
+    "detached": "status job_key hint exit_code next",
+    "cancel_result": "status cancelled job_key hint exit_code next",
+    "response": "response status source usage error incomplete_details output_text_bytes "
+    "output_types refusal calls job_seconds cost_usd files job_key hint exit_code next",
+    "dry_run": "method url body body_bytes attachments request_sha256 job_key hint exit_code next",
+    "job": "custom_id job_key label model status usage cost_usd job_seconds created_at updated_at "
     "base_url",
-    "run": "job_key jobs_file results_file total counts is_active per_minute eta_seconds usage "
-    "cost_usd created_at updated_at base_url",
+    "run": "job_key label jobs_file results_file total counts is_active per_minute eta_seconds "
+    "usage cost_usd created_at updated_at base_url",
     "run_progress": "total done counts in_flight per_minute eta_seconds usage cost_usd",
-    "summary": "counts elapsed_seconds usage cost_usd results_file unsuccessful exit_code next",
+    "summary": "unsuccessful counts elapsed_seconds usage cost_usd results_file job_key hint "
+    "exit_code next",
 }
 
 CODES = {

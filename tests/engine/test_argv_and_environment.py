@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     "argv",
     [
-        ("monitor",),
         ("monitor", "resp_1", "--job-key", "k"),
+        ("monitor", "--results-file", "r.jsonl"),
         ("monitor", "resp_1", "--poll-seconds", "0"),
         ("monitor", "resp_1", "--poll-seconds", "nan"),
         ("monitor", "resp_1", "--max-wait-seconds", "inf"),

@@ -23,6 +23,14 @@ FAST = ("--poll-seconds", "0.05")
 LONG = ("--metadata", "sandbox_seconds=600")
 
 
+_HINTS: dict[str | None, str] = {
+    "completed": "It had already completed. To print the answer, run `oaibg show {} "
+    "--output-text`.",
+    "failed": "It had already ended (failed).",
+    "cancelled": "The job is cancelled.",
+}
+
+
 @pytest.mark.parametrize(
     ("outcome", "code", "cancelled"),
     [(None, 0, True), ("completed", 4, False), ("failed", 4, False), ("cancelled", 0, True)],
@@ -47,6 +55,8 @@ def test_cancel_result(
             "response_id": identifier,
             "status": status,
             "cancelled": cancelled,
+            "job_key": None,
+            "hint": _HINTS[status].format(identifier),
             "exit_code": code,
             "next": None,
         }

@@ -89,6 +89,46 @@ def test_an_unknown_outcome(
     assert (result.code, result.last["outcome"], result.last["next"]) == (6, "unknown", None)
 
 
+def test_monitor_of_the_newest_job(run: Callable[..., Result], started: Callable[..., str]) -> None:
+    """`monitor` without an ID follows the newest submit, also if it has ended."""
+    started(*LONG)
+    newest = started()
+    followed = run("monitor", *FAST)
+    assert (followed.code, followed.id) == (0, newest)
+    again = run("monitor")
+    assert (again.code, again.id) == (0, newest)
+
+
+def test_monitor_without_any_job(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """`monitor` ends with exit 5, as `show` does, if the local state has no job."""
+    result, shown = run("monitor"), run("show")
+    assert (result.code, result.last["code"]) == (5, "not_found")
+    assert (result.last["message"], result.last["hint"]) == (
+        shown.last["message"],
+        shown.last["hint"],
+    )
+    assert not sandbox.requests
+
+
+@pytest.mark.parametrize("key", [(), ("--job-key", "k")])
+def test_monitor_if_the_newest_outcome_is_unknown(
+    run: Callable[..., Result], started: Callable[..., str], sandbox: Sandbox, key: tuple[str, ...]
+) -> None:
+    """`monitor` doesn't follow an older job if the outcome of the newest submit is unknown."""
+    started()
+    sandbox.script(Fault(on="create", kind="reset_after"))
+    assert run("submit", "--prompt", "x", *key).last["outcome"] == "unknown"
+    result = run("monitor", *FAST)
+    assert (result.code, result.last["outcome"], result.last["next"]) == (6, "unknown", None)
+
+
+def test_monitor_without_a_state(run: Callable[..., Result], state: Path) -> None:
+    """`monitor` without an ID needs the local state."""
+    state.write_text("a file, not a directory")
+    result = run("monitor")
+    assert (result.code, result.last["code"]) == (2, "state_unwritable")
+
+
 def test_an_outcome_of_no_submit(run: Callable[..., Result]) -> None:
     """Other errors of commands that submit nothing have no outcome."""
     assert run("monitor", "--job-key", "other").last["outcome"] is None

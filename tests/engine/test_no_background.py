@@ -76,7 +76,7 @@ def test_a_create_that_times_out(base_url: str | None, says: bool) -> None:
     client = FakeClient(FakeClock(), creates=[failure], retrieves=[response("queued")])
     error = last_error(submit_with(submission(), fake_context(client)))
     assert (error.exit_code, "may not support background mode" in str(error.hint)) == (6, says)
-    assert "--resubmit-unknown" in str(error.hint)
+    assert "Ask the person who pays" in str(error.hint)
 
 
 @pytest.mark.slow

@@ -1,15 +1,17 @@
-"""The guide: its links and paths exist, and its commands run as they stand."""
+"""The guide: its links, paths and figures are right."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 import guide
+from agent_shell import call
 from oaibg.many.tally import WORST
 from oaibg.request.attachments import (
     BYTES_MAX,
@@ -19,36 +21,18 @@ from oaibg.request.attachments import (
 )
 from oaibg.request.jobs_file import BATCH_BYTES_MAX, BATCH_LINES_MAX
 from oaibg.request.json_files import INPUT_BYTES_MAX
-from pages import anchors, exit_codes, make_clone, relative_links, shell_blocks
+from pages import anchors, exit_codes, relative_links, shell_blocks
 from places import APP, GUIDE, README, ROOT, SKILL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from oaibg.sandbox import Sandbox
 
 PAGES = sorted(GUIDE.glob("*.md"))
 LINKING = [README, *PAGES, *sorted(SKILL.rglob("*.md"))]
 
 NO_PROSE = r"<!-- generated.*?<!-- end -->|^```json.*?^```|^\|.*?$"
 """Generated blocks, JSON and tables, whose lines may be long."""
-
-NOT_RUN = {
-    "make bench": "takes minutes",
-    ".venv/bin/pytest": "the tests themselves",
-    'export PATH="$PWD/.venv/bin:$PATH"\npython -m oaibg.sandbox': "runs until it is interrupted",
-    "export OPENAI_BASE_URL=": "servers that are not here",
-    "oaibg submit --jobs-file reviews.csv": "test_from_a_table_page runs it",
-    "oaibg show reviews": "test_from_a_table_page runs it",
-    "cat > weather.json": "test_answers_page runs it",
-    'echo \'[{"type": "mcp"': "test_answers_page runs it",
-}
-"""What the blocks begin with that are not run here, and why."""
-
-
-def runs_here(block: str) -> bool:
-    """Whether a block can run here."""
-    return not block.startswith(tuple(NOT_RUN))
 
 
 def names(path: Path) -> str:
@@ -118,29 +102,17 @@ def test_figures_are_those_of_the_code(page: str, text: str) -> None:
     assert text in " ".join((GUIDE / f"{page}.md").read_text().split())
 
 
-def test_reasons_are_of_blocks() -> None:
-    """Each reason not to run a block belongs to a block of some page."""
-    blocks = [block for page in PAGES for block in shell_blocks(page.read_text())]
-    unused = [start for start in NOT_RUN if not any(block.startswith(start) for block in blocks)]
-    assert unused == []
-
-
 @pytest.mark.process
-@pytest.mark.parametrize(
-    "path",
-    [page for page in PAGES if any(map(runs_here, shell_blocks(page.read_text())))],
-    ids=names,
-)
-def test_blocks_run(path: Path, slow: Sandbox, tmp_path: Path) -> None:
-    """Each block of a page runs on its own, in a new clone, and all its commands end with 0."""
-    for number, block in enumerate(filter(runs_here, shell_blocks(path.read_text()))):
-        if shutil.which("jq") is None and re.search(r"\bjq\b", block):
-            continue
-        folder = tmp_path / str(number)
-        make_clone(folder, slow.base_url)
-        ended = exit_codes(block, folder, "-euo", "pipefail")
-        assert len(ended) >= sum(line.startswith("oaibg ") for line in block.splitlines()), block
-        assert [command for code, command in ended if code != 0] == [], block
+def test_named_tests_exist() -> None:
+    """The tests and folders of tests that the developing page runs are there."""
+    (block,) = [
+        one for one in shell_blocks((GUIDE / "developing.md").read_text()) if "pytest" in one
+    ]
+    for line in block.splitlines():
+        program, *argv = line.split()
+        assert program == ".venv/bin/pytest"
+        done = call(sys.executable, "-m", "pytest", "--collect-only", *argv, cwd=ROOT)
+        assert done.code == 0, argv
 
 
 @pytest.mark.process

@@ -26,6 +26,7 @@ from agent_shell import (
 )
 from oaibg.contract.errors import ExitCode
 from oaibg.sandbox import Fault
+from pages import relative_links
 from places import EXAMPLES, SKILL
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def test_exit_codes() -> None:
 def test_links() -> None:
     """The files that the pages link to or name exist."""
     for page, text in PAGES.items():
-        links = re.findall(r"\]\(([^)#]+)\)", text)
+        links = [link.partition("#")[0] for link in relative_links(text)]
         assert all(((SKILL / page).parent / link).is_file() for link in links)
     assert set(PAGES) - {"SKILL.md"} == set(re.findall(r"\]\(([^)]+)\)", BODY))
     assert {RUN.name, MONITOR.name} <= {

@@ -161,6 +161,33 @@ def test_monitor_of_a_run_at_the_wait_limit(run: Callable[..., Result], files: F
     assert rerun(followed.last["next"]) == ["monitor", *WAITING, "k"]
 
 
+def test_monitor_of_the_newest_run(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files
+) -> None:
+    """`monitor` without a name follows the newest submit if that is a run, and `next` names it."""
+    run("submit", "--prompt", "x", "--detach")
+    files.write(line("a", **SLOW), line("b", **SLOW))
+    run(*files.argv("--job-key", "k", *WAITING))
+    waited = run("monitor", *WAITING)
+    assert (waited.code, sum(waited.last["counts"].values())) == (3, 2)
+    assert rerun(waited.last["next"]) == ["monitor", *WAITING, "k"]
+    finish(sandbox)
+    followed = run("monitor", *FAST)
+    assert sorted(one["custom_id"] for one in of(followed, "final")) == ["a", "b"]
+
+
+def test_monitor_of_the_newest_batch(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files
+) -> None:
+    """`monitor` without a name follows the batch of the newest run."""
+    files.write(line("a"))
+    argv = ("--completion-window", "24h", "--detach")
+    batch_id = run(*files.argv("--job-key", "k", *argv)).last["response_id"]
+    followed = run("monitor", *FAST)
+    assert (followed.code, followed.id) == (0, batch_id)
+    assert len(sandbox.posts) == 0
+
+
 def test_cancel_of_a_run(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """`cancel KEY` cancels what has not ended; jobs that had ended before are not errors."""
     files.write(line("a"), line("bad", metadata={"sandbox_outcome": "failed"}), line("hot", **HOT))

@@ -79,7 +79,7 @@ def test_human_errors(run: Callable[..., Result]) -> None:
     """Errors in human mode are printed to stderr only, with the usual exit codes."""
     usage = run("submit", "--human")
     assert (usage.code, usage.out) == (2, b"")
-    assert usage.err.startswith("Error: There is no input; give one of --prompt")
+    assert usage.err.startswith("Error: There is no input.\nGive a prompt in quotes")
     missing = run("show", "resp_unknown", "--human")
     assert (missing.code, missing.out) == (5, b"")
     assert missing.err.startswith("Error: No such response: HTTP 404")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from places import GUIDE, README
-from screenshots import FOLDER, NAMES, comparable, described, pictures
+from screenshots import NAMES, THEMES, comparable, described, path, pictures
 
 pytestmark = pytest.mark.process
+
+_PICTURE = (
+    r"<picture>\n"
+    r'<source media="\(prefers-color-scheme: dark\)" srcset="[^"]*/([\w-]+)-dark\.svg">\n'
+    r'<img alt="[^"]{20,}" src="[^"]*/([\w-]+)-light\.svg">\n'
+    r"</picture>"
+)
 
 
 def test_pictures_show_the_current_output() -> None:
@@ -16,11 +25,13 @@ def test_pictures_show_the_current_output() -> None:
     `make screenshots` draws them again.
     """
     for name, (text, _) in pictures(poll_seconds=1).items():
-        kept = described((FOLDER / f"{name}.svg").read_text())
-        assert comparable(text) == comparable(kept), name
+        for theme in THEMES:
+            kept = described(path(name, theme).read_text())
+            assert comparable(text) == comparable(kept), (name, theme)
 
 
 def test_every_picture_is_shown() -> None:
-    """The README or a page of the guide shows each picture."""
-    pages = "".join(path.read_text() for path in (README, *GUIDE.glob("*.md")))
-    assert [name for name in NAMES if f"/{name}.svg)" not in pages] == []
+    """The README or a page of the guide shows each picture, for light and for dark pages."""
+    pages = "".join(page.read_text() for page in (README, *GUIDE.glob("*.md")))
+    shown = re.findall(_PICTURE, pages)
+    assert sorted(shown) == sorted((name, name) for name in NAMES)

@@ -1,21 +1,24 @@
-"""The shell scripts in `examples/` that agents use, run against the sandbox."""
+"""The shell scripts in `examples/`, run against the sandbox."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness import environment
 from oaibg.sandbox import Fault
-from places import EXAMPLES
+from places import EXAMPLES, ROOT
+from terminal import Terminal
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harness import Command
     from oaibg.sandbox import Sandbox
 
@@ -80,3 +83,45 @@ def test_outcome_of_a_job_that_needs_action(command: Command, outcome: str, why:
         timeout=60,
     )
     assert b": completed (exit 10): " + why in printed.stdout
+
+
+def printed_commands(text: str) -> list[tuple[str, str]]:
+    """The commands after `$ `, which a backslash continues, and their exit codes."""
+    parts = re.findall(r"^\$ ((?:.*\\\n)*.*)$|^\(exit code (\d+)\)$", text, re.MULTILINE)
+    found: list[tuple[str, str]] = []
+    for command, code in parts:
+        found = [*found, (command, "0")] if command else [*found[:-1], (found[-1][0], code)]
+    return found
+
+
+def test_demo(tmp_path: Path) -> None:
+    """The demo shows a person's view live, then the lines; its commands work if pasted."""
+    settings = environment("unused", tmp_path / "state") | {"TMPDIR": str(tmp_path)}
+    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{settings['PATH']}"
+    script = str(EXAMPLES / "demo.sh")
+    with Terminal(script, program=("sh",), environment=settings, rows=500) as screen:
+        screen.wait_for(lambda text: "next poll" in text)
+        screen.wait_for(lambda text: re.search(r"of 12 done +━", text))
+        assert screen.end() == 0, screen.text
+        shown = screen.text
+    assert re.search(r"^ *Recommendation$", shown, re.MULTILINE)
+    words = re.sub(r"^[^#$ ].*", "", shown, flags=re.MULTILINE)
+    assert max(map(len, words.splitlines())) <= 80
+    assert list(tmp_path.iterdir()) == []
+
+    commands = printed_commands(shown)
+    assert [code for _, code in commands if code != "0"] == ["4", "4"]
+    lines = [f"{command}\n[ $? = {code} ] || exit 9" for command, code in commands]
+    with subprocess.Popen(
+        ["bash", "-c", "\n".join(lines)],
+        cwd=ROOT,
+        env=settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as shell:
+        try:
+            code = shell.wait(120)
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+    assert code == 0

@@ -60,6 +60,18 @@ def test_unused_libraries_are_not_imported(
     assert not absent & loaded
 
 
+def test_completion_imports_little(command: Command) -> None:
+    """The completion of keys imports neither the SDK nor a network library."""
+    command.run("submit", "x", "--detach", "--job-key", "rivers")
+    command.environment["_OAIBG_COMPLETE"] = "complete_fish"
+    command.environment["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    command.environment["_TYPER_COMPLETE_ARGS"] = "oaibg monitor riv"
+    loaded = loaded_by(command)
+    assert "oaibg.cli.known_names" in loaded
+    assert not {"openai", "rich", "httpx2", "asyncio", "genai_prices"} & loaded
+    assert command.run().out == b"rivers\n"
+
+
 def test_few_open_files_are_enough(command: Command) -> None:
     """A run needs at most 24 file descriptors."""
     result = command.run(

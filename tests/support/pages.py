@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness import environment
-from places import EXAMPLES, README
+from places import EXAMPLES, README, SKILL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ NEWEST = """\
 SHIM = """\
 #!/bin/sh
 # Run the command itself, polling ten times a second, and note how it ended.
-case $1 in submit | monitor) set -- "$@" --poll-seconds 0.1 ;; esac
+case $1 in submit | monitor) name=$1; shift; set -- "$name" --poll-seconds 0.1 "$@" ;; esac
 {python} -m oaibg "$@"
 code=$?
 echo "$code $*" >> "$CALLS"
@@ -41,19 +41,35 @@ exec {python} "$@"
 
 COMMANDS = {"oaibg": SHIM, "newest": NEWEST, "python": PYTHON}
 
-_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)|\b(?:src|srcset)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A code block of a page."""
+
+    language: str
+    text: str
+    line: int
+    """The number of its first line in the page."""
+
+
+def code_blocks(page: str) -> list[Block]:
+    """The code blocks of a page."""
+    fences = re.finditer(r"^```(.*)\n((?s:.*?))^```$", page, re.MULTILINE)
+    return [Block(one[1], one[2], page.count("\n", 0, one.start(2)) + 1) for one in fences]
 
 
 def shell_blocks(page: str) -> list[str]:
     """The `sh` blocks of a page."""
-    return re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [block.text for block in code_blocks(page) if block.language == "sh"]
 
 
 def relative_links(page: str) -> list[str]:
     """The targets of a page's links and pictures that are not URLs."""
     prose = re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)
-    return [link for link in _LINK.findall(prose) if "://" not in link]
+    links = (one or other for one, other in _LINK.findall(prose))
+    return [link for link in links if "://" not in link]
 
 
 def anchors(page: str) -> set[str]:
@@ -82,19 +98,20 @@ def make_clone(folder: Path, base_url: str) -> None:
 def exit_codes(block: str, folder: Path, *flags: str) -> list[tuple[int, str]]:
     """Run a block in a clone; returns the exit codes of its `oaibg` commands, and their arguments.
 
-    `flags` are bash's. Processes that the block started in the background are killed.
+    `flags` are bash's. What the block prints is in the file `stdout` afterwards. Processes that the
+    block started in the background are killed.
     """
     settings = json.loads((folder / "environment.json").read_text())
-    script = block.replace("resp_…", "$(newest)").replace("sk-…", "sk-test")
-    calls, stderr = folder / "calls", folder / "stderr"
+    calls, stdout, stderr = folder / "calls", folder / "stdout", folder / "stderr"
     calls.write_text("")
     with (
+        stdout.open("wb") as out,
         stderr.open("wb") as errors,
         subprocess.Popen(
-            ["bash", *flags, "-c", script],
+            ["bash", *flags, "-c", _REPLACED.sub(_replaced, block)],
             env=settings,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=out,
             stderr=errors,
             cwd=folder,
             start_new_session=True,
@@ -108,3 +125,20 @@ def exit_codes(block: str, folder: Path, *flags: str) -> list[tuple[int, str]]:
     assert code in (0, 4), stderr.read_text()
     found = (line.partition(" ") for line in calls.read_text().splitlines())
     return [(int(code), command) for code, _, command in found]
+
+
+_PLACEHOLDERS = {
+    r"resp_…|resp_123": "$(newest)",
+    r"sk-…": "sk-test",
+    r"/path/to/workspace": ".",
+    r"/path/to/skill": str(SKILL),
+    r"^export OPENAI_BASE_URL=https?://.*\n": "",
+}
+"""What a reader replaces in a block, and its replacement here."""
+
+_REPLACED = re.compile("|".join(f"({one})" for one in _PLACEHOLDERS), re.MULTILINE)
+
+
+def _replaced(found: re.Match[str]) -> str:
+    assert found.lastindex is not None
+    return [*_PLACEHOLDERS.values()][found.lastindex - 1]

@@ -18,32 +18,37 @@ import pyte
 from harness import default_signals, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
 
 class Terminal:
-    """Runs `oaibg ARGV` in a terminal of its own.
+    """Runs `oaibg ARGV`, or another program, in a terminal of its own.
 
     Args:
         argv: the arguments after the program's name.
+        program: the program, and its first arguments.
         environment: the process's environment; `TERM` is added if it is missing, and the size of
             the tests' own terminal is removed.
         columns: the terminal's width.
         rows: the terminal's height.
         stdout: a descriptor to use as stdout instead of the terminal.
+        stderr: the same for stderr.
         folder: the working directory.
         exported: more of the environment, which may set a size.
+        program: what to run instead of `oaibg`; it gets the arguments.
     """
 
     def __init__(
         self,
         *argv: str,
+        program: Sequence[str] = (sys.executable, "-m", "oaibg"),
         environment: dict[str, str],
         columns: int = 80,
         rows: int = 24,
         stdout: int | None = None,
+        stderr: int | None = None,
         folder: Path | None = None,
         exported: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -57,12 +62,12 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "oaibg", *argv],
+            [*program, *argv],
             env={"TERM": "xterm-256color", "LANG": "C.UTF-8", **given, **exported},
             cwd=folder,
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
-            stderr=theirs,
+            stderr=theirs if stderr is None else stderr,
             preexec_fn=default_signals,  # noqa: PLW1509 - the child only resets signals
             start_new_session=True,
         )
@@ -116,6 +121,10 @@ class Terminal:
         """Wait until a condition holds for the screen's text; return the text."""
         wait_until(lambda: condition(self.text), seconds)
         return self.text
+
+    def press(self, keys: str) -> None:
+        """Press keys."""
+        os.write(self._ours, keys.encode())
 
     def end(self, seconds: float = 120) -> int:
         """Wait for the command's end and the rest of its output; return the exit code."""

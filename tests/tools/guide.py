@@ -139,6 +139,15 @@ def events() -> str:
     return table("event|emitted by|keys|meaning", lines)
 
 
+def last_lines() -> str:
+    """Return what the last line has for each exit code, and what to do next."""
+    lines = (
+        (int(one), code(codes.LAST_LINES[one][0]), codes.LAST_LINES[one][1], one.action)
+        for one in ExitCode
+    )
+    return table("code|last line|what it says, besides `hint`|what to do next", lines)
+
+
 def meanings(head: str, found: Mapping[str, str]) -> str:
     """Return names with their meanings."""
     return table(head, ((f"`{name}`", meaning) for name, meaning in found.items()))
@@ -183,6 +192,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         for name in ("submit", "monitor", "cancel", "show")
     },
     "events": events,
+    "last-lines": last_lines,
     "warnings": lambda: meanings("code|meaning", codes.WARNINGS),
     "errors": errors,
     "failures": lambda: meanings("code|meaning", codes.FAILURES),

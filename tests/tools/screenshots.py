@@ -1,7 +1,8 @@
 """Pictures of human mode as SVG, from real runs in a terminal against the sandbox.
 
-`make screenshots` writes them to `examples/`. Each picture contains its text as a description, for
-screen readers and for the test that compares the text with the current output.
+`make screenshots` writes them to `examples/`, each for light and for dark pages. Each picture
+contains its text as a description, for screen readers and for the test that compares the text with
+the current output.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from rich.color import parse_rgb_hex
 from rich.console import Console
 from rich.style import Style
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from harness import environment, wait_until
@@ -30,26 +33,24 @@ if TYPE_CHECKING:
 
     import pyte
 
+    Drawn = tuple[str, dict[str, str]]
+
 FOLDER = EXAMPLES
 NAMES = ("human-live", "human-answer", "human-many", "human-list")
 COLUMNS = 80
 LONG = 600
 """Seconds of a job whose time `_elapse` moves."""
 
-_ANSWER = """\
-## Recommendation
+_ANSWER = (EXAMPLES / "demo" / "answer.md").read_text()
 
-Take **proposal B** if time matters: it costs the most, but finishes *first*.
+_THEMES = {
+    "light": "f6f8fa 1f2328 d0d7de 24292f cf222e 116329 7d4e00 0969da 8250df 1b7c83 57606a",
+    "dark": "161b22 e6edf3 3d444d 6e7681 ff7b72 3fb950 d29922 58a6ff bc8cff 39c5cf b1bac4",
+}
+"""The terminal's background, text and border, and its ANSI colors from black to white."""
+THEMES = tuple(_THEMES)
 
-| proposal | cost | weeks |
-|---|---:|---:|
-| A | 10,000 | 12 |
-| B | 25,000 | 4 |
-| C | 14,000 | 9 |
-
-1. Ask B for a fixed price.
-2. Otherwise, take C and start with its `import` step.
-"""
+_RICH_BORDER = "rgba(255,255,255,0.35)"
 
 _SVG = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -79,14 +80,19 @@ clip-path="url(#{unique_id}-clip-terminal)">
 
 def main() -> None:
     """Draw all pictures."""
-    for name, (text, picture) in pictures().items():
-        path = FOLDER / f"{name}.svg"
-        path.write_text(picture)
-        print(f"{path.relative_to(FOLDER.parent)}: {len(text.splitlines())} lines")
+    for name, (text, drawn) in pictures().items():
+        for theme, picture in drawn.items():
+            path(name, theme).write_text(picture)
+        print(f"{name}: {len(text.splitlines())} lines")
 
 
-def pictures(poll_seconds: int = 2) -> dict[str, tuple[str, str]]:
-    """Return the text of each picture and the picture, by name."""
+def path(name: str, theme: str) -> Path:
+    """Return the path of a picture."""
+    return FOLDER / f"{name}-{theme}.svg"
+
+
+def pictures(poll_seconds: int = 2) -> dict[str, Drawn]:
+    """Return the text of each picture, and the picture for each theme, by name."""
     with tempfile.TemporaryDirectory() as folder, Sandbox.running(seconds=LONG) as sandbox:
         return {
             name: scene(Path(folder), sandbox, str(poll_seconds))
@@ -112,7 +118,7 @@ def comparable(text: str) -> str:
     return "\n".join(sorted(row for row in rows if row))
 
 
-def _live(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+def _live(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     """Draw a running job after a failed poll."""
     sandbox.script(Fault(on="retrieve", kind="status", status=503))
     argv = ("submit", "--human", "--job-key", "report-7", "--prompt-file", "task.md")
@@ -124,20 +130,20 @@ def _live(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
         return _drawn(screen, typed, "a running job")
 
 
-def _answer(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+def _answer(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     """Draw a completed job with its answer."""
     (folder / "proposals").mkdir()
     for name in "ABC":
         (folder / "proposals" / f"{name}.md").write_text(f"Proposal {name}.")
-    argv = ("submit", "--human", "--prompt", "Compare them.", "--attach", "proposals/*.md")
+    argv = ("submit", "Compare them.", "--human", "--attach", "proposals/*.md")
     settings = ("--metadata", f"sandbox_text={_ANSWER}", "--metadata", "sandbox_seconds=0.2")
     with _terminal(folder, sandbox, *argv, *settings, "--poll-seconds", "0.5") as (screen, _):
-        screen.end()
-        typed = """oaibg submit --human --prompt "Compare them." --attach 'proposals/*.md'"""
+        assert screen.end() == 0, screen.text
+        typed = """oaibg submit "Compare them." --human --attach 'proposals/*.md'"""
         return _drawn(screen, typed, "a completed job")
 
 
-def _many(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+def _many(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     """Draw a jobs file of which some jobs completed, one failed, and others are running."""
     jobs = {"lima": 0.1, "oslo": 0.1, "rome": 0.1, "kyiv": LONG, "bern": LONG, "cairo": LONG}
     created = len(sandbox.jobs) + len(jobs)
@@ -157,10 +163,10 @@ def _many(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
         return _drawn(screen, typed, "many jobs")
 
 
-def _list(folder: Path, sandbox: Sandbox, poll: str) -> tuple[str, str]:
+def _list(folder: Path, sandbox: Sandbox, poll: str) -> Drawn:
     """Draw the list of submitted jobs."""
     with _terminal(folder, sandbox, "show", "--human", "--list", "--limit", "5") as (screen, typed):
-        screen.end()
+        assert screen.end() == 0, screen.text
         return _drawn(screen, typed, "submitted jobs")
 
 
@@ -178,17 +184,33 @@ def _terminal(folder: Path, sandbox: Sandbox, *argv: str) -> Iterator[tuple[Term
         yield screen, " ".join(("oaibg", *argv))
 
 
-def _drawn(screen: Terminal, typed: str, title: str) -> tuple[str, str]:
-    command = wrap(f"$ {typed}", COLUMNS, break_on_hyphens=False)
-    rows = [*(Text(row, style="bold") for row in command), *map(_row, screen.cells)]
+def _drawn(screen: Terminal, typed: str, title: str) -> Drawn:
+    rows = [*(Text(row, style="bold") for row in _typed(typed)), *map(_row, screen.cells)]
     text = "\n".join(row.plain.rstrip() for row in rows)
     console = Console(record=True, width=COLUMNS, file=StringIO(), legacy_windows=False)
     for row in rows:
         console.print(row, no_wrap=True, crop=False)
-    picture = console.export_svg(title=f"oaibg: {title}", code_format=_SVG, unique_id="t")
-    head, rest = picture.split("\n", 1)
-    described = f"{head}\n<title>oaibg: {title}</title>\n<desc>{escape(text)}</desc>\n{rest}"
-    return escape(text), "\n".join(row.rstrip() for row in described.splitlines()) + "\n"
+    drawn = {}
+    for name, theme in _THEMES.items():
+        colors: list[tuple[int, int, int]] = [*map(parse_rgb_hex, theme.split())]
+        picture = console.export_svg(
+            title=f"oaibg: {title}",
+            theme=TerminalTheme(colors[0], colors[1], colors[3:]),
+            clear=False,
+            code_format=_SVG,
+            unique_id="t",
+        ).replace(_RICH_BORDER, f"#{theme.split()[2]}")
+        head, rest = picture.split("\n", 1)
+        described = f"{head}\n<title>oaibg: {title}</title>\n<desc>{escape(text)}</desc>\n{rest}"
+        drawn[name] = "\n".join(row.rstrip() for row in described.splitlines()) + "\n"
+    return escape(text), drawn
+
+
+def _typed(command: str) -> list[str]:
+    """Return the rows of a command as one types them; an option stays with its value."""
+    together = re.sub(r"(--[\w-]+) (?!-)", "\\1\N{NO-BREAK SPACE}", f"$ {command}")
+    rows = wrap(together, COLUMNS - 2, subsequent_indent="    ", break_on_hyphens=False)
+    return " \\\n".join(rows).replace("\N{NO-BREAK SPACE}", " ").splitlines()
 
 
 def _row(cells: list[pyte.screens.Char]) -> Text:

@@ -37,6 +37,14 @@ class _Command(_OwnHelp, TyperCommand):
 
 
 class _Program(_OwnHelp, TyperGroup):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # Typer has no options whose value may be left out.
+        if args in (["--install-completion"], ["--show-completion"]):
+            from oaibg.cli.completion import user_shell
+
+            args = [*args, *user_shell()]
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         # Typer would parse an unknown command that begins with - as an option.
         if args[0] not in self.commands and not ctx.resilient_parsing:
@@ -47,26 +55,33 @@ class _Program(_OwnHelp, TyperGroup):
 app = typer.Typer(
     name="oaibg",
     cls=_Program,
-    help="Run long OpenAI Responses API jobs in background mode and follow them as JSON lines. "
-    "With --job-key, a rerun continues the same job instead of paying again.",
+    help="Run OpenAI requests that take minutes or hours: submit each one once, in background "
+    "mode, follow it, and save the answer. Set OPENAI_API_KEY first.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,  # Typer's options can't be told which shell
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
 )
 
 
-def _printing(option: str, text: str, output: Callable[[], str]) -> Any:
-    """Return an option that prints something instead of running a command."""
+def _printing(option: str, text: str, output: Callable[[Any], str], usage: str = "") -> Any:
+    """Return an option that prints something instead of running a command.
 
-    def print_output(wanted: bool) -> None:
-        if wanted:
-            typer.echo(output())
+    `usage` is the name of its value, if it has one; `output` gets the value.
+    """
+
+    def print_output(context: typer.Context, value: Any) -> None:
+        if value and not context.resilient_parsing:
+            typer.echo(output(value))
             raise typer.Exit
 
-    return typer.Option(option, callback=print_output, is_eager=True, help=text)
+    return typer.Option(
+        option, callback=print_output, is_eager=True, help=text, metavar=usage or None
+    )
 
 
-def _schema() -> str:
+def _schema(_wanted: bool) -> str:
     import json
 
     from oaibg.contract.schema import event_schema
@@ -74,15 +89,45 @@ def _schema() -> str:
     return json.dumps(event_schema(), indent=2)
 
 
+def _install_completion(shell: o.Shell) -> str:
+    from oaibg.cli.completion import install
+
+    return install(shell)
+
+
+def _show_completion(shell: o.Shell) -> str:
+    from oaibg.cli.completion import script
+
+    return script(shell)
+
+
 @app.callback()
 def _root(
     context: typer.Context,
     _version: Annotated[
-        bool, _printing("--version", "Print the version.", lambda: f"oaibg {__version__}")
+        bool, _printing("--version", "Print the version.", lambda _: f"oaibg {__version__}")
     ] = False,
     _event_schema: Annotated[
         bool, _printing("--event-schema", "Print the JSON Schema of the lines on stdout.", _schema)
     ] = False,
+    _install: Annotated[
+        o.Shell | None,
+        _printing(
+            "--install-completion",
+            "Install shell completion: bash, zsh or fish.",
+            _install_completion,
+            "SHELL",
+        ),
+    ] = None,
+    _show: Annotated[
+        o.Shell | None,
+        _printing(
+            "--show-completion",
+            "Print the script instead of installing it.",
+            _show_completion,
+            "SHELL",
+        ),
+    ] = None,
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -33,6 +33,7 @@ def run(context: typer.Context, options: CancelOptions) -> int:
         from oaibg.many import several_ids
 
         jobs = several_of(found)
+        job.note_name(jobs.known_as)
         session.process.total = None if jobs.runs else jobs.total
         rate = float(jobs.total)
         return session.run(lambda context: several_ids.cancel(job, jobs, context), rate=rate)

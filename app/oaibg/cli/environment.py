@@ -15,6 +15,9 @@ from oaibg.contract.errors import AuthRefused, UsageError
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 _STATE_HINT = "Set OAIBG_STATE_DIR to an absolute path, and to the same one for every command."
 
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
+
 VARIABLES = {
     "OPENAI_API_KEY": "The API key, needed for every request. Local servers accept any value.",
     "OPENAI_BASE_URL": f"The API's base URL. Default: `{DEFAULT_BASE_URL}`. Its query, if it has "
@@ -25,6 +28,7 @@ VARIABLES = {
     "OAIBG_STATE_DIR": "The directory of the local state; an absolute path. Default: "
     "`~/.config/oaibg`; on macOS, `~/Library/Application Support/oaibg`.",
     "OAIBG_KEEP_DAYS": "How many days the local state keeps results. Default: 30; 0 keeps none.",
+    "OAIBG_HUMAN": "`1` is `--human` if stdout is a terminal.",
     "NO_COLOR": "Turns off colors in `--human`.",
 }
 """What each variable does, in Markdown."""
@@ -133,6 +137,24 @@ def _expanded(path: str) -> str:
             hint=_STATE_HINT,
         )
     return folder
+
+
+def human() -> bool:
+    """Return whether `OAIBG_HUMAN` asks for human mode, which it does only on a terminal."""
+    text = os.environ.get("OAIBG_HUMAN", "").strip().lower()
+    if not text or not os.isatty(1):
+        return False
+    if text not in _YES | _NO:
+        raise UsageError(
+            f"OAIBG_HUMAN is neither 1 nor 0: {text!r}.",
+            hint="Use 1 for human mode on a terminal, or 0 for JSON lines.",
+        )
+    return text in _YES
+
+
+def has_human() -> bool:
+    """Return whether `OAIBG_HUMAN` is set, so that the user knows about human mode."""
+    return bool(os.environ.get("OAIBG_HUMAN", "").strip())
 
 
 def keep_days() -> float:

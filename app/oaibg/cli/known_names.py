@@ -1,4 +1,4 @@
-"""Shell completion of the keys and IDs in the local state: fast, and silent if it can't be read."""
+"""The keys and IDs in the local state, read fast and silently; also for shell completion."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ _OFFERED = 100
 
 def names(incomplete: str) -> list[str]:
     """Return the keys and IDs that begin with a text, newest first."""
-    return _known(incomplete, keys_only=False)
+    return _offered(incomplete, keys_only=False)
 
 
 def keys(incomplete: str) -> list[str]:
     """Return the keys that begin with a text, newest first."""
-    return _known(incomplete, keys_only=True)
+    return _offered(incomplete, keys_only=True)
 
 
-def _known(incomplete: str, *, keys_only: bool) -> list[str]:
+def known(*, keys_only: bool = False) -> list[str]:
+    """Return the keys and IDs in the local state, newest first; none if it can't be read."""
     from oaibg.state.known_names import known_names
 
     try:
         base_url = environment.without_credentials(environment.base_url())
-        found = known_names(environment.state_folder(), base_url, keys_only=keys_only)
+        return known_names(environment.state_folder(), base_url, keys_only=keys_only)
     except (OaibgError, OSError):
         return []
+
+
+def _offered(incomplete: str, *, keys_only: bool) -> list[str]:
+    found = known(keys_only=keys_only)
     return [name for name in found if name.startswith(incomplete)][:_OFFERED]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import NoReturn
 
@@ -26,6 +27,10 @@ def main(argv: list[str]) -> int:
 
 def _run(session: Session) -> int:
     command, argv = get_command(app), session.argv
+    if "_OAIBG_COMPLETE" in os.environ:
+        from oaibg.cli.completion import enable
+
+        enable()
     try:
         code = command(args=argv, prog_name="oaibg", standalone_mode=False, obj=session)
     except StdoutGone as gone:
@@ -57,4 +62,5 @@ def _fail_without_texts(session: Session, error: UsageError) -> int:
     from oaibg.cli.texts import without_texts
 
     error.reword(without_texts(error.message, session.argv))
+    session.job.note_key(None)
     return session.fail(error)

@@ -31,7 +31,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     read_names(names, session.deadline)
     rerun = rerun_of(context) if for_batch else NextCommand(wait, output).monitor(names)
     session.begin(Job(is_run=several or for_batch), wait, output, rerun)
-    check_name_or_key(names, key)
+    check_name_or_key(names, key, newest=True)
     _check_for_batch(options)
     check_paths(options)
     found = which(names, key, session)
@@ -45,7 +45,7 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
         streams=wait.stream,
         last_number=wait.starting_after,
     )
-    session.begin(job, wait, output, rerun or NextCommand(wait, output).monitor([str(key)]))
+    session.begin(job, wait, output, rerun)
     if for_batch:
         from oaibg.many.batch.run_as_batch import monitor_batch
 
@@ -59,6 +59,10 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
 
         _check_several(options)
         jobs = several_of(found)
+        if rerun is None and jobs.run is not None:
+            rerun = NextCommand(wait, output).monitor([jobs.run.run_key])
+            session.begin(job, wait, output, rerun)
+        job.note_name(jobs.known_as)
         session.process.total = None if jobs.runs else jobs.total
         rate = jobs.total / options.poll_seconds
         return session.run(lambda context: several_ids.monitor(job, jobs, context), rate=rate)

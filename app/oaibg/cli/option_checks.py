@@ -6,8 +6,9 @@ import math
 import os
 from typing import TypeVar
 
-from typer import BadParameter
+from typer import BadParameter, Context
 
+from oaibg.cli import environment
 from oaibg.cli.texts import is_text, is_text_not_path
 from oaibg.contract.errors import UsageError
 from oaibg.request.json_files import read_text
@@ -15,6 +16,7 @@ from oaibg.request.json_files import read_text
 _SECONDS_MIN = 0.05
 _SECONDS_MAX = 1_000_000_000
 _NAME_MAX = 1024
+_LABEL_MAX = 200
 _NOT_A_NAME = "not a response ID or job key (1 to 1,024 printable characters)."
 _T = TypeVar("_T")
 
@@ -80,6 +82,16 @@ def job_key(value: str | None) -> str | None:
     if value is not None and not (0 < len(value) <= 512 and value.isprintable()):
         raise BadParameter("a job key must have 1 to 512 printable characters.")
     return value
+
+
+def label(value: str | None) -> str | None:
+    """Return a valid label: one line that isn't blank."""
+    text = not_empty(value)
+    if text is not None and not (len(text) <= _LABEL_MAX and text.isprintable()):
+        raise BadParameter(
+            f"a label must be one line of at most {_LABEL_MAX} printable characters."
+        )
+    return text
 
 
 def name(value: str | None) -> str | None:
@@ -198,6 +210,16 @@ def output_folder(value: str | None) -> str | None:
     if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112
         raise BadParameter(f"{path} is not a directory.")
     return path
+
+
+def human(context: Context, value: bool) -> bool:
+    """Return whether human mode is on, by --human or the environment.
+
+    The text of `show --output-text` stays as it is.
+    """
+    if value or context.resilient_parsing or context.params.get("output_text"):
+        return value
+    return environment.human()
 
 
 def _in_directory(value: str) -> str:

@@ -24,6 +24,11 @@ R = TypeVar("R", bound=Record)
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "omit"]
 Verbosity = Literal["low", "medium", "high", "omit"]
 Window = Literal["soonest", "2h", "8h", "24h"]
+Shell = Literal["bash", "zsh", "fish"]
+_STATUSES = [
+    *("queued", "in_progress", "completed", "needs_action", "failed", "incomplete", "cancelled"),
+    *("expired", "not_submitted", "outcome_unknown"),
+]
 
 
 def _option(
@@ -35,7 +40,7 @@ def _option(
     Typer would add a --no- form to it. `names` replace the option's name.
     """
     if usage.startswith("--"):
-        return typer.Option(False, usage, help=text, rich_help_panel=group)
+        return typer.Option(False, usage, help=text, rich_help_panel=group, **more)
     return typer.Option(default, *names, metavar=usage, help=text, rich_help_panel=group, **more)
 
 
@@ -62,7 +67,6 @@ _output = partial(_option, "Output")
 
 # Options of several commands
 
-_NAMES = _name("ID|KEY...", "Response IDs or keys; - reads them from stdin.", check.names)
 _JOB_KEY = _which(
     "KEY",
     "Use the job or run with this key.",
@@ -78,7 +82,7 @@ _MAX_WAIT_SECONDS = _waiting(
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
 )
-_EVENTS = _waiting("WHICH", "all (default), or less: changes, summary.")
+_EVENTS = _waiting("WHICH", "Which lines: all (default), changes or summary.")
 _STREAM = _waiting("--stream", "Stream the job: emit a progress event per step.")
 _STREAM_TEXT = _waiting("--stream-text", "Stream the job, and emit its text as it grows.")
 _STARTING_AFTER = _waiting(
@@ -95,12 +99,20 @@ _OUTPUT_TEXT_FILE = _output("PATH", "Save the answer's text.", callback=check.ou
 _ARTIFACTS_DIR = _output(
     "DIR", "Save images and code interpreter files here.", callback=check.output_folder
 )
-_HUMAN = _output("--human", "For people: progress on stderr, answer on stdout.")
+_HUMAN = _output(
+    "--human", "For people: progress on stderr, answer on stdout.", callback=check.human
+)
 
 
 class SubmitOptions(Record):
     """The options of `oaibg submit`."""
 
+    prompt_argument: str | None = typer.Argument(
+        None,
+        metavar="PROMPT",
+        help="The prompt, in quotes; - is stdin.",
+        rich_help_panel="Input",
+    )
     prompt: str | None = _input("TEXT", "The text of the user message; - is stdin.")
     prompt_file: str | None = _input_file("PATH", "Read the prompt from a file; - is stdin.")
     system_prompt: str | None = _input("TEXT", "Put a system message before the prompt.")
@@ -120,7 +132,9 @@ class SubmitOptions(Record):
         callback=check.not_empty,
     )
     reasoning_effort: Effort = _request("EFFORT", "Reasoning effort (default: medium).", "medium")
-    verbosity: Verbosity = _request("LEVEL", "low, medium (default), high or omit.", "medium")
+    verbosity: Verbosity = _request(
+        "LEVEL", "Answer length: low, medium (default), high, omit.", "medium"
+    )
     instructions: str | None = _request("TEXT", "The request's `instructions` field.")
     max_output_tokens: int | None = _request(
         "N", "Limit reasoning and output tokens.", parser=check.whole_number
@@ -157,6 +171,7 @@ class SubmitOptions(Record):
         callback=check.job_key,
         autocompletion=known.keys,
     )
+    label: str | None = _safety("TEXT", "Name the job in lists.", callback=check.label)
     resubmit_unknown: bool = _safety(
         "--resubmit-unknown", "Submit again after exit 6; you may pay twice."
     )
@@ -198,7 +213,11 @@ class SubmitOptions(Record):
 class MonitorOptions(Record):
     """The options of `oaibg monitor`."""
 
-    names: check.Names[str] = _NAMES
+    names: check.Names[str] = _name(
+        "ID|KEY...",
+        "IDs or keys; - is stdin. Default: newest submit.",
+        check.names,
+    )
     job_key: str | None = _JOB_KEY
     poll_seconds: float = _POLL_SECONDS
     max_wait_seconds: float | None = _MAX_WAIT_SECONDS
@@ -221,7 +240,9 @@ class MonitorOptions(Record):
 class CancelOptions(Record):
     """The options of `oaibg cancel`."""
 
-    names: check.Names[str] = _NAMES
+    names: check.Names[str] = _name(
+        "ID|KEY...", "Response IDs or keys; - reads them from stdin.", check.names
+    )
     job_key: str | None = _JOB_KEY
     human: bool = _HUMAN
 
@@ -238,7 +259,10 @@ class ShowOptions(Record):
     include: list[str] | None = _INCLUDE
     list_: bool = _which("--list", "List the jobs and runs submitted from this machine.")
     status: str | None = _which(
-        "STATUS", "With --list: only jobs with this status.", callback=check.not_empty
+        "STATUS",
+        "With --list: only jobs with this status.",
+        callback=check.not_empty,
+        autocompletion=lambda: _STATUSES,
     )
     limit: int | None = _which(
         "N",
@@ -276,9 +300,12 @@ def output_of(options: Record, **more: Any) -> Output:
     return part_of(options, Output, include=include, **more)
 
 
-def check_name_or_key(names: list[str], job_key: str | None) -> None:
-    """Raise `UsageError` unless there is either an argument that names a job, or a job key."""
-    if bool(names) == (job_key is not None):
+def check_name_or_key(names: list[str], job_key: str | None, *, newest: bool = False) -> None:
+    """Raise `UsageError` unless there is either an argument that names a job, or a job key.
+
+    There may be neither if the command is then for the `newest` submit.
+    """
+    if (names and job_key is not None) or not (names or job_key is not None or newest):
         raise UsageError(
             "Give exactly one of ID|KEY and --job-key KEY.",
             hint="`oaibg show --list` lists the jobs submitted from this machine.",

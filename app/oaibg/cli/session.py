@@ -14,6 +14,7 @@ from oaibg.contract.events import exit_code_of
 from oaibg.engine import report_end
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output, Wait
+from oaibg.output.stdout import prose
 from oaibg.process.lifecycle import Process, allow_connections
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from oaibg.many.pacing.in_flight import InFlight
     from oaibg.state.database import StateError
     from oaibg.state.store import Store
+
+
+_TIP = (
+    "Tip: --human shows the status and the answer for people. OAIBG_HUMAN=1 makes it the default "
+    "in a terminal. This tip is shown once."
+)
 
 
 class Session:
@@ -48,6 +55,11 @@ class Session:
         """Set the job and the options, which the event that ends the run needs."""
         self.job, self.wait, self.output = job, wait, output
         self.next_command = NextCommand(wait, output, rerun)
+
+    @property
+    def known_as(self) -> str | None:
+        """The key or label of the run's job, for people."""
+        return self.job.known_as
 
     @property
     def deadline(self) -> float:
@@ -88,7 +100,7 @@ class Session:
         if not self.process.rendering:
             # The options could not be parsed, but these two still select the renderer.
             raw = self.argv[:1] == ["show"] and "--output-text" in self.argv
-            self.process.render(human="--human" in self.argv, raw=raw)
+            self.process.render(human="--human" in self.argv or (not raw and _is_human()), raw=raw)
         try:
             return self.write([report_end.error(self.job, error, self.next_command)])
         except StdoutGone as gone:
@@ -163,7 +175,20 @@ class Session:
         store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())
         if problem is not None and problem.code == "state_corrupt":
             self._damage = problem
+        if problem is None and self.process.is_json_for_people and not environment.has_human():
+            from oaibg.state.notices import is_first_time
+
+            if is_first_time(store.place, "human-mode"):
+                prose(_TIP)
         return store, problem or self._damage
+
+
+def _is_human() -> bool:
+    """Whether the environment asks for human mode; an invalid value doesn't."""
+    try:
+        return environment.human()
+    except UsageError:
+        return False
 
 
 def _check_descriptors() -> None:

@@ -61,8 +61,8 @@ def run(context: typer.Context, options: ShowOptions) -> int:
 
 
 def _check(options: ShowOptions, session: Session) -> None:
-    if options.name is not None and options.job_key is not None:
-        check_name_or_key([options.name], options.job_key)
+    names = [] if options.name is None else [options.name]
+    check_name_or_key(names, options.job_key, newest=True)
     if options.list_ and (options.name is not None or session.output.is_asked_for):
         raise UsageError(
             "--list can only be combined with --job-key, --status, --limit and --human."
@@ -87,6 +87,7 @@ def _show_run(run: RunRow, options: ShowOptions, session: Session) -> int:
     from oaibg.many.run_report import show_run
 
     session.process.render(human=options.human, several=True)
+    session.job.note_name(run.known_as)
     opened = session.open()
     with closing(opened.store):
         return session.write(show_run(run, opened))

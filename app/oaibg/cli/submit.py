@@ -11,8 +11,10 @@ from oaibg.cli.next_command import rerun_of
 from oaibg.cli.option_checks import AUTO
 from oaibg.cli.options import SubmitOptions, output_of, part_of, wait_of
 from oaibg.cli.path_options import check_paths
+from oaibg.cli.prompt import check_prompt
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
+from oaibg.engine.end_hints import AFTER_DRY_RUN
 from oaibg.engine.job import Job
 from oaibg.request import fields
 from oaibg.request.body import Request, Settings, build_request
@@ -46,7 +48,14 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
     many = options.jobs_file is not None
     wait = wait_of(options, "summary" if many else "all")
     session.process.render(human=options.human, several=many, brief=wait.events == "summary")
-    job = Job(submitting=True, is_run=many, streams=wait.stream, last_number=wait.starting_after)
+    job = Job(
+        submitting=True,
+        is_run=many,
+        streams=wait.stream,
+        last_number=wait.starting_after,
+        known_as=options.job_key or options.label,
+        job_key=options.job_key,
+    )
     session.begin(job, wait, output_of(options))
     environment.base_url()  # report an invalid value before reading any file
     files = (options.tools_json_file, options.json_schema_file, options.body_json_file)
@@ -58,6 +67,7 @@ def run(context: typer.Context, options: SubmitOptions) -> int:
         deadline=session.deadline,
     )
     check_sources(sources)
+    check_prompt(options)
     body = options.body_json_file
     patch = fields.read_body(body, session.deadline) if body else None
     given = read_sources(sources, patch)
@@ -121,6 +131,8 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     _check_file_options(options, session)
     batch = options.completion_window == "24h"
     path = str(options.jobs_file and os.path.realpath(options.jobs_file))  # the run's default key
+    own = session.job
+    own.note_key(options.job_key or path)
     file = JobsFile(path, settings, name=options.jobs_file, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
@@ -134,13 +146,12 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
 
     adapts = options.max_in_flight == AUTO
     in_flight = FIRST if adapts or options.max_in_flight is None else options.max_in_flight
-    own = session.job
     session.begin(own, session.wait, session.output, rerun_of(context))
     plan = part_of(
         options,
         Plan,
         file=file,
-        key=options.job_key or path,
+        key=str(own.job_key),
         results_path=str(options.results_file),
         max_in_flight=in_flight,
         slots=InFlight(FIRST, MOST) if adapts else None,
@@ -260,7 +271,10 @@ def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = (
             AttachedFile(path=file.path, type=file.part["type"], bytes=file.bytes) for file in files
         ],
         request_sha256=request.sha256,
+        job_key=session.job.job_key,
+        hint=AFTER_DRY_RUN,
         exit_code=0,
+        next=None,
     )
 
 
@@ -274,6 +288,8 @@ def _dry_run_file(file: JobsFile, results_file: str | None, session: Session) ->
         counts={"valid": len(file.lines)},
         elapsed_seconds=round(time.monotonic() - session.process.started, 3),
         results_file=results_file,
+        job_key=session.job.job_key,
+        hint=AFTER_DRY_RUN,
         exit_code=0,
         next=None,
     )

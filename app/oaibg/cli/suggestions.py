@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from oaibg.api.payload import is_response_id
+from oaibg.cli.prompt import quoted
 from oaibg.contract.errors import UsageError
+from oaibg.request.sources import QUOTE_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +32,6 @@ COMMANDS = {
 """Names that other tools use for commands, and what to write after `oaibg` instead."""
 
 OPTIONS = {
-    "-h": "--help",
     "-v -V": "--version",
     "-p --message --question --query": "--prompt",
     "--text": "--prompt --output-text --show-output-text",
@@ -49,7 +50,8 @@ OPTIONS = {
     "--results": "--results-file",
     "--parallel --concurrency --workers": "--max-in-flight",
     "-n": "--dry-run --limit",
-    "--key --name --idempotency-key": "--job-key",
+    "--key --idempotency-key": "--job-key",
+    "--name --title --tag": "--label --job-key",
     "--id --response-id --job-id": f"{_ID} --continue",
     "--wait --timeout --max-wait --deadline": "--max-wait-seconds",
     "--interval --poll --poll-interval": "--poll-seconds",
@@ -81,6 +83,8 @@ def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> U
     command: Any = context.command if context else program.commands.get(word, program)
     option: Any = getattr(error, "option_name", None)
     if hasattr(error, "possibilities"):
+        if command.name == "submit" and _is_prompt(option, argv):
+            return _error("No such option.", command, "Put a prompt that begins with - after --.")
         named = f": {option}" if re.fullmatch(r"--?[\w-]+", option) else ""  # may be a prompt
         meant = _instead_of(option, command, program, argv)
         return _error(f"No such option{named}.", command, meant)
@@ -90,16 +94,24 @@ def usage_error(error: typer.TyperException, program: Any, argv: list[str]) -> U
     if param is None and command is program:
         return _no_such_command(word, program)
     if param is None and context is not None and context.args:
-        return _too_many_arguments(command, argv, context.args[0])
+        return _too_many_arguments(command, argv, context)
     choices = getattr(getattr(param, "type", None), "choices", ())
     value = error.message.partition(" is not one of ")[0].strip("'")
     return _error(error.format_message(), command, _did_you_mean(_nearest(value, choices)))
 
 
+def _is_prompt(option: str, argv: list[str]) -> bool:
+    """Whether an unknown option is the beginning of a text, such as a list with hyphens."""
+    texts = [word for word in argv if word.startswith(option) and len(word.split()) > 1]
+    return bool(texts) and re.fullmatch(r"--[\w-]+", option) is None
+
+
 def _wrong_use(option: str, command: Any) -> UsageError:
     for param in command.params:
         if option in param.opts and not param.is_flag:
-            return _error(f"{option} needs a value: {option} {param.metavar}.", command)
+            choices = ", ".join(getattr(param.type, "choices", ()))
+            meant = choices and f"{param.metavar} is one of {choices}."
+            return _error(f"{option} needs a value: {option} {param.metavar}.", command, meant)
     return _error(f"{option} takes no value.", command)
 
 
@@ -112,22 +124,25 @@ def _no_such_command(word: str, program: Any) -> UsageError:
     meanings |= {name: name for name in program.commands}
     meant = meanings.get(_nearest(word, meanings), "")
     if not meant:
-        return _error("No such command.", program, "For a prompt: `oaibg submit --prompt TEXT`.")
+        return _error("No such command.", program, 'For a prompt: `oaibg submit "PROMPT"`.')
     return _error(f"No such command: {word}.", program, _did_you_mean(f"`oaibg {meant}`"))
 
 
-def _too_many_arguments(command: Any, argv: list[str], extra: str) -> UsageError:
+def _too_many_arguments(command: Any, argv: list[str], context: Any) -> UsageError:
     if _ID in _offers(command):
         return _error(
             f"{command.name} accepts one ID or key.", command, "`oaibg monitor` accepts several."
         )
+    params = context.params
+    words = [params["prompt"], params["prompt_argument"], *context.args]
+    words = [word for word in words if word is not None]
     if any(word.partition("=")[0] == "--attach" for word in argv):
-        meant = "Quote the pattern of --attach, so that the shell does not expand it."
-    elif os.path.isfile(extra):  # noqa: PTH113 - may be a prompt
-        meant = "To read the prompt from a file, use --prompt-file PATH."
+        meant = QUOTE_PATTERN
+    elif any(map(os.path.isfile, words)):
+        meant = "To send files, use --attach PATH after the prompt, or --prompt-file PATH."
     else:
-        meant = "Put the prompt after --prompt, in quotes."
-    return _error(f"{command.name} accepts only options, no arguments.", command, meant)
+        meant = f"Put the whole prompt in quotes: `oaibg submit {quoted(words)}`."
+    return _error(f"{command.name} accepts one prompt, not {len(words)}.", command, meant)
 
 
 def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str:
@@ -157,7 +172,8 @@ def _instead_of(option: str, command: Any, program: Any, argv: list[str]) -> str
 def _offers(command: Any) -> list[str]:
     """Return the options of a command, and `_ID` if it accepts one."""
     options = [param.opts[0] for param in command.params if param.param_type_name == "option"]
-    return [*options, "--help"] + [_ID] * (len(options) < len(command.params))
+    arguments = [param.metavar for param in command.params if param.param_type_name == "argument"]
+    return [*options, "--help", *(_ID for name in arguments if name.startswith(_ID))]
 
 
 def _places(wanted: list[str], commands: list[Any]) -> list[tuple[str, Any]]:

@@ -28,12 +28,13 @@ def is_text_not_path(value: str) -> bool:
         return False
     if exists or not value.strip():
         return False
-    if _is_like_path(value):
+    if is_like_path(value):
         return _is_clear(value)
     return is_text(value) or (len(value.split()) > 1 and "/" not in value)
 
 
-def _is_like_path(value: str) -> bool:
+def is_like_path(value: str) -> bool:
+    """Whether a value has the form of a path: it begins like one, or ends with an extension."""
     begins_as_path = value.startswith(("/", "./", "../", "~"))
     return begins_as_path or re.search(r"\.[A-Za-z]\w{0,7}$", value) is not None
 
@@ -60,4 +61,4 @@ def _names_a_path(value: str) -> bool:
         exists = os.path.lexists(value) or os.path.isdir(os.path.dirname(value))  # noqa: PTH112, PTH120
     except ValueError:
         return False
-    return exists or (_is_like_path(value) and not _is_clear(value))
+    return exists or (is_like_path(value) and not _is_clear(value))

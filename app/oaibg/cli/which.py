@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def which(names: list[str], job_key: str | None, session: Session) -> list[Named]:
-    """Return what the names stand for, or the key; raises as `Names.of`."""
+    """Return what the names stand for, or the key, or the newest submit; raises as `Names.of`."""
     from oaibg.engine.names import Names, as_ids
 
-    if job_key is None and (ids := as_ids(names)) is not None:
+    if names and (ids := as_ids(names)) is not None:
         return ids
 
     from oaibg.base.clock import RealClock
@@ -27,7 +27,9 @@ def which(names: list[str], job_key: str | None, session: Session) -> list[Named
     store, problem = session.open_store()
     with closing(store):
         known = Names(store, problem, base_url, RealClock())
-        return known.of(names) if job_key is None else [known.of_key(job_key)]
+        if job_key is not None:
+            return [known.of_key(job_key)]
+        return known.of(names) if names else [known.newest()]
 
 
 def several_of(found: list[Named]) -> Several:

@@ -7,6 +7,43 @@ from __future__ import annotations
 
 from oaibg.contract.errors import ExitCode
 
+_ENDS = ("final", "response")
+_SIGNAL = ("interrupted", "summary"), "`outcome`; `job_cancelled`: whether the job was cancelled"
+
+LAST_LINES: dict[ExitCode, tuple[tuple[str, ...], str]] = {
+    ExitCode.OK: (
+        (*_ENDS, "detached", "cancel_result", "dry_run", "summary"),
+        "`files`: what was written; `results_file`; after `--detach` also `next`",
+    ),
+    ExitCode.ERROR: (
+        ("error", "cancel_result", "summary"),
+        "`code`, `message`; `outcome`: whether a job exists; `unsuccessful`",
+    ),
+    ExitCode.USAGE: (("error", "summary"), "`code`, `message`"),
+    ExitCode.STILL_RUNNING: (
+        ("timeout", "response", "cancel_result", "summary"),
+        "`status` or `counts`; `next`",
+    ),
+    ExitCode.UNSUCCESSFUL: (
+        (*_ENDS, "cancel_result", "summary"),
+        "`status`, `error`, `incomplete_details`; `files`: a partial answer; `unsuccessful`",
+    ),
+    ExitCode.NOT_FOUND: (("error", "summary"), "`message`: what was looked for, and where"),
+    ExitCode.OUTCOME_UNKNOWN: (("error", "summary"), "`job_key`; `unsuccessful`"),
+    ExitCode.UNAVAILABLE: (
+        ("error", "summary"),
+        "`message`; `outcome`: whether a job exists; `unsuccessful`; `next`",
+    ),
+    ExitCode.AUTH: (("error", "summary"), "`message`; `unsuccessful`; `next`"),
+    ExitCode.LOCAL_IO: ((*_ENDS, "summary"), "`files`: what was written nevertheless; `next`"),
+    ExitCode.NEEDS_ACTION: ((*_ENDS, "summary"), "`calls`, `refusal`, `output_types`"),
+    ExitCode.SIGHUP: _SIGNAL,
+    ExitCode.SIGINT: _SIGNAL,
+    ExitCode.SIGTERM: _SIGNAL,
+    ExitCode.STDOUT_CLOSED: ((), "no last line"),
+}
+"""The events that can be the last line, by exit code, and what they say besides `hint`."""
+
 WARNINGS = {
     "state_unwritable": "The local state can't be written, so the response ID is only on stdout.",
     "state_corrupt": "The database of the local state was damaged. It was renamed and replaced.",

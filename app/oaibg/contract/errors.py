@@ -37,11 +37,11 @@ class ExitCode(IntEnum):
         code._value_, code.meaning, code.action = number, meaning, action
         return code
 
-    OK = 0, "the job completed, or the command did what was asked", "Use the answer."
+    OK = 0, "the job completed, or the command did what was asked", "Use the answer: see `hint`."
     ERROR = (
         1,
         "the API refused the request, or oaibg has a bug",
-        "Do what `hint` says. Without a hint, don't repeat the command unchanged.",
+        "Do what `hint` says before you repeat the command.",
     )
     USAGE = (
         2,
@@ -51,12 +51,12 @@ class ExitCode(IntEnum):
     STILL_RUNNING = (
         3,
         "the wait limit was reached; the job keeps running",
-        "Run `next` to keep waiting. Without a `poll` event, no poll succeeded: read `poll_error`.",
+        "Run `next` to keep waiting. If no request has succeeded, `hint` says so.",
     )
     UNSUCCESSFUL = (
         4,
         "the job ended without success, or ended before it could be cancelled",
-        "Read `status` and `error`. `--retry-failed` makes a new attempt; you pay again.",
+        "Read `status`, `error` and `hint`. `--retry-failed` makes a new attempt; you pay again.",
     )
     NOT_FOUND = (
         5,
@@ -82,12 +82,12 @@ class ExitCode(IntEnum):
     NEEDS_ACTION = (
         10,
         "the job completed, but it waits, the model refused, or there is no text",
-        "Send the results of `calls` with `--continue`, or report `refusal`. Don't repeat the job.",
+        "Do what `hint` says: answer `calls`, or report `refusal`. Don't repeat the job.",
     )
     SIGHUP = (
         129,
         "ended by SIGHUP; a submitted job keeps running unless cancelled",
-        "Run `next`. If it is null and `outcome` is `unknown`, see 6; else rerun the command.",
+        "Run `next`. If it is null and `outcome` is `unknown`, see 6; else see `hint`.",
     )
     SIGINT = 130, "ended by SIGINT (Ctrl-C); see 129", "See 129."
     STDOUT_CLOSED = (

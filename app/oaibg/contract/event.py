@@ -23,6 +23,10 @@ class Event(Record):
     ended_with: ClassVar[int | None] = None
     """In a run over several jobs: the exit code that the job would have on its own. It is not in
     the line."""
+    known_as: ClassVar[str | None] = None
+    """The job's key or label, for people. It is not in the line."""
+    keeps_hint: ClassVar[bool] = False
+    """Whether the line has its hint even in a run over several jobs, where it ends only a job."""
     response_id: str | None
 
     def __init_subclass__(cls, *, name: str, by: str) -> None:
@@ -33,8 +37,18 @@ class Event(Record):
     def of_many(self, custom_id: str | None) -> Self:
         """Return the event of one job in a run over several: with its name, without exit code."""
         code = exit_code_of(self)
-        event = self.but() if code is None else self.but(exit_code=None)
-        event.__dict__.update(of=custom_id, ended_with=self.ended_with if code is None else code)
+        changes = {} if self.keeps_hint else {"hint": None}
+        event = self.but() if code is None else self.but(exit_code=None, **changes)
+        ended_with = self.ended_with if code is None else code
+        event.__dict__.update(of=custom_id, ended_with=ended_with, known_as=self.known_as)
+        return event
+
+    def named(self, known_as: str | None) -> Self:
+        """Return the event with the key or label of its job, unless it has a name already."""
+        if known_as is None or self.known_as is not None or self.of is not None:
+            return self
+        event = self.but()
+        event.__dict__.update(vars(self), known_as=known_as)
         return event
 
     def to_dict(self, ts: str, *, several: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ null. The docstrings of the classes describe the events in the JSON Schema and i
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from oaibg.contract.event import EVENTS, AttachedFile, Call, CallError, Event, V, exit_code_of
 
@@ -147,7 +147,8 @@ class Final(Event, name="final", by="submit, monitor"):
     `ok` is true if the job completed with an answer. `output_types` has the number of output items
     by type, `calls` has the items that wait for tool results or an approval, and `job_seconds` is
     the time from the job's creation to its completion, as the API reports it. `cost_usd` is an
-    estimate; it is null without the extra `cost`, and if the model's price is unknown.
+    estimate; it is null without the extra `cost`, and if the model's price is unknown. `files` has
+    the paths of the files that were written.
     """
 
     status: str
@@ -164,6 +165,9 @@ class Final(Event, name="final", by="submit, monitor"):
     service_tier: str | None
     job_seconds: float | None
     cost_usd: float | None
+    files: list[str] = []  # noqa: RUF012 - records are frozen
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: int | None
     next: list[str] | None
 
@@ -173,6 +177,8 @@ class Timeout(Event, name="timeout", by="submit, monitor"):
 
     status: str | None
     elapsed_seconds: float
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: Literal[3] | None
     next: list[str] | None
 
@@ -184,6 +190,8 @@ class Interrupted(Event, name="interrupted", by="any command"):
     status: str | None
     job_cancelled: bool
     outcome: Literal["not_created", "unknown", "created"] | None
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: int | None
     next: list[str] | None
 
@@ -194,12 +202,14 @@ class Error(Event, name="error", by="any command"):
     `outcome` says what a submit created: `not_created`, `unknown` or `created`.
     """
 
+    keeps_hint: ClassVar[bool] = True
     code: str
     message: str
     http_status: int | None
     request_id: str | None
     retryable: bool
     outcome: Literal["not_created", "unknown", "created"] | None
+    job_key: str | None = None
     hint: str | None
     exit_code: int | None
     next: list[str] | None
@@ -209,6 +219,8 @@ class Detached(Event, name="detached", by="`submit --detach`"):
     """The job was submitted and keeps running."""
 
     status: str | None
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: Literal[0] | None
     next: list[str] | None
 
@@ -218,6 +230,8 @@ class CancelResult(Event, name="cancel_result", by="cancel"):
 
     status: str | None
     cancelled: bool
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: int | None
     next: list[str] | None
 
@@ -228,9 +242,9 @@ class Response(Event, name="response", by="show"):
     `response` is null with `--output-text`, and if a file is written.
     """
 
+    response: dict[str, Any] | None
     status: str | None
     source: Literal["api", "local"]
-    response: dict[str, Any] | None
     usage: dict[str, Any] | None
     error: dict[str, Any] | None
     incomplete_details: dict[str, Any] | None
@@ -240,6 +254,9 @@ class Response(Event, name="response", by="show"):
     calls: list[Call]
     job_seconds: float | None
     cost_usd: float | None
+    files: list[str] = []  # noqa: RUF012 - records are frozen
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: int | None
     next: list[str] | None
 
@@ -256,7 +273,10 @@ class DryRun(Event, name="dry_run", by="`submit --dry-run`"):
     body_bytes: int
     attachments: list[AttachedFile]
     request_sha256: str
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: Literal[0] | None
+    next: None
 
 
 from oaibg.contract.run_events import (  # noqa: E402 - in the order of the guide

@@ -26,6 +26,7 @@ class ListedJob(Event, name="job", by="`show --list`"):
 
     custom_id: str | None
     job_key: str | None
+    label: str | None
     model: str | None
     status: str | None
     usage: dict[str, Any] | None
@@ -47,6 +48,7 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     """
 
     job_key: str
+    label: str | None = None
     jobs_file: str | None
     results_file: str | None
     total: int
@@ -89,11 +91,13 @@ class Summary(Event, name="summary", by="several jobs, `show --list`"):
     that did not succeed, of as many statuses and codes as possible.
     """
 
+    unsuccessful: list[Unsuccessful] = []  # noqa: RUF012 - records are frozen
     counts: dict[str, int]
     elapsed_seconds: float
     usage: dict[str, Any] | None = None
     cost_usd: float | None = None
     results_file: str | None = None
-    unsuccessful: list[Unsuccessful] = []  # noqa: RUF012 - records are frozen
+    job_key: str | None = None
+    hint: str | None = None
     exit_code: int
     next: list[str] | None

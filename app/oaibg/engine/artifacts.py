@@ -111,6 +111,7 @@ async def save_artifacts(output: object, job: Job, context: Context) -> Written:
             written = max(written, Written.LOST if _is_lost(error) else Written.RETRY)
             await context.emit(report.not_saved(job, artifact.name, _reason(error)))
         else:
+            job.note_file(done.path)
             await context.emit(report.wrote_artifact(job, *done, artifact.source))
     return written
 

@@ -113,4 +113,4 @@ def _may_pass(failure: CallFailed) -> bool:
 def _refused(job: Job, refusal: CallFailed) -> Event:
     words = refusal.message.rstrip(".")
     message = f"The server refused to cancel the job, which keeps running: {words}."
-    return report.warning(job, "cancel_refused", message)
+    return report.problem(job, "cancel_refused", message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
@@ -11,7 +12,7 @@ from oaibg.engine import report
 from oaibg.engine.hints import RETRY_HINT
 from oaibg.engine.recap import had_completed
 from oaibg.state.commits import patiently
-from oaibg.state.rows import BATCH_WINDOW, UNSUCCESSFUL
+from oaibg.state.rows import BATCH_WINDOW, UNSUCCESSFUL, user_key
 from oaibg.state.senders import pid_of_other
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Submission(Record):
     request: Request
     model: str | None
     job_key: str | None = None
+    label: str | None = None
     resubmit_unknown: bool = False
     retry_failed: bool = False
     detach: bool = False
@@ -106,7 +108,7 @@ class _Turn:
     """The wait until another process has submitted a job key."""
 
     def __init__(self, job_key: str, job: Job, context: Context) -> None:
-        self._name, self._job, self._context = job_key.partition("\n")[0], job, context
+        self._name, self._job, self._context = user_key(job_key), job, context
         self._began = context.clock.monotonic()
         self._warned = False
 
@@ -156,7 +158,7 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
             code="job_key_reused",
             hint=RETRY_HINT
             if is_unsuccessful(row)
-            else "To see the key's job, run `oaibg show --job-key KEY`.",
+            else f"To see the key's job, run `oaibg show --job-key {quote(str(row.job_key))}`.",
         )
     if row.is_unknown and not submission.resubmit_unknown:
         raise _unknown(submission, _REPLY_LOST)
@@ -182,9 +184,8 @@ def _unknown(submission: Submission, what: str) -> OutcomeUnknown:
     if submission.custom_id is not None:
         subject = "The job"  # the event has its custom_id, and many jobs have the same reason
     else:
-        subject = f"The job with the key {str(submission.job_key).partition(chr(10))[0]!r}"
+        subject = f"The job with the key {user_key(str(submission.job_key))!r}"
     return OutcomeUnknown(
         f"{subject} {what} {_MAY_RUN}",
-        hint="To submit it again, add --resubmit-unknown. You may then pay twice.",
         outcome="unknown",
     )

@@ -19,6 +19,7 @@ from oaibg.engine.patience import BLOCKED_AFTER, REPLY_GRACE, Patience
 from oaibg.engine.persist import commit, remember, remember_id, remember_payload, warn_of_state
 from oaibg.engine.verdicts import CreateVerdict, create_error, judge_create
 from oaibg.state.database import KeyTakenError, StateError
+from oaibg.state.rows import user_key
 from oaibg.state.store import Intent
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def _note_request(submission: Submission, job: Job) -> None:
     job.note_batch(submission.create is not None)
     job.note_include(submission.request.include)
     job.note_window(submission.window)
+    if submission.job_key is not None:
+        job.note_key(user_key(submission.job_key))
 
 
 class _Creation:
@@ -254,6 +257,7 @@ class _Creation:
             request_sha256=submission.request.sha256,
             job_key=submission.job_key if self._replaced is None else None,
             custom_id=submission.custom_id,
+            label=submission.label,
             model=submission.model,
             completion_window=submission.window,
             include="\n".join(submission.request.include) or None,

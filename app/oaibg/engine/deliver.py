@@ -78,6 +78,7 @@ async def _write(
     except OSError as error:
         await context.emit(report.not_written(job, path, error))
         return Written.RETRY
+    job.note_file(path)
     if in_place:
         await context.emit(report.written_in_place(job, path))
     await context.emit(report.wrote(job, kind, path, data))

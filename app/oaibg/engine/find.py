@@ -8,11 +8,12 @@ from oaibg.api.payload import is_api_id
 from oaibg.base.record import Record
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
-from oaibg.engine.hints import OTHER_STATE_HINT, RESUBMIT_HINT
+from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
 from oaibg.state.commits import patiently, patiently_blocking
 from oaibg.state.database import KeyBusyError, StateError
+from oaibg.state.rows import user_key
 from oaibg.state.senders import pid_of_other
 from oaibg.state.store import line_key, lock_key
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Target(Record):
-    """The job that a command names: an ID, a job key, or (only in `show`) neither: the newest."""
+    """The job that a command names: an ID, a job key, or neither: the newest."""
 
     response_id: str | None = None
     job_key: str | None = None
@@ -60,14 +61,16 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
     """Read the local state once; raise `StateBusyError` if a retry may succeed."""
     store, base_url, response_id = context.store, context.base_url, target.response_id
     job.note_include(context.output.include)
+    if target.job_key is not None:
+        job.note_key(target.job_key)
     if response_id is not None:
         job.identify(response_id)
     if context.state_problem is not None:
         raise context.state_problem
     if response_id is None:
         row = _row(target, context)
-        job.identify(_id_of(row, target, context), row.status if row is not None else None)
         _note_request(row, job)
+        job.identify(_id_of(row, target, context), row.status if row is not None else None)
         return []
     known = store.by_id(base_url, response_id)
     _note_request(known, job)
@@ -80,7 +83,7 @@ def _look_up(target: Target, job: Job, context: Context) -> list[Event]:
         f"This job was submitted to {other.base_url}, but this command sends requests to "
         f"{base_url}. Set OPENAI_BASE_URL to the first URL."
     )
-    return [report.warning(job, "other_base_url", message)]
+    return [report.problem(job, "other_base_url", message)]
 
 
 def _without_state(error: StateError, target: Target, job: Job, context: Context) -> list[Event]:
@@ -93,9 +96,12 @@ def _without_state(error: StateError, target: Target, job: Job, context: Context
 def _note_request(row: Row | None, job: Job) -> None:
     if row is not None:
         job.note_known()
+        job.note_name(row.known_as)
         job.note_batch(row.is_batch)
         job.note_include(row.included)
         job.note_window(row.completion_window)
+        if row.job_key is not None:
+            job.note_key(user_key(row.job_key))
         job.note_cost(recap.cost if (recap := Recap.of_row(row)) is not None else None)
 
 
@@ -134,7 +140,6 @@ def _id_of(row: Row | None, target: Target, context: Context) -> str:
         raise OutcomeUnknown(
             "The request was sent, but no reply was stored. The job may be running and may be "
             "billed.",
-            hint=RESUBMIT_HINT,
             outcome="unknown",
         )
     return row.response_id

@@ -9,18 +9,13 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from oaibg.contract.errors import CallFailed
 
-RESUBMIT_HINT = (
-    "If you submit it again, you may pay twice. To do so anyway, repeat the submit command with "
-    "the same --job-key or --jobs-file, and add --resubmit-unknown."
-)
-
 RETRY_HINT = "To submit the request again, add --retry-failed; you pay again."
 
 OTHER_STATE_HINT = (
     "If the submit used another OAIBG_STATE_DIR, set the same one: each directory has its own jobs."
 )
 
-BUSY_HINT = "Wait until the other process has finished, and run the same command again."
+BUSY_HINT = "Wait until the other process has finished."
 
 KEY_HINT = "Check OPENAI_API_KEY, and OPENAI_ORG_ID and OPENAI_PROJECT_ID if they are set."
 
@@ -58,13 +53,13 @@ _NO_NAME = re.compile(
 )
 
 
-def unknown_hint(failure: CallFailed) -> str:
+def unknown_hint(failure: CallFailed) -> str | None:
     """The hint for a create whose outcome is unknown."""
     if failure.code != "timeout" or is_openai(failure.base_url):
-        return RESUBMIT_HINT
+        return None
     return (
         "The server may not support background mode: it then replies only when the job has ended, "
-        f"which takes too long. {RESUBMIT_HINT}"
+        "which takes too long."
     )
 
 
@@ -79,11 +74,11 @@ def passing_hint(failure: CallFailed | None) -> str:
     if failure is not None and failure.code in ("timeout", "connection_error"):
         return (
             "A connection was opened, but no complete reply arrived: the server, or a proxy in "
-            "front of it, is busy or failing. Run the same command again later."
+            "front of it, is busy or failing."
         )
     if failure is None or failure.http_status in (None, 403, 407):
         return _unreachable_hint(failure)
-    return "The API is reachable, but busy or failing. Run the same command again later."
+    return "The API is reachable, but busy or failing."
 
 
 def _unreachable_hint(failure: CallFailed | None) -> str:

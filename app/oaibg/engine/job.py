@@ -27,8 +27,14 @@ class Job:
         last_number: int | None = None,
         include: tuple[str, ...] = (),
         is_batch: bool | None = None,
+        job_key: str | None = None,
+        known_as: str | None = None,
     ) -> None:
         self.response_id = response_id
+        self.job_key = job_key
+        """The job's key, or that of its run."""
+        self.known_as = known_as
+        """The job's key or label, for people."""
         self.custom_id = custom_id
         """The job's name in the jobs file."""
         self.is_run = is_run
@@ -50,6 +56,10 @@ class Job:
         """The `include` values to send with every retrieve."""
         self.doubt = ""
         """Why the ID may be a mistyped name, in words."""
+        self.files: list[str] = []
+        """The paths of the files that were written."""
+        self.problem = ""
+        """The last warning that says what to do, in words."""
         self._is_batch = is_batch
         self._window: str | None = None
         self.cost_usd: float | None = None
@@ -78,9 +88,25 @@ class Job:
         unknown = f"no job or run named {self.response_id!r} for {base_url}"
         self.doubt = f"The local state in {place} has {unknown}. "
 
+    def note_name(self, known_as: str | None) -> None:
+        """Note the job's key or label, for people."""
+        self.known_as = known_as
+
     def note_include(self, include: tuple[str, ...]) -> None:
         """Add to the `include` values to send with every retrieve."""
         self.include = tuple(dict.fromkeys((*self.include, *include)))
+
+    def note_key(self, job_key: str | None) -> None:
+        """Note the key of the job, or of its run; None if it may be something else."""
+        self.job_key = job_key
+
+    def note_file(self, path: str) -> None:
+        """Note that a file was written."""
+        self.files.append(path)
+
+    def note_problem(self, message: str) -> None:
+        """Note a warning that the end of the command repeats."""
+        self.problem = message
 
     def note_known(self) -> None:
         """Note that the local state has the job."""

@@ -65,14 +65,17 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
             yield line
     except StateError as error:
         raise state_error(error) from error
-    if is_empty:
-        yield report.warning(job, "state_empty", _nothing_found(listing, context))
+    hint = _nothing_found(listing, context) if is_empty else None
+    if hint is not None:
+        yield report.warning(job, "state_empty", hint)
     yield Summary(
         response_id=None,
         counts=dict(counts),
         elapsed_seconds=context.elapsed(),
         usage=totals.usage,
         cost_usd=totals.cost_usd,
+        job_key=listing.job_key,
+        hint=hint,
         exit_code=ExitCode.OK,
         next=None,
     )
@@ -127,6 +130,7 @@ def _listed(run: RunRow, parts: list[RunPart]) -> Run:
     return Run(
         response_id=batch_id,
         job_key=run.run_key,
+        label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
         total=run.total,

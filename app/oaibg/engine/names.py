@@ -58,6 +58,19 @@ class Names:
             found = self._read(lambda: self._by_key(job_key))
         return found or Target(job_key=job_key)
 
+    def newest(self) -> Named:
+        """Return the newest submit, a job or a run; a target without a name if it has no ID."""
+        found: Named | None = None
+        with suppress(StateError):  # as above
+            found = self._read(self._newest)
+        return found or Target()
+
+    def _newest(self) -> Named | None:
+        row = self._store.newest(self._base_url)
+        if row is None or row.run_key is None:
+            return None if row is None or row.is_unknown else Target(response_id=row.response_id)
+        return self._store.run(self._base_url, row.run_key)
+
     def _of(self, name: str) -> Named:
         may_be_id = is_response_id(name)
         if is_api_id(name):

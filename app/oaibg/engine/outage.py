@@ -25,7 +25,7 @@ def may_be_lost(job: Job, payload: Payload, seconds: float) -> Event:
         f"`oaibg cancel {job.response_id}` and submit it again (with --retry-failed, or with "
         "another --job-key); you pay again."
     )
-    return report.warning(job, "may_be_lost", message)
+    return report.problem(job, "may_be_lost", message)
 
 
 def no_answer(job: Job, failure: CallFailed) -> Event:
@@ -34,7 +34,7 @@ def no_answer(job: Job, failure: CallFailed) -> Event:
         f"No request succeeded within the wait limit ({failure.message.rstrip('.')}). "
         f"{passing_hint(failure)}"
     )
-    return report.warning(job, "no_answer", message)
+    return report.problem(job, "no_answer", message)
 
 
 def blocked(failure: CallFailed | None) -> Unavailable:

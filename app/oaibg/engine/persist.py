@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from oaibg.api.payload import Payload
 from oaibg.contract.errors import OaibgError, OutcomeUnknown, Unavailable, UsageError
 from oaibg.engine import report
-from oaibg.engine.hints import BUSY_HINT, RESUBMIT_HINT
+from oaibg.engine.hints import BUSY_HINT
 from oaibg.engine.recap import Recap
 from oaibg.engine.report_end import end_code
 from oaibg.state.commits import patiently
@@ -61,7 +61,7 @@ async def remember_id(job: Job, context: Context) -> None:
         raise OutcomeUnknown(
             f"The reply to the create has the ID of another job, {response_id}, so it can't be the "
             "reply to this request. The job may be running and may be billed.",
-            hint=f"A proxy may have sent an old reply. {RESUBMIT_HINT}",
+            hint="A proxy may have sent an old reply.",
             outcome="unknown",
         ) from None
     except StateError as error:

@@ -265,7 +265,7 @@ class _Poller:
         if has_output:
             command = f"oaibg show {job.response_id} --output-text"
             message += f" Its output is already there: `{command}` prints it."
-        await self._context.emit(report.warning(job, "unknown_status", message))
+        await self._context.emit(report.problem(job, "unknown_status", message))
 
     async def _warn_after_outage(self, payload: Payload) -> None:
         """Warn once that the job may be lost, if it runs on after the server was down."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.text import timestamp, utf8
 from oaibg.contract import events
 from oaibg.engine.recap import Recap
+from oaibg.state.rows import user_key
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload
@@ -135,9 +136,15 @@ def warning(job: Job, code: str, message: str) -> events.Warning:
     return events.Warning(response_id=job.response_id, code=code, message=message)
 
 
+def problem(job: Job, code: str, message: str) -> events.Warning:
+    """As `warning`; the hint of the last line repeats the message."""
+    job.note_problem(message)
+    return warning(job, code, message)
+
+
 def not_written(job: Job, path: str, error: OSError) -> events.Warning:
     """A file could not be written; the run continues, and ends with exit 9 if the job completed."""
-    return warning(job, "write_failed", f"Could not write {path}: {error.strerror}.")
+    return problem(job, "write_failed", f"Could not write {path}: {error.strerror}.")
 
 
 def written_in_place(job: Job, path: str) -> events.Warning:
@@ -148,7 +155,7 @@ def written_in_place(job: Job, path: str) -> events.Warning:
 
 def not_saved(job: Job, name: str, reason: str) -> events.Warning:
     """An image or a file of the job could not be obtained; otherwise like `not_written`."""
-    return warning(job, "write_failed", f"Could not save {name}: {reason}")
+    return problem(job, "write_failed", f"Could not save {name}: {reason}")
 
 
 def listed(row: Row) -> events.ListedJob:
@@ -158,7 +165,8 @@ def listed(row: Row) -> events.ListedJob:
     return events.ListedJob(
         response_id=row.response_id,
         custom_id=row.custom_id,
-        job_key=row.job_key and row.job_key.partition("\n")[0],
+        job_key=row.job_key and user_key(row.job_key),
+        label=row.label,
         model=row.model,
         status=status if row.response_id is not None else "outcome_unknown",
         usage=recap.usage,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oaibg.base.text import utf8
 from oaibg.contract import events
 from oaibg.contract.errors import ExitCode
+from oaibg.engine import end_hints
 from oaibg.engine.recap import Recap
 from oaibg.engine.written import Written
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
     from oaibg.engine.job import Job
     from oaibg.engine.run_options import Output
 
+FILES_MAX = 20
+"""Maximum number of paths in `files`."""
+
 
 def final(job: Job, payload: Payload, context: Context, written: Written) -> events.Final:
     """The job has ended, and its files were written or not."""
     code = end_code(payload, context.output, written)
+    next_ = _save_again(code, written, job, context)
     return events.Final(
         response_id=job.response_id,
         status=str(payload.status),
@@ -32,9 +37,10 @@ def final(job: Job, payload: Payload, context: Context, written: Written) -> eve
         model=payload.model,
         service_tier=payload.service_tier,
         exit_code=code,
-        next=_save_again(code, written, job, context),
+        next=next_,
+        hint=end_hints.after_end(code, payload, job, context.output, next_),
         cost_usd=_cost(payload, job),
-        **_result(payload),
+        **_result(payload, job),
     )
 
 
@@ -57,38 +63,50 @@ def response(
     """The result of one retrieve; it has the payload unless the user requested another output."""
     output, ended = context.output, payload.ended
     code = end_code(payload, output, written) if ended else ExitCode.STILL_RUNNING
-    save_again = _save_again(code, written, job, context)
+    if ended:
+        next_ = _save_again(code, written, job, context)
+        hint = end_hints.after_end(code, payload, job, output, next_)
+    else:
+        next_ = _resume(job, context.next_command)
+        hint = end_hints.to_wait(job, next_)
     return events.Response(
         response_id=job.response_id,
         status=payload.status,
         source=source,
         response=None if output.is_asked_for else payload.data,
         exit_code=code,
-        next=save_again if ended else _resume(job, context.next_command),
+        next=next_,
+        hint=hint,
         # With --output-text nobody sees it, and the price list takes long to import.
         cost_usd=None if output.show_output_text else _cost(payload, job),
-        **_result(payload),
+        **_result(payload, job),
     )
 
 
 def timeout(job: Job, context: Context) -> events.Timeout:
     """The wait limit was reached; the job keeps running."""
+    next_ = _resume(job, context.next_command)
     return events.Timeout(
         response_id=job.response_id,
         status=job.status,
         elapsed_seconds=context.elapsed(),
+        job_key=job.job_key,
+        hint=end_hints.to_wait(job, next_),
         exit_code=3,
-        next=_resume(job, context.next_command),
+        next=next_,
     )
 
 
 def detached(job: Job, context: Context) -> events.Detached:
     """The command ends without waiting; the job keeps running."""
+    next_ = _resume(job, context.next_command)
     return events.Detached(
         response_id=job.response_id,
         status=job.status,
+        job_key=job.job_key,
+        hint=end_hints.to_wait(job, next_),
         exit_code=0,
-        next=_resume(job, context.next_command),
+        next=next_,
     )
 
 
@@ -99,6 +117,8 @@ def cancel_result(job: Job, code: ExitCode, context: Context) -> events.CancelRe
         response_id=job.response_id,
         status=job.status,
         cancelled=code == ExitCode.OK,
+        job_key=job.job_key,
+        hint=end_hints.after_cancel(code, job),
         exit_code=code,
         next=_resume(job, context.next_command) if is_running else None,
     )
@@ -109,14 +129,17 @@ def interrupted(
 ) -> events.Interrupted:
     """A signal ended the run; `cancelled` is whether it also cancelled the job."""
     has_ended = cancelled and not (job.is_run and next_command.rerun())
+    next_ = None if has_ended else _resume(job, next_command)
     return events.Interrupted(
         response_id=job.response_id,
         signal=signal.Signals(signum).name,
         status=job.status,
         job_cancelled=cancelled,
         outcome=job.outcome,
+        job_key=job.job_key,
+        hint=end_hints.after_signal(job, job.outcome, next_, cancelled=cancelled),
         exit_code=128 + signum,
-        next=None if has_ended else _resume(job, next_command),
+        next=next_,
     )
 
 
@@ -128,6 +151,7 @@ def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Err
         outcome = failed.outcome
     unasked = failed.exit_code in (ExitCode.AUTH, ExitCode.UNAVAILABLE) and not job.answered
     doubt = job.doubt if unasked else ""
+    next_ = _after(failed, outcome, job, next_command)
     return events.Error(
         response_id=job.response_id,
         code=failed.code,
@@ -136,9 +160,10 @@ def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Err
         request_id=failed.request_id,
         retryable=failed.retryable,
         outcome=outcome,
-        hint=failed.hint,
+        job_key=job.job_key,
+        hint=end_hints.after_error(failed, outcome, job, next_),
         exit_code=failed.exit_code,
-        next=_after(failed, outcome, job, next_command),
+        next=next_,
     )
 
 
@@ -151,7 +176,7 @@ def _after(
     return _resume(job, next_command) if still_running and failed.can_follow else None
 
 
-def _result(payload: Payload) -> dict[str, Any]:
+def _result(payload: Payload, job: Job) -> dict[str, Any]:
     """The fields that `final` and `response` have in common."""
     answer = payload.answer
     calls = answer.calls if payload.succeeded else []
@@ -167,6 +192,8 @@ def _result(payload: Payload) -> dict[str, Any]:
             for one in calls
         ],
         "job_seconds": payload.seconds,
+        "files": job.files[:FILES_MAX],
+        "job_key": job.job_key,
     }
 
 

@@ -39,7 +39,7 @@ async def save_finished_artifacts(
                 await _save(line, progress, context)
 
     quiet = context.but(wait=context.wait.but(events="all"))  # it is no progress of the run
-    await side_by_side(iter([(None, steps)]), progress, quiet, at_once=1)
+    await side_by_side(iter([(Job(), steps)]), progress, quiet, at_once=1)
 
 
 async def save_line_artifacts(line: ResultLine, job: Job, context: Context) -> Written:

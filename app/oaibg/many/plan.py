@@ -37,6 +37,7 @@ class Plan(Record):
     completion_window: str | None
     resubmit_unknown: bool
     retry_failed: bool = False
+    label: str | None = None
     max_cost_usd: float | None = None
     """Submit no further jobs if the run would cost more, in US dollars."""
     slots: InFlight | None = None
@@ -96,6 +97,7 @@ async def note_run(plan: Plan, context: Context, *, batch: bool) -> None:
         rerun=None if argv is None else json.dumps(argv),
         created_at=now,
         updated_at=now,
+        label=plan.label,
     )
     await patiently(lambda: context.store.note_run(run), context.clock)
 

@@ -99,12 +99,16 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
                 if await restore_lost_lines(results, plan.key, own, run.tally, context):
                     await table.write(results, run.unended, own, run.tally, context)
             if run.budget.is_spent and context.clock.monotonic() < context.deadline:
-                await context.emit(report.warning(own, *run.budget.reason()))
+                code, message = run.budget.reason()
+                run.tally.note_problem(message)
+                await context.emit(report.warning(own, code, message))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
         is_over = run.is_unretrievable or run.is_cancelled
         is_useful = (is_unfinished and not is_over) or run.tally.is_unwritten
         next_ = context.next_command.rerun() if is_useful else None
-        return run.tally.summary(context, next_=next_, results_file=plan.results_path)
+        return run.tally.summary(
+            context, next_=next_, results_file=plan.results_path, job_key=plan.key
+        )
 
 
 def _checked_budget(
@@ -169,6 +173,7 @@ class _FileRun:
             _todo(self._plan, self._results),
         )
         self.tally.totals.include(self._results.totals)
+        streams = self._context.wait.stream
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
             self.tally.count(done[custom_id], code_of(done[custom_id]))
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
@@ -177,7 +182,8 @@ class _FileRun:
             if (skipped := self._skipped(line, number)) is not None:
                 self.tally.count(*skipped)
             else:
-                yield line.custom_id, partial(self._run, line, number)
+                job = Job(submitting=True, custom_id=line.custom_id, streams=streams)
+                yield job, partial(self._run, line, number, job)
 
     def _is_new(self, custom_id: str) -> bool:
         row = self._rows.get(custom_id)
@@ -201,8 +207,7 @@ class _FileRun:
     def _is_late(self) -> bool:
         return self._context.clock.monotonic() >= self._context.deadline
 
-    async def _run(self, line: Line, number: int, context: Context) -> Event | None:
-        job = Job(submitting=True, custom_id=line.custom_id, streams=context.wait.stream)
+    async def _run(self, line: Line, number: int, job: Job, context: Context) -> Event | None:
         event = await commands.closing(self._submit(line, number, job, context), job, context)
         if event is not None and line.custom_id not in self._results.statuses:
             self._unended[line.custom_id] = ResultRow.of_event(line.custom_id, event)
@@ -313,4 +318,6 @@ class _FileRun:
         try:
             await adding
         except OSError as error:
-            await context.emit(report.not_written(job, self._results.path, error))
+            warning = report.not_written(job, self._results.path, error)
+            self.tally.note_unsaved(warning.message)
+            await context.emit(warning)

@@ -6,6 +6,7 @@ jobs that have no row there, because the API refused them.
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -59,11 +60,19 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     if jobs.running or jobs.is_unfinished:
         next_ = run.argv or context.next_command.monitor([run.run_key] if jobs.running else [])
     summary = tally.summary(
-        context, next_=next_, response_id=jobs.batch_id, results_file=run.results_file
+        context,
+        next_=next_,
+        response_id=jobs.batch_id,
+        results_file=run.results_file,
+        job_key=run.run_key,
     )
+    if jobs.is_active:
+        follow = shlex.join(["oaibg", "monitor", run.run_key])
+        summary = summary.but(hint=f"Another process runs it. `{follow}` waits for its jobs.")
     shown = Run(
         response_id=jobs.batch_id,
         job_key=run.run_key,
+        label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
         total=run.total,
@@ -166,11 +175,12 @@ class RunJobs:
         if self.is_active or self.run.results_file is None or count == 0:
             return []
         self.is_unfinished = True
-        self._tally.note_unwritten()
         message = (
             f"{self.run.results_file} lacks results of jobs that have ended ({count:,}). Repeat "
             "the submit command to write them."
         )
+        self._tally.note_unwritten()
+        self._tally.note_problem(message)
         return [report.warning(Job(), "results_missing", message)]
 
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:

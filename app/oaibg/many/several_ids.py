@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
+from oaibg.contract.errors import ExitCode
 from oaibg.engine import commands, report
 from oaibg.engine.artifacts import check_artifacts
 from oaibg.engine.job import Job
@@ -54,6 +55,11 @@ class Several(Record):
         return len(self.targets) + sum(run.total for run in self.runs)
 
     @property
+    def known_as(self) -> str | None:
+        """The name of the run for people, if the command names nothing else."""
+        return None if self.run is None else self.run.known_as
+
+    @property
     def run(self) -> RunRow | None:
         """The run, if the command names nothing else."""
         return self.runs[0] if len(self.runs) == 1 and not self.targets else None
@@ -86,7 +92,7 @@ async def _monitor(several: Several, context: Context) -> Event:
         await context.emit(warning)
     if parts[0].is_unfinished:
         next_ = run.argv or next_
-    return tally.summary(context, next_=next_, results_file=run.results_file)
+    return tally.summary(context, next_=next_, results_file=run.results_file, job_key=run.run_key)
 
 
 async def _cancel(several: Several, context: Context) -> Event:
@@ -103,10 +109,15 @@ async def _cancel(several: Several, context: Context) -> Event:
             f"Another process is still submitting a job of {run.run_key}. Stop it, and cancel the "
             "run again."
         )
+        tally.note_problem(message)
         await context.emit(report.warning(Job(), "run_active", message))
     next_ = context.next_command.monitor(tally.unfinished)
-    path = None if several.run is None else several.run.results_file
-    return tally.summary(context, next_=next_, results_file=path)
+    only = several.run
+    path, key = (None, None) if only is None else (only.results_file, only.run_key)
+    summary = tally.summary(context, next_=next_, results_file=path, job_key=key)
+    if summary.exit_code == ExitCode.OK:  # what ended earlier needs no advice
+        return summary.but(hint="The jobs are cancelled, unless they had ended.")
+    return summary
 
 
 async def _stop(run: RunRow, context: Context) -> bool:
@@ -149,7 +160,7 @@ async def _each(
         part = spread(number) if first < interval else 1.0
         times = PollTimes(interval, first=first * number / count, spread=part)
         job = Job(target.response_id, custom_id=target.custom_id, streams=wait.stream)
-        return target.custom_id, lambda context: command(target, job, context, times)
+        return job, lambda context: command(target, job, context, times)
 
     members = (member(*one) for one in enumerate(targets))
     progress = Progress(tally, context, count + tally.counts.total())

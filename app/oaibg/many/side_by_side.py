@@ -16,14 +16,15 @@ from oaibg.many.progress import INTERVAL
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from oaibg.contract import events
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.many.progress import Progress
 
     Steps = Callable[[Context], Awaitable[Event | None]]
-    Member = tuple[str | None, Steps]
-    """A job: its custom_id, and the steps that run it. They return the event that ends the job,
-    or None if they counted the job themselves."""
+    Member = tuple[Job, Steps]
+    """A job, and the steps that run it. They return the event that ends the job, or None if they
+    counted the job themselves."""
 
 _GC_THRESHOLDS = 50_000, 20, 100
 """Thresholds of the garbage collector, far above the defaults."""
@@ -48,26 +49,26 @@ async def side_by_side(
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = InFlight(at_once) if isinstance(at_once, int) else at_once
     bugs: list[Exception] = []
-    running_jobs: set[object] = set()
+    running_jobs: set[Job] = set()
 
-    async def run(custom_id: str | None, steps: Steps) -> None:
-        seat = object()
-        running_jobs.add(seat)
+    async def run(job: Job, steps: Steps) -> None:
+        running_jobs.add(job)
 
         async def emit(event: Event) -> None:
-            progress.see(seat, event)
-            outbox.put_nowait(event if event.of else event.of_many(custom_id))
+            progress.see(job, event)
+            own = event if event.of else event.of_many(job.custom_id)
+            outbox.put_nowait(own.named(job.known_as))
 
         try:
             last = await steps(context.but(emit=emit))
             if last is not None:
-                tally.take(last, custom_id)
+                tally.take(last, job.custom_id)
                 await emit(last)
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
-            running_jobs.discard(seat)
-            progress.leave(seat)
+            running_jobs.discard(job)
+            progress.leave(job)
             slots.leave()
 
     async def report() -> None:
@@ -116,10 +117,12 @@ async def side_by_side(
     if bugs:
         raise bugs[0]
     if tally.uncancelled and context.wait.cancel_on_interrupt:
-        await context.emit(_unconfirmed(len(tally.uncancelled)))
+        warning = _unconfirmed(len(tally.uncancelled))
+        tally.note_problem(warning.message)
+        await context.emit(warning)
 
 
-def _unconfirmed(jobs: int) -> Event:
+def _unconfirmed(jobs: int) -> events.Warning:
     those = "1 job" if jobs == 1 else f"{jobs} jobs"
     message = (
         f"The API has not confirmed the cancel of {those}, which may still be running. The command "

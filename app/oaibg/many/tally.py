@@ -18,8 +18,10 @@ from oaibg.contract.events import (
     exit_code_of,
 )
 from oaibg.contract.run_status import run_status
+from oaibg.engine.end_hints import SAVE_AGAIN
 from oaibg.engine.recap import reason_of
 from oaibg.engine.totals import Totals
+from oaibg.many.run_hint import hint_of
 
 if TYPE_CHECKING:
     from oaibg.contract.events import Event
@@ -53,6 +55,8 @@ class Tally:
         self.is_unwritten = False
         """Whether a file of the whole run could not be written; a rerun may write it."""
         self._codes: set[int] = set()
+        self._problem = ""
+        """The last warning that says what to do, in words."""
 
     def count(self, status: str, code: int, *, jobs: int = 1) -> None:
         """Count jobs that ended with a status and an exit code."""
@@ -67,6 +71,8 @@ class Tally:
         assert code is not None  # noqa: S101 - a job's last event has one
         self.count(run_status(event), code, jobs=jobs)
         self._note_end(event, custom_id)
+        if code == ExitCode.LOCAL_IO:
+            self.note_problem(str(getattr(event, "hint", "")))
         if event.response_id is not None and _is_unfinished(event):
             self.unfinished.append(event.response_id)
             if isinstance(event, Interrupted) and event.status not in TERMINAL:
@@ -83,6 +89,14 @@ class Tally:
             noted.remove(spare[-1])
         noted.append(job)
 
+    def note_problem(self, message: str) -> None:
+        """Note a warning that the summary's hint repeats."""
+        self._problem = message
+
+    def note_unsaved(self, message: str) -> None:
+        """Note a warning that a file of the run could not be written, for the summary's hint."""
+        self.note_problem(f"{message} {SAVE_AGAIN}")
+
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""
         self.interrupted = True
@@ -98,6 +112,7 @@ class Tally:
         next_: list[str] | None,
         response_id: str | None = None,
         results_file: str | None = None,
+        job_key: str | None = None,
     ) -> Summary:
         """Return the event that ends the run; `response_id` is its batch, if it has one."""
         if self.uncancelled and context.wait.cancel_on_interrupt:
@@ -108,7 +123,7 @@ class Tally:
             code = next((code for code in WORST if code in self._codes), ExitCode.OK)
             if code == ExitCode.OK and self.is_unwritten:
                 code = ExitCode.LOCAL_IO
-        return Summary(
+        summary = Summary(
             response_id=response_id,
             counts=dict(self.counts),
             elapsed_seconds=context.elapsed(),
@@ -116,9 +131,11 @@ class Tally:
             cost_usd=self.totals.cost_usd,
             results_file=results_file,
             unsuccessful=self._unsuccessful,
+            job_key=job_key,
             exit_code=code,
             next=next_,
         )
+        return summary.but(hint=hint_of(summary, self._problem, left=self.left))
 
     def _note_end(self, event: Event, custom_id: str | None) -> None:
         """Add the usage of a job, and why it did not succeed."""

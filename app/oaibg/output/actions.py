@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
@@ -23,13 +22,6 @@ _NO_TEXT = {
 }
 """The sentence for each `reason` of `output_text_missing`."""
 
-_SEND = {
-    frozenset({False}): "Send the results",
-    frozenset({True}): "Send your decision",
-    frozenset({False, True}): "Send the results and your decision",
-}
-"""What to do, by which of the calls are approval requests."""
-
 
 def no_text(event: events.OutputTextMissing) -> str:
     """Return why there is no text, and which file was therefore not written."""
@@ -43,22 +35,11 @@ def actions(event: events.Final | events.Response) -> list[str]:
     return [*refused, *(f"waiting for {_awaited(call)}" for call in event.calls)]
 
 
-def next_step(event: events.Event, *, saved: bool) -> str | None:
-    """Return what to do after the last event of a job that needs action; None if it is unknown.
-
-    `saved` is whether the job's images and files were saved.
-    """
-    if getattr(event, "exit_code", None) != ExitCode.NEEDS_ACTION or event.response_id is None:
+def next_step(event: events.Event) -> str | None:
+    """Return what to do after the last event of a job that needs action; None for any other."""
+    if getattr(event, "exit_code", None) != ExitCode.NEEDS_ACTION:
         return None
-    if calls := getattr(event, "calls", None):
-        what = _SEND[frozenset(call.type == _APPROVAL for call in calls)]
-        argv = ["submit", "--continue", event.response_id, "--input-json-file", "PATH"]
-    elif "image_generation_call" in getattr(event, "output_types", ()) and not saved:
-        what = "To save its images and files"
-        argv = ["show", event.response_id, "--artifacts-dir", "DIR"]
-    else:
-        return None
-    return f"{what}: {shlex.join(['oaibg', *argv])}"
+    return getattr(event, "hint", None)
 
 
 def _awaited(call: events.Call) -> str:

@@ -8,8 +8,9 @@ from oaibg.base.json_text import json_line
 from oaibg.base.secrets import masked_bytes
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract import events
+from oaibg.contract.errors import ExitCode
 from oaibg.output.actions import actions, next_step, no_text
-from oaibg.output.stdout import Stdout, prose
+from oaibg.output.stdout import Stdout, is_one_terminal, prose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,8 @@ class Renderer(Protocol):
 class JsonLines:
     """Writes each event as a line of compact ASCII JSON, and prints errors to stderr as well.
 
+    A usage error is only printed to stderr if stdout is the same terminal.
+
     Args:
         stdout: takes the lines.
         now: returns the timestamp of a line.
@@ -70,6 +73,9 @@ class JsonLines:
         is_id = isinstance(event, events.Submitted) and self._shows_ids
         if self._brief and _is_routine(event) and not is_id:
             return
+        if isinstance(event, events.Error) and _is_shown_once(event):
+            _print_error(event)
+            return
         line = json_line(event.to_dict(self._now(), several=self._several))
         try:
             self._stdout.write(masked_bytes(line))
@@ -83,8 +89,6 @@ class RawText:
 
     def __init__(self, stdout: Stdout) -> None:
         self._stdout = stdout
-        self._saved = False
-        """Whether an image or a file was saved."""
 
     def write(self, event: events.Event) -> None:
         """Write the text or the message."""
@@ -95,8 +99,6 @@ class RawText:
                 self._stdout.write(utf8(event.text))
             case events.OutputTextMissing():
                 prose(no_text(event))
-            case events.WroteArtifact():
-                self._saved = True
             case events.Response() if event.exit_code:
                 if event.status is None:
                     prose(f"{event.response_id} has no status.")
@@ -105,7 +107,7 @@ class RawText:
                 for action in actions(event):
                     stop = "" if action.endswith((".", "!", "?")) else "."
                     prose(f"{action[0].upper()}{action[1:]}{stop}")
-                if step := next_step(event, saved=self._saved):
+                if step := next_step(event):
                     prose(step)
             case events.Warning():
                 prose(f"Warning: {event.message}")
@@ -117,6 +119,11 @@ def _is_routine(event: events.Event) -> bool:
     """Whether an event of one of several jobs says nothing that the summary won't say."""
     is_planned = isinstance(event, _ROUTINE) or (isinstance(event, events.Final) and event.ok)
     return is_planned and events.exit_code_of(event) is None
+
+
+def _is_shown_once(error: events.Error) -> bool:
+    """Whether to print an error only as prose: on a terminal, a person would read it twice."""
+    return error.exit_code == ExitCode.USAGE and is_one_terminal()
 
 
 def _print_error(error: events.Error) -> None:

@@ -124,6 +124,13 @@ def write_some(descriptor: int, data: memoryview, *, stall: float = _STALL) -> i
     return 0
 
 
+def is_one_terminal() -> bool:
+    """Return whether stdout and stderr are the same terminal."""
+    if not (os.isatty(1) and os.isatty(2)):
+        return False
+    return os.fstat(1).st_rdev == os.fstat(2).st_rdev
+
+
 def prose(text: str) -> None:
     """Print a message to stderr, with terminal control characters escaped."""
     with suppress(OSError):  # a job must not fail because of stderr

@@ -32,6 +32,10 @@ at least the second; it reports that there is none."""
 class Command(Protocol):
     """What a process needs from the command that it runs."""
 
+    @property
+    def known_as(self) -> str | None:
+        """The key or label of the run's job, for people."""
+
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
 
@@ -101,13 +105,18 @@ class Process:
         elif several:
             self._renderer = JsonLines(self.stdout, _now, several=True, brief=brief)
 
+    @property
+    def is_json_for_people(self) -> bool:
+        """Whether stdout has JSON lines, and both stdout and stderr are terminals."""
+        return isinstance(self._renderer, JsonLines) and os.isatty(1) and os.isatty(2)
+
     def write(self, event: Event) -> None:
         """Write one event; raises `StdoutGone` if stdout is closed or full."""
         # The event with an exit code is the last one; signals during or after it change nothing.
         self._closing = self._closing or exit_code_of(event) is not None
         self._writing = True
         try:
-            self._renderer.write(event)
+            self._renderer.write(event.named(self._command.known_as))
         finally:
             self._writing = False
         if self._postponed is not None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 class Sources(Record):
-    """The options for the input; one of the first five is given, or the body has the input."""
+    """The options for the input; one of the first six is given, or the body has the input."""
 
+    prompt_argument: str | None = None
     prompt: str | None = None
     prompt_file: str | None = None
     messages_json_file: str | None = None
@@ -45,13 +46,34 @@ class Given(Record):
     """A sentence about each pattern of --attach that left out files."""
 
 
-_CHOICES = ("prompt", "prompt_file", "messages_json_file", "input_json_file", "jobs_file")
+_CHOICES = {
+    "prompt_argument": "PROMPT",
+    "prompt": "--prompt",
+    "prompt_file": "--prompt-file",
+    "messages_json_file": "--messages-json-file",
+    "input_json_file": "--input-json-file",
+    "jobs_file": "--jobs-file",
+}
+"""The options for the input, by their names in `Sources`."""
+
+_PROMPTS = ("PROMPT", "--prompt", "--prompt-file")
+
+QUOTE_PATTERN = "Quote the pattern of --attach, so that the shell does not expand it."
+
+_HOW_TO_BEGIN = (
+    'Give a prompt in quotes: `oaibg submit "Name three rivers."`. `oaibg submit -` reads it from '
+    "stdin, and --prompt-file PATH from a file. For other inputs, see `oaibg submit --help`."
+)
 
 
 def check_sources(sources: Sources) -> None:
     """Raise `UsageError` if more than one option gives the input, or reads stdin."""
     if len(given := _given(sources)) > 1:
-        raise UsageError(f"Give only one of {_listed(given)}.")
+        hint = QUOTE_PATTERN if sources.attach else "Put the whole prompt in quotes."
+        raise UsageError(
+            f"Give only one of {', '.join(given[:-1])} and {given[-1]}.",
+            hint=hint if "PROMPT" in given else None,
+        )
     files = [getattr(sources, name) for name in _CHOICES] + list(sources.others)
     if files.count("-") > 1:
         raise UsageError("Only one option can read stdin (-); give the others a file's path.")
@@ -69,9 +91,8 @@ def read_sources(sources: Sources, body: dict[str, Any] | None = None) -> Given:
             "one of them."
         )
     if not given and not any((body or {}).get(key) for key in ("input", *WITHOUT_INPUT)):
-        choices = [f"--{name.replace('_', '-')}" for name in _CHOICES]
-        raise UsageError(f"There is no input; give one of {_listed(choices)}.")
-    if sources.prompt is not None or sources.prompt_file is not None:
+        raise UsageError("There is no input.", hint=_HOW_TO_BEGIN)
+    if given and given[0] in _PROMPTS:
         return _read_prompt_and_files(sources)
     flag = given[0] if given else "an input in --body-json-file"
     if sources.system_prompt is not None or sources.developer_prompt is not None:
@@ -98,19 +119,15 @@ def read_prompt(path: str, deadline: float = math.inf) -> str:
 
 
 def _given(sources: Sources) -> list[str]:
-    names = [name for name in _CHOICES if getattr(sources, name) is not None]
-    return [f"--{name.replace('_', '-')}" for name in names]
-
-
-def _listed(flags: list[str]) -> str:
-    return f"{', '.join(flags[:-1])} and {flags[-1]}"
+    return [flag for name, flag in _CHOICES.items() if getattr(sources, name) is not None]
 
 
 def _read_prompt_and_files(sources: Sources) -> Given:
-    if sources.prompt is not None and not sources.prompt.strip():
-        raise UsageError("--prompt: the prompt is empty.")
-    path = "-" if sources.prompt == "-" else sources.prompt_file
-    prompt = str(sources.prompt) if path is None else read_prompt(path, sources.deadline)
+    text = sources.prompt if sources.prompt_argument is None else sources.prompt_argument
+    if text is not None and not text.strip():
+        raise UsageError("The prompt is empty.")
+    path = "-" if text == "-" else sources.prompt_file
+    prompt = str(text) if path is None else read_prompt(path, sources.deadline)
     texts = {"system": sources.system_prompt, "developer": sources.developer_prompt, "user": prompt}
     messages: list[dict[str, Any]] = [
         {"role": role, "content": [{"type": "input_text", "text": text}]}

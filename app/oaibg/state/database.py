@@ -194,16 +194,22 @@ def _create(db: sqlite3.Connection) -> None:
 
 def _add(db: sqlite3.Connection) -> None:
     """Add the columns and the tables that an older version did not create."""
-    missing = ADDED.keys() - {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
-    if missing:
-        with transaction(db):
-            for name in missing:
-                with suppress(sqlite3.OperationalError):  # another process added it
-                    db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {ADDED[name]}")
+    _add_columns(db, "jobs")
     if _OWN_IDS not in _jobs_table(db):
         _keep_ids_unique(db)
     for statement in ADDED_TABLES.split(";"):
         db.execute(statement)
+    _add_columns(db, "runs")
+
+
+def _add_columns(db: sqlite3.Connection, table: str) -> None:
+    columns = ADDED[table]
+    missing = columns.keys() - {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+    if missing:
+        with transaction(db):
+            for name in missing:
+                with suppress(sqlite3.OperationalError):  # another process added it
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
 
 
 def _jobs_table(db: sqlite3.Connection) -> str:

@@ -17,6 +17,9 @@ FILE = "state.sqlite3"
 RESULTS, LOCKS = "results", "locks"
 """The folders of the results and of the locks."""
 
+NOTICES = "shown-"
+"""The beginning of the names of the files that say which notices were shown."""
+
 
 def is_own_file(path: str, folder: str) -> bool:
     """Whether a path is the state's folder, or a file in it that the state uses or may create.
@@ -25,7 +28,7 @@ def is_own_file(path: str, folder: str) -> bool:
     """
     inner = os.path.relpath(folded(os.path.realpath(path)), folded(os.path.realpath(folder)))
     own = inner.partition(os.sep)[0]
-    if own in (".", RESULTS, LOCKS) or own.startswith(FILE):
+    if own in (".", RESULTS, LOCKS) or own.startswith((FILE, NOTICES)):
         return True
     try:
         there = os.stat(path)  # noqa: PTH116

@@ -40,13 +40,17 @@ CREATE INDEX jobs_by_response ON jobs (response_id);
 
 
 ADDED = {
-    "include": "TEXT",
-    "recap": "TEXT",
-    "replaced": "TEXT",
-    "sender": "TEXT",
-    "kept_at": "REAL",
+    "jobs": {
+        "include": "TEXT",
+        "label": "TEXT",
+        "recap": "TEXT",
+        "replaced": "TEXT",
+        "sender": "TEXT",
+        "kept_at": "REAL",
+    },
+    "runs": {"label": "TEXT"},
 }
-"""The columns that later versions added, and their types. Older versions ignore them."""
+"""The columns that later versions added to tables, and their types. Older versions ignore them."""
 
 ADDED_TABLES = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -108,6 +112,8 @@ class Intent(Record):
     custom_id: str | None = None
     model: str | None = None
     completion_window: str | None = None
+    label: str | None = None
+    """The user's name for the job, for people."""
     include: str | None = None
     """The values of the request's `include`, a line each."""
     replaced: str | None = None
@@ -144,6 +150,18 @@ class Row(Intent):
         return self.job_key is not None and self.job_key.endswith("\n")
 
     @property
+    def known_as(self) -> str | None:
+        """The job's key or label, for people; in a run over a jobs file, its custom_id."""
+        key, _, custom_id = (self.job_key or "").partition("\n")
+        return custom_id or key or self.label
+
+    @property
+    def run_key(self) -> str | None:
+        """The key of the job's run over a jobs file; None if it belongs to none."""
+        key, of_run, _ = (self.job_key or "").partition("\n")
+        return key if of_run else None
+
+    @property
     def included(self) -> tuple[str, ...]:
         """The values of the request's `include`, which every retrieve sends again."""
         return tuple(self.include.split("\n")) if self.include else ()
@@ -152,6 +170,11 @@ class Row(Intent):
 def line_key(run_key: str, custom_id: str) -> str:
     """Return the job key of a line in a jobs file; a user's own key has no line end."""
     return f"{run_key}\n{custom_id}"
+
+
+def user_key(job_key: str) -> str:
+    """Return the key as the user gave it: of a job, or of the run that the job belongs to."""
+    return job_key.partition("\n")[0]
 
 
 def lock_key(job_key: str) -> str:

@@ -60,6 +60,13 @@ class RunRow(Record):
     a cancel."""
     created_at: float
     updated_at: float
+    label: str | None = None
+    """The user's name for the run, for people."""
+
+    @property
+    def known_as(self) -> str:
+        """The name of the run, for people: its key, or its label if the key is only a path."""
+        return self.label if self.label and self.run_key == self.jobs_file else self.run_key
 
     @property
     def argv(self) -> list[str] | None:
@@ -98,7 +105,7 @@ class RunPart(Record):
 _OLDER = (
     f"SELECT base_url, {_RUN_KEY} AS run_key, NULL AS jobs_file, NULL AS results_file,"  # noqa: S608
     " count(*) AS total, max(custom_id IS NULL) AS is_batch, NULL AS rerun,"
-    " min(created_at) AS created_at, max(updated_at) AS updated_at FROM jobs"
+    " min(created_at) AS created_at, max(updated_at) AS updated_at, NULL AS label FROM jobs"
     " WHERE job_key IS NOT NULL AND NOT superseded AND instr(job_key, char(10)) {more}"
     " GROUP BY 1, 2"
 )
@@ -138,13 +145,13 @@ class Runs:
         return None if found is None else str(found[0])
 
     def note_run(self, run: RunRow) -> None:
-        """Note a run; if it is known, the time of its first start stays."""
+        """Note a run; if it is known, the time and the label of its first start stay."""
         values = run.values()
         marks = ", ".join("?" * len(values))
         changes = ", ".join(
             f"{name} = excluded.{name}"
             for name in values
-            if name not in ("base_url", "run_key", "created_at")
+            if name not in ("base_url", "run_key", "created_at", "label")
         )
         sql = (
             f"INSERT INTO runs ({', '.join(values)}) VALUES ({marks})"  # noqa: S608

@@ -101,7 +101,7 @@ class BatchResults:
         await self.save_finished(job, context)
         progress = self._progress(job, context)
         try:
-            await side_by_side(iter([(None, steps)]), progress, context, at_once=1)
+            await side_by_side(iter([(job, steps)]), progress, context, at_once=1)
         finally:
             summary = await self.end(job, context)
         return summary
@@ -133,7 +133,11 @@ class BatchResults:
         more = tally.unfinished or tally.counts["not_submitted"] or self._unfetched or self._waiting
         next_ = context.next_command.rerun() if more or tally.is_unwritten else None
         return tally.summary(
-            context, next_=next_, response_id=job.response_id, results_file=self._table.path
+            context,
+            next_=next_,
+            response_id=job.response_id,
+            results_file=self._table.path,
+            job_key=job.job_key,
         )
 
     def _unended(self, custom_id: str) -> ResultRow:
@@ -199,7 +203,7 @@ class BatchResults:
                         await self._deliver(name, content, job, context)
         except OSError as error:
             self._unfetched = True
-            await context.emit(report.not_written(job, "a temporary file", error))
+            await self._report_unwritten("a temporary file", error, job, context)
             await context.emit(report.warning(job, "no_room", TMPDIR_HINT))
         if blocked is not None:
             raise blocked
@@ -260,7 +264,7 @@ class BatchResults:
             await self._results.add(line for line in new if line.custom_id not in self._waiting)
         except OSError as error:
             self._unfetched = True
-            await context.emit(report.not_written(job, self._results.path, error))
+            await self._report_unwritten(self._results.path, error, job, context)
             self._waiting |= {line.custom_id: line.status for line in new}
         for line in new:
             self._tally.totals.add(
@@ -270,6 +274,13 @@ class BatchResults:
                 self._tally.note_unsuccessful(unsuccessful)
             for event in end_events(line, job, context):
                 await context.emit(event.of_many(line.custom_id))
+
+    async def _report_unwritten(
+        self, path: str, error: OSError, job: Job, context: Context
+    ) -> None:
+        warning = report.not_written(job, path, error)
+        self._tally.note_unsaved(warning.message)
+        await context.emit(warning)
 
     async def _add_missing(self, batch: Payload, job: Job, context: Context) -> None:
         """Add a line for each job for which the batch will never have a result."""
@@ -291,7 +302,7 @@ class BatchResults:
             await self._results.add(lines)
         except OSError as error:
             self._unfetched = True
-            await context.emit(report.not_written(job, self._results.path, error))
+            await self._report_unwritten(self._results.path, error, job, context)
             return
         for line in lines[:UNSUCCESSFUL_MAX]:
             if (unsuccessful := line.unsuccessful) is not None:

@@ -92,7 +92,8 @@ async def _submit_batch(plan: Plan, own: Job, context: Context, *, detach: bool)
             if not results.missing:
                 await batch.save_finished(own, context)
                 return await batch.end(own, context)
-            job = Job(submitting=True, is_run=True, is_batch=True)  # `next` fetches the results
+            # `next` fetches the results.
+            job = Job(submitting=True, is_run=True, is_batch=True, job_key=plan.key)
             own.note_outcome(None)
 
             async def follow_created(context: Context) -> End | Event:

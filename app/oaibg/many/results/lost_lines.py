@@ -47,6 +47,7 @@ async def restore_lost_lines(
         reason = error.strerror if isinstance(error, OSError) else error.message
         message = f"Could not write {results.path} again: {str(reason).rstrip('.')}."
         tally.note_unwritten()
+        tally.note_unsaved(message)
         await context.emit(report.warning(own, "write_failed", message))
         return False
     if not lost:

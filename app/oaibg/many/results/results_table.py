@@ -89,7 +89,9 @@ class ResultsTable:
             in_place = writing.result()
         except OSError as error:
             tally.note_unwritten()
-            await context.emit(report.not_written(own, self.path, error))
+            warning = report.not_written(own, self.path, error)
+            tally.note_unsaved(warning.message)
+            await context.emit(warning)
         else:
             if in_place:
                 await context.emit(report.written_in_place(own, self.path))

@@ -94,8 +94,6 @@ class Human:
         self._listed: list[events.ListedJob | events.Run] = []
         self._requests: list[events.DryRun] = []
         self._end = RunEnd(rerun)
-        self._saved = False
-        """Whether an image or a file was saved."""
         self._hint = ""
         self._has_progress = False
         self._step: events.Progress | None = None
@@ -116,7 +114,6 @@ class Human:
     def write(self, event: Event) -> None:
         """Show one event."""
         self._display.update(event)
-        self._saved = self._saved or isinstance(event, events.WroteArtifact)
         is_last = exit_code_of(event) is not None
         if is_last:
             self._stderr.wait_for_reader()
@@ -149,7 +146,7 @@ class Human:
         command = getattr(event, "next", None)
         if command and (is_last or not self._several) and not self._is_active():
             self._print(f"Next: {shlex.join(command)}", STRONG, soft_wrap=True)
-        if step := next_step(event, saved=self._saved):
+        if step := next_step(event):
             self._print(step, STRONG, soft_wrap=True)
         if isinstance(event, _WAITING):
             self.wait()
@@ -164,7 +161,7 @@ class Human:
             self._print(words, style)
         if isinstance(event, events.Final) and not self._several:
             self._progress.print(usage_page(event), soft_wrap=True)
-        hint = getattr(event, "hint", None)
+        hint = event.hint if isinstance(event, events.Error) else None
         if hint and hint != self._hint:
             self._print(hint)
             self._hint = hint  # many jobs may have the same hint

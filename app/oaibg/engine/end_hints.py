@@ -1,0 +1,201 @@
+"""The hints of the last lines: where the answer is, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from oaibg.contract.errors import ExitCode
+
+if TYPE_CHECKING:
+    from oaibg.api.payload import Payload
+    from oaibg.contract.errors import OaibgError, Outcome
+    from oaibg.engine.job import Job
+    from oaibg.engine.run_options import Output
+
+_MAY_PASS = frozenset({"server_error", "rate_limit_exceeded", "vector_store_timeout"})
+"""Codes of failed jobs for which the same request may succeed later."""
+
+_APPROVAL = "mcp_approval_request"
+
+_SEND = {
+    frozenset({False}): "Send the results",
+    frozenset({True}): "Send your decision",
+    frozenset({False, True}): "Send the results and your decision",
+}
+"""What to do, by which of the calls are approval requests."""
+
+_CLOSING = {ExitCode.AUTH: "Then", ExitCode.UNAVAILABLE: "After a minute,"}
+
+_BY_CODE = {
+    ExitCode.ERROR: "Don't repeat the command unchanged: first change what the message names.",
+    ExitCode.USAGE: "Fix what the message names, and run the command again.",
+}
+"""The hint of an error that has none of its own."""
+
+SAVE_AGAIN = "Fix the cause, and run `next`: it submits nothing."
+LOST = "Only a new job can make it again; you pay again."
+
+AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
+
+
+def after_end(
+    code: ExitCode, payload: Payload, job: Job, output: Output, command: list[str] | None
+) -> str:
+    """Return the hint for a job that has ended; `command` is `next`."""
+    match code:
+        case ExitCode.OK:
+            return _place(payload, job, output)
+        case ExitCode.LOCAL_IO:
+            return f"{job.problem} {LOST if command is None else SAVE_AGAIN}"
+        case ExitCode.UNSUCCESSFUL:
+            return _after_failure(payload, job, output)
+        case _:
+            return _action(payload, job)
+
+
+def to_wait(job: Job, command: list[str] | None) -> str:
+    """Return the hint for a job that keeps running; `command` is `next`."""
+    begin = job.problem or "The job keeps running at the API."
+    return f"{begin} {to_continue(command, 'wait for it')}"
+
+
+def to_continue(command: list[str] | None, what: str) -> str:
+    """Return the words for running `next`."""
+    if command is None:
+        return f"Run the same command again to {what}."
+    limit = "" if "--max-wait-seconds" in command else "; add --max-wait-seconds to limit the wait"
+    return f"Run `next` to {what}{limit}."
+
+
+def after_cancel(code: ExitCode, job: Job) -> str:
+    """Return the hint for a job after a cancel."""
+    match code:
+        case ExitCode.OK:
+            return "The job is cancelled."
+        case ExitCode.UNSUCCESSFUL if job.status == "completed":
+            return f"It had already completed. {_fetching(job) if job.is_batch else _printing(job)}"
+        case ExitCode.UNSUCCESSFUL:
+            return f"It had already ended ({job.status})."
+        case ExitCode.ERROR:
+            return f"{job.problem} Run `next` to wait for its end."
+        case _:
+            return (
+                "The API has not confirmed the cancel. Run the same command again, or `next` to "
+                "wait for the job's end."
+            )
+
+
+def after_signal(
+    job: Job, outcome: Outcome | None, command: list[str] | None, *, cancelled: bool
+) -> str:
+    """Return the hint for a job whose run was ended by a signal; `command` is `next`."""
+    if outcome == "unknown":
+        return f"The job may be running and may be billed. {_ask(job)}"
+    if cancelled:
+        return "The job is cancelled."
+    if job.response_id is None and command is None:
+        return "Run the same command again."
+    return to_wait(job, command)
+
+
+def after_error(
+    error: OaibgError, outcome: Outcome | None, job: Job, command: list[str] | None
+) -> str | None:
+    """Return the hint of an error: its own, and what to do about the job."""
+    own = " ".join(filter(None, (job.problem, error.hint)))
+    if error.exit_code == ExitCode.OUTCOME_UNKNOWN or outcome == "unknown":
+        return f"{own} {_ask(job)}".lstrip()
+    if job.custom_id is not None:
+        return own or None  # the summary says what to do about the run
+    if (begin := _CLOSING.get(error.exit_code)) is not None:
+        what = "run the same command again" if command is None else "run `next`"
+        return f"{own} {begin} {what}.".lstrip()
+    return own or _BY_CODE.get(error.exit_code)
+
+
+def submit_again(job_key: str | None, option: str) -> str:
+    """Return the words for another submit, which needs the option if there is a job key."""
+    if job_key is None:
+        return "repeat the submit command"
+    if job_key.startswith("/"):  # the path of a jobs file, which is the run's default key
+        return f"repeat the submit command, and add {option}"
+    return f"repeat the submit command with --job-key {shlex.quote(job_key)}, and add {option}"
+
+
+def _ask(job: Job) -> str:
+    """Return what to do about a submit whose outcome is unknown."""
+    again = submit_again(job.job_key, "--resubmit-unknown")
+    return f"Ask the person who pays: another submit may be billed twice. To submit again, {again}."
+
+
+def _place(payload: Payload, job: Job, output: Output) -> str:
+    """Return where the answer is."""
+    if output.output_text_file in job.files:
+        return f"The answer is in {output.output_text_file}."
+    if payload.text:
+        return _printing(job)
+    if job.is_batch:
+        return _fetching(job)
+    return _saving(payload, job) or f"There is no text. `oaibg show {job.response_id}` prints all."
+
+
+def _after_failure(payload: Payload, job: Job, output: Output) -> str:
+    """Return what to do about a job that ended without success."""
+    partial = ""
+    if payload.text and output.output_text_file in job.files:
+        partial = f"The partial answer is in {output.output_text_file}. "
+    elif payload.text:
+        partial = f"{_printing(job, 'partial answer')} "
+    again = submit_again(job.job_key, "--retry-failed")
+    return f"{partial}{_advice(payload)}To submit the request again, {again}; you pay again."
+
+
+def _advice(payload: Payload) -> str:
+    code = (payload.object("error") or {}).get("code")
+    reason = (payload.object("incomplete_details") or {}).get("reason")
+    match payload.status:
+        case "failed" if code in _MAY_PASS:
+            return "The error may pass: try once more. "
+        case "failed":
+            return "Report `error`: the same request may fail again. "
+        case "incomplete" if reason == "max_output_tokens":
+            return "The answer was cut off: raise --max-output-tokens. "
+        case "incomplete":
+            return "Report `incomplete_details`. "
+        case status:
+            return f"The job is {status}. "
+
+
+def _action(payload: Payload, job: Job) -> str:
+    """Return what to do about a completed job without the requested answer."""
+    if calls := payload.answer.calls:
+        what = _SEND[frozenset(call.type == _APPROVAL for call in calls)]
+        argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
+        return f"{what}: {shlex.join(argv)}"
+    if payload.answer.refusal is not None:
+        return f"The model refused. {_CHANGE}"
+    return _saving(payload, job) or f"There is no text. {_CHANGE}"
+
+
+def _saving(payload: Payload, job: Job) -> str | None:
+    """Return how to get the images and files of a job; None if it has none."""
+    if "image_generation_call" not in payload.answer.types:
+        return None
+    if any(path.endswith(_IMAGES) for path in job.files):
+        return "Its images and files were saved."
+    argv = ["oaibg", "show", str(job.response_id), "--artifacts-dir", "DIR"]
+    return f"To save its images and files: {shlex.join(argv)}"
+
+
+_CHANGE = "Another attempt needs a changed request and a new --job-key."
+_IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
+
+
+def _fetching(batch: Job) -> str:
+    command = f"oaibg monitor {batch.response_id} --results-file PATH"
+    return f"To save its results, run `{command}`."
+
+
+def _printing(job: Job, what: str = "answer") -> str:
+    return f"To print the {what}, run `oaibg show {job.response_id} --output-text`."

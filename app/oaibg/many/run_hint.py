@@ -1,0 +1,77 @@
+"""The hint of a summary: where the results are, and what to do about the other jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from oaibg.contract.errors import ExitCode
+from oaibg.engine.end_hints import submit_again, to_continue
+from oaibg.engine.recap import NEEDS_ACTION, REFUSED
+from oaibg.state.rows import UNSUCCESSFUL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oaibg.contract.events import Summary
+
+_FIX = "`unsuccessful` says what to fix first."
+
+_BEFORE_NEXT = {
+    ExitCode.ERROR: _FIX,
+    ExitCode.USAGE: _FIX,
+    ExitCode.AUTH: _FIX,
+    ExitCode.UNAVAILABLE: "`unsuccessful` says what went wrong; wait a minute.",
+}
+"""What to do before `next`, by the exit code of a run that could not continue."""
+
+
+def hint_of(summary: Summary, problem: str, *, left: int) -> str | None:
+    """Return the hint of a summary; None if there is nothing to do.
+
+    `problem` is the last warning that says what to do; `left` is the number of jobs that are
+    running or were not submitted.
+    """
+    before = _BEFORE_NEXT.get(ExitCode(summary.exit_code))
+    if problem and before is None:
+        return problem
+    if summary.next is not None:
+        begin = before or "Submitted jobs keep running."
+        return f"{begin} {to_continue(summary.next, 'continue')}"
+    parts = [_place(summary), *_of_unsuccessful(summary.counts, summary.job_key)]
+    if left:
+        parts.append(f"{_jobs(left)} did not end: repeat the submit command to continue.")
+    return " ".join(filter(None, parts)) or None
+
+
+def _of_unsuccessful(counts: Mapping[str, int], job_key: str | None) -> list[str]:
+    """Return what to do about the jobs that ended without an answer."""
+    parts = []
+    if unknown := counts.get("outcome_unknown", 0):
+        again = submit_again(job_key, "--resubmit-unknown")
+        parts.append(
+            f"{_jobs(unknown)} may be running: ask the person who pays, because another submit may "
+            f"be billed twice. To submit again, {again}."
+        )
+    if failed := sum(counts.get(status, 0) for status in (*UNSUCCESSFUL, REFUSED)):
+        again = submit_again(job_key, "--retry-failed")
+        first = "correct what the API refused, and " if counts.get(REFUSED) else ""
+        parts.append(
+            f"{_jobs(failed)} ended without success: see `unsuccessful`. To submit again, {first}"
+            f"{again}; you pay again."
+        )
+    if counts.get(NEEDS_ACTION):
+        parts.append("For each job of `needs_action`, `oaibg show ID` says what to do.")
+    return parts
+
+
+def _place(summary: Summary) -> str | None:
+    """Return where the results are; None if there are none."""
+    if summary.results_file is not None:
+        return f"The results are in {summary.results_file}."
+    if summary.counts.get("completed"):
+        return "To print an answer, run `oaibg show ID --output-text`."
+    return None
+
+
+def _jobs(count: int) -> str:
+    return "1 job" if count == 1 else f"{count:,} jobs"
