@@ -2,13 +2,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FAST := -m "not process and not slow and not soak"
 
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE # without cached bytecode the tests take twice as long
-.PHONY: help install demo lint type test test-fast cover soak bench guide guide-check screenshots check install-skill clean
+.PHONY: help install demo lint type test test-fast test-versions test-lowest test-newest cover soak bench guide guide-check screenshots check install-skill clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY) ## Make .venv with everything for development (Python 3.11 or newer)
 
@@ -26,7 +27,17 @@ test: $(READY) ## Run the tests (6 minutes on two cores)
 	$(BIN)/pytest -n 4 --dist worksteal
 
 test-fast: $(READY) ## Run the tests that start no processes (2 minutes on two cores)
-	$(BIN)/pytest -n 4 --dist worksteal -m "not process and not slow and not soak"
+	$(BIN)/pytest -n 4 --dist worksteal $(FAST)
+
+test-versions: test-lowest test-newest ## Run the fast tests with the lowest and the newest packages: PYTHON=python3.12
+
+test-lowest: CONSTRAINTS = -c build/lowest.txt
+test-lowest test-newest:
+	@mkdir -p build
+	$(PYTHON) tests/tools/lowest.py > build/lowest.txt
+	$(PYTHON) -m venv --clear build/$@
+	build/$@/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(CONSTRAINTS)
+	build/$@/bin/pytest -n 4 --dist worksteal $(FAST)
 
 cover: $(READY) ## Run the tests with branch coverage (half as long again)
 	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from harness import response, with_text
+from oaibg.api import network
 from oaibg.api.network import proxy_for
 from raw_server import Answer, reply
 
@@ -73,6 +74,18 @@ def test_proxy_that_is_bypassed(
     monkeypatch.setenv("NO_PROXY", entry)
     assert run(*DETACHED).code == 0
     assert len(sandbox.posts) == 1
+
+
+def test_exceptions_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exceptions of the system's proxy setting count, as on macOS."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(network, "getproxies", lambda: {"http": "http://proxy.test:3128"})
+    monkeypatch.setattr(network, "proxy_bypass", lambda host: host == "local.test")
+    assert proxy_for(httpx2.URL("http://local.test/v1")) is None
+    found = proxy_for(httpx2.URL("http://api.test/v1"))
+    assert found is not None
+    assert found.variable == "the system's proxy setting"
 
 
 def test_proxy_of_another_scheme(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oaibg.base.file_names import numbered
-from oaibg.base.files import new_file, settle
+from oaibg.base.files import new_file, save, settle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,3 +43,14 @@ def test_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), new_file(str(tmp_path)) as file:
         settle(file, (str(tmp_path / name) for name in islice(numbered("a.csv"), 1)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("full", [fcntl.F_GETFD, 0x7777], ids=["supported", "not supported"])
+def test_full_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
+    """On macOS, a file is written to the disk itself, or synced as usual if that is impossible."""
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", full, raising=False)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    save(str(tmp_path / "a"), b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    assert bool(synced) == (full == 0x7777)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
@@ -224,6 +225,34 @@ def test_artifacts_in_the_local_state(
     sandbox.clear()
     argv = ("submit", "--prompt", "x", "--artifacts-dir", str(state / name))
     refused(run(*argv), sandbox, "--artifacts-dir", "local state")
+
+
+def test_names_that_differ_in_case(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS, where case doesn't matter, two new names may be one file."""
+    outputs = (
+        ("--output-text-file", str(tmp_path / "a")),
+        ("--output-json-file", str(tmp_path / "A")),
+    )
+    argv = ("submit", "--prompt", "x", "--poll-seconds", "0.05", *outputs[0], *outputs[1])
+    monkeypatch.setattr(sys, "platform", "darwin")
+    result = run(*argv)
+    assert (result.code, len(sandbox.posts)) == (2, 0)
+    assert "can't name the same file" in result.last["message"]
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert run(*argv).code == 0
+
+
+def test_the_local_state_in_capitals(
+    run: Callable[..., Result], sandbox: Sandbox, state: Path
+) -> None:
+    """A file that may be one of the local state, where case doesn't matter, is not written."""
+    state.mkdir()
+    path = state / "STATE.sqlite3"
+    result = run("submit", "--prompt", "x", "--output-text-file", str(path))
+    assert (result.code, len(sandbox.posts)) == (2, 0)
+    assert "belongs to the local state" in result.last["message"]
 
 
 def test_files_beside_the_state(run: Callable[..., Result], sandbox: Sandbox, state: Path) -> None:

@@ -151,7 +151,7 @@ def test_server_that_refuses_stream(
     ]
     audit(sandbox, state)
     sandbox.jobs[result.id].created += 600
-    monitored = run("monitor", result.id, "--stream", "--max-wait-seconds", "0.4", *FAST)
+    monitored = run("monitor", result.id, "--stream", "--max-wait-seconds", "1.5", *FAST)
     assert (monitored.code, warning_codes(monitored)) == (3, ["stream_unavailable"])
     assert len(stream_requests(sandbox)) == 1
 

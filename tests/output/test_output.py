@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from oaibg.engine import report_end
 from oaibg.engine.job import Job
 from oaibg.engine.run_options import Output
 from oaibg.output.renderers import JsonLines
-from oaibg.output.stdout import Stdout
+from oaibg.output.stdout import Stderr, Stdout
 from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -291,3 +293,13 @@ def test_json_lines_to_a_descriptor(tmp_path: Path) -> None:
 
 def _boom() -> Internal:
     return Internal("boom")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_terminal_without_unicode(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Our own messages have no escapes where stderr can't encode their characters."""
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding))
+    Stderr(Stdout()).write("Submitting …\n")
+    assert capfd.readouterr().err == "Submitting ...\n"

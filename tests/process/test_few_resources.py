@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from forkserver import IoFault
+from oaibg.process.lifecycle import allow_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,22 @@ def test_few_files(limited: Callable[..., Result], sandbox: Sandbox, files: int)
         assert "ulimit -n" in result.last["hint"]
         assert not sandbox.posts
         assert files < 20
+
+
+@pytest.mark.parametrize("most", [10_240, 61_440, 200_000])
+def test_a_limit_that_the_system_refuses(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """On macOS, which reports no limit but has one, many connections are allowed, too."""
+    allowed = [256]
+
+    def set_limit(_: int, limits: tuple[int, int]) -> None:
+        if limits[0] > most:
+            raise ValueError("current limit exceeds maximum limit")
+        allowed.append(limits[0])
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    allow_connections()
+    assert allowed[-1] == (65_536 if most > 65_536 else 10_240)
 
 
 @pytest.mark.row("The limit of open files is low (`ulimit -n`)")

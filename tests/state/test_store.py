@@ -402,6 +402,34 @@ def test_intent_that_could_not_be_written_at_first(state: Path) -> None:
     other.close()
 
 
+def test_threads_that_read_at_once(state: Path) -> None:
+    """Each thread gets the rows that it asked for, while others read and write."""
+    store = Store(str(state))
+    numbers = {f"resp_{number}": store.intent(intent()) for number in range(4)}
+    for response_id, number in numbers.items():
+        store.submitted(number, response_id, "queued")
+    wrong: list[object] = []
+
+    def work(response_id: str) -> None:
+        for turn in range(1500):
+            try:
+                row = store.by_id(URL, response_id)
+                if row is None or row.response_id != response_id:
+                    wrong.append(row)
+                if turn % 300 == 0:
+                    store.note_status(URL, response_id, "in_progress", None)
+            except Exception as error:  # noqa: BLE001 - the assertion shows it
+                wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(one,)) for one in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store.close()
+    assert wrong == []
+
+
 def test_store_in_memory() -> None:
     """If the folder can't be used, a run has a store in memory, without locks."""
     store, problem = open_store("/proc/no/such")

@@ -73,6 +73,10 @@ class Loop(asyncio.SelectorEventLoop):
         working.add_done_callback(self._note_end)
         return working
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Wait for the threads without the limit, which would be over at once."""
+        await super().shutdown_default_executor()
+
     def _note_end(self, _: asyncio.Future[Any]) -> None:
         self._skipping.threads -= 1
 

@@ -11,7 +11,7 @@ import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
@@ -112,6 +112,8 @@ def proxy_for(url: httpx2.URL) -> FoundProxy | None:
         return None
     address, name = proxies[scheme], f"{scheme}_proxy"
     variable = next((one for one in (name, name.upper()) if os.environ.get(one)), None)
+    if variable is None and proxy_bypass(url.host):  # the system's own exceptions
+        return None
     address = address if "://" in address else f"http://{address}"
     return FoundProxy(address, variable or "the system's proxy setting")
 

@@ -7,6 +7,7 @@ other.
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
 import os
 import select
@@ -141,8 +142,7 @@ def _copy(file: BufferedRandom, target: str) -> None:
         file.seek(0)
         copyfileobj(file, existing)
         existing.truncate()
-        existing.flush()
-        os.fsync(existing.fileno())
+        _sync(existing)
 
 
 @contextmanager
@@ -178,7 +178,16 @@ def settle(file: BufferedRandom, paths: Iterable[str]) -> str:
 
 def _sync(file: BufferedRandom) -> None:
     file.flush()
-    os.fsync(file.fileno())
+    sync(file.fileno())
+
+
+def sync(descriptor: int) -> None:
+    """Write a file to the disk; on macOS, `os.fsync` may leave it in the disk's own cache."""
+    if full := getattr(fcntl, "F_FULLFSYNC", None):
+        with suppress(OSError):  # as on some network shares
+            fcntl.fcntl(descriptor, full)
+            return
+    os.fsync(descriptor)
 
 
 def _link(temporary: str, path: str) -> None:
@@ -208,6 +217,6 @@ def sync_folder(folder: str) -> None:
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            sync(descriptor)
         finally:
             os.close(descriptor)

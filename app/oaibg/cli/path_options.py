@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from oaibg.base.file_names import folded
 from oaibg.cli import environment
 from oaibg.contract.errors import UsageError
 
@@ -74,7 +76,13 @@ def is_same_file(one: str, other: str | int) -> bool:
     try:
         return os.path.samestat(os.stat(one), os.stat(other))  # noqa: PTH116
     except OSError:
-        return not isinstance(other, int) and os.path.realpath(one) == os.path.realpath(other)
+        return not isinstance(other, int) and _place(one) == _place(other)
+
+
+def _place(path: str) -> str:
+    """Return the absolute path of a file that may not exist yet; on macOS, case doesn't matter."""
+    path = os.path.realpath(path)
+    return folded(path) if sys.platform == "darwin" else path
 
 
 def _inputs(options: Record, attached: Iterable[str]) -> Iterator[tuple[str, str]]:

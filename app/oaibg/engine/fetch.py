@@ -111,8 +111,11 @@ async def not_found(
         await warn_of_state(error, job, context)
     if row is None and job.status is None:
         message = f"No such response: {failure.message}"
-        where = f"{_UNKNOWN_HINT} The local state in {store.place} has no such ID or key."
-        hint = hint_for_unknown(job.suggestion, f"{where} {OTHER_STATE_HINT}")
+        known = f"The local state in {store.place} has no such ID or key."
+        if not store.is_durable:
+            known = "The local state can't be used, so no job key is known."
+        otherwise = f"{_UNKNOWN_HINT} {known} {OTHER_STATE_HINT}"
+        hint = hint_for_unknown(job.suggestion, otherwise)
         return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)
     seen = "" if before in (None, NOT_FOUND) else f" (it was {before} before)"

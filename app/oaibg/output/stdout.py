@@ -20,6 +20,9 @@ _STALL = 0.25
 _LAST_STALL = 2.0
 """The same in human mode, for the messages at the end."""
 
+_PLAIN = str.maketrans({"…": "...", "·": "-", "→": "->", "━": "="})
+"""What stands for our own characters on a terminal that has no Unicode."""
+
 
 class Stdout:
     """File descriptor 1 without a buffer: written lines survive any end of the process."""
@@ -76,7 +79,11 @@ class Stderr(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write the text, or as much of it as is read."""
-        rest = memoryview(masked(text).encode(self.encoding, "backslashreplace"))
+        length = len(text)
+        text = masked(text)
+        if not self.encoding.lower().startswith("utf"):
+            text = text.translate(_PLAIN)
+        rest = memoryview(text.encode(self.encoding, "backslashreplace"))
         with suppress(OSError):  # a job must not fail because of stderr
             while rest:
                 taken = write_some(2, rest, stall=0.0 if self._is_over() else _STALL)
@@ -84,7 +91,7 @@ class Stderr(io.TextIOBase):
                 if taken is None and self._is_over():
                     break
                 rest = rest[taken or 0 :]
-        return len(text)
+        return length
 
     def fileno(self) -> int:
         """The file descriptor."""

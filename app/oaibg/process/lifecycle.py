@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from oaibg.contract.events import Event
     from oaibg.output.renderers import Renderer
 
-_OPEN_FILES = 65_536
+_OPEN_FILES = 65_536, 10_240
+"""The limits to try, the larger first. macOS refuses one above its own limit, which varies, but is
+at least the second; it reports that there is none."""
 
 
 class Command(Protocol):
@@ -240,10 +242,13 @@ def allow_connections() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
+    for most in _OPEN_FILES:
+        wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
 
 
 def _now() -> str:

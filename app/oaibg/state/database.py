@@ -26,8 +26,9 @@ _CHECKED_BYTES = 4 << 20
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _OWN_IDS = "AUTOINCREMENT"
 
-_WRITING = RLock()
-"""Held by the thread whose transaction is open: a process has one connection."""
+_IN_USE = RLock()
+"""Held by the thread that uses the connection, of which a process has one. Without it, two threads
+may get the same prepared statement, and one reads the other's rows."""
 
 
 class StateError(Exception):
@@ -115,7 +116,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
     A `StateError` means that nothing changed. Other threads wait.
     """
-    with translated(), _WRITING:
+    with translated(), _IN_USE:
         if db.in_transaction:
             yield
             return
@@ -127,6 +128,13 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
             raise
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """A read that needs no transaction of its own. Other threads wait."""
+    with translated(), _IN_USE:
+        yield
 
 
 @contextmanager
@@ -153,6 +161,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     db = _connect(path, timeout=0.05)
     try:
         db.execute("PRAGMA synchronous = EXTRA")
+        db.execute("PRAGMA fullfsync = ON")  # for macOS; see `oaibg.base.files.sync`
         version = _version(db)
         if version > VERSION:
             message = f"The local state in {path} was written by a newer version of oaibg."
@@ -169,8 +178,8 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _connect(path: Path | str, timeout: float = 5.0) -> sqlite3.Connection:
-    # Some writes run in a thread, but never two at the same time.
-    return sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
+    # Several threads use it, but never two at the same time.
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
 
 
 def _create(db: sqlite3.Connection) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from oaibg.base.file_names import folded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,9 +24,9 @@ NOTICES = "shown-"
 def is_own_file(path: str, folder: str) -> bool:
     """Whether a path is the state's folder, or a file in it that the state uses or may create.
 
-    Hard links to such files count as well.
+    Hard links to such files count as well, and names that some file system takes for the same.
     """
-    inner = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+    inner = os.path.relpath(folded(os.path.realpath(path)), folded(os.path.realpath(folder)))
     own = inner.partition(os.sep)[0]
     if own in (".", RESULTS, LOCKS) or own.startswith((FILE, NOTICES)):
         return True

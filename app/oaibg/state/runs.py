@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
-from oaibg.state.database import transaction, translated
+from oaibg.state.database import reading, transaction
 from oaibg.state.rows import line_key, time_of
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Runs:
     def batch_jobs(self, base_url: str, run_key: str) -> str | None:
         """Return which jobs the batch of a run has; None if it was not noted."""
         sql = "SELECT jobs FROM batches WHERE base_url = ? AND run_key = ?"
-        with translated():
+        with reading():
             found = self._db.execute(sql, (base_url, run_key)).fetchone()
         return None if found is None else str(found[0])
 
@@ -140,7 +140,7 @@ class Runs:
     def owner_of(self, first_line: str) -> str | None:
         """Return whose results the file with this first line has; None if it was not noted."""
         sql = "SELECT owner FROM results_files WHERE first_line = ?"
-        with translated():
+        with reading():
             found = self._db.execute(sql, (first_line,)).fetchone()
         return None if found is None else str(found[0])
 
@@ -186,7 +186,7 @@ class Runs:
     def is_cancelled(self, base_url: str, run_key: str) -> bool:
         """Return whether a run was cancelled since it was started."""
         sql = "SELECT 1 FROM runs WHERE base_url = ? AND run_key = ? AND rerun = ?"
-        with translated():
+        with reading():
             return bool(self._db.execute(sql, (base_url, run_key, CANCELLED)).fetchone())
 
     def runs(self) -> list[RunRow]:
@@ -207,7 +207,7 @@ class Runs:
             " FROM jobs WHERE base_url = ? AND job_key BETWEEN ? AND ? AND step <> 'intent'"
             " GROUP BY 1, 2, 3, 4"
         )
-        with translated():
+        with reading():
             found = self._db.execute(sql, (run.base_url, *keys_of(run.run_key))).fetchall()
         names = RunPart.fields[:-1]
         return [
@@ -216,7 +216,7 @@ class Runs:
         ]
 
     def _runs(self, sql: str, *values: str) -> list[RunRow]:
-        with translated():
+        with reading():
             found = self._db.execute(sql, values).fetchall()
         return [_run(dict(zip(RunRow.fields, row, strict=True))) for row in found]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.secrets import masked
 from oaibg.state import database
-from oaibg.state.database import StateBusyError, StateError, transaction, translated
+from oaibg.state.database import StateBusyError, StateError, reading, transaction, translated
 from oaibg.state.known_names import names_in
 from oaibg.state.results import StoredResults
 from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key, time_of
@@ -185,7 +185,7 @@ class Store(Submits, StoredResults, Runs):
 
     def names(self, base_url: str) -> list[str]:
         """Return the keys and IDs of the newest jobs and runs, newest first."""
-        with translated():
+        with reading():
             return names_in(self._db, base_url)
 
     def with_label(self, base_url: str, label: str) -> str | None:
@@ -195,7 +195,7 @@ class Store(Submits, StoredResults, Runs):
             " WHERE base_url = ? AND label = ? UNION SELECT run_key, created_at FROM runs"
             " WHERE base_url = ? AND label = ? ORDER BY created_at DESC"
         )
-        with translated():
+        with reading():
             found = self._db.execute(sql, (base_url, label) * 2).fetchall()
         return next((name for name, _ in found if name), None)
 
@@ -230,7 +230,7 @@ class Store(Submits, StoredResults, Runs):
     def _rows(self, where: str, *values: object, limit: int = -1) -> list[Row]:
         names = ", ".join(Row.fields)
         sql = f"SELECT {names} FROM jobs WHERE {where} ORDER BY id DESC LIMIT ?"  # noqa: S608
-        with translated():
+        with reading():
             # Fetch all rows at once: an open cursor blocks all writers.
             found = self._db.execute(sql, (*values, limit)).fetchall()
         return [_row(dict(zip(Row.fields, row, strict=True))) for row in found]

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from typing import Self
 
-from oaibg.base.files import sync_folder
+from oaibg.base.files import sync, sync_folder
 from oaibg.base.secrets import masked_bytes
 from oaibg.contract.errors import Unavailable, UsageError
 from oaibg.engine.hints import BUSY_HINT
@@ -145,7 +145,7 @@ class LockedFile:
             self._torn = True
             while rest:
                 rest = rest[os.write(self._file, rest) :]
-            os.fsync(self._file)
+            sync(self._file)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._file, self._size)

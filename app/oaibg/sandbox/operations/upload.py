@@ -44,7 +44,6 @@ def read_upload(raw_body: bytes, content_type: str) -> Upload:
             file.file_object.seek(0)
             name = (file.file_name or b"").decode("utf-8", "replace")
             sent.append((name, file.file_object.read()))
-        file.close()
 
     parser = FormParser(
         "multipart/form-data",
@@ -52,7 +51,7 @@ def read_upload(raw_body: bytes, content_type: str) -> Upload:
         keep_file,
         lambda: ended.append(True),
         options[b"boundary"],
-        config={"MAX_MEMORY_FILE_SIZE": float("inf")},
+        config={"MAX_MEMORY_FILE_SIZE": float("inf")},  # in memory, so there is nothing to close
     )
     try:
         parser.write(raw_body)
