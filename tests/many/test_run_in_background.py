@@ -105,6 +105,20 @@ def test_max_in_flight(
 
 
 @pytest.mark.process
+def test_run_that_another_process_cancels(command: Command, sandbox: Sandbox, files: Files) -> None:
+    """`cancel` of a run that is running cancels its jobs, and no further job is submitted."""
+    files.add(8, **ENDLESS)
+    argv = files.argv("--job-key", "k", "--max-in-flight", "3", "--poll-seconds", "0.1")
+    process = command.start(*argv)
+    wait_until(lambda: len(polled(sandbox)) == 3)
+    counts = {"cancelled": 3, "not_submitted": 5}
+    assert command.run("cancel", "k").last["counts"] == counts
+    last = checked(command.end(process)).last
+    assert (last["counts"], last["exit_code"]) == (counts, 4)
+    assert (last["next"], len(sandbox.posts)) == (None, 3)
+
+
+@pytest.mark.process
 def test_fifty_in_flight(command: Command, sandbox: Sandbox, files: Files) -> None:
     """By default at most fifty jobs run at once."""
     files.add(60, **ENDLESS)

@@ -25,8 +25,9 @@ from harness import (
 from oaibg.base.files import TEMPORARY
 from oaibg.engine.claim import Submission
 from oaibg.request.body import Request
-from oaibg.state.database import FILE, KeyTakenError, StateBusyError, StateError
-from oaibg.state.store import DAY, Intent, Store, open_store
+from oaibg.state.database import FILE, KeyTakenError, RunCancelledError, StateBusyError, StateError
+from oaibg.state.runs import RunRow
+from oaibg.state.store import DAY, Intent, Store, line_key, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -63,6 +64,25 @@ def test_steps_of_a_job(state: Path) -> None:
     assert other.by_id(URL, "resp_1") == row == other.newest(URL)
     assert other.by_key("http://elsewhere/v1", "k") is None
     assert other.at_other_base_url("http://elsewhere/v1", "resp_1") == row
+    store.close()
+    other.close()
+
+
+def test_job_of_a_cancelled_run(state: Path) -> None:
+    """Once a run was cancelled, no request of its jobs is sent; other runs go on."""
+    store, other = Store(str(state)), Store(str(state))
+    numbers = {}
+    for key in ("k", "k2"):
+        run: dict[str, Any] = dict.fromkeys(RunRow.fields, 0)
+        store.note_run(RunRow(**run | {"base_url": URL, "run_key": key, "rerun": None}))
+        job_key = line_key(key, "a")
+        numbers[key] = store.intent(intent(job_key=job_key, custom_id="a"))
+    other.cancel_run(URL, "k")
+    with pytest.raises(RunCancelledError):
+        store.sending(numbers["k"])
+    store.sending(numbers["k2"])
+    steps = {key: store.of_run(URL, key)["a"].step for key in numbers}
+    assert steps == {"k": "intent", "k2": "sending"}
     store.close()
     other.close()
 

@@ -119,15 +119,15 @@ class Client(Calls):
         arrived = Arrived(creating=False)
         try:
             async with self._transport.exchange("reading", timeout, arrived=arrived) as sdk:
-                resource: Any = sdk.batches if is_batch else sdk.responses
-                options = {} if is_batch else _included(include)
-                reply = await resource.with_raw_response.retrieve(
-                    response_id, extra_headers=_OMITTED, **options
-                )
-                payload = _payload(reply.http_response)
+                # The `retrieve` of the SDK's resources does the same, but takes a third longer.
+                url = f"{sdk.base_url}{'batches' if is_batch else 'responses'}/{response_id}"
+                params = {} if is_batch else _included(include)
+                options = openai.RequestOptions(headers=_OMITTED, params=params)
+                reply = await sdk.get(url, cast_to=httpx2.Response, options=options)
+                payload = _payload(reply)
                 if payload.status is None and not payload.answer.types:
                     message = "the reply has neither a status nor output"
-                    raise unusable(reply.http_response, message, payload.data)
+                    raise unusable(reply, message, payload.data)
                 return payload
         except CallFailed:
             found = arrived.response()

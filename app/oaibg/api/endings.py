@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -24,11 +23,10 @@ async def until_whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     Without a complete object, raises what `pieces` raises. Bodies that don't begin with an object
     are not changed.
     """
-    body = _Body()
+    body = _Body(pieces)
     while True:
         try:
-            async with body.pausing():
-                piece = await anext(pieces, None)
+            piece = await body.next()
         except TimeoutError:
             return
         except (httpx2.TransportError, CallFailed):
@@ -37,52 +35,57 @@ async def until_whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise
         if piece is None:
             return
-        body.take(piece)
         yield piece
 
 
 class _Body:
-    """The part of a body that has arrived. It is kept only if it begins with an object."""
+    """A body, and what has arrived of it, kept only if it begins with an object."""
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._arrived: list[bytes] = []
         self._is_object: bool | None = None
         self._due: float | None = None
         """When to check whether the object is whole: a while after its last piece."""
 
-    def take(self, piece: bytes) -> None:
+    def is_whole(self) -> bool:
+        try:
+            return self._is_object is True and isinstance(read_json(b"".join(self._arrived)), dict)
+        except ValueError:
+            return False
+
+    async def next(self) -> bytes | None:
+        """Return the next piece, or None at the end; raises `TimeoutError` after a whole object."""
+        if self._due is None:
+            piece = await anext(self._pieces, None)
+        else:
+            piece = await self._next_unless_whole(self._due)
+        if piece is not None:
+            self._take(piece)
+        return piece
+
+    def _take(self, piece: bytes) -> None:
         text = piece.strip()
         if self._is_object is None and text:
             self._is_object = text.startswith(b"{")
         if self._is_object:
-            self._pieces.append(piece)
+            self._arrived.append(piece)
         if self._is_object and text:
             now = asyncio.get_running_loop().time()
             self._due = now + _SETTLE_SECONDS if text.endswith(b"}") else None
 
-    def is_whole(self) -> bool:
-        try:
-            return self._is_object is True and isinstance(read_json(b"".join(self._pieces)), dict)
-        except ValueError:
-            return False
-
-    @asynccontextmanager
-    async def pausing(self) -> AsyncIterator[None]:
-        """Raise `TimeoutError` if the object is found to be whole during this block."""
-        if (due := self._due) is None:
-            yield
-            return
+    async def _next_unless_whole(self, due: float) -> bytes | None:
         async with asyncio.timeout(None) as timer:
             loop = asyncio.get_running_loop()
 
             def check() -> None:
-                if self.is_whole():  # checked again in the next block, if a piece comes just now
+                if self.is_whole():  # checked again for the next piece, if one comes just now
                     timer.reschedule(loop.time())
                 else:
                     self._due = None
 
             alarm = loop.call_at(due, check)
             try:
-                yield
+                return await anext(self._pieces, None)
             finally:
                 alarm.cancel()

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
+import httpcore2
 import httpx2
 
-from oaibg.api.connections import Connections
+from oaibg.api.connections import Connections, core_url
 from oaibg.api.failures import plain
 from oaibg.api.secrets import mask_credentials
 from oaibg.api.sockets import Backend
@@ -46,7 +47,14 @@ def transport_to(
     if proxy is None:
         most = limits.max_connections
         assert most is not None  # noqa: S101 - for the type checker
-        return Connections(lambda: _Transport(verify=tls, limits=limits), most=most, waits=waits)
+        origin = core_url(base).origin
+
+        def connect() -> httpcore2.AsyncHTTPConnection:
+            return httpcore2.AsyncHTTPConnection(
+                origin, tls, limits.keepalive_expiry, network_backend=Backend()
+            )
+
+        return Connections(connect, most=most, waits=waits)
     try:
         # Only httpx2's own pool supports proxies.
         return _Transport(verify=tls, limits=limits, proxy=proxy.url)

@@ -1,53 +1,73 @@
-"""Network streams that also read while they write, and notice replies that no request asked for.
+"""Network streams that receive at any time, and notice replies that no request asked for.
 
-A server may refuse a large request early and close the connection: asyncio then drops what it has
-not read. And a reply that an earlier request left over must not be taken for the reply to the next.
+A server may refuse a large request early and close the connection: its reply must not be lost. And
+a reply that an earlier request left over must not be taken for the reply to the next.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from contextlib import suppress
+import errno
+import os
+import re
+import select
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpcore2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Iterator
 
 _LARGE = 1 << 16
 """The size in bytes from which a server may reply to a request before it has read all of it."""
 
-_READ_BYTES = 1 << 18
-"""As many bytes as asyncio receives at once, so that none wait in another buffer."""
+_BUFFERED_MAX = 1 << 18
+"""From so many bytes that nobody has read, nothing more is received."""
 
 _READ_SECONDS = 0.05
-"""Seconds to read what has arrived before a large write, which may fail and close the connection;
-with TLS, it need not be data."""
+"""Seconds to receive what has arrived before a large write, which may fail and close the
+connection; with TLS, it need not be data."""
+
+_NEXT_ADDRESS_SECONDS = 0.25
+"""Seconds after which the host's next address is tried as well, as RFC 8305 recommends."""
 
 _REPLY = b"HTTP/"
 _REFUSALS = (b"HTTP/1.1 4", b"HTTP/1.1 5", b"HTTP/1.0 4", b"HTTP/1.0 5")
 
 
-class Stream(httpcore2.AsyncNetworkStream):
-    """A connection; `inner` is the stream that does the work."""
+class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
+    """A connection. It receives what arrives, and `read` returns it."""
 
-    def __init__(
-        self, inner: httpcore2.AsyncNetworkStream, tls: ssl.SSLObject | None = None
-    ) -> None:
-        self._inner, self._tls = inner, tls
-        self._early = b""
+    def __init__(self, *, encrypted: bool = False) -> None:
+        self._transport: asyncio.Transport
+        self._encrypted = encrypted
+        self._received = b""
+        self._is_over = self._is_lost = self._is_full = False
+        """Whether nothing more arrives, whether nothing can be sent, and whether nothing should be
+        for now."""
+        self._error: Exception | None = None
+        self._change: asyncio.Future[None] | None = None
+        """Done when data or the end arrives, or when there is room to write."""
         self._answered = self._is_reused = False
         self.is_left_over = False
         """Whether the present reply began before its request was sent."""
         self.tap: Callable[[bytes], None] | None = None
-        """Takes all that is received, as it is."""
+        """Takes all that is read, as it is."""
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Read what has arrived, or wait for more; returns no bytes at the end."""
-        data, self._early = self._early, b""
-        data = data or await self._inner.read(max(max_bytes, _READ_BYTES), timeout)
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        """Return what has arrived, or wait for more; returns no bytes at the end."""
+        while not (self._received or self._is_over):
+            try:
+                await self._changed(timeout)
+            except TimeoutError as error:
+                raise httpcore2.ReadTimeout from error
+        data, self._received = self._received, b""
+        if not data and self._error is not None:
+            raise httpcore2.ReadError(str(self._error)) from self._error
+        if len(data) >= _BUFFERED_MAX:
+            self._transport.resume_reading()
         if not self._answered:
             self._answered = True
             self.is_left_over = self._is_reused and data[: len(_REPLY)] != _REPLY[: len(data)]
@@ -60,44 +80,23 @@ class Stream(httpcore2.AsyncNetworkStream):
         if self._answered:
             self._answered, self._is_reused = False, True
         self.is_left_over = self._is_reused  # until something is read
-        if len(buffer) < _LARGE:
-            await self._inner.write(buffer, timeout)
-        elif self._early:
+        if len(buffer) >= _LARGE and not self._received and self._is_readable():
+            with suppress(TimeoutError):
+                await self._changed(_READ_SECONDS)
+        if self._is_refused():
             raise httpcore2.WriteError("the server has refused the request")
-        else:
-            await self._write_and_read(buffer, timeout)
-
-    async def _write_and_read(self, buffer: bytes, timeout: float | None) -> None:
-        """Write, and keep what arrives meanwhile for `read`."""
-        reading = asyncio.ensure_future(self._inner.read(_READ_BYTES))
-        writing = asyncio.ensure_future(self._write_after(reading, buffer, timeout))
-        try:
-            await asyncio.wait({writing, reading}, return_when=asyncio.FIRST_COMPLETED)
-            if not (writing.done() or _is_refused(reading)):
-                await asyncio.wait({writing})
-        finally:
-            both = [one for one in (writing, reading) if not one.done()]
-            for one in both:
-                one.cancel()
-            if both:
-                await asyncio.wait(both)
-            with suppress(httpcore2.NetworkError, asyncio.CancelledError):
-                self._early = reading.result()
-        if writing.cancelled():
-            raise httpcore2.WriteError("the server has refused the request")
-        writing.result()
-
-    async def _write_after(
-        self, reading: asyncio.Future[bytes], buffer: bytes, timeout: float | None
-    ) -> None:
-        """Write; first let `reading` take what is there, which a failure to write would drop."""
-        if self._inner.get_extra_info("is_readable"):
-            await asyncio.wait({reading}, timeout=_READ_SECONDS)
-        await self._inner.write(buffer, timeout)
+        self._transport.write(buffer)
+        while self._is_full and not self._is_lost:
+            try:
+                await self._changed(timeout)
+            except TimeoutError as error:
+                raise httpcore2.WriteTimeout from error
+            if self._is_refused():
+                raise httpcore2.WriteError("the server has refused the request")
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._inner.aclose()
+        self._transport.abort()
 
     async def start_tls(
         self,
@@ -106,64 +105,112 @@ class Stream(httpcore2.AsyncNetworkStream):
         timeout: float | None = None,
     ) -> Stream:
         """Return the encrypted stream on this one; an error names the host."""
-        try:
-            inner = await self._inner.start_tls(ssl_context, server_hostname, timeout)
-        except httpcore2.ConnectError as error:
-            message = f"no TLS connection to {server_hostname or 'the server'}: {error}"
-            raise httpcore2.ConnectError(message) from error
-        return Stream(inner, inner.get_extra_info("ssl_object"))
+        loop, stream = asyncio.get_running_loop(), Stream(encrypted=True)
+        with _connecting(f"no TLS connection to {server_hostname or 'the server'}"):
+            async with asyncio.timeout(timeout):
+                transport = await loop.start_tls(
+                    self._transport, stream, ssl_context, server_hostname=server_hostname
+                )
+            if transport is None:
+                raise ConnectionError("the server closed the connection")
+        stream.connection_made(transport)
+        return stream
 
     def get_extra_info(self, info: str) -> Any:
         """Return what is known about the stream; an idle one that is readable can't be reused."""
-        found = self._inner.get_extra_info(info)
-        if info == "is_readable" and not found:
-            return bool(self._early) or _has_more(self._tls)
-        return found
+        if info == "is_readable":
+            return bool(self._received) or self._is_over or self._is_readable()
+        return self._transport.get_extra_info(info)
+
+    def _is_readable(self) -> bool:
+        """Whether data or the end has arrived that the event loop has not received yet."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _is_refused(self) -> bool:
+        """Whether the server has replied with an error: it need not read all of the request."""
+        return self._received.startswith(_REFUSALS)
+
+    async def _changed(self, timeout: float | None) -> None:
+        self._change = asyncio.get_running_loop().create_future()
+        await asyncio.wait_for(self._change, timeout)
+
+    def _note_change(self) -> None:
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    # What the event loop calls:
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the data for `read`."""
+        self._received += data
+        if len(self._received) >= _BUFFERED_MAX:
+            self._transport.pause_reading()
+        self._note_change()
+
+    def eof_received(self) -> bool:
+        """Note the end; return whether it is possible to write on."""
+        self._is_over = True
+        self._note_change()
+        return not self._encrypted
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is closed."""
+        self._is_over = self._is_lost = True
+        self._error = exc
+        self._note_change()
+
+    def pause_writing(self) -> None:
+        """Note that too much waits to be sent."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Note that there is room to write."""
+        self._is_full = False
+        self._note_change()
 
 
 class Backend(httpcore2.AsyncNetworkBackend):
     """Connects such streams."""
 
-    def __init__(self) -> None:
-        self._inner = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Stream:
+    async def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
+    ) -> Stream:
         """Connect to a host and port, those of the API or of a proxy; an error names them."""
-        try:
-            return Stream(await self._inner.connect_tcp(host, port, *args, **options))
-        except httpcore2.ConnectError as error:
-            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise httpcore2.ConnectError(_unconnected(place, error)) from error
+        loop = asyncio.get_running_loop()
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        with _connecting(f"no connection to {place}", refused=f"{place} refused the connection"):
+            async with asyncio.timeout(timeout):
+                connecting = loop.create_connection(
+                    Stream, host, port, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS
+                )
+                return (await connecting)[1]
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
 
 
-def _unconnected(place: str, error: BaseException) -> str:
-    """Return why there is no connection: what the system said of each address of the host."""
-    causes = [error]
-    while len(causes) == 1 and (cause := causes[0].__cause__) is not None:
-        causes = list(cause.exceptions) if isinstance(cause, BaseExceptionGroup) else [cause]
-    if all(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return f"{place} refused the connection"
-    reasons = (getattr(cause, "strerror", None) or str(cause) for cause in causes)
-    return f"no connection to {place}: {', '.join(dict.fromkeys(reasons))}"
+@contextmanager
+def _connecting(problem: str, *, refused: str | None = None) -> Iterator[None]:
+    """Turn the errors of connecting into those of httpcore2.
 
-
-def _is_refused(reading: asyncio.Future[bytes]) -> bool:
-    """Whether the server has replied with an error: it need not read the rest of the request."""
-    return reading.exception() is None and reading.result().startswith(_REFUSALS)
-
-
-def _has_more(tls: ssl.SSLObject | None) -> bool:
-    """Whether decrypted data or the end of the encrypted stream has arrived, but was not read."""
-    if tls is None:
-        return False
+    The message is `problem` and the reasons, or `refused` if that is the only reason.
+    """
     try:
-        tls.read(1)
-    except ssl.SSLWantReadError:
-        return False
-    except ssl.SSLError:
-        pass
-    return True
+        yield
+    except TimeoutError as error:
+        raise httpcore2.ConnectTimeout from error
+    except OSError as error:  # `ssl.SSLError` is one
+        # An error about several addresses has the numbers only in its text.
+        numbers = dict.fromkeys(map(int, re.findall(r"\[Errno (\d+)\]", str(error))))
+        if refused is not None and [*numbers] == [errno.ECONNREFUSED]:
+            raise httpcore2.ConnectError(refused) from error
+        reasons = [*map(os.strerror, numbers)] or [error.strerror or str(error)]
+        raise httpcore2.ConnectError(f"{problem}: {', '.join(reasons)}") from error

@@ -21,14 +21,8 @@ def read_json(raw: bytes) -> Any:
     """
     text = _decoded(raw)[0]
     try:
-        value = json.loads(
-            text,
-            strict=False,
-            parse_constant=lambda _: None,
-            parse_float=_float,
-            parse_int=_int,
-        )
-        if not (isinstance(value, list | dict) and is_deep(value)):
+        value = _LENIENT.decode(text)
+        if not (text.count("{") + text.count("[") > DEPTH and is_deep(value)):
             return value
     except RecursionError:
         pass
@@ -41,8 +35,8 @@ def is_altered(raw: bytes) -> bool:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a JSON array or object is nested deeper than `DEPTH` levels."""
-    level = [value]
+    """Whether JSON is nested deeper than `DEPTH` levels."""
+    level = [value] if isinstance(value, list | dict) else []
     for _ in range(DEPTH):
         inner = (entry.values() if isinstance(entry, dict) else entry for entry in level)
         level = [entry for entries in inner for entry in entries if isinstance(entry, list | dict)]
@@ -93,3 +87,8 @@ def _int(digits: str) -> int | None:
         return int(digits)
     except ValueError:  # more digits than Python parses
         return None
+
+
+_LENIENT = json.JSONDecoder(
+    strict=False, parse_constant=lambda _: None, parse_float=_float, parse_int=_int
+)

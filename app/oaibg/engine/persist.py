@@ -14,7 +14,7 @@ from oaibg.state.commits import patiently
 from oaibg.state.database import IdTakenError, KeyTakenError, StateBusyError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from oaibg.contract.events import Event
@@ -76,41 +76,51 @@ async def remember_payload(payload: Payload, job: Job, context: Context) -> Payl
     That is the local copy if it has output that the payload lacks; the copy is not replaced then.
     """
     await remember_id(job, context)
-    local = await readable_copy(job, context) if payload.ended else None
-    if local is not None and not may_have_changed(local) and payload.is_emptier_than(local):
-        message = "The API's result lacks output that it had before; its local copy follows."
-        await context.emit(report.warning(job, "local_copy", message))
-        return local
-    await _store(payload, job, context)
-    return payload
-
-
-async def _store(payload: Payload, job: Job, context: Context) -> None:
     store, base_url, response_id = context.store, context.base_url, str(job.response_id)
-    recap = _priced_recap(payload, job) if payload.ended else None
+    known = base_url, response_id, payload.status, payload.model, job.completion_window
+    recap = _priced_recap(payload, job).text() if payload.ended else None
 
-    def write() -> None:
-        job_and_status = base_url, response_id, payload.status, payload.model
-        window = job.completion_window
+    def write() -> Payload | None:
+        """Store what is known, unless the local copy has more; return the copy if it has."""
         if recap is None:
-            store.note_status(*job_and_status, window)
-        else:
-            store.note_end(*job_and_status, window, recap.text())
+            store.note_status(*known)
+            return None
+        local = local_copy(job, context)
+        if local is not None and not may_have_changed(local) and payload.is_emptier_than(local):
+            return local
+        store.note_end(*known, recap)
+        return None
+
+    def save(local: Payload | None) -> None:
+        if payload.ended and local is None:
+            store.save_result(base_url, response_id, payload.raw)
 
     try:
-        if context.commits is None:  # a signal must not wait for a slow disk
-            await patiently(write, context.clock, run=in_thread)
-        else:
-            await context.commits.write(write)
+        local = await _write_and_save(write, save, context)
     except StateError as error:
         await warn_of_state(error, job, context)
-        return
+        return payload
     job.note_in_state(durably=store.is_durable)
-    if payload.ended:
-        try:
-            await in_thread(store.save_result, base_url, response_id, payload.raw)
-        except StateError as error:
-            await warn_of_state(error, job, context)
+    if local is None:
+        return payload
+    message = "The API's result lacks output that it had before; its local copy follows."
+    await context.emit(report.warning(job, "local_copy", message))
+    return local
+
+
+async def _write_and_save(
+    write: Callable[[], T], save: Callable[[T], object], context: Context
+) -> T:
+    """Write to the state in a thread, because a signal must not wait for a slow disk, and save."""
+    if context.commits is not None:
+        return await _to_end(context.commits.write(write, save))
+
+    def both() -> T:
+        result = write()
+        save(result)
+        return result
+
+    return await patiently(both, context.clock, run=in_thread)
 
 
 def _priced_recap(payload: Payload, job: Job) -> Recap:
@@ -172,13 +182,20 @@ def copy_of(row: Row, store: Store) -> Payload | None:
 
 
 async def in_thread(work: Callable[..., T], *args: Any) -> T:
-    """Run slow work in a thread; if a signal cancels the task, wait briefly for the work to end.
+    """Run slow work in a thread; if a signal cancels the task, wait briefly for the work to end."""
+    import asyncio
+
+    return await _to_end(asyncio.to_thread(work, *args))
+
+
+async def _to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await work; if a signal cancels the task, wait briefly for the work to end.
 
     Ending in the middle of a write would leave an incomplete file.
     """
     import asyncio
 
-    working = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    working = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:

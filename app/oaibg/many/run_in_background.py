@@ -35,8 +35,7 @@ from oaibg.many.results.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, check_retry, replaced_marks, replaced_rows
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
-from oaibg.state.commits import patiently
-from oaibg.state.database import StateError
+from oaibg.state.database import RunCancelledError, StateError
 from oaibg.state.store import line_key
 
 if TYPE_CHECKING:
@@ -144,9 +143,9 @@ class _FileRun:
     ) -> None:
         self.tally = Tally()
         self.is_unretrievable = False
+        """Whether the server can't return the jobs, so that a rerun would not help."""
         self.is_cancelled = False
         """Whether `oaibg cancel` has cancelled the run."""
-        """Whether the server can't return the jobs, so that a rerun would not help."""
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
         self._blocked: int | None = None
@@ -262,16 +261,7 @@ class _FileRun:
             return True  # it sends nothing
         if not await self.budget.admit(line.custom_id):
             self._blocked = self._blocked or ExitCode.STILL_RUNNING
-        elif await self._was_cancelled():
-            self.is_cancelled, self._blocked = True, self._blocked or ExitCode.UNSUCCESSFUL
         return self._blocked is None
-
-    async def _was_cancelled(self) -> bool:
-        """Whether `oaibg cancel` has cancelled the run, from another process."""
-        context, key = self._context, self._plan.key
-        return await patiently(
-            lambda: context.store.is_cancelled(context.base_url, key), context.clock
-        )
 
     async def _create(self, line: Line, job: Job, context: Context) -> Created | None:
         """Create a job. Its request is not kept in memory while the job runs."""
@@ -309,6 +299,10 @@ class _FileRun:
         except AuthRefused as error:
             self._blocked = error.exit_code
             raise
+        except RunCancelledError:
+            self.is_cancelled, self._blocked = True, self._blocked or ExitCode.UNSUCCESSFUL
+            self.tally.count("not_submitted", self._blocked)
+            return None
         except StateError as error:
             self._blocked = state_error(error).exit_code
             raise

@@ -71,7 +71,7 @@ def parse_json(text: str, *, one_line: bool = False) -> Any:
         raise ValueError(f"invalid JSON at {row}column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if isinstance(value, list | dict) and is_deep(value):
+    if is_deep(value):
         raise ValueError(f"nested too deeply; the limit is {DEPTH} levels")
     return value
 

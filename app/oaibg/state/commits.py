@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from oaibg.state.database import StateBusyError, StateError
 
@@ -73,20 +73,21 @@ class Commits:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._last = -math.inf
         self._flushing: asyncio.Task[None] | None = None
 
-    async def write(self, write: Callable[[], T]) -> T:
+    async def write(self, write: Callable[[], T], then: Callable[[T], object] | None = None) -> T:
         """Run `write` in a transaction and return its result; raises `StateError`.
 
-        `write` may run even if this raises or is cancelled, so it must only change the state. The
+        `then` gets the result once it is committed, in the same thread. It may raise `StateError`.
+        Both may run even if this raises or is cancelled, so they must only change the state. The
         caller makes all other changes after this returns.
         """
         import asyncio
 
         outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((write, outcome))
+        self._waiting.append(_Waiting(write, then, outcome))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         return await outcome
@@ -95,24 +96,26 @@ class Commits:
         """Commit what waits; only one thread at a time writes."""
         while self._waiting:
             await self._clock.sleep(max(self._last + _COMMIT_INTERVAL - self._clock.monotonic(), 0))
-            waiting = [one for one in self._waiting if not one[1].done()]  # skip cancelled writers
+            waiting = [
+                one for one in self._waiting if not one.outcome.done()
+            ]  # skip cancelled ones
             self._waiting = []
             await self._commit(waiting)
         self._flushing = None
 
-    async def _commit(self, waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]]) -> None:
+    async def _commit(self, waiting: list[_Waiting]) -> None:
         import asyncio
 
-        clock, writes = self._clock, [write for write, _ in waiting]
+        clock = self._clock
         try:
             # In a thread: signals and other jobs must not wait for a slow disk.
             results = await patiently(
-                lambda: self._store.together(writes), clock, run=asyncio.to_thread
+                lambda: self._committed(waiting), clock, run=asyncio.to_thread
             )
         except Exception as error:  # noqa: BLE001 - every writer must get the error
             results = [error] * len(waiting)
         self._last = clock.monotonic()
-        for (_, outcome), result in zip(waiting, results, strict=True):
+        for (_, _, outcome), result in zip(waiting, results, strict=True):
             if outcome.done():
                 continue  # cancelled
             if isinstance(result, StateError):
@@ -122,3 +125,20 @@ class Commits:
                 outcome.set_exception(result)
             else:
                 outcome.set_result(result)
+
+    def _committed(self, waiting: list[_Waiting]) -> list[Any]:
+        """Commit the writes, and do what follows; return the result or the error of each."""
+        results = self._store.together([one.write for one in waiting])
+        for place, one in enumerate(waiting):
+            if one.then is not None and not isinstance(results[place], StateError):
+                try:
+                    one.then(results[place])
+                except StateError as error:
+                    results[place] = error
+        return results
+
+
+class _Waiting(NamedTuple):
+    write: Callable[[], Any]
+    then: Callable[[Any], object] | None
+    outcome: asyncio.Future[Any]

@@ -64,6 +64,10 @@ class KeyTakenError(StateError):
     """Another process has begun to submit this job key; nothing was changed."""
 
 
+class RunCancelledError(StateError):
+    """The run of a job was cancelled, so that its request must not be sent."""
+
+
 def open_database(folder: Path | None) -> sqlite3.Connection:
     """Open the state in a folder, which is created if missing; None opens one in memory.
 

@@ -103,6 +103,17 @@ WHERE own.id = ? AND other.response_id = ? AND other.id <> own.id AND other.step
 """Finds another submitted job of the same base URL that has an ID."""
 
 
+CANCELLED = "[]"
+"""Stands for the argv of a run that was cancelled: there is nothing to resume."""
+
+OF_CANCELLED_RUN = f"""
+SELECT 1 FROM jobs JOIN runs USING (base_url)
+WHERE jobs.id = ? AND custom_id IS NOT NULL AND rerun = '{CANCELLED}'
+AND run_key = substr(job_key, 1, instr(job_key, char(10)) - 1)
+"""  # noqa: S608
+"""Finds out whether a job belongs to a run that was cancelled."""
+
+
 class Intent(Record):
     """The part of a row that is written before a job is submitted."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
 from oaibg.state.database import reading, transaction
-from oaibg.state.rows import line_key, time_of
+from oaibg.state.rows import CANCELLED, line_key, time_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,10 +39,6 @@ _USAGE = (
     "output_tokens_details.reasoning_tokens",
     "total_tokens",
 )
-
-
-CANCELLED = "[]"
-"""Stands for the argv of a run that was cancelled: there is nothing to resume."""
 
 
 class RunRow(Record):
@@ -182,12 +178,6 @@ class Runs:
         sql = "UPDATE runs SET rerun = ? WHERE base_url = ? AND run_key = ?"
         with transaction(self._db):
             self._db.execute(sql, (CANCELLED, base_url, run_key))
-
-    def is_cancelled(self, base_url: str, run_key: str) -> bool:
-        """Return whether a run was cancelled since it was started."""
-        sql = "SELECT 1 FROM runs WHERE base_url = ? AND run_key = ? AND rerun = ?"
-        with reading():
-            return bool(self._db.execute(sql, (base_url, run_key, CANCELLED)).fetchone())
 
     def runs(self) -> list[RunRow]:
         """Return all runs, newest first."""

@@ -13,8 +13,14 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from oaibg.state.database import IdTakenError, KeyTakenError, StateError, transaction
-from oaibg.state.rows import ID_TAKEN
+from oaibg.state.database import (
+    IdTakenError,
+    KeyTakenError,
+    RunCancelledError,
+    StateError,
+    transaction,
+)
+from oaibg.state.rows import ID_TAKEN, OF_CANCELLED_RUN
 from oaibg.state.senders import this_process
 
 if TYPE_CHECKING:
@@ -49,8 +55,12 @@ class Submits:
     def sending(self, number: int, *, over: Row | None = None) -> None:
         """Note that the request is being sent: from now on the job may exist.
 
-        The job takes over the job key of `over`, a job with an unknown outcome, if given. Raises
-        `KeyTakenError`, and changes nothing, if another process has replaced the intent or `over`.
+        The job takes over the job key of `over`, a job with an unknown outcome, if given. If this
+        raises, nothing was changed.
+
+        Raises:
+            KeyTakenError: another process has replaced the intent or `over`.
+            RunCancelledError: the job belongs to a run that was cancelled.
         """
         with transaction(self._db):
             if over is not None:
@@ -59,6 +69,8 @@ class Submits:
             changes = "step = 'sending', job_key = coalesce(job_key, ?)"
             if not self._update(changes, "id = ? AND step = 'intent'", key, number):
                 raise KeyTakenError(*_LOST)
+            if self._db.execute(OF_CANCELLED_RUN, (number,)).fetchone():
+                raise RunCancelledError("run_cancelled", "The run was cancelled.")
 
     def unsent(self, number: int, *, over: Row | None = None) -> None:
         """Return to the step `intent`: the API created nothing, and a retry follows.
