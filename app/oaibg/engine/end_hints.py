@@ -158,11 +158,11 @@ def _advice(payload: Payload) -> str:
         case "failed" if code in _MAY_PASS:
             return "The error may pass: try once more. "
         case "failed":
-            return "Report `error`: the same request may fail again. "
+            return "The same request may fail again: report the error. "
         case "incomplete" if reason == "max_output_tokens":
             return "The answer was cut off: raise --max-output-tokens. "
         case "incomplete":
-            return "Report `incomplete_details`. "
+            return "Report why the answer is incomplete. "
         case status:
             return f"The job is {status}. "
 
@@ -174,8 +174,8 @@ def _action(payload: Payload, job: Job) -> str:
         argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
         return f"{what}: {shlex.join(argv)}"
     if payload.answer.refusal is not None:
-        return f"The model refused. {_CHANGE}"
-    return _saving(payload, job) or f"There is no text. {_CHANGE}"
+        return _change(job)
+    return _saving(payload, job) or f"There is no text. {_change(job)}"
 
 
 def _saving(payload: Payload, job: Job) -> str | None:
@@ -188,12 +188,16 @@ def _saving(payload: Payload, job: Job) -> str | None:
     return f"To save its images and files: {shlex.join(argv)}"
 
 
-_CHANGE = "Another attempt needs a changed request and a new --job-key."
 _IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
 
 
 def _showing(job: Job) -> str:
     return f"There is no text. To print the whole response, run `oaibg show {job.response_id}`."
+
+
+def _change(job: Job) -> str:
+    key = "" if job.job_key is None else " and a new --job-key"
+    return f"Another attempt needs a changed request{key}."
 
 
 def _fetching(batch: Job) -> str:
