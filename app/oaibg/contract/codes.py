@@ -112,7 +112,10 @@ ERRORS = {
     "outcome_unknown": (ExitCode.OUTCOME_UNKNOWN, "The API may have accepted the request."),
     "unavailable": (ExitCode.UNAVAILABLE, "The network or the API is unavailable."),
     "wait_spent": (ExitCode.UNAVAILABLE, "The wait limit was reached before a job was created."),
-    "job_key_busy": (ExitCode.UNAVAILABLE, "Another process is using this job key or results file."),
+    "job_key_busy": (
+        ExitCode.UNAVAILABLE,
+        "Another process is using this job key or results file.",
+    ),
     "internal": (ExitCode.ERROR, "oaibg has a bug. Please report the message."),
 }
 """The `code` of an `error` event if it isn't the API's own: the exit code and the meaning."""
