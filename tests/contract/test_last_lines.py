@@ -152,7 +152,7 @@ the number of jobs that exist then."""
 def test_an_agent_that_reads_only_the_last_line(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, story: str
 ) -> None:
-    """It needs no other line to get to the answer, or to stop; and it pays once."""
+    """An agent that reads only the last line gets to the answer, or stops, and pays once."""
     argv, faults, codes, jobs = STORIES[story]
     sandbox.script(*faults)
     agent = ObedientAgent(run, tmp_path)
@@ -258,7 +258,7 @@ def test_a_person_decides_to_submit_again(
 def test_a_run_over_a_jobs_file(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, options: tuple[str, ...]
 ) -> None:
-    """The summary alone leads through a run: it is continued, retried, and its results are found.
+    """An agent that reads only the summary continues a run, retries it and finds its results.
 
     A batch does not know the number of failures, so its retry fails again.
     """

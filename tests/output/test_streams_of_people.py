@@ -1,4 +1,4 @@
-"""What a person at a terminal gets: `OAIBG_HUMAN`, one tip, and each usage error only once."""
+"""What a person at a terminal sees: `OAIBG_HUMAN`, one tip, and each usage error once."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_no_tip_without_json(screen: Callable[..., tuple[int, str]], argv: tuple
 def test_no_tip_if_the_state_cannot_be_written(
     screen: Callable[..., tuple[int, str]], state: Path
 ) -> None:
-    """Without a state, the run works as ever, and has no tip."""
+    """Without a local state, the run works as usual, and prints no tip."""
     state.write_text("a file, not a directory")
     code, text = screen(*SUBMIT)
     assert code == 0

@@ -282,7 +282,7 @@ def test_replies_name_the_server(
 def test_several_jobs_keep_running(
     terminal: Callable[..., Terminal], run: Callable[..., Result], sandbox: Sandbox
 ) -> None:
-    """After Ctrl-C, the monitor of several jobs says how many keep running, and how to go on."""
+    """After Ctrl-C, the monitor of several jobs says how many keep running, and how to continue."""
     for key in ("one", "two"):
         run("submit", "--prompt", "x", *LONG_JOB, "--job-key", key, "--detach")
     with ExitStack() as stack:
