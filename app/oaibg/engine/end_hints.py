@@ -167,7 +167,7 @@ def _advice(payload: Payload) -> str:
         case "incomplete":
             return "Report `incomplete_details`. "
         case status:
-            return f"The job is {status}. "
+            return f"The job ended with the status `{status}`. "
 
 
 def _action(payload: Payload, job: Job) -> str:
@@ -177,7 +177,7 @@ def _action(payload: Payload, job: Job) -> str:
         argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
         return f"{what}: {shlex.join(argv)}"
     if payload.answer.refusal is not None:
-        return f"The model refused. {_CHANGE}"
+        return f"The same request would probably be refused again. {_CHANGE}"
     return _saving(payload, job) or f"There is no text. {_CHANGE}"
 
 

@@ -54,7 +54,7 @@ def _of_unsuccessful(counts: Mapping[str, int], job_key: str | None) -> list[str
         )
     if failed := sum(counts.get(status, 0) for status in (*UNSUCCESSFUL, REFUSED)):
         again = submit_again(job_key, "--retry-failed")
-        first = "correct what the API refused, and " if counts.get(REFUSED) else ""
+        first = "correct what the API refused, then " if counts.get(REFUSED) else ""
         parts.append(
             f"{_jobs(failed)} ended without success: see `unsuccessful`. To submit again, {first}"
             f"{again}; you pay again."
