@@ -214,7 +214,7 @@ def test_show_of_a_job_that_has_not_ended(
 
 @pytest.mark.parametrize("outcome", ["failed", "refusal", "function_call"])
 def test_the_end_says_why_there_is_no_text(run: Callable[..., Result], outcome: str) -> None:
-    """If the last lines say why there is no text, no other line says so."""
+    """If the last lines say why there is no text, no other line repeats it."""
     shown = run(*SUBMIT, "--metadata", f"sandbox_outcome={outcome}").err
     assert "no text" not in shown
     assert "no output text" not in shown
