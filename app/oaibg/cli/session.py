@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 _TIP = (
-    "Tip: --human shows the status and the answer for people. OAIBG_HUMAN=1 makes it the default "
-    "in a terminal. This tip is shown once."
+    "Tip: --human shows the status and the answer in readable form. OAIBG_HUMAN=1 makes it the "
+    "default in a terminal. This tip is shown once."
 )
 
 
