@@ -263,7 +263,7 @@ def test_tls_error_names_the_host(
     ("fault", "words"),
     [
         (Fault(on="create", kind="status", status=404, body="none"), "replied HTTP 404: none"),
-        (Fault(on="create", kind="status", status=401), "refused the key: HTTP 401"),
+        (Fault(on="create", kind="status", status=401), "refused the API key: HTTP 401"),
         (Fault(on="create", kind="html", status=403), "did not accept the request, so no job"),
         (Fault(on="retrieve", kind="status", status=503), "replied HTTP 503: "),
     ],

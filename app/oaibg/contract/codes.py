@@ -104,7 +104,7 @@ ERRORS = {
     "state_newer": (ExitCode.USAGE, "A newer version of oaibg wrote the local state."),
     "state_busy": (ExitCode.UNAVAILABLE, "Another process is writing the local state."),
     "no_api_key": (ExitCode.AUTH, "`OPENAI_API_KEY` is not set."),
-    "invalid_api_key": (ExitCode.AUTH, "The key has invalid characters, or the API refused it."),
+    "invalid_api_key": (ExitCode.AUTH, "The API key is invalid, or the API refused it."),
     "auth": (ExitCode.AUTH, "The API refused the request's credentials."),
     "client": (ExitCode.AUTH, "The OpenAI SDK rejected its configuration."),
     "not_found": (ExitCode.NOT_FOUND, "There is no such response and no local copy."),
