@@ -31,7 +31,7 @@ _BY_CODE = {
     ExitCode.ERROR: "Don't repeat the command unchanged: first change what the message names.",
     ExitCode.USAGE: "Fix what the message names, and run the command again.",
 }
-"""The hint of an error that has none of its own."""
+"""The hints of errors that have none of their own."""
 
 SAVE_AGAIN = "Fix the cause, and run `next`: it submits nothing."
 LOST = "A new job is billed again."
@@ -126,7 +126,10 @@ def submit_again(job_key: str | None, option: str) -> str:
 def _ask(job: Job) -> str:
     """Return what to do about a submit whose outcome is unknown."""
     again = submit_again(job.job_key, "--resubmit-unknown")
-    return f"Ask the person who pays: another submit may be billed twice. To submit again, {again}."
+    return (
+        "Ask the person who pays before you submit again: the job may then be billed twice. To "
+        f"submit again, {again}."
+    )
 
 
 def _place(payload: Payload, job: Job, output: Output) -> str:
@@ -156,7 +159,7 @@ def _advice(payload: Payload) -> str:
     reason = (payload.object("incomplete_details") or {}).get("reason")
     match payload.status:
         case "failed" if code in _MAY_PASS:
-            return "The error may pass: try once more. "
+            return "The error may be temporary: try once more. "
         case "failed":
             return "The same request may fail again: report the error. "
         case "incomplete" if reason == "max_output_tokens":
@@ -164,7 +167,7 @@ def _advice(payload: Payload) -> str:
         case "incomplete":
             return "Report why the answer is incomplete. "
         case status:
-            return f"The job is {status}. "
+            return f"The job ended with the status `{status}`. "
 
 
 def _action(payload: Payload, job: Job) -> str:
@@ -174,7 +177,7 @@ def _action(payload: Payload, job: Job) -> str:
         argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
         return f"{what}: {shlex.join(argv)}"
     if payload.answer.refusal is not None:
-        return _change(job)
+        return f"The same request would probably be refused again. {_change(job)}"
     return _saving(payload, job) or f"There is no text. {_change(job)}"
 
 
