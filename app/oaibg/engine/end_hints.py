@@ -33,7 +33,7 @@ _BY_CODE = {
 }
 """The hint of an error that has none of its own."""
 
-SAVE_AGAIN = "Fix the cause, and run `next`: it submits nothing."
+SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
 
 AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
