@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import TERMINAL
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -94,8 +95,10 @@ def after_signal(
         return f"The job may be running and may be billed. {_ask(job)}"
     if cancelled:
         return "The job is cancelled."
-    if job.response_id is None and command is None:
-        return "Run the same command again."
+    if job.response_id is None:
+        return to_continue(command, "continue")
+    if job.status in TERMINAL:
+        return f"The job has ended ({job.status}). {to_continue(command, 'get its result')}"
     return to_wait(job, command)
 
 
