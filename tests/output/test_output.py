@@ -68,7 +68,9 @@ def test_human_end_without_success(run: Callable[..., Result]) -> None:
     result = run("submit", "--prompt", "x", "--human", *setting)
     assert (result.code, result.out) == (4, b"")
     assert re.search(r"\nThe job failed after .+: The model .+\n", result.err)
-    assert result.err.splitlines()[-1].startswith("The error may be temporary: try once more. To submit")
+    assert result.err.splitlines()[-1].startswith(
+        "The error may be temporary: try once more. To submit"
+    )
 
 
 def test_human_errors(run: Callable[..., Result]) -> None:

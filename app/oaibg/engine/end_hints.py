@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import TERMINAL
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _BY_CODE = {
 }
 """The hints of errors that have none of their own."""
 
-SAVE_AGAIN = "Fix the cause, and run `next`: it submits nothing."
+SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
 
 AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
@@ -94,8 +95,10 @@ def after_signal(
         return f"The job may be running and may be billed. {_ask(job)}"
     if cancelled:
         return "The job is cancelled."
-    if job.response_id is None and command is None:
-        return "Run the same command again."
+    if job.response_id is None:
+        return to_continue(command, "continue")
+    if job.status in TERMINAL:
+        return f"The job has ended ({job.status}). {to_continue(command, 'get its result')}"
     return to_wait(job, command)
 
 
