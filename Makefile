@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE # without cached bytecode the tests take twice 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY) ## Make .venv with everything for development (Python 3.11 or newer)
+install: $(READY) ## Create .venv with everything for development (Python 3.11 or newer)
 
 demo: $(READY) ## Show the tool at work against the local sandbox (40 s)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -29,7 +29,7 @@ test: $(READY) ## Run the tests (6 minutes on two cores)
 test-fast: $(READY) ## Run the tests that start no processes (2 minutes on two cores)
 	$(BIN)/pytest -n 4 --dist worksteal $(FAST)
 
-test-versions: test-lowest test-newest ## Run the fast tests with the lowest and the newest packages: PYTHON=python3.12
+test-versions: test-lowest test-newest ## Run the fast tests with the lowest and the newest packages; to choose a Python: PYTHON=python3.12
 
 test-lowest: CONSTRAINTS = -c build/lowest.txt
 test-lowest test-newest:
@@ -59,10 +59,10 @@ screenshots: $(READY) ## Draw the pictures of human mode again, from real runs a
 
 check: lint type guide-check test ## Everything that must pass before a commit
 
-install-skill: ## Copy the agent skill into a folder of skills: DEST=~/.agents/skills
+install-skill: ## Copy the agent skill into a skills directory: DEST=~/.agents/skills
 	@$(PYTHON) examples/skill/install.py "$$DEST"
 
-clean: ## Remove what was made here
+clean: ## Remove .venv, caches and build files
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build
 
 $(READY): pyproject.toml

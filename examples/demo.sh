@@ -90,7 +90,7 @@ done
 url=$(sed -n 's/export OPENAI_BASE_URL=//p' "$private/exports")
 port=${url##*:}
 
-section "The sandbox: a local server without a model, a key or costs"
+section "The sandbox: a local server; no model, no API key, no cost"
 case $(command -v oaibg) in "$PWD/.venv/bin/"*) show 'export PATH="$PWD/.venv/bin:$PATH"' ;; esac
 show "python -m oaibg.sandbox --quiet --seconds 2 --port ${port%/v1} &"
 set_up "export OPENAI_BASE_URL=$url OPENAI_API_KEY=sandbox"
@@ -107,20 +107,20 @@ say "Run 12 jobs. One of them fails."
 run 4 'oaibg submit --human --jobs-file examples/demo/cities.jsonl \
     --results-file "$work/cities.csv" --job-key cities --poll-seconds 0.5'
 
-say "Try the failed job again, and no other."
+say "Retry only the failed job."
 run 0 'oaibg submit --human --jobs-file examples/demo/cities.jsonl \
     --results-file "$work/cities.csv" --job-key cities --poll-seconds 0.5 \
     --retry-failed'
 
 section "What a program sees: JSON lines and exit codes (shortened here)"
 
-say "Submit a job, and lose the shell."
+say "Submit a job without waiting for it."
 run_json 0 'oaibg submit "Take your time." --job-key report --detach'
 
-say "Any other shell can wait for the job, by its ID or its key, and save the answer."
+say "Wait for it by its ID or its key, in any shell, and save the answer."
 run_json 0 'oaibg monitor report --output-text-file "$work/report.md" --poll-seconds 1'
 
-say "Cancel a job. Then the exit code of show is 4: the job ended without success."
+say "Cancel a job. The exit code of show is then 4: the job ended without success."
 run_json 0 'oaibg submit "Take all day." --job-key day --detach \
     --metadata sandbox_seconds=86400'
 run_json 0 'oaibg cancel day'

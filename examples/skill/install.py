@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Copy the skill into a directory of skills without overwriting a user's edits.
+"""Copy the skill into a skills directory without overwriting a user's edits.
 
 usage: install.py DEST
 
-DEST is a directory of skills, such as .agents/skills, ~/.agents/skills or .claude/skills. The skill
+DEST is a skills directory, such as .agents/skills, ~/.agents/skills or .claude/skills. The skill
 is copied to DEST/openai-api-background-mode, with the hash of each file in `.installed.sha256`. A
 later install updates the files that still have their recorded hash. If any file was edited, it
 changes nothing, lists the edited files and exits with 1. It never touches other files in that
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     if len(argv) != 1 or not argv[0].strip():
         print(
-            "Name the directory of skills: make install-skill DEST=~/.agents/skills",
+            "Name the skills directory: make install-skill DEST=~/.agents/skills",
             file=sys.stderr,
         )
         return 2

@@ -69,7 +69,7 @@ def test_proxy_that_is_bypassed(
     name: str,
     entry: str,
 ) -> None:
-    """A proxy that can't be used is no problem for a host in `NO_PROXY`."""
+    """A proxy that can't be used doesn't matter for a host in `NO_PROXY`."""
     monkeypatch.setenv(name, SOCKS)
     monkeypatch.setenv("NO_PROXY", entry)
     assert run(*DETACHED).code == 0
@@ -91,7 +91,7 @@ def test_exceptions_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_proxy_of_another_scheme(
     run: Callable[..., Result], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy for HTTPS that can't be used is no problem for an HTTP URL."""
+    """A proxy for HTTPS that can't be used doesn't matter for an HTTP URL."""
     monkeypatch.setenv("HTTPS_PROXY", SOCKS)
     monkeypatch.setenv("NO_PROXY", "")
     assert run(*DETACHED).code == 0

@@ -408,7 +408,7 @@ def test_retrieve_answered_with_events_without_a_status(
 
 
 def test_part_of_a_retrieve_is_not_used(run: Callable[..., Result], raw: RawServer) -> None:
-    """A retrieve whose JSON is cut off is repeated: a part of an answer is no answer."""
+    """A retrieve whose JSON is cut off is repeated: a part of an answer is not the answer."""
     replies = iter([Answer(reply(json.dumps(DONE))[:-9]), Answer(reply(json.dumps(DONE)))])
     raw.answer = lambda _: next(replies)
     result = run("monitor", ID, *FAST)

@@ -137,7 +137,7 @@ def test_codes_that_a_command_never_has(
 
 
 def test_meanings_fit_the_command(run: Callable[..., Result]) -> None:
-    """The meaning of a code is that of the command, in words that fit it."""
+    """The help of a command gives the meaning that a code has for it."""
     assert "cancelled" not in documented(run, "submit")[4]
     assert documented(run, "cancel")[0] == "the job is cancelled"
     assert documented(run, "show")[3] == "the job is queued or running"

@@ -1,4 +1,4 @@
-"""The prompt as the argument of `submit`, and what is refused because nobody means it as one."""
+"""The prompt as the argument of `submit`, and what is refused as one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_argument_from_stdin(
     ],
 )
 def test_argument_and_another_input(run: Callable[..., Result], argv: tuple[str, ...]) -> None:
-    """There is exactly one input, and the error names both."""
+    """Only one input is allowed, and the error names both."""
     assert refusal(run, *argv)[0] == f"Give only one of PROMPT and {argv[1]}."
 
 
@@ -145,7 +145,7 @@ def test_file_as_the_prompt(
     name: str,
     meant: str,
 ) -> None:
-    """The path of a file is no prompt: nothing is sent, and the hint has the right command."""
+    """The path of a file is not a prompt: nothing is sent; the hint has the right command."""
     (folder / name).write_text("x")
     message, hint = refusal(run, *before, name)
     assert message == f"{name} is a file, not a prompt."
@@ -178,7 +178,7 @@ def test_pattern_that_the_shell_expanded(
 def test_word_that_is_no_prompt(
     run: Callable[..., Result], folder: Path, word: str, message: str
 ) -> None:
-    """One word that is like a path or an ID is no prompt; --prompt sends it as it is."""
+    """A single word that looks like a path or an ID is refused; --prompt sends it."""
     (folder / "notes").mkdir()
     found, hint = refusal(run, word)
     assert found == message
@@ -194,7 +194,7 @@ def test_short_prompts(run: Callable[..., Result], prompt: str) -> None:
 
 
 def test_key_as_the_prompt(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """The key of a job is no prompt, unless the same command has a job key."""
+    """The key of a job is refused as a prompt, unless the same command has a job key."""
     assert run("submit", "hello", "--job-key", "hello", "--detach").code == 0
     assert run("submit", "hello", "--job-key", "hello", "--detach").code == 0
     message, hint = refusal(run, "hello")

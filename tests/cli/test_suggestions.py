@@ -1,4 +1,4 @@
-"""Usage errors of misspelt or unknown words, and what they suggest instead."""
+"""Usage errors for misspelled or unknown words, and what they suggest instead."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_wrong_value(run: Callable[..., Result], line: str, meant: str) -> None:
     ],
 )
 def test_wrong_command(run: Callable[..., Result], words: str, meant: str) -> None:
-    """The hint for another tool's command name, or a misspelt one, names our command."""
+    """The hint for another tool's command name, or a misspelled one, names our command."""
     for word in words.split():
         assert meant in hint_for(run, word, "resp_1")
 

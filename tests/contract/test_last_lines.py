@@ -153,7 +153,7 @@ the number of jobs that exist then."""
 def test_an_agent_that_reads_only_the_last_line(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path, story: str
 ) -> None:
-    """It needs no other line to get to the answer, or to stop; and it pays once."""
+    """An agent that reads only the last line gets to the answer, or stops, and pays once."""
     argv, faults, codes, jobs = STORIES[story]
     sandbox.script(*faults)
     agent = ObedientAgent(run, tmp_path)
@@ -206,7 +206,7 @@ def test_every_code_has_its_last_line() -> None:
 
 
 def test_the_wait_limit(run: Callable[..., Result], world: World) -> None:
-    """After 3 the agent continues with `next`; the hint says if no request has succeeded."""
+    """After exit 3, the agent continues with `next`; the hint says if no request succeeded."""
     identifier = run(*KEYED, *TEXT, "--detach").id
     mend = world.block()
     first = run("monitor", identifier, *FAST, "--max-wait-seconds", "1")
@@ -221,7 +221,7 @@ def test_the_wait_limit(run: Callable[..., Result], world: World) -> None:
 
 @pytest.mark.parametrize("what", ["block", "lose_key"])
 def test_nothing_was_created(run: Callable[..., Result], world: World, what: str) -> None:
-    """After 7 and 8 the agent runs the same command again once the cause is gone."""
+    """After exit 7 or 8, the agent runs the same command again once the cause is gone."""
     mend = world.block() if what == "block" else world.lose_key()
     agent = ObedientAgent(run, world.folder, mend)
     agent.work(*KEYED, *TEXT, "--max-wait-seconds", "3")
@@ -232,7 +232,7 @@ def test_nothing_was_created(run: Callable[..., Result], world: World, what: str
 
 
 def test_a_file_that_is_not_written(run: Callable[..., Result], world: World) -> None:
-    """After 9 the hint names the file and the cause; `next` writes it without a second job."""
+    """After exit 9, the hint names the file and the cause; `next` writes it, without a new job."""
     path = world.folder / "answer.md"
     agent = ObedientAgent(run, world.folder, world.fill(path))
     agent.work(*KEYED, *TEXT, "--output-text-file", str(path))
@@ -247,7 +247,7 @@ def test_a_file_that_is_not_written(run: Callable[..., Result], world: World) ->
 def test_a_person_decides_to_submit_again(
     run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """After 6 the hint says to ask, and names the option that submits again."""
+    """After exit 6, the hint says to ask, and names the option that submits again."""
     sandbox.script(LOST)
     agent = ObedientAgent(run, tmp_path, may_pay_twice=True)
     agent.work(*KEYED, *TEXT)
@@ -259,7 +259,7 @@ def test_a_person_decides_to_submit_again(
 def test_a_run_over_a_jobs_file(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, options: tuple[str, ...]
 ) -> None:
-    """The summary alone leads through a run: it is continued, retried, and its results are found.
+    """An agent that reads only the summary continues a run, retries it and finds its results.
 
     A batch does not know the number of failures, so its retry fails again.
     """

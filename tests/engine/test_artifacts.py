@@ -357,7 +357,7 @@ def test_refused_key(saving: Saving) -> None:
     """A key that may not read files is a warning, and the job's end is still reported."""
     found = saving.run(citing("a"), image(PNG), downloads=[failed(401, "no")])
     assert names(found) == ["warning", "wrote_artifact", "final"]
-    assert warnings(found) == ["Could not save a: The API refused the key: HTTP 401"]
+    assert warnings(found) == ["Could not save a: The API refused the API key: HTTP 401"]
 
 
 def test_unwritable_directory(saving: Saving) -> None:

@@ -21,7 +21,7 @@ FAST = ("--poll-seconds", "0.05")
 
 
 def test_no_wait_limit(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """`--max-wait-seconds 0` is no limit: the wait ends with the job, and `next` has no limit."""
+    """`--max-wait-seconds 0` sets no limit: the wait ends with the job, and `next` has no limit."""
     limit = ("--max-wait-seconds", "0")
     detached = run("submit", "--prompt", "x", "--detach", *limit)
     assert "--max-wait-seconds" not in detached.last["next"]

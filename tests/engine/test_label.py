@@ -51,7 +51,7 @@ def test_rerun_keeps_the_first_label(run: Callable[..., Result]) -> None:
 
 @pytest.mark.parametrize("window", ["soonest", "24h"])
 def test_label_of_a_run(run: Callable[..., Result], folder: Path, window: str) -> None:
-    """With a jobs file, the label is that of the run, also after another start."""
+    """With a jobs file, the label names the run, and a rerun keeps it."""
     (folder / "jobs.jsonl").write_text('{"prompt":"x"}\n')
     argv = ("--jobs-file", "jobs.jsonl", "--results-file", "results.jsonl")
     many = ("submit", *argv, "--completion-window", window, "--poll-seconds", "0.05")
@@ -62,7 +62,7 @@ def test_label_of_a_run(run: Callable[..., Result], folder: Path, window: str) -
 
 
 def test_state_of_an_older_version(run: Callable[..., Result], folder: Path, state: Path) -> None:
-    """A state without labels gets them; its jobs and runs have none."""
+    """A state from before labels is upgraded; the labels of its jobs and runs are null."""
     (folder / "jobs.jsonl").write_text('{"prompt":"x"}\n')
     run(
         "submit", "--jobs-file", "jobs.jsonl", "--results-file", "r.jsonl", "--poll-seconds", "0.05"

@@ -22,7 +22,7 @@ ARGV = ("submit", "--prompt", "x", "--detach")
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_mistyped_key(run: Callable[..., Result], sandbox: Sandbox, command: str) -> None:
-    """The hint has the key that is like the name; the server is asked only once."""
+    """The hint has the key that resembles the name; the server is asked only once."""
     run(*ARGV, "--job-key", "report-7")
     sandbox.requests.clear()
     result = run(command, "reprot-7")
@@ -99,7 +99,7 @@ def test_file_of_a_run_in_another_directory(
 
 
 def test_label_in_place_of_a_name(run: Callable[..., Result]) -> None:
-    """A label is no name, and the hint has the name of its job."""
+    """A label is not accepted as a name; the hint has the name of its job."""
     identifier = run(*ARGV, "--label", "Lakes").id
     run(*ARGV, "--label", "Two words", "--job-key", "k")
     assert run("show", "Lakes").last["hint"].startswith(f"That is the label of {identifier}. ")

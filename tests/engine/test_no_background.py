@@ -29,7 +29,7 @@ SUBMIT = ("submit", "--prompt", "x", "--poll-seconds", "0.05")
 def test_a_server_without_background_mode(
     run: Callable[..., Result], sandbox: Sandbox, more: tuple[str, ...]
 ) -> None:
-    """Its answer is used, and a warning says that the server may not support background mode."""
+    """The answer of such a server is used, and a warning says that it may lack background mode."""
     sandbox.become("synchronous")
     result = run(*SUBMIT, *more)
     assert (result.code, result.last.get("status")) == (0, "completed")
@@ -51,7 +51,7 @@ def test_a_server_without_background_mode(
 def test_what_the_reply_says(
     run: Callable[..., Result], sandbox: Sandbox, fields: dict[str, Any], warns: bool
 ) -> None:
-    """`background` null or false is worth a warning; many servers leave the key out."""
+    """A `background` that is null or false causes a warning; many servers leave the key out."""
     body = with_text("ok", **fields)
     sandbox.script(Fault(on="create", kind="raw", body=body))
     result = run(*SUBMIT)

@@ -93,7 +93,7 @@ def test_a_summary_is_one_step(
 
 
 def test_each_part_of_a_summary_is_a_step(run: Callable[..., Result], sandbox: Sandbox) -> None:
-    """Parts of a summary that have the same text are steps of their own."""
+    """Parts of a summary with the same text are separate steps."""
     events = [summary("text.done", index, text="a") for index in range(3)]
     script(sandbox, *events)
     assert steps(run(*SUBMIT)) == [("reasoning_summary_text.done", "reasoning", "a")] * 3

@@ -118,7 +118,7 @@ def test_named_tests_exist() -> None:
 @pytest.mark.process
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
 def test_failed_jobs_are_retried(clone: Path) -> None:
-    """The recipe submits the jobs again that failed, and no other; the last lines are kept."""
+    """The recipe submits only the failed jobs again, and keeps the last line of each job."""
     page = (GUIDE / "many-jobs.md").read_text()
     (recipe,) = [block for block in shell_blocks(page) if "map(last)" in block]
     jobs = clone / "examples" / "jobs.jsonl"

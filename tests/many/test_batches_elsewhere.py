@@ -104,7 +104,7 @@ def test_a_response_whose_id_looks_like_a_batch(
 def test_results_of_a_response(
     run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles
 ) -> None:
-    """`--results-file` for the ID of a response is refused, also where its form doesn't tell."""
+    """`--results-file` for a response ID is refused, even if the ID's form doesn't show that."""
     sandbox.become("minimal")
     response_id = run("submit", "--prompt", "x", "--detach").id
     before = len(sandbox.requests)

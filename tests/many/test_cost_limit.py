@@ -76,7 +76,7 @@ def test_a_rerun_at_the_limit(
     files: Files,
     price: float,
 ) -> None:
-    """`next` alone can't go on: it ends with exit 2 and sends nothing. A higher limit continues."""
+    """`next` exits with 2 and sends nothing, unless the limit is raised."""
     files.add(8, **BIG)
     first = many(*limited(files, 6.5 * price))
     check_stop(first, 6, 2)

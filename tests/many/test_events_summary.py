@@ -246,7 +246,7 @@ def test_lines_that_were_asked_for(
 
 
 def test_human_mode(run: Callable[..., Result], files: Files) -> None:
-    """`--human` shows as much as ever."""
+    """`--human` shows as much as without `--events summary`."""
     files.add(2)
     files.add(1, first=2, sandbox_outcome="failed")
     argv = [word for word in files.argv("--human") if word not in ("--events", "changes")]

@@ -169,7 +169,7 @@ def test_another_answer_is_printed_whole() -> None:
 
 
 def test_json_is_not_cut() -> None:
-    """JSON has no blocks: it is printed unchanged at the end."""
+    """An answer in JSON is printed unchanged at the end, not in blocks."""
     text = '{\n\n"a": 1,\n\n"b": [2]\n\n}\n'
     streamed = Streamed()
     for char in text:

@@ -1,4 +1,4 @@
-"""What a person at a terminal gets: `OAIBG_HUMAN`, one tip, and each usage error only once."""
+"""What a person at a terminal sees: `OAIBG_HUMAN`, one tip, and each usage error once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_human_by_the_environment(screen: Callable[..., tuple[int, str]], value:
 
 @pytest.mark.parametrize("value", ["", "0", "false", "No", "off"])
 def test_no_human_by_the_environment(screen: Callable[..., tuple[int, str]], value: str) -> None:
-    """Values that mean no, and an empty one, leave JSON lines on a terminal."""
+    """If `OAIBG_HUMAN` is empty or means no, a terminal gets JSON lines."""
     code, text = screen(*SUBMIT, OAIBG_HUMAN=value)
     assert code == 0
     assert is_json(text)
@@ -90,7 +90,7 @@ def test_human_if_only_stderr_is_redirected(
 
 
 def test_invalid_value_of_the_variable(screen: Callable[..., tuple[int, str]]) -> None:
-    """Any other value is a usage error, unless --human is given."""
+    """Any other value of `OAIBG_HUMAN` is a usage error, unless --human is given."""
     code, text = screen(*SUBMIT, OAIBG_HUMAN="maybe")
     assert code == 2
     assert text.splitlines() == [
@@ -115,14 +115,14 @@ def test_errors_of_unreadable_options(screen: Callable[..., tuple[int, str]]) ->
 
 
 def test_completion_ignores_the_variable(command: Command) -> None:
-    """An invalid value doesn't disturb the completion of a shell."""
+    """An invalid `OAIBG_HUMAN` doesn't disturb shell completion."""
     variables = {"_OAIBG_COMPLETE": "complete_bash", "COMP_WORDS": "oaibg sub", "COMP_CWORD": "1"}
     result = command.run(env={**variables, "OAIBG_HUMAN": "maybe"}, fresh=True)
     assert (result.err, b"submit" in result.out) == ("", True)
 
 
 def test_tip_is_shown_once(screen: Callable[..., tuple[int, str]], state: Path) -> None:
-    """The first run on a terminal has one more line on stderr, and no later run has it."""
+    """The first run on a terminal prints a tip on stderr; later runs don't."""
     texts = [screen(*argv)[1] for argv in (SUBMIT, SUBMIT, ("show",), ("monitor",))]
     assert [text.count(TIP) for text in texts] == [1, 0, 0, 0]
     (line,) = [line for line in texts[0].splitlines() if TIP in line]
@@ -150,7 +150,7 @@ def test_no_tip_without_json(screen: Callable[..., tuple[int, str]], argv: tuple
 def test_no_tip_if_the_state_cannot_be_written(
     screen: Callable[..., tuple[int, str]], state: Path
 ) -> None:
-    """Without a state, the run works as ever, and has no tip."""
+    """Without a local state, the run works as usual, and prints no tip."""
     state.write_text("a file, not a directory")
     code, text = screen(*SUBMIT)
     assert code == 0
@@ -179,7 +179,7 @@ def test_usage_error_is_printed_once(
 
 
 def test_late_usage_error_is_printed_once(screen: Callable[..., tuple[int, str]]) -> None:
-    """The same holds for an error that comes after other lines."""
+    """On a terminal, a usage error that comes after other lines is prose only, too."""
     screen("submit", "a", "--job-key", "k", "--detach")
     code, text = screen("submit", "b", "--job-key", "k", "--detach")
     assert code == 2
@@ -209,3 +209,13 @@ def test_other_errors_keep_their_line(screen: Callable[..., tuple[int, str]]) ->
     assert code == 5
     assert is_json(text)
     assert "Error: " in text
+
+
+def test_typed_input(sandbox: Sandbox, state: Path) -> None:
+    """A command that waits for typed input says how to end it."""
+    settings = environment(sandbox.base_url, state)
+    with Terminal("submit", "-", "--dry-run", environment=settings, columns=1000) as shown:
+        shown.wait_for(lambda text: "press Ctrl-D" in text)
+        shown.press("hello\n\x04")
+        assert shown.end() == 0
+        assert '"text":"hello' in shown.text

@@ -214,7 +214,7 @@ def test_show_of_a_job_that_has_not_ended(
 
 @pytest.mark.parametrize("outcome", ["failed", "refusal", "function_call"])
 def test_the_end_says_why_there_is_no_text(run: Callable[..., Result], outcome: str) -> None:
-    """If the last lines say why there is no text, no other line says so."""
+    """If the last lines say why there is no text, no other line repeats it."""
     shown = run(*SUBMIT, "--metadata", f"sandbox_outcome={outcome}").err
     assert "no text" not in shown
     assert "no output text" not in shown
@@ -263,7 +263,7 @@ def test_tls_error_names_the_host(
     ("fault", "words"),
     [
         (Fault(on="create", kind="status", status=404, body="none"), "replied HTTP 404: none"),
-        (Fault(on="create", kind="status", status=401), "refused the key: HTTP 401"),
+        (Fault(on="create", kind="status", status=401), "refused the API key: HTTP 401"),
         (Fault(on="create", kind="html", status=403), "did not accept the request, so no job"),
         (Fault(on="retrieve", kind="status", status=503), "replied HTTP 503: "),
     ],
@@ -282,7 +282,7 @@ def test_replies_name_the_server(
 def test_several_jobs_keep_running(
     terminal: Callable[..., Terminal], run: Callable[..., Result], sandbox: Sandbox
 ) -> None:
-    """After Ctrl-C, the monitor of several jobs says how many keep running, and how to go on."""
+    """After Ctrl-C, the monitor of several jobs says how many keep running, and how to continue."""
     for key in ("one", "two"):
         run("submit", "--prompt", "x", *LONG_JOB, "--job-key", key, "--detach")
     with ExitStack() as stack:

@@ -116,7 +116,7 @@ def test_an_array_of_jobs(
 def test_arrays_that_have_no_first_job(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, content: bytes
 ) -> None:
-    """The error for any other array tells how to write a jobs file."""
+    """The error for any other array says how to write a jobs file."""
     files.jobs.write_bytes(content)
     result = run(*files.argv())
     refused(result, sandbox, "the file is a JSON array", "on a line of its own")
@@ -165,7 +165,7 @@ def test_prompts_that_are_json_strings(
 def test_a_table_whose_name_is_not_that_of_one(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str, extension: str
 ) -> None:
-    """The error for a table that is not named like one tells its extension."""
+    """The error for a table without a table's extension says which one it needs."""
     files.jobs.write_text(content)
     refused(run(*files.argv()), sandbox, "looks like a table", f"ends in {extension}.")
 

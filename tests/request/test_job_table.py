@@ -188,7 +188,7 @@ def test_what_to_do_about_rows(
 def test_json_that_is_named_like_a_table(
     run: Callable[..., Result], sandbox: Sandbox, files: Files, content: str
 ) -> None:
-    """The error for JSON in a file named `.csv` tells to rename it."""
+    """The error for JSON in a file named `.csv` says to rename it."""
     files.jobs = files.folder / "jobs.csv"
     files.jobs.write_text(content)
     refused(run(*files.argv()), sandbox, "the file contains JSON", "ends in .jsonl.")

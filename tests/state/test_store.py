@@ -69,7 +69,7 @@ def test_steps_of_a_job(state: Path) -> None:
 
 
 def test_job_of_a_cancelled_run(state: Path) -> None:
-    """Once a run was cancelled, no request of its jobs is sent; other runs go on."""
+    """Once a run is cancelled, no request of its jobs is sent; other runs continue."""
     store, other = Store(str(state)), Store(str(state))
     numbers = {}
     for key in ("k", "k2"):

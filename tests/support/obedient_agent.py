@@ -77,7 +77,8 @@ class ObedientAgent:
         if code == ExitCode.OUTCOME_UNKNOWN:
             assert "Ask the person who pays" in hint or "ask the person who pays" in hint
             return self._again(argv, hint) if self._may_pay_twice else None
-        if code == ExitCode.UNSUCCESSFUL and ("may pass" in hint or line["event"] == "summary"):
+        may_help = "may be temporary" in hint or line["event"] == "summary"
+        if code == ExitCode.UNSUCCESSFUL and may_help:
             return self._again(argv, hint)
         if place := _PLACE.search(hint):
             self.answer = Path(place[1]).read_text()

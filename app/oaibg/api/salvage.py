@@ -138,7 +138,7 @@ def events_response(raw: bytes) -> Payload | None:
     """Return the fullest response in a body of events; None for any other body.
 
     It is the one that has ended, or else the last one, with any output that only other events have.
-    A response without its output is no end.
+    A response without its output is not the end.
     """
     found: Payload | None = None
     streamed = StreamedOutput(from_start=True)

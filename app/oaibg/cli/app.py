@@ -58,7 +58,7 @@ app = typer.Typer(
     help="Run OpenAI requests that take minutes or hours: submit each one once, in background "
     "mode, follow it, and save the answer. Set OPENAI_API_KEY first.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,  # Typer's options can't be told which shell
+    add_completion=False,  # Typer's options take no shell
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,

@@ -1,4 +1,4 @@
-"""The help: its layout. What one needs first fits on the first screen, and the rest follows."""
+"""The layout of the help. What users need first fits on the first screen; the rest follows."""
 
 from __future__ import annotations
 

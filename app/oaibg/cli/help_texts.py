@@ -81,7 +81,7 @@ COMMON = {
 
 _ID_NOTES = [
     "KEY is the key of a job or a run; the path of a run's jobs file works, too.",
-    "Put an ID or key that begins with a hyphen after --.",
+    "If an ID or key begins with a hyphen, put -- before it.",
 ]
 
 NOTES = {

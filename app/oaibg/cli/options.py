@@ -82,7 +82,7 @@ _MAX_WAIT_SECONDS = _waiting(
 _CANCEL_ON_INTERRUPT = _waiting(
     "--cancel-on-interrupt", "Cancel the job if a signal ends the wait."
 )
-_EVENTS = _waiting("WHICH", "Which lines: all (default), changes or summary.")
+_EVENTS = _waiting("WHICH", "Lines to print: all (default), changes, summary.")
 _STREAM = _waiting("--stream", "Stream the job: emit a progress event per step.")
 _STREAM_TEXT = _waiting("--stream-text", "Stream the job, and emit its text as it grows.")
 _STARTING_AFTER = _waiting(
@@ -91,7 +91,7 @@ _STARTING_AFTER = _waiting(
     parser=partial(check.whole_number, least=0),
 )
 _INCLUDE = _output(
-    "VALUE", "Request this additional data; repeatable.", callback=check.each_not_empty
+    "VALUE", "Additional data to request; repeatable.", callback=check.each_not_empty
 )
 _SHOW_OUTPUT_TEXT = _output("--show-output-text", "Emit the answer as an output_text event.")
 _OUTPUT_JSON_FILE = _output("PATH", "Save the API's response object.", callback=check.output_path)
@@ -151,18 +151,18 @@ class SubmitOptions(Record):
         autocompletion=known.names,
     )
     previous_response_id: str | None = _request(
-        "ID", "As --continue, without any check.", callback=check.not_empty
+        "ID", "Like --continue, but without checks.", callback=check.not_empty
     )
     tools_json_file: str | None = _request_file("PATH", "JSON array of tools. Default: none.")
     json_schema_file: str | None = _request_file(
         "PATH", "JSON Schema of the answer (structured output)."
     )
     include: list[str] | None = _request(
-        "VALUE", "Request this additional data; repeatable.", callback=check.each_not_empty
+        "VALUE", "Additional data to request; repeatable.", callback=check.each_not_empty
     )
     metadata: list[str] | None = _request("KEY=VALUE", "Metadata; repeatable up to 16 times.")
     body_json_file: str | None = _request_file(
-        "PATH", "JSON object to merge over the request, last."
+        "PATH", "JSON object to merge into the request, last."
     )
     dry_run: bool = _safety("--dry-run", "Print the request and its hash; send nothing.")
     job_key: str | None = _safety(
@@ -250,7 +250,7 @@ class CancelOptions(Record):
 class ShowOptions(Record):
     """The options of `oaibg show`."""
 
-    name: str | None = _name("ID|KEY", "A response ID or key. Default: the newest job.", check.name)
+    name: str | None = _name("ID|KEY", "A response ID or key. Default: newest submit.", check.name)
     job_key: str | None = _JOB_KEY
     output_text: bool = _output("--output-text", "Print only the answer's text, unchanged.")
     output_json_file: str | None = _OUTPUT_JSON_FILE

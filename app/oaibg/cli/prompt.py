@@ -27,10 +27,10 @@ _USE = "To send its text: `oaibg submit --prompt-file {path}`."
 
 
 def check_prompt(options: SubmitOptions) -> None:
-    """Raise `UsageError` if the prompt names a file, or if the argument PROMPT is no question.
+    """Raise `UsageError` if the prompt names a file, or if the argument is not a prompt.
 
-    It is none if it is one word that is like a path, or that names a job which the user may want to
-    follow. Nobody wants to pay for the answer to such a prompt. --prompt can be any such word.
+    A single word that looks like a path, or that names a job, is not a prompt: nobody wants to pay
+    for the answer to it. --prompt accepts such a word.
     """
     argument = options.prompt_argument
     text = options.prompt if argument is None else argument

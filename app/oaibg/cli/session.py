@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 _TIP = (
-    "Tip: --human shows the status and the answer for people. OAIBG_HUMAN=1 makes it the default "
-    "in a terminal. This tip is shown once."
+    "Tip: --human shows the status and the answer in readable form. OAIBG_HUMAN=1 makes it the "
+    "default in a terminal. This tip is shown once."
 )
 
 
@@ -181,7 +181,7 @@ class Session:
         )
 
     def open_store(self) -> tuple[Store, StateError | None]:
-        """Open the local state; returns it with its problem, if any, also if it was mended now."""
+        """Open the local state; return it with its problem, if any, even if it was just fixed."""
         from oaibg.state.store import open_store
 
         store, problem = open_store(environment.state_folder(), keep_days=environment.keep_days())

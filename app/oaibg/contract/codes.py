@@ -35,7 +35,7 @@ LAST_LINES: dict[ExitCode, tuple[tuple[str, ...], str]] = {
         "`message`; `outcome`: whether a job exists; `unsuccessful`; `next`",
     ),
     ExitCode.AUTH: (("error", "summary"), "`message`; `unsuccessful`; `next`"),
-    ExitCode.LOCAL_IO: ((*_ENDS, "summary"), "`files`: what was written nevertheless; `next`"),
+    ExitCode.LOCAL_IO: ((*_ENDS, "summary"), "`files`: what could be written; `next`"),
     ExitCode.NEEDS_ACTION: ((*_ENDS, "summary"), "`calls`, `refusal`, `output_types`"),
     ExitCode.SIGHUP: _SIGNAL,
     ExitCode.SIGINT: _SIGNAL,
@@ -55,7 +55,7 @@ WARNINGS = {
     "content was overwritten.",
     "artifacts_expire": "Files of code interpreter containers expire soon; run `next` before that.",
     "text_replaced": "The answer has parts that UTF-8 can't encode. The text has U+FFFD instead.",
-    "job_key_busy": "Another process has been submitting this job key for a while.",
+    "job_key_busy": "Another process has been submitting a job with this key for a while.",
     "job_key_ended": "The job with this key had already ended; its stored result follows.",
     "local_copy": "The API does not return the response, or not all of it; the result is the local "
     "copy.",
@@ -63,8 +63,8 @@ WARNINGS = {
     "unknown_status": "The API returned no status, or one that oaibg does not know. Polling "
     "continues.",
     "no_answer": "No request succeeded within the wait limit; the message says what to check.",
-    "may_be_lost": "The server was down, and reports the job as still running. If the server was "
-    "restarted, the job may never end.",
+    "may_be_lost": "The server was down, and now reports the job as still running. If the server "
+    "was restarted, the job may never end.",
     "no_background": "The server did not run the job in background mode.",
     "cancel_refused": "The server refused to cancel the job. The message is the server's.",
     "cancel_unconfirmed": "The API has not confirmed every cancel; `next` cancels the other jobs.",
@@ -104,7 +104,7 @@ ERRORS = {
     "state_newer": (ExitCode.USAGE, "A newer version of oaibg wrote the local state."),
     "state_busy": (ExitCode.UNAVAILABLE, "Another process is writing the local state."),
     "no_api_key": (ExitCode.AUTH, "`OPENAI_API_KEY` is not set."),
-    "invalid_api_key": (ExitCode.AUTH, "The key has invalid characters, or the API refused it."),
+    "invalid_api_key": (ExitCode.AUTH, "The API key is invalid, or the API refused it."),
     "auth": (ExitCode.AUTH, "The API refused the request's credentials."),
     "client": (ExitCode.AUTH, "The OpenAI SDK rejected its configuration."),
     "not_found": (ExitCode.NOT_FOUND, "There is no such response and no local copy."),
@@ -112,7 +112,10 @@ ERRORS = {
     "outcome_unknown": (ExitCode.OUTCOME_UNKNOWN, "The API may have accepted the request."),
     "unavailable": (ExitCode.UNAVAILABLE, "The network or the API is unavailable."),
     "wait_spent": (ExitCode.UNAVAILABLE, "The wait limit was reached before a job was created."),
-    "job_key_busy": (ExitCode.UNAVAILABLE, "Another process uses this job key or results file."),
+    "job_key_busy": (
+        ExitCode.UNAVAILABLE,
+        "Another process is using this job key or results file.",
+    ),
     "internal": (ExitCode.ERROR, "oaibg has a bug. Please report the message."),
 }
 """The `code` of an `error` event if it isn't the API's own: the exit code and the meaning."""

@@ -5,7 +5,7 @@ OaibgError
 ├── ApiRefused        1  the API refused the request
 ├── NotRetrievable    1  the server can't return background jobs
 │   └── LookRefused   1  the server refuses every retrieve of the job
-├── NotFound          5  no such response at the API, and no local copy
+├── NotFound          5  the API has no such response, and there is no local copy
 ├── OutcomeUnknown    6  the submit may or may not have been accepted
 ├── Unavailable       7  the network or the API is unavailable; nothing was created
 ├── AuthRefused       8  the API key is missing or was refused
@@ -77,11 +77,11 @@ class ExitCode(IntEnum):
     LOCAL_IO = (
         9,
         "the job completed, but a file could not be written; or stdout is full",
-        "Fix the cause and run `next`; null: a file is lost. No last line: rerun with the key.",
+        "Fix the cause and run `next`; if null, a file is lost. No last line: rerun with the key.",
     )
     NEEDS_ACTION = (
         10,
-        "the job completed, but it waits, the model refused, or there is no text",
+        "the job completed without an answer: tool calls, a refusal, or no text",
         "Do what `hint` says: answer `calls`, or report `refusal`. Don't repeat the job.",
     )
     SIGHUP = (

@@ -123,7 +123,7 @@ class WroteText(Event, name="wrote_text", by="`--output-text-file`"):
 
 
 class WroteArtifact(Event, name="wrote_artifact", by="`--artifacts-dir`"):
-    """An image or a file that the job made was saved, or is there already.
+    """An image or a file that the job made was saved, or was already there.
 
     `source` is the ID of the output item that contains the image or cites the file.
     """

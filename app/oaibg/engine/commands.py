@@ -144,9 +144,9 @@ _FOREGROUND = (
 
 def _already_ended(payload: Payload, job: Job) -> Event:
     message = (
-        "The job of this job key already completed; its stored result follows."
+        "The job with this key has already completed; its stored result follows."
         if payload.succeeded
-        else f"The job of this job key already ended ({payload.status}). {RETRY_HINT}"
+        else f"The job with this key has already ended ({payload.status}). {RETRY_HINT}"
     )
     return report.warning(job, "job_key_ended", message)
 

@@ -242,7 +242,7 @@ class _Creation:
             code="wait_spent",
             hint=passing_hint(failure)
             if failure
-            else "If there was too little time, raise --max-wait-seconds.",
+            else "If the limit was too short, raise --max-wait-seconds.",
             outcome="not_created",
         )
 

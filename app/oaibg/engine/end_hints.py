@@ -32,7 +32,7 @@ _BY_CODE = {
     ExitCode.ERROR: "Don't repeat the command unchanged: first change what the message names.",
     ExitCode.USAGE: "Fix what the message names, and run the command again.",
 }
-"""The hint of an error that has none of its own."""
+"""The hints of errors that have none of their own."""
 
 SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
@@ -129,7 +129,10 @@ def submit_again(job_key: str | None, option: str) -> str:
 def _ask(job: Job) -> str:
     """Return what to do about a submit whose outcome is unknown."""
     again = submit_again(job.job_key, "--resubmit-unknown")
-    return f"Ask the person who pays: another submit may be billed twice. To submit again, {again}."
+    return (
+        "Ask the person who pays before you submit again: the job may then be billed twice. To "
+        f"submit again, {again}."
+    )
 
 
 def _place(payload: Payload, job: Job, output: Output) -> str:
@@ -159,15 +162,15 @@ def _advice(payload: Payload) -> str:
     reason = (payload.object("incomplete_details") or {}).get("reason")
     match payload.status:
         case "failed" if code in _MAY_PASS:
-            return "The error may pass: try once more. "
+            return "The error may be temporary: try once more. "
         case "failed":
-            return "Report `error`: the same request may fail again. "
+            return "The same request may fail again: report the error. "
         case "incomplete" if reason == "max_output_tokens":
             return "The answer was cut off: raise --max-output-tokens. "
         case "incomplete":
-            return "Report `incomplete_details`. "
+            return "Report why the answer is incomplete. "
         case status:
-            return f"The job is {status}. "
+            return f"The job ended with the status `{status}`. "
 
 
 def _action(payload: Payload, job: Job) -> str:
@@ -177,8 +180,8 @@ def _action(payload: Payload, job: Job) -> str:
         argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
         return f"{what}: {shlex.join(argv)}"
     if payload.answer.refusal is not None:
-        return f"The model refused. {_CHANGE}"
-    return _saving(payload, job) or f"There is no text. {_CHANGE}"
+        return f"The same request would probably be refused again. {_change(job)}"
+    return _saving(payload, job) or f"There is no text. {_change(job)}"
 
 
 def _saving(payload: Payload, job: Job) -> str | None:
@@ -191,12 +194,16 @@ def _saving(payload: Payload, job: Job) -> str | None:
     return f"To save its images and files: {shlex.join(argv)}"
 
 
-_CHANGE = "Another attempt needs a changed request and a new --job-key."
 _IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
 
 
 def _showing(job: Job) -> str:
     return f"There is no text. To print the whole response, run `oaibg show {job.response_id}`."
+
+
+def _change(job: Job) -> str:
+    key = "" if job.job_key is None else " and a new --job-key"
+    return f"Another attempt needs a changed request{key}."
 
 
 def _fetching(batch: Job) -> str:

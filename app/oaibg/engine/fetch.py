@@ -134,8 +134,8 @@ async def is_known_gone(job: Job, context: Context) -> bool:
 
 
 _UNKNOWN_HINT = (
-    "Check the ID, OPENAI_BASE_URL and the key's project. `oaibg show --list` lists the jobs in "
-    "the local state."
+    "Check the ID, OPENAI_BASE_URL and the project of the API key. `oaibg show --list` lists the "
+    "jobs in the local state."
 )
 
 _NEW_ATTEMPT = (
@@ -144,8 +144,8 @@ _NEW_ATTEMPT = (
 )
 
 _COMPLETED = (
-    "It had completed, so --retry-failed does not submit it again. A new attempt is billed again: "
-    "use a new --job-key, or in a jobs file a new custom_id."
+    "The job had completed, so --retry-failed does not submit it again. A new attempt is billed "
+    "again: use a new --job-key, or in a jobs file a new custom_id."
 )
 
 _KEY_HINT = "If OPENAI_API_KEY now belongs to a different project than before, use the earlier key."

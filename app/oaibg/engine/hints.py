@@ -99,10 +99,10 @@ def _unreachable_hint(failure: CallFailed | None) -> str:
             name = f"The host name {host!r}" if host else "The host name"
             return (
                 f"{name} (or that of a proxy) could not be resolved. Check OPENAI_BASE_URL, the "
-                "proxy variables and the DNS. In a restricted environment, request network access."
+                "proxy variables and DNS. In a restricted environment, request network access."
             )
         if "WRONG_VERSION_NUMBER" in failure.message:
-            return "The server does not use TLS. Check whether OPENAI_BASE_URL needs http://."
+            return "The server does not use TLS. Check whether OPENAI_BASE_URL must use http://."
         if failure.code.startswith("connect") and _LOOPBACK.fullmatch(host):
             return f"Check that the local server is running, and that its URL is {url}."
     return (

@@ -204,7 +204,7 @@ async def _to_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 _STATE_ADVICE = {
-    "state_busy": "IDs and results may be missing from it.",
+    "state_busy": "It may lack IDs and results of this command.",
     "state_corrupt": "IDs and results that it stored may be missing.",
     "state_newer": "Upgrade oaibg, or set OAIBG_STATE_DIR to another directory.",
     "state_unwritable": "Set OAIBG_STATE_DIR to a writable directory; IDs and results are "

@@ -284,7 +284,7 @@ def auth_error(
     """The error for a key that the API refused."""
     return AuthRefused.of(
         failure,
-        f"{server_of(failure)} refused the key: {failure.message}",
+        f"{server_of(failure)} refused the API key: {failure.message}",
         hint=KEY_HINT,
         outcome=outcome,
         resumable=resumable,

@@ -38,7 +38,7 @@ async def save_finished_artifacts(
             if last[line.custom_id] == end and line.custom_id in results.statuses:
                 await _save(line, progress, context)
 
-    quiet = context.but(wait=context.wait.but(events="all"))  # it is no progress of the run
+    quiet = context.but(wait=context.wait.but(events="all"))  # not progress of the run
     await side_by_side(iter([(Job(), steps)]), progress, quiet, at_once=1)
 
 

@@ -21,7 +21,7 @@ _BEFORE_NEXT = {
     ExitCode.ERROR: _FIX,
     ExitCode.USAGE: _FIX,
     ExitCode.AUTH: _FIX,
-    ExitCode.UNAVAILABLE: "`unsuccessful` says what went wrong; wait a minute.",
+    ExitCode.UNAVAILABLE: "`unsuccessful` says what went wrong. Wait a minute.",
 }
 """What to do before `next`, by the exit code of a run that could not continue."""
 
@@ -40,7 +40,7 @@ def hint_of(summary: Summary, problem: str, *, left: int) -> str | None:
         return f"{before or keeps} {to_continue(summary.next, 'continue')}".lstrip()
     parts = [_place(summary), *_of_unsuccessful(summary.counts, summary.job_key)]
     if left:
-        parts.append(f"{_jobs(left)} did not end: repeat the submit command to continue.")
+        parts.append(f"{_jobs(left)} did not end. To continue, repeat the submit command.")
     return " ".join(filter(None, parts)) or None
 
 
@@ -71,13 +71,13 @@ def _of_unsuccessful(counts: Mapping[str, int], job_key: str | None) -> list[str
     ended = UNSUCCESSFUL if job_key is not None else UNSUCCESSFUL - {NOT_FOUND}
     if failed := sum(counts.get(status, 0) for status in (*ended, REFUSED)):
         again = submit_again(job_key, "--retry-failed")
-        first = "correct what the API refused, and " if counts.get(REFUSED) else ""
+        first = "correct what the API refused, then " if counts.get(REFUSED) else ""
         parts.append(
             f"{_jobs(failed)} ended without success: see `unsuccessful`. To submit again, {first}"
             f"{again}; you pay again."
         )
     if counts.get(NEEDS_ACTION):
-        parts.append("For each job of `needs_action`, `oaibg show ID` says what to do.")
+        parts.append("For each `needs_action` job, `oaibg show ID` says what to do.")
     return parts
 
 
@@ -87,8 +87,8 @@ def _of_uncertain(counts: Mapping[str, int], job_key: str | None) -> list[str]:
     if unknown := counts.get("outcome_unknown", 0):
         again = submit_again(job_key, "--resubmit-unknown")
         parts.append(
-            f"{_jobs(unknown)} may be running: ask the person who pays, because another submit may "
-            f"be billed twice. To submit again, {again}."
+            f"{_jobs(unknown)} may be running: ask the person who pays before you submit again, "
+            f"because you may then pay twice. To submit again, {again}."
         )
     if job_key is None and (missing := counts.get(NOT_FOUND, 0)):
         parts.append(

@@ -68,7 +68,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     )
     if jobs.is_active:
         follow = shlex.join(["oaibg", "monitor", run.run_key])
-        summary = summary.but(hint=f"Another process runs it. `{follow}` waits for its jobs.")
+        summary = summary.but(hint=f"Another process is running it. `{follow}` waits for its jobs.")
     shown = Run(
         response_id=jobs.batch_id,
         job_key=run.run_key,

@@ -26,7 +26,7 @@ def handle_signals(handler: object) -> None:
 def interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
     """Emit `interrupted` for a signal during the imports: nothing was sent yet.
 
-    The line is spelt out, because `oaibg.contract.events.Interrupted` is not imported yet.
+    The line is spelled out, because `oaibg.contract.events.Interrupted` is not imported yet.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -30,7 +30,7 @@ _PASTED = (
 )
 """How texts begin that are given in place of JSON, what they are, and what to do."""
 _PROSE = r'(?!true|false|null|NaN|Infinity)[^\s{}\[\]"\d+,:-]'
-"""How a text begins that is no attempt at JSON."""
+"""How a text begins that is not meant as JSON."""
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def folded(parts: Iterable[Text], width: int) -> list[Text]:
 
 
 def shortened(name: str, room: int) -> str:
-    """Return a name that fits, cut in the middle: its start and its end tell it from others."""
+    """Return a name that fits, cut in the middle: its start and its end distinguish it."""
     if cell_len(name) <= room:
         return name
     start = room // 2
