@@ -40,7 +40,8 @@ def hint_of(summary: Summary, problem: str, *, left: int) -> str | None:
         return f"{before or keeps} {to_continue(summary.next, 'continue')}".lstrip()
     parts = [_place(summary), *_of_unsuccessful(summary.counts, summary.job_key)]
     if left:
-        parts.append(f"{_jobs(left)} did not end. To continue, repeat the submit command.")
+        again = "run the same command" if summary.job_key is None else "repeat the submit command"
+        parts.append(f"{_jobs(left)} did not end. To continue, {again}.")
     return " ".join(filter(None, parts)) or None
 
 
