@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -328,6 +329,20 @@ def test_signals(
     agent = ObedientAgent(command.run, tmp_path)
     agent.work(*words(last["next"]))
     assert (agent.codes, agent.answer) == ([0, 0], "It is fine.")
+
+
+def test_signal_while_the_answer_is_written(command: Command, tmp_path: Path) -> None:
+    """The hint does not say that a job keeps running if it has ended; `next` gets its result."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    process = command.start(*SUBMIT, *TEXT, "--output-text-file", str(path))
+    while await_line(process, "poll")[0]["status"] != "completed":
+        pass
+    process.send_signal(signal.SIGTERM)
+    last = command.end(process).last
+    assert (last["exit_code"], last["status"]) == (143, "completed")
+    assert last["hint"].startswith("The job has ended (completed). Run `next` to get its result")
+    assert last["next"] is not None
 
 
 def test_a_long_line_ends_with_what_matters(run: Callable[..., Result], files: Files) -> None:

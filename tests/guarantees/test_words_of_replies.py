@@ -113,7 +113,7 @@ def test_the_words_of_an_upload(
     jobs.write_text(json.dumps(line("a")) + "\n")
     raw.answer = Answer(reply(body if isinstance(body, str) else json.dumps(body)))
     files = ("--jobs-file", str(jobs), "--results-file", str(tmp_path / "r.jsonl"))
-    result = run("submit", *files, "--completion-window", "24h", "--max-wait-seconds", "0.2")
+    result = run("submit", *files, "--completion-window", "24h", "--max-wait-seconds", "1.5")
     (error,) = [one for one in result.lines if one["event"] == "error"]
     assert result.code == 7
     assert words in error["message"]

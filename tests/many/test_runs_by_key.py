@@ -138,6 +138,17 @@ def test_the_answer_of_a_run(
     assert str(files.results) in result.err
 
 
+def test_show_of_the_newest_run(run: Callable[..., Result], files: Files) -> None:
+    """`show` without a name shows the newest submit if that is a run; it has no single answer."""
+    run("submit", "--prompt", "x")
+    files.write(line("a"), line("b"))
+    run(*files.argv("--job-key", "k"))
+    assert run("show").last["counts"] == {"completed": 2}
+    assert run("show", "--output-text").code == 2
+    run("submit", "--prompt", "y")
+    assert run("show").last["event"] == "response"
+
+
 def test_monitor_of_a_run(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
     """`monitor KEY` follows the submitted jobs, counts the others, and submits nothing."""
     files.write(line("a"), line("b", **SLOW), line("c"))

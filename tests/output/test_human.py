@@ -94,7 +94,7 @@ def test_live_status(terminal: Callable[..., Terminal], sandbox: Sandbox) -> Non
         elapse(sandbox, 0.5)
         assert screen.end() == 0
         assert "next poll" not in screen.text
-        assert re.search(r"completed after \S+ s\n", screen.text)
+        assert re.search(r"completed after [^\n]+ s\n", screen.text)
 
 
 def test_slow_first_retrieve(terminal: Callable[..., Terminal], sandbox: Sandbox) -> None:
@@ -427,8 +427,7 @@ def test_lines_can_not_be_faked(
     sandbox.script(Fault(on="retrieve", kind="raw", body=json.dumps(body), times=0))
     pace = ("--poll-seconds", "0.05", "--max-wait-seconds", "0.3")
     shown += run("monitor", identifier, "--human", *pace).err.splitlines()
-    nexts = [row for row in shown if row.startswith("Next:")]
-    assert all("oaibg" in row for row in nexts)
+    assert not any(row.startswith("Next:") for row in shown)
     assert "curl evil" in "".join(shown)
     assert "The wait limit was reached; the job is still failed Next: x." in shown
 

@@ -63,12 +63,14 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
 
 
 def test_human_end_without_success(run: Callable[..., Result]) -> None:
-    """Human mode prints why a job failed; there is no next command."""
+    """Human mode prints why a job failed, and how to submit it again."""
     setting = ("--metadata", "sandbox_outcome=failed", "--poll-seconds", "0.05")
     result = run("submit", "--prompt", "x", "--human", *setting)
     assert (result.code, result.out) == (4, b"")
     assert re.search(r"\nThe job failed after .+: The model .+\n", result.err)
-    assert "Next:" not in result.err
+    assert result.err.splitlines()[-1].startswith(
+        "The error may be temporary: try once more. To submit"
+    )
 
 
 def test_human_errors(run: Callable[..., Result]) -> None:

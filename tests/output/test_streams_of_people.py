@@ -209,3 +209,13 @@ def test_other_errors_keep_their_line(screen: Callable[..., tuple[int, str]]) ->
     assert code == 5
     assert is_json(text)
     assert "Error: " in text
+
+
+def test_typed_input(sandbox: Sandbox, state: Path) -> None:
+    """A command that waits for typed input says how to end it."""
+    settings = environment(sandbox.base_url, state)
+    with Terminal("submit", "-", "--dry-run", environment=settings, columns=1000) as shown:
+        shown.wait_for(lambda text: "press Ctrl-D" in text)
+        shown.press("hello\n\x04")
+        assert shown.end() == 0
+        assert '"text":"hello' in shown.text

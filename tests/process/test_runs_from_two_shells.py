@@ -84,7 +84,7 @@ def test_the_pace_of_a_run_in_another_shell(
     assert command.run("show", "--list").lines[0]["eta_seconds"] is None
     shown = command.run("show", "k", "--human")
     page = shown.out.decode()
-    assert (found["is_active"], "Next:" in shown.err) == (True, False)
+    assert (found["is_active"], "Continue the run: " in shown.err) == (True, False)
     assert re.search(r"Process +running\n", page)
     assert re.search(r"Pace +[\d,]+ a minute, about \d+ (second|minute)s? left\n", page)
     with pytest.raises(AssertionError):
@@ -93,7 +93,7 @@ def test_the_pace_of_a_run_in_another_shell(
     assert (dead["per_minute"], dead["eta_seconds"]) == (None, None)
     ended = command.run("show", "k", "--human")
     assert "Pace" not in ended.out.decode()
-    assert (dead["is_active"], "Next: " in ended.err) == (False, True)
+    assert (dead["is_active"], "Continue the run: " in ended.err) == (False, True)
     assert re.search(r"Process +none\n", ended.out.decode())
     assert command.run("show", "--list").lines[0]["is_active"] is None
 

@@ -76,23 +76,24 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """Write a part of a request; raises `WriteError` if the server refuses the request."""
+        """Write a part of a request.
+
+        Raises `WriteError` if the server refuses the request, or has closed the connection.
+        """
         if self._answered:
             self._answered, self._is_reused = False, True
         self.is_left_over = self._is_reused  # until something is read
         if len(buffer) >= _LARGE and not self._received and self._is_readable():
             with suppress(TimeoutError):
                 await self._changed(_READ_SECONDS)
-        if self._is_refused():
-            raise httpcore2.WriteError("the server has refused the request")
+        self._check_writable()
         self._transport.write(buffer)
-        while self._is_full and not self._is_lost:
+        while self._is_full:
             try:
                 await self._changed(timeout)
             except TimeoutError as error:
                 raise httpcore2.WriteTimeout from error
-            if self._is_refused():
-                raise httpcore2.WriteError("the server has refused the request")
+            self._check_writable()
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -124,17 +125,24 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def _is_readable(self) -> bool:
         """Whether data or the end has arrived that the event loop has not received yet."""
+        own = self._transport.get_extra_info("socket")
+        if own is None or own.fileno() < 0:
+            return True  # the connection was closed, of which `connection_lost` may not know yet
         poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        poll.register(own, select.POLLIN)
         return bool(poll.poll(0))
 
-    def _is_refused(self) -> bool:
-        """Whether the server has replied with an error: it need not read all of the request."""
-        return self._received.startswith(_REFUSALS)
+    def _check_writable(self) -> None:
+        """Raise `WriteError` if the rest of the request is of no use or can't be sent."""
+        if self._received.startswith(_REFUSALS):
+            raise httpcore2.WriteError("the server has refused the request")
+        if self._is_lost:
+            raise httpcore2.WriteError("the connection is closed") from self._error
 
     async def _changed(self, timeout: float | None) -> None:
         self._change = asyncio.get_running_loop().create_future()
-        await asyncio.wait_for(self._change, timeout)
+        async with asyncio.timeout(timeout):  # `wait_for` can miss a cancel in Python 3.11
+            await self._change
 
     def _note_change(self) -> None:
         if self._change is not None and not self._change.done():

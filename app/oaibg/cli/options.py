@@ -250,7 +250,7 @@ class CancelOptions(Record):
 class ShowOptions(Record):
     """The options of `oaibg show`."""
 
-    name: str | None = _name("ID|KEY", "A response ID or key. Default: the newest job.", check.name)
+    name: str | None = _name("ID|KEY", "A response ID or key. Default: newest submit.", check.name)
     job_key: str | None = _JOB_KEY
     output_text: bool = _output("--output-text", "Print only the answer's text, unchanged.")
     output_json_file: str | None = _OUTPUT_JSON_FILE

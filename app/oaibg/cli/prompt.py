@@ -14,9 +14,6 @@ from oaibg.request.sources import QUOTE_PATTERN
 if TYPE_CHECKING:
     from oaibg.cli.options import SubmitOptions
 
-_SHOWN = 20
-"""Maximum number of characters of a prompt that an error repeats."""
-
 _AS_IT_IS = "To send this word as it is, use --prompt."
 
 _USES = {
@@ -52,13 +49,6 @@ def check_prompt(options: SubmitOptions) -> None:
     if options.job_key is None and (what := _kind_of_name(text, options)) is not None:
         hint = f"To follow it, run `oaibg monitor {shlex.quote(text)}`."
         raise UsageError(f"{text} is {what}, not a prompt.", hint=f"{hint} {_AS_IT_IS}")
-
-
-def quoted(words: list[str]) -> str:
-    """Return the words as one quoted argument, cut so that no whole prompt is repeated."""
-    text = " ".join(words)
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN].rstrip()}…"
-    return shlex.quote(shown) if any(mark in shown for mark in '"$`\\!') else f'"{shown}"'
 
 
 def _is_file(text: str, options: SubmitOptions) -> UsageError:

@@ -36,7 +36,7 @@ def run(context: typer.Context, options: ShowOptions) -> int:
 
     names = [] if options.name is None else [options.name]
     target, listing = Target(), part_of(options, Listing)
-    if names or options.job_key:
+    if names or options.job_key or not options.list_:
         (found,) = which(names, options.job_key, session)
         if isinstance(found, Target):
             target = found

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from oaibg.api.payload import is_response_id
-from oaibg.cli.prompt import quoted
 from oaibg.contract.errors import UsageError
 from oaibg.request.sources import QUOTE_PATTERN
 
@@ -141,7 +140,7 @@ def _too_many_arguments(command: Any, argv: list[str], context: Any) -> UsageErr
     elif any(map(os.path.isfile, words)):
         meant = "To send files, use --attach PATH after the prompt, or --prompt-file PATH."
     else:
-        meant = f"Put the whole prompt in quotes: `oaibg submit {quoted(words)}`."
+        meant = 'Put the whole prompt in quotes: `oaibg submit "PROMPT"`.'
     return _error(f"{command.name} accepts one prompt, not {len(words)}.", command, meant)
 
 

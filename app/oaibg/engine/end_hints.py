@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from oaibg.api.payload import TERMINAL
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _BY_CODE = {
 }
 """The hints of errors that have none of their own."""
 
-SAVE_AGAIN = "Fix the cause, and run `next`: it submits nothing."
+SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
 
 AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
@@ -94,8 +95,10 @@ def after_signal(
         return f"The job may be running and may be billed. {_ask(job)}"
     if cancelled:
         return "The job is cancelled."
-    if job.response_id is None and command is None:
-        return "Run the same command again."
+    if job.response_id is None:
+        return to_continue(command, "continue")
+    if job.status in TERMINAL:
+        return f"The job has ended ({job.status}). {to_continue(command, 'get its result')}"
     return to_wait(job, command)
 
 
@@ -161,11 +164,11 @@ def _advice(payload: Payload) -> str:
         case "failed" if code in _MAY_PASS:
             return "The error may be temporary: try once more. "
         case "failed":
-            return "Report `error`: the same request may fail again. "
+            return "The same request may fail again: report the error. "
         case "incomplete" if reason == "max_output_tokens":
             return "The answer was cut off: raise --max-output-tokens. "
         case "incomplete":
-            return "Report `incomplete_details`. "
+            return "Report why the answer is incomplete. "
         case status:
             return f"The job ended with the status `{status}`. "
 
@@ -177,8 +180,8 @@ def _action(payload: Payload, job: Job) -> str:
         argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
         return f"{what}: {shlex.join(argv)}"
     if payload.answer.refusal is not None:
-        return f"The same request would probably be refused again. {_CHANGE}"
-    return _saving(payload, job) or f"There is no text. {_CHANGE}"
+        return f"The same request would probably be refused again. {_change(job)}"
+    return _saving(payload, job) or f"There is no text. {_change(job)}"
 
 
 def _saving(payload: Payload, job: Job) -> str | None:
@@ -191,12 +194,16 @@ def _saving(payload: Payload, job: Job) -> str | None:
     return f"To save its images and files: {shlex.join(argv)}"
 
 
-_CHANGE = "Another attempt needs a changed request and a new --job-key."
 _IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
 
 
 def _showing(job: Job) -> str:
     return f"There is no text. To print the whole response, run `oaibg show {job.response_id}`."
+
+
+def _change(job: Job) -> str:
+    key = "" if job.job_key is None else " and a new --job-key"
+    return f"Another attempt needs a changed request{key}."
 
 
 def _fetching(batch: Job) -> str:

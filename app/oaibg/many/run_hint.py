@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import ExitCode
+from oaibg.contract.run_status import ALIVE
 from oaibg.engine.end_hints import submit_again, to_continue
 from oaibg.engine.recap import NEEDS_ACTION, REFUSED
-from oaibg.state.rows import UNSUCCESSFUL
+from oaibg.state.rows import NOT_FOUND, UNSUCCESSFUL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,24 +36,40 @@ def hint_of(summary: Summary, problem: str, *, left: int) -> str | None:
     if problem and before is None:
         return problem
     if summary.next is not None:
-        begin = before or "Submitted jobs keep running."
-        return f"{begin} {to_continue(summary.next, 'continue')}"
+        keeps = "Submitted jobs keep running." if _may_run(summary) else ""
+        return f"{before or keeps} {to_continue(summary.next, 'continue')}".lstrip()
     parts = [_place(summary), *_of_unsuccessful(summary.counts, summary.job_key)]
     if left:
         parts.append(f"{_jobs(left)} did not end. To continue, repeat the submit command.")
     return " ".join(filter(None, parts)) or None
 
 
+def after_cancel(summary: Summary) -> str:
+    """Return the hint of a summary after a cancel."""
+    code = ExitCode(summary.exit_code)
+    match code:
+        case ExitCode.OK:
+            return "The jobs are cancelled, unless they had ended."
+        case ExitCode.UNSUCCESSFUL:
+            return f"`counts` says how the jobs ended. {_place(summary) or ''}".rstrip()
+        case ExitCode.NOT_FOUND | ExitCode.OUTCOME_UNKNOWN:
+            return " ".join(_of_uncertain(summary.counts, summary.job_key))
+        case ExitCode.AUTH | ExitCode.UNAVAILABLE:
+            return f"{_BEFORE_NEXT[code]} Then run the same command again."
+        case _:
+            wait = "" if summary.next is None else ", or `next` to wait for their end"
+            return f"Jobs may still be running. Run the same command again{wait}."
+
+
+def _may_run(summary: Summary) -> bool:
+    return not summary.counts.keys().isdisjoint((*ALIVE, "unknown"))
+
+
 def _of_unsuccessful(counts: Mapping[str, int], job_key: str | None) -> list[str]:
     """Return what to do about the jobs that ended without an answer."""
-    parts = []
-    if unknown := counts.get("outcome_unknown", 0):
-        again = submit_again(job_key, "--resubmit-unknown")
-        parts.append(
-            f"{_jobs(unknown)} may be running: ask the person who pays before you submit again, "
-            f"because you may then pay twice. To submit again, {again}."
-        )
-    if failed := sum(counts.get(status, 0) for status in (*UNSUCCESSFUL, REFUSED)):
+    parts = _of_uncertain(counts, job_key)
+    ended = UNSUCCESSFUL if job_key is not None else UNSUCCESSFUL - {NOT_FOUND}
+    if failed := sum(counts.get(status, 0) for status in (*ended, REFUSED)):
         again = submit_again(job_key, "--retry-failed")
         first = "correct what the API refused, then " if counts.get(REFUSED) else ""
         parts.append(
@@ -61,6 +78,23 @@ def _of_unsuccessful(counts: Mapping[str, int], job_key: str | None) -> list[str
         )
     if counts.get(NEEDS_ACTION):
         parts.append("For each `needs_action` job, `oaibg show ID` says what to do.")
+    return parts
+
+
+def _of_uncertain(counts: Mapping[str, int], job_key: str | None) -> list[str]:
+    """Return what to do about the jobs that may be running although nobody can follow them."""
+    parts = []
+    if unknown := counts.get("outcome_unknown", 0):
+        again = submit_again(job_key, "--resubmit-unknown")
+        parts.append(
+            f"{_jobs(unknown)} may be running: ask the person who pays before you submit again, "
+            f"because you may then pay twice. To submit again, {again}."
+        )
+    if job_key is None and (missing := counts.get(NOT_FOUND, 0)):
+        parts.append(
+            f"{_jobs(missing)} of `not_found` may be running elsewhere: check the ID and "
+            "OPENAI_BASE_URL before you submit again."
+        )
     return parts
 
 

@@ -203,11 +203,12 @@ class RunJobs:
                 self.running.append(
                     RunningJob(response_id=row.response_id, custom_id=custom_id, status=row.status)
                 )
-            elif not self.is_active:  # otherwise it is being submitted
+            elif not self.is_active:
                 self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN)
                 self._note(custom_id, None, _LOST)
-            else:
-                continue
+            else:  # it is being submitted, and a cancel would not reach it
+                self._tally.count("not_submitted", ExitCode.STILL_RUNNING)
+                self.is_unfinished = not self.run.is_cancelled
             known += 1
         for line in filter(None, lines.values()):
             self._count_end(line.custom_id, line.response_id, line.recap)

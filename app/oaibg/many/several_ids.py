@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
-from oaibg.contract.errors import ExitCode
 from oaibg.engine import commands, report
 from oaibg.engine.artifacts import check_artifacts
 from oaibg.engine.job import Job
@@ -16,6 +15,7 @@ from oaibg.engine.persist import state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.progress import Progress
+from oaibg.many.run_hint import after_cancel
 from oaibg.many.run_report import RunJobs, is_submitting
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
@@ -112,12 +112,12 @@ async def _cancel(several: Several, context: Context) -> Event:
         tally.note_problem(message)
         await context.emit(report.warning(Job(), "run_active", message))
     next_ = context.next_command.monitor(tally.unfinished)
+    if unstopped:
+        next_ = context.next_command.cancel([run.run_key for run in unstopped])
     only = several.run
     path, key = (None, None) if only is None else (only.results_file, only.run_key)
     summary = tally.summary(context, next_=next_, results_file=path, job_key=key)
-    if summary.exit_code == ExitCode.OK:  # what ended earlier needs no advice
-        return summary.but(hint="The jobs are cancelled, unless they had ended.")
-    return summary
+    return summary if unstopped else summary.but(hint=after_cancel(summary))
 
 
 async def _stop(run: RunRow, context: Context) -> bool:

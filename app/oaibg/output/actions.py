@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from oaibg.contract import events
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.run_status import ALIVE
-
-if TYPE_CHECKING:
-    from oaibg.contract import events
 
 _SHOWN = 120
 """Characters of a call's arguments that are shown."""
@@ -39,10 +35,11 @@ def actions(event: events.Final | events.Response) -> list[str]:
 
 
 def next_step(event: events.Event) -> str | None:
-    """Return what to do after the last event of a job that needs action; None for any other."""
-    if getattr(event, "exit_code", None) != ExitCode.NEEDS_ACTION:
+    """Return what to do after the end of a job without the requested answer; None for any other."""
+    if not isinstance(event, events.Final | events.Response):
         return None
-    return getattr(event, "hint", None)
+    is_without = event.exit_code in (ExitCode.UNSUCCESSFUL, ExitCode.NEEDS_ACTION)
+    return event.hint if is_without else None
 
 
 def _awaited(call: events.Call) -> str:

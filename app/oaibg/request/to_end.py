@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import Unavailable, UsageError
@@ -32,6 +33,9 @@ def read(path: str, most: int, deadline: float = math.inf) -> bytes:
     """
     if path == "-" and sys.stdin is None:
         raise UsageError("stdin is closed; give a file's path instead of -.")
+    if path == "-" and os.isatty(0) and sys.stderr is not None:
+        with suppress(OSError):
+            print("Reading stdin. To end it, press Ctrl-D.", file=sys.stderr, flush=True)  # noqa: T201 - for the person who types
     mode = os.fstat(0).st_mode if path == "-" else os.stat(path).st_mode  # noqa: PTH116
     chunks = _chunks(path, most)
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):

@@ -76,13 +76,15 @@ class Commits:
         self._waiting: list[_Waiting] = []
         self._last = -math.inf
         self._flushing: asyncio.Task[None] | None = None
+        self._following: set[asyncio.Task[None]] = set()
 
     async def write(self, write: Callable[[], T], then: Callable[[T], object] | None = None) -> T:
         """Run `write` in a transaction and return its result; raises `StateError`.
 
-        `then` gets the result once it is committed, in the same thread. It may raise `StateError`.
-        Both may run even if this raises or is cancelled, so they must only change the state. The
-        caller makes all other changes after this returns.
+        `then` gets the result once it is committed. It may raise `StateError`, and must not use the
+        database, because later writes are committed at the same time. Both may run even if this
+        raises or is cancelled, so they must only change the state. The caller makes all other
+        changes after this returns.
         """
         import asyncio
 
@@ -106,39 +108,61 @@ class Commits:
     async def _commit(self, waiting: list[_Waiting]) -> None:
         import asyncio
 
-        clock = self._clock
+        clock, writes = self._clock, [one.write for one in waiting]
         try:
             # In a thread: signals and other jobs must not wait for a slow disk.
             results = await patiently(
-                lambda: self._committed(waiting), clock, run=asyncio.to_thread
+                lambda: self._store.together(writes), clock, run=asyncio.to_thread
             )
         except Exception as error:  # noqa: BLE001 - every writer must get the error
             results = [error] * len(waiting)
         self._last = clock.monotonic()
-        for (_, _, outcome), result in zip(waiting, results, strict=True):
-            if outcome.done():
-                continue  # cancelled
-            if isinstance(result, StateError):
-                # A copy for each writer, because callers extend the message.
-                result = type(result)(result.code, result.message)  # noqa: PLW2901
-            if isinstance(result, Exception):
-                outcome.set_exception(result)
+        committed: list[tuple[_Waiting, Any]] = []
+        for one, result in zip(waiting, results, strict=True):
+            if one.then is None or isinstance(result, Exception):
+                one.end(result)
             else:
-                outcome.set_result(result)
+                committed.append((one, result))
+        if committed:
+            # The next writes, such as IDs of jobs that are paid for, don't wait for it.
+            following = asyncio.create_task(_follow(committed))
+            self._following.add(following)
+            following.add_done_callback(self._following.discard)
 
-    def _committed(self, waiting: list[_Waiting]) -> list[Any]:
-        """Commit the writes, and do what follows; return the result or the error of each."""
-        results = self._store.together([one.write for one in waiting])
-        for place, one in enumerate(waiting):
-            if one.then is not None and not isinstance(results[place], StateError):
-                try:
-                    one.then(results[place])
-                except StateError as error:
-                    results[place] = error
-        return results
+
+async def _follow(committed: list[tuple[_Waiting, Any]]) -> None:
+    """Do what follows each write; in a thread, because it may take long."""
+    import asyncio
+
+    def follow() -> list[Any]:
+        return [one.followed(result) for one, result in committed]
+
+    for (one, _), result in zip(committed, await asyncio.to_thread(follow), strict=True):
+        one.end(result)
 
 
 class _Waiting(NamedTuple):
     write: Callable[[], Any]
     then: Callable[[Any], object] | None
     outcome: asyncio.Future[Any]
+
+    def followed(self, result: Any) -> Any:
+        """Do what follows the committed write; return its result, or the error."""
+        assert self.then is not None  # noqa: S101 - for the type checker
+        try:
+            self.then(result)
+        except Exception as error:  # noqa: BLE001 - the writer must get the error
+            return error
+        return result
+
+    def end(self, result: Any) -> None:
+        """Give the writer its result, or raise the error there, unless it was cancelled."""
+        if self.outcome.done():
+            return
+        if isinstance(result, StateError):
+            # A copy for each writer, because callers extend the message.
+            result = type(result)(result.code, result.message)
+        if isinstance(result, Exception):
+            self.outcome.set_exception(result)
+        else:
+            self.outcome.set_result(result)

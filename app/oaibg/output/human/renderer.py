@@ -181,7 +181,7 @@ class Human:
             line = next_line(event, argv, self._names, several=self._several)
             self._print(plain(line), soft_wrap=True)
         if step := next_step(event):
-            self._print(plain(self._in_words(step)), soft_wrap=True)
+            self._print(plain(self._in_words(step)), soft_wrap="oaibg " in step)
 
     def _in_words(self, hint: str) -> str:
         """Return a hint with keys in place of IDs, and without the names of JSON keys."""

@@ -153,16 +153,16 @@ def _subject(event: events.Event, unnamed: str = "The job") -> Text:
 def _end(final: events.Final) -> Text:
     """Return how a job ended, and why.
 
-    The time of a single job is that of the command; in a run, it is the job's own.
+    The time is the job's own; if that is unknown, a single job has the time of the command.
     """
     why = reason(final.error, final.incomplete_details)
     verb = _ENDS.get(final.status, status_words(final.status))
     style = status_style("needs_action" if run_status(final) == "needs_action" else final.status)
     time = ""
-    if final.exit_code is not None:
-        time = f" after {duration(final.elapsed_seconds)}"
-    elif final.job_seconds is not None:
+    if final.job_seconds is not None:
         time = f" after {clock(final.job_seconds)}"
+    elif final.exit_code is not None:
+        time = f" after {duration(final.elapsed_seconds)}"
     words = _subject(final).append(" ").append(plain(verb, style)).append(time)
     more = f": {why}" if why else "".join(f"; {action}" for action in actions(final))
     return words.append(plain(more))
