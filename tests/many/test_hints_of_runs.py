@@ -45,7 +45,7 @@ def test_monitor_of_an_unknown_id(many: Callable[..., Result], sandbox: Sandbox)
     """A job that this server does not have may be running elsewhere: nothing says to pay again."""
     result = many("monitor", *new_jobs(sandbox, 1, 0.0), "resp_other", *FAST)
     assert result.code == 5
-    assert "1 job of `not_found` may be running elsewhere" in result.last["hint"]
+    assert "1 job counted as `not_found` may be running elsewhere" in result.last["hint"]
     assert "pay again" not in result.last["hint"]
 
 

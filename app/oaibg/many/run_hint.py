@@ -93,7 +93,7 @@ def _of_uncertain(counts: Mapping[str, int], job_key: str | None) -> list[str]:
         )
     if job_key is None and (missing := counts.get(NOT_FOUND, 0)):
         parts.append(
-            f"{_jobs(missing)} of `not_found` may be running elsewhere: check the ID and "
+            f"{_jobs(missing)} counted as `not_found` may be running elsewhere: check the ID and "
             "OPENAI_BASE_URL before you submit again."
         )
     return parts
