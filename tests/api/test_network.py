@@ -185,6 +185,21 @@ def test_query_of_the_base_url(
     assert run("show", "resp_1").last["source"] == "local"
 
 
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/a%20b//"])
+def test_path_of_the_base_url(
+    run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """All requests about a job go to the path of the base URL, also if that is the root."""
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://{raw.address}{path}")
+    bodies = iter([response("queued"), with_text("ok"), response("cancelled")])
+    raw.answer = lambda _: Answer(reply(json.dumps(next(bodies))))
+    assert run("submit", "--prompt", "x", *FAST).code == 0
+    run("cancel", "resp_1")
+    targets = [request.split(b" ")[1].decode() for request in raw.requests]
+    places = ["responses", "responses/resp_1", "responses/resp_1/cancel"]
+    assert targets == [f"{path.rstrip('/')}/{place}" for place in places]
+
+
 def test_query_of_a_stream(
     run: Callable[..., Result], raw: RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

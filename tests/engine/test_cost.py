@@ -245,7 +245,7 @@ def test_without_the_extra(command: Command, files: Files) -> None:
     assert without(command, "show", "--list")[0]["cost_usd"] is None
     (error,) = without(command, *files.argv("--max-cost-usd", "1"))
     assert (error["code"], error["exit_code"]) == ("usage", 2)
-    assert "pip install 'oaibg[cost]'" in error["hint"]
+    assert "pip install '.[cost]'" in error["hint"]
 
 
 @pytest.mark.process

@@ -120,7 +120,8 @@ class Client(Calls):
         try:
             async with self._transport.exchange("reading", timeout, arrived=arrived) as sdk:
                 # The `retrieve` of the SDK's resources does the same, but takes a third longer.
-                url = f"{sdk.base_url}{'batches' if is_batch else 'responses'}/{response_id}"
+                base = str(sdk.base_url).rstrip("/")  # without a path, the SDK adds no slash
+                url = f"{base}/{'batches' if is_batch else 'responses'}/{response_id}"
                 params = {} if is_batch else _included(include)
                 options = openai.RequestOptions(headers=_OMITTED, params=params)
                 reply = await sdk.get(url, cast_to=httpx2.Response, options=options)

@@ -243,7 +243,7 @@ def _check_prices(file: JobsFile) -> None:
     if not has_prices():
         raise UsageError(
             "--max-cost-usd needs the extra `cost`, which is not installed.",
-            hint="Run pip install 'oaibg[cost]'.",
+            hint="Install oaibg as before, but '.[cost]' in place of '.': pip install '.[cost]'",
         )
     priced = {model for model in {line.model for line in file.lines} if is_priced(model)}
     line = next((line for line in file.lines if line.model not in priced), None)

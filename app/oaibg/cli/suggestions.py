@@ -1,4 +1,4 @@
-"""Words usage errors, and suggests what was probably meant."""
+"""Writes the messages of usage errors, and suggests what was probably meant."""
 
 from __future__ import annotations
 

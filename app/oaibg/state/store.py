@@ -183,10 +183,10 @@ class Store(Submits, StoredResults, Runs):
             values.append(before)
         return self._rows(" AND ".join(where), *values, limit=limit)
 
-    def names(self, base_url: str) -> list[str]:
+    def names(self, base_url: str, *, keys_only: bool = False) -> list[str]:
         """Return the keys and IDs of the newest jobs and runs, newest first."""
         with reading():
-            return names_in(self._db, base_url)
+            return names_in(self._db, base_url, keys_only=keys_only)
 
     def with_label(self, base_url: str, label: str) -> str | None:
         """Return the key or ID of the newest job or run with a label."""

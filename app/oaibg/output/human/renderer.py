@@ -27,7 +27,7 @@ from oaibg.output.human.steps import is_news
 from oaibg.output.human.streamed import Streamed
 from oaibg.output.human.tables import list_table
 from oaibg.output.human.terminal import Screen
-from oaibg.output.human.words import Ended, describe, spent
+from oaibg.output.human.words import Ended, describe, in_words, spent
 from oaibg.output.stdout import Stderr, Stdout
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Human:
             shlex.quote(self._names[word]) if word in self._names else word
             for word in for_people(hint).split(" ")
         ]
-        return " ".join(words).replace("`next`", "the command below")
+        return in_words(" ".join(words))
 
     def _is_active(self) -> bool:
         """Whether the page is of a run that another process runs: `next` would be refused."""

@@ -93,9 +93,9 @@ def _message(event: events.Event, server: str) -> Text:
         case events.OutputTextMissing():
             return plain(no_text(event))
         case events.Warning():
-            return plain("Warning:", CAUTION).append(plain(f" {event.message}"))
+            return plain("Warning:", CAUTION).append(plain(f" {in_words(event.message)}"))
         case events.Error():
-            return plain("Error: ", BAD).append(_reply(event.message, server))
+            return plain("Error: ", BAD).append(_reply(in_words(event.message), server))
         case events.RunProgress():
             return plain(_run_progress(event))
         case events.DryRun():
@@ -131,6 +131,11 @@ def reason(*details: Any) -> str:
         keys = ("message", "reason", "code")
         found += map(detail.get, keys) if isinstance(detail, dict) else [detail]
     return str(next(filter(None, found), ""))
+
+
+def in_words(message: str) -> str:
+    """Return a message or hint without the name of a JSON key."""
+    return message.replace("`next`", "the command below")
 
 
 def _reply(message: str, server: str) -> Text:
