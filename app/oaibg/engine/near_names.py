@@ -32,7 +32,7 @@ def suggestion(name: str, store: Store, base_url: str) -> str:
 def resembles_key(name: str, store: Store, base_url: str) -> bool:
     """Whether a name is like a key or a label; a server's IDs may all be like each other."""
     try:
-        keys = store.names(base_url, keys_only=True)
+        keys = store.names(base_url, "none")
         return store.with_label(base_url, name) is not None or _nearest(name, keys) is not None
     except StateError:
         return False
