@@ -304,7 +304,7 @@ def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], col
         assert screen.end() == 0
         assert one in screen.text
         assert all(len(row) <= columns for row in screen.lines)
-        assert "\n\n2 queued\nJobs that had not" in screen.text
+        assert "\n\n2 queued\nQueued and running jobs are" in screen.text
         if columns > 40:
             assert screen.lines[0].split() == ["Job", "Status", "Submitted", "Model"]
             assert re.search(

@@ -18,9 +18,9 @@ from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.names import job_name, plain
+from oaibg.output.human.names import counted, job_name, plain
 from oaibg.output.human.next_line import name_of, next_line
-from oaibg.output.human.notes import Notes, below_list
+from oaibg.output.human.notes import Notes, note_on_list
 from oaibg.output.human.pages import plan_page, request_page, response_page, run_page
 from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.steps import is_news
@@ -221,9 +221,12 @@ class Human:
         if self._listed:
             self._write(self._rendered(list_table(self._listed, self._page.width)))
             self._is_below_answer = self._progress.is_tty
-        if self._listed or self._is_empty_list:
-            for line in below_list(event):
-                self._print(line)
+            self._print(counted(event.counts.items()))
+            if note := note_on_list(event):
+                self._print(plain(note))
+            return
+        if self._is_empty_list:
+            self._print(plain(self._in_words(event.hint or "")))
             return
         if (table := self._end.table(event, self._progress.width)) is not None:
             self._space()

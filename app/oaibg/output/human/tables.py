@@ -101,7 +101,7 @@ def _name(one: events.Event) -> _Name:
         return _Name(key, is_id=False)
     if one.label is not None:
         return _Name(one.label, is_id=False, id_=one.response_id or "")
-    return _Name(one.response_id or "-", is_id=True)
+    return _Name(one.response_id or "(no ID)", is_id=True)
 
 
 def _status(one: events.ListedJob | events.Run) -> Text:
