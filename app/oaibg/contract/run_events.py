@@ -21,7 +21,8 @@ class Unsuccessful(Record):
 class ListedJob(Event, name="job", by="`show --list`"):
     """A job in the local state, submitted to any base URL.
 
-    Its status is `outcome_unknown` if the reply to its request was lost.
+    Its status is `outcome_unknown` if the reply to its request was lost. `replaced` is true for an
+    attempt that a later one has replaced; the `summary` adds up what it cost, but doesn't count it.
     """
 
     custom_id: str | None
@@ -29,6 +30,7 @@ class ListedJob(Event, name="job", by="`show --list`"):
     label: str | None
     model: str | None
     status: str | None
+    replaced: bool = False
     usage: dict[str, Any] | None
     cost_usd: float | None
     job_seconds: float | None

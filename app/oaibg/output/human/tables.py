@@ -17,7 +17,7 @@ from oaibg.base.text import one_line
 from oaibg.contract import events
 from oaibg.contract.run_status import run_status
 from oaibg.output.human.amounts import ago, clock, dollars, number_at
-from oaibg.output.human.names import FAINT, STRONG, job_name, plain, status_text
+from oaibg.output.human.names import FAINT, STRONG, counted, job_name, plain, status_text
 from oaibg.output.human.rows import folded, shortened
 
 if TYPE_CHECKING:
@@ -78,6 +78,14 @@ def list_table(listed: Sequence[events.ListedJob | events.Run], width: int) -> T
     return _table(names, columns, width)
 
 
+def list_counts(listed: Sequence[events.ListedJob | events.Run], summary: events.Summary) -> Text:
+    """Return the counts of a list, and how many of its lines are attempts that don't count."""
+    replaced = sum(isinstance(one, events.ListedJob) and one.replaced for one in listed)
+    attempts = "attempt" if replaced == 1 else "attempts"
+    more = f"; {replaced:,} earlier {attempts} not counted" if replaced else ""
+    return counted(summary.counts.items()).append(more)
+
+
 def end_table(ends: Sequence[Ended], width: int) -> Text:
     """Return a table of ended jobs. The reasons were already printed when each job ended."""
     seconds = [getattr(end, "job_seconds", None) for end in ends]
@@ -107,7 +115,8 @@ def _name(one: events.Event) -> _Name:
 def _status(one: events.ListedJob | events.Run) -> Text:
     if isinstance(one, events.Run):
         return plain(f"{one.counts.get('completed', 0):,} of {one.total:,} completed")
-    return status_text(one.status, "-")
+    status = status_text(one.status, "-")
+    return status.append(" (replaced)") if one.replaced else status
 
 
 def _model(one: events.ListedJob | events.Run) -> str:
