@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from oaibg.engine.find import Target
     from oaibg.engine.names import Named
     from oaibg.many.several_ids import Several
+    from oaibg.state.runs import RunRow
 
 
 def which(names: list[str], job_key: str | None, session: Session) -> list[Named]:
@@ -59,3 +60,12 @@ def single(found: list[Named]) -> Target | None:
     if isinstance(one, Target):
         return one
     return Target(job_key=one.run_key) if one.is_batch else None
+
+
+def batch_run_of(found: list[Named]) -> RunRow | None:
+    """Return the run whose batch is the only job that is named."""
+    from oaibg.engine.find import Target
+
+    if len(found) != 1 or isinstance(found[0], Target):
+        return None
+    return found[0] if found[0].is_batch else None

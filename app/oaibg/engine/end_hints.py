@@ -148,6 +148,8 @@ def _place(payload: Payload, job: Job, output: Output) -> str:
 
 def _after_failure(payload: Payload, job: Job, output: Output) -> str:
     """Return what to do about a job that ended without success."""
+    if job.is_batch:
+        return f"Not all of its jobs succeeded. {_fetching(job)}"
     partial = ""
     if payload.text and output.output_text_file in job.files:
         partial = f"The partial answer is in {output.output_text_file}. "
@@ -208,7 +210,7 @@ def _change(job: Job) -> str:
 
 def _fetching(batch: Job) -> str:
     command = f"oaibg monitor {batch.response_id} --results-file PATH"
-    return f"To save its results, run `{command}`."
+    return f"To save its results and the reasons of failures, run `{command}`."
 
 
 def _printing(job: Job, what: str = "answer") -> str:
