@@ -37,8 +37,6 @@ _BY_CODE = {
 SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
 
-AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
-
 
 def after_end(
     code: ExitCode, payload: Payload, job: Job, output: Output, command: list[str] | None
@@ -53,6 +51,13 @@ def after_end(
             return _after_failure(payload, job, output)
         case _:
             return _action(payload, job)
+
+
+def after_dry_run(jobs: int = 1, missing: str | None = None) -> str:
+    """Return the hint for a dry run; `missing` is an option that the submit needs as well."""
+    them = "it" if jobs == 1 else "them"
+    more = "" if missing is None else f", and with {missing}"
+    return f"Nothing was sent. To submit {them}, run the same command without --dry-run{more}."
 
 
 def to_wait(job: Job, command: list[str] | None) -> str:

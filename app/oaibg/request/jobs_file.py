@@ -141,8 +141,14 @@ class JobsFile:
         bad: list[str] = []
         unit = records.unit
         distinct = f"Give each {unit} its own custom_id. The default is the {unit}'s number."
-        hint: str | None = None
-        """That of the first line which is wrong in a known way."""
+        hints: dict[str, None] = {}
+        """Those of the reported lines that are wrong in a known way."""
+
+        def note(where: str, error: Exception) -> None:
+            bad.append(f"{where}{str(error).rstrip('.')}")
+            if len(bad) <= _REPORTED and (hint := getattr(error, "hint", None)):
+                hints[hint] = None
+
         try:
             for number, line, offset, raw in records:
                 try:
@@ -152,8 +158,7 @@ class JobsFile:
                         twice = f"{unit} {first[custom_id]} already has the custom_id"
                         raise Mend(f"{twice} {custom_id!r}", distinct)
                 except (UsageError, ValueError) as error:
-                    bad.append(f"{records.place(number, line)}: {str(error).rstrip('.')}")
-                    hint = hint or getattr(error, "hint", None)
+                    note(f"{records.place(number, line)}: ", error)
                     continue
                 first[custom_id] = number
                 if not self._background:
@@ -161,12 +166,12 @@ class JobsFile:
                 model, window = request.text_of("model"), request.completion_window
                 yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
-            bad.append(str(error))
-            hint = hint or getattr(error, "hint", None)
+            note("", error)
         if bad:
             more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
             raise UsageError(
-                f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=hint or records.hint
+                f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.",
+                hint=" ".join(hints) or records.hint,
             )
         if not first:
             raise UsageError(f"{self.path}: the file contains no jobs.", hint=records.example)

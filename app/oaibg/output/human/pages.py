@@ -109,7 +109,7 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
         ("Sent as", "one batch" if is_batch else "jobs in background mode"),
         ("Results file", summary.results_file),
     ]
-    parts = [plain(f"{number} valid. Nothing was sent.", STRONG), _facts(facts)]
+    parts = [plain(f"{number} valid.", STRONG), _facts(facts)]
     for event in requests:
         body = event.body
         facts = [
@@ -123,7 +123,7 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
         parts += [plain(str(job_name(event)), STRONG), _facts(facts)]
     if jobs > len(requests):
         parts.append(plain(f"… and {jobs - len(requests):,} more."))
-    parts.append(plain("To submit them, repeat the command without --dry-run."))
+    parts.append(plain(summary.hint or ""))
     return Text("\n").join(parts)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from oaibg.contract import events
 from oaibg.contract.run_status import ALIVE, run_status
 from oaibg.output.human.amounts import duration
-from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain, status_count
+from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain
 from oaibg.output.human.reasons import Why, failed, grouped, named, retries
 from oaibg.output.human.tables import end_table
 from oaibg.output.human.words import Ended, spent
@@ -64,7 +64,8 @@ class RunEnd:
         reasons = [*self._reasons(event)]
         yield from [*reasons, Text()] if reasons else []
         ends = counted(sorted(event.counts.items(), key=_order))
-        yield ends.append(f" after {duration(event.elapsed_seconds)}")
+        # The counts include the jobs of earlier commands.
+        yield ends.append(f". This command took {duration(event.elapsed_seconds)}.")
         if used := spent(event.usage, event.cost_usd):
             yield used
         if event.results_file is not None:
@@ -94,8 +95,7 @@ class RunEnd:
             # A batch that was not created has no name, and stands for all its jobs.
             count = event.counts.get(why.status, 1) if names == [None] else len(names)
             shown[why.status] += count
-            words = status_count(why.status, count)
-            yield words.append(plain(f": {why.words}" if why.words else ""))
+            yield why.counted(count)
             if jobs := named(names, count):
                 yield plain(f"  {jobs}", FAINT)
         rest = failed(event.counts) - failed(shown)
