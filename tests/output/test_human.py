@@ -318,7 +318,7 @@ def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], col
 
 
 def test_long_keys_in_a_list(terminal: Callable[..., Terminal], run: Callable[..., Result]) -> None:
-    """At 80 columns, a key that is too long is cut in the middle, and its ID is on the next line."""
+    """At 80 columns, a key that is too long is cut in the middle, with its ID below."""
     long = "nightly-report-for-the-team-in-oslo-2026-11"
     fast = ("--poll-seconds", "0.05", "--prompt", "x")
     for key in ("short", long):

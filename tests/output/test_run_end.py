@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from oaibg.output.human import Human
 from oaibg.output.stdout import Stdout
 from oaibg.sandbox import Fault
 from run_events import final, progress, submitted, summary
-from runs import ENDLESS, HOT, line
+from runs import ENDLESS, HOT, line, rerun
 from terminal import Terminal
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ def test_jobs_of_unknown_outcome(
         assert followed.endswith(f"{again}, repeat the submit command with --resubmit-unknown.\n")
     message = "was submitted before, but the reply was lost. The job may be running and may be"
     assert f"4 outcome unknown: The job {message} billed." in page
-    assert f"{again}, repeat the submit command with --resubmit-unknown.\n" in page
+    assert f"{again}: oaibg submit" in page
+    assert page.rstrip().endswith("--resubmit-unknown")
     assert "--retry-failed" not in page
 
 
@@ -227,7 +229,10 @@ def test_reasons_of_a_page(run: Callable[..., Result], files: Files) -> None:
         "12 refused by the API",
     ]
     assert all(re.search(r" \(.* and \d+ more\)$", reason) for reason in reasons)
-    assert "To retry the 36 jobs that ended without success, repeat the submit" in rows[-1]
+    retry = [*run("show", "k").lines[0]["rerun"], "--retry-failed"]
+    words = "To retry the 36 jobs that ended without success"
+    assert rows[-1].endswith(f"{words}: {shlex.join(retry)}")
+    assert run(*rerun(retry)).last["job_key"] == "k"
 
 
 def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:

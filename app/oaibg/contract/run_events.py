@@ -47,12 +47,15 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     is how many jobs ended per minute, over the last five minutes or since the run was started or
     resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no process is
     running the run, and until a job has ended. `usage` and `cost_usd` are sums of the known values.
+    `rerun` is the submit command as an argv array; it is null if it would contain instructions, and
+    after a cancel.
     """
 
     job_key: str
     label: str | None = None
     jobs_file: str | None
     results_file: str | None
+    rerun: list[str] | None = None
     total: int
     counts: dict[str, int]
     is_active: bool | None = None

@@ -139,6 +139,7 @@ def _listed(run: RunRow, parts: list[RunPart]) -> Run:
         label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
+        rerun=run.argv,
         total=run.total,
         counts=dict(counts),
         usage=totals.usage,

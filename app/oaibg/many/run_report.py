@@ -75,6 +75,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
+        rerun=run.argv,
         total=run.total,
         counts=summary.counts,
         is_active=jobs.is_active,

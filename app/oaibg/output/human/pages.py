@@ -25,7 +25,7 @@ from oaibg.output.human.names import (
     status_words,
     title,
 )
-from oaibg.output.human.reasons import reasons_of, retries
+from oaibg.output.human.reasons import reasons_of, retries, retry_words
 from oaibg.output.human.words import reason
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         ("Cost", cost(run.cost_usd)),
         *(("Unsuccessful", words) for words in reasons_of(summary)),
         *(
-            ("What to do", f"{words}, repeat the submit command with {option}.")
+            ("What to do", retry_words(words, option, run.rerun))
             for words, option in retries(summary)
         ),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -120,6 +121,13 @@ def retries(event: Summary) -> Iterator[tuple[str, str]]:
     if count := event.counts.get("outcome_unknown", 0):
         jobs = f"{_jobs(count)} of unknown outcome"
         yield f"To submit {jobs} again (you may pay twice)", "--resubmit-unknown"
+
+
+def retry_words(words: str, option: str, rerun: Sequence[str] | None) -> str:
+    """Return how to submit jobs again; `rerun` is the submit command, if it is known."""
+    if rerun is None:
+        return f"{words}, repeat the submit command with {option}."
+    return f"{words}: {shlex.join([*rerun, option])}"
 
 
 def _jobs(count: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from oaibg.contract import events
 from oaibg.contract.run_status import ALIVE, run_status
 from oaibg.output.human.amounts import duration
 from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain
-from oaibg.output.human.reasons import Why, failed, grouped, named, retries
+from oaibg.output.human.reasons import Why, failed, grouped, named, retries, retry_words
 from oaibg.output.human.tables import end_table
 from oaibg.output.human.words import Ended, spent
 
@@ -76,10 +75,7 @@ class RunEnd:
         """Yield how to submit again what did not succeed, if a repeated command can do so."""
         rerun = self._rerun()
         for words, option in retries(event):
-            if rerun is None:
-                yield f"{words}, repeat the submit command with {option}."
-            else:
-                yield f"{words}: {shlex.join([*rerun, option])}"
+            yield retry_words(words, option, rerun)
 
     def _reasons(self, event: events.Summary) -> Iterator[Text]:
         """Yield each reason with its number of jobs, most frequent first, and some of the jobs."""
