@@ -69,6 +69,12 @@ def test_a_batch() -> None:
     screen.feed(progress(0, total=3, counts={}))
     screen.feed(poll("batch", "in_progress").of_many(None))
     screen.feed(
+        progress(0, total=400, counts={"in_progress": 400}, response_id="resp_batch"),
+        poll("batch", "validating").of_many(None),
+    )
+    assert screen.rows()[1] == "400 validating"
+    screen.feed(poll("batch", "in_progress").of_many(None))
+    screen.feed(
         progress(2, total=3, counts={"completed": 2, "in_progress": 1}, response_id="resp_batch")
     )
     rows = [f"2 of 3 done  {'━' * 40}  0 s", "2 completed", "1 in progress"]

@@ -318,7 +318,7 @@ def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], col
 
 
 def test_long_keys_in_a_list(terminal: Callable[..., Terminal], run: Callable[..., Result]) -> None:
-    """At 80 columns, a key that is too long is cut in the middle; in JSON, it is whole."""
+    """At 80 columns, a key that is too long is cut in the middle, with its ID below."""
     long = "nightly-report-for-the-team-in-oslo-2026-11"
     fast = ("--poll-seconds", "0.05", "--prompt", "x")
     for key in ("short", long):
@@ -332,8 +332,9 @@ def test_long_keys_in_a_list(terminal: Callable[..., Terminal], run: Callable[..
     assert long.startswith(start)
     assert long.endswith(end)
     assert abs(len(start) - len(end)) < 2
-    assert rows[2].startswith("short  ")
-    assert long in [line.get("job_key") for line in run("show", "--list").lines]
+    job = next(line for line in run("show", "--list").lines if line["job_key"] == long)
+    assert rows[2] == f"  {job['response_id']}"
+    assert rows[3].startswith("short  ")
 
 
 def test_page_of_a_job_that_failed(

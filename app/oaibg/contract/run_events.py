@@ -21,7 +21,8 @@ class Unsuccessful(Record):
 class ListedJob(Event, name="job", by="`show --list`"):
     """A job in the local state, submitted to any base URL.
 
-    Its status is `outcome_unknown` if the reply to its request was lost.
+    Its status is `outcome_unknown` if the reply to its request was lost. `replaced` is true for an
+    attempt that a later one has replaced; the `summary` adds up what it cost, but doesn't count it.
     """
 
     custom_id: str | None
@@ -29,6 +30,7 @@ class ListedJob(Event, name="job", by="`show --list`"):
     label: str | None
     model: str | None
     status: str | None
+    replaced: bool = False
     usage: dict[str, Any] | None
     cost_usd: float | None
     job_seconds: float | None
@@ -45,12 +47,15 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     is how many jobs ended per minute, over the last five minutes or since the run was started or
     resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no process is
     running the run, and until a job has ended. `usage` and `cost_usd` are sums of the known values.
+    `rerun` is the submit command as an argv array; it is null if it would contain instructions, and
+    after a cancel.
     """
 
     job_key: str
     label: str | None = None
     jobs_file: str | None
     results_file: str | None
+    rerun: list[str] | None = None
     total: int
     counts: dict[str, int]
     is_active: bool | None = None

@@ -38,8 +38,6 @@ _BY_CODE = {
 SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
 
-AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
-
 
 def after_end(
     code: ExitCode, payload: Payload, job: Job, output: Output, command: list[str] | None
@@ -54,6 +52,13 @@ def after_end(
             return _after_failure(payload, job, output)
         case _:
             return _action(payload, job)
+
+
+def after_dry_run(jobs: int = 1, missing: str | None = None) -> str:
+    """Return the hint for a dry run; `missing` is an option that the submit needs as well."""
+    them = "it" if jobs == 1 else "them"
+    more = "" if missing is None else f", and with {missing}"
+    return f"Nothing was sent. To submit {them}, run the same command without --dry-run{more}."
 
 
 def to_wait(job: Job, command: list[str] | None) -> str:
@@ -146,6 +151,8 @@ def _place(payload: Payload, job: Job, output: Output) -> str:
 
 def _after_failure(payload: Payload, job: Job, output: Output) -> str:
     """Return what to do about a job that ended without success."""
+    if job.is_batch:
+        return f"Not all of its jobs succeeded. {_fetching(job)}"
     partial = ""
     if payload.text and output.output_text_file in job.files:
         partial = f"The partial answer is in {output.output_text_file}. "
@@ -206,7 +213,7 @@ def _change(job: Job) -> str:
 
 def _fetching(batch: Job) -> str:
     command = f"oaibg monitor {batch.response_id} --results-file PATH"
-    return f"To save its results, run `{command}`."
+    return f"To save its results and the reasons of failures, run `{command}`."
 
 
 def _printing(job: Job, what: str = "answer") -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from oaibg.contract.events import Poll, RunProgress, Submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.tally import Tally
 
 INTERVAL = 60.0
@@ -88,6 +87,18 @@ def eta(left: int | None, per_minute: float | None) -> float | None:
     return round(left / per_minute * 60) if per_minute and left is not None else None
 
 
+class Results(Protocol):
+    """The results that are known: those of a results file, or none."""
+
+    @property
+    def statuses(self) -> Mapping[str, str]:
+        """The status of each job that has a result, by custom_id."""
+
+    @property
+    def missing(self) -> Collection[str] | None:
+        """The jobs without a result; None if they are not known."""
+
+
 class BatchProgress(Progress):
     """Knows how far a batch is, from the `request_counts` of its last poll.
 
@@ -98,7 +109,7 @@ class BatchProgress(Progress):
         self,
         tally: Tally,
         context: Context,
-        results: ResultsFile,
+        results: Results,
         batch: Job,
         custom_ids: Container[str] | None,
     ) -> None:

@@ -75,6 +75,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
+        rerun=run.argv,
         total=run.total,
         counts=summary.counts,
         is_active=jobs.is_active,
@@ -124,6 +125,21 @@ class RunningJob(Target):
     status: str | None
 
 
+def batch_jobs_of(run: RunRow, context: Context) -> BatchJobs | None:
+    """Return the jobs of a run's batch; None if an older version submitted it.
+
+    Raises `OaibgError` if the local state can't be read.
+    """
+    store = context.store
+    try:
+        jobs = patiently_blocking(
+            lambda: store.batch_jobs(run.base_url, run.run_key), context.clock
+        )
+    except StateError as error:
+        raise state_error(error) from error
+    return None if jobs is None else BatchJobs.read(jobs)
+
+
 class RunJobs:
     """The jobs of a run that are running; the others are counted in a tally.
 
@@ -133,9 +149,16 @@ class RunJobs:
     """
 
     def __init__(
-        self, run: RunRow, tally: Tally, context: Context, *, to_cancel: bool = False
+        self,
+        run: RunRow,
+        tally: Tally,
+        context: Context,
+        *,
+        to_cancel: bool = False,
+        fetched: Mapping[str, ResultLine] | None = None,
     ) -> None:
         self.run, self._tally, self._to_cancel = run, tally, to_cancel
+        self._fetched = fetched or {}
         store, clock = context.store, context.clock
         try:
             self.is_active = _is_active(run, store)
@@ -144,7 +167,6 @@ class RunJobs:
             replaced = patiently_blocking(
                 lambda: store.replaced_in_run(run.base_url, run.run_key), clock
             )
-            jobs = patiently_blocking(lambda: store.batch_jobs(run.base_url, run.run_key), clock)
         except StateError as error:
             raise state_error(error) from error
         self.running: list[RunningJob] = []
@@ -160,7 +182,8 @@ class RunJobs:
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
         """The Unix time of the last change."""
         if run.is_batch:
-            self._read_batch(rows.get(""), {} if jobs is None else BatchJobs.read(jobs).replaced)
+            jobs = batch_jobs_of(run, context)
+            self._read_batch(rows.get(""), {} if jobs is None else jobs.replaced)
         else:
             self._read_jobs(dict(reversed(rows.items())), replaced)
             if self.is_active:
@@ -171,17 +194,23 @@ class RunJobs:
 
         `more` is the number of jobs that ended since the file was read.
         """
-        count = self._unwritten + more
-        if self.is_active or self.run.results_file is None or count == 0:
+        message = self.unwritten(more)
+        if not message:
             return []
         self.is_unfinished = True
-        message = (
-            f"{self.run.results_file} lacks results of jobs that have ended ({count:,}). Repeat "
-            "the submit command to write them."
-        )
         self._tally.note_unwritten()
         self._tally.note_problem(message)
         return [report.warning(Job(), "results_missing", message)]
+
+    def unwritten(self, more: int = 0) -> str:
+        """Return what to do about results that the results file lacks; empty if it lacks none."""
+        count = self._unwritten + more
+        if self.is_active or self.run.results_file is None or count == 0:
+            return ""
+        return (
+            f"{self.run.results_file} lacks results of jobs that have ended ({count:,}). Repeat "
+            "the submit command to write them."
+        )
 
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:
         ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
@@ -220,6 +249,11 @@ class RunJobs:
     def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
         """A batch's jobs have no rows: those without a result have the status of the batch."""
         lines = self._lines((), replaced)
+        new = {name: line for name, line in self._fetched.items() if name not in lines}
+        for line in new.values():
+            self._tally.totals.add(line.recap.usage, line.recap.cost_usd(BATCH_WINDOW))
+        lines |= new
+        self._unwritten = len(new)
         for line in filter(None, lines.values()):
             self._count_end(line.custom_id, line.response_id, line.recap)
         left = self.run.total - len(lines)

@@ -89,6 +89,10 @@ class Tally:
             noted.remove(spare[-1])
         noted.append(job)
 
+    def note_why(self, final: Final, custom_id: str | None = None) -> None:
+        """Note why a job, or a batch without results, did not succeed."""
+        self._note_unsuccessful(final, custom_id, *reason_of(final))
+
     def note_problem(self, message: str) -> None:
         """Note a warning that the summary's hint repeats."""
         self._problem = message
@@ -142,7 +146,7 @@ class Tally:
         if isinstance(event, Final):
             self.totals.add(event.usage, event.cost_usd)
             if not event.ok:
-                self._note_unsuccessful(event, custom_id, *reason_of(event))
+                self.note_why(event, custom_id)
         elif isinstance(event, Error) and not self._knows_why_not_submitted(event):
             self._note_unsuccessful(event, custom_id, event.code, event.message)
 

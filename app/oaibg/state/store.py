@@ -17,7 +17,7 @@ from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, reading, transaction, translated
 from oaibg.state.known_names import names_in
 from oaibg.state.results import StoredResults
-from oaibg.state.rows import BY_ID, Intent, Row, line_key, lock_key, time_of
+from oaibg.state.rows import BY_ID, REPLACED, Intent, Row, line_key, lock_key, time_of
 from oaibg.state.runs import STATUS, Runs, keys_of
 from oaibg.state.submits import Submits
 
@@ -169,7 +169,8 @@ class Store(Submits, StoredResults, Runs):
     ) -> list[Row]:
         """Return jobs that were sent, newest first: those of a key or run, or those of no run.
 
-        `before` is the `id` of a row: only older rows are returned.
+        A job that a later attempt replaced is not returned for its `status`. `before` is the `id`
+        of a row: only older rows are returned.
         """
         where, values = ["step <> 'intent'"], list[object]()
         if job_key is None:
@@ -178,7 +179,7 @@ class Store(Submits, StoredResults, Runs):
             where.append("(job_key = ? OR job_key BETWEEN ? AND ?)")
             values += [job_key, *keys_of(job_key)]
         if status is not None:
-            where.append(f"{STATUS} = ?")
+            where.append(f"{STATUS} = ? AND NOT {REPLACED}")
             values.append(status)
         if before is not None:
             where.append("id < ?")

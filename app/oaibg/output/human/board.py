@@ -164,6 +164,8 @@ class Board:
     def _alive(self, running: list[tuple[str, _Row]], done: int) -> list[Text]:
         """Return how many jobs are running, and how many wait to be submitted."""
         counts = Counter(row.status for _, row in running)
+        if self._batch and (total := self._count()):
+            counts = Counter(dict.fromkeys(counts, total - done))  # the batch stands for its jobs
         parts = [status_count(*one) for one in counts.most_common()]
         waiting = (self._count() or 0) - done - len(running) - self._left
         if self._submits and waiting > 0:

@@ -18,14 +18,14 @@ from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.names import counted, job_name, plain
+from oaibg.output.human.names import job_name, plain
 from oaibg.output.human.next_line import name_of, next_line
 from oaibg.output.human.notes import Notes, note_on_list
 from oaibg.output.human.pages import plan_page, request_page, response_page, run_page
 from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.steps import is_news
 from oaibg.output.human.streamed import Streamed
-from oaibg.output.human.tables import list_table
+from oaibg.output.human.tables import list_counts, list_table
 from oaibg.output.human.terminal import Screen
 from oaibg.output.human.words import Ended, describe, in_words, spent
 from oaibg.output.stdout import Stderr, Stdout
@@ -221,7 +221,7 @@ class Human:
         if self._listed:
             self._write(self._rendered(list_table(self._listed, self._page.width)))
             self._is_below_answer = self._progress.is_tty
-            self._print(counted(event.counts.items()))
+            self._print(list_counts(self._listed, event))
             if note := note_on_list(event):
                 self._print(plain(note))
             return
