@@ -1,3 +1,3 @@
 """Run OpenAI background jobs from the shell, and follow them as JSON lines."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"

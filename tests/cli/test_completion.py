@@ -88,16 +88,22 @@ def complete(
 def test_names_in_the_state(
     run: Callable[..., Result], files: Files, complete: Callable[[str], list[str]]
 ) -> None:
-    """Keys and IDs are offered, newest first; the jobs of a run only by the run's key."""
+    """Keys are offered, then the IDs of jobs without one, newest first; other IDs once begun.
+
+    The jobs of a run are only offered by the run's key.
+    """
     one = run("submit", "--prompt", "x", "--job-key", "rivers-1", *FAST).id
     files.write(line("a"))
     run(*files.argv("--job-key", "rivers-2"))
     two = run("submit", "--prompt", "y", *FAST).id
     for command in ("show", "monitor", "cancel", "submit --continue"):
-        assert complete(f"oaibg {command} ") == [two, "rivers-2", "rivers-1", one]
+        assert complete(f"oaibg {command} ") == ["rivers-2", "rivers-1", two]
+        assert complete(f"oaibg {command} resp_") == [two, one]
         assert complete(f"oaibg {command} riv") == ["rivers-2", "rivers-1"]
     for command in ("show", "monitor", "cancel", "submit"):
         assert complete(f"oaibg {command} --job-key ") == ["rivers-2", "rivers-1"]
+    run("submit", "--prompt", "z", "--model", "gpt-5-mini", *FAST)
+    assert complete("oaibg submit --model ") == ["gpt-5-mini", "gpt-5.2"]
 
 
 def test_no_state(complete: Callable[[str], list[str]], state: Path) -> None:

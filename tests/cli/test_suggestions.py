@@ -133,6 +133,30 @@ def test_prompt_without_a_command(run: Callable[..., Result]) -> None:
     assert b"secret" not in run("my secret").out
 
 
+@pytest.mark.parametrize("word", ["question", "Status?", "job-x", "lists of lakes"])
+def test_question_without_a_command(run: Callable[..., Result], word: str) -> None:
+    """A word that is not close to a command may be a prompt."""
+    expected = 'For a prompt: `oaibg submit "PROMPT"`. Try `oaibg --help`.'
+    assert hint_for(run, word) == expected
+
+
+def test_key_instead_of_a_command(run: Callable[..., Result]) -> None:
+    """The hint for a key in place of a command names the commands that accept it."""
+    run("submit", "x", "--detach", "--job-key", "job-x")
+    assert "Use `oaibg monitor job-x` to follow it, or" in hint_for(run, "job-x")
+
+
+def test_help_is_named_once(run: Callable[..., Result]) -> None:
+    """A hint that means the help names it once."""
+    assert hint_for(run, "help") == "Did you mean `oaibg --help`?"
+
+
+def test_cancel_without_a_job(run: Callable[..., Result]) -> None:
+    """`cancel` without a job asks for one."""
+    last = run("cancel").last
+    assert last["message"] == "Which job? Give its ID or key: `oaibg cancel ID|KEY`."
+
+
 def test_second_id_for_show(run: Callable[..., Result]) -> None:
     """`show` refuses a second ID; the hint names the command that accepts several."""
     assert "`oaibg monitor` accepts several" in hint_for(run, "show", "resp_1", "resp_2")

@@ -305,7 +305,7 @@ def test_an_empty_list(run: Callable[..., Result]) -> None:
     """The summary of a list without jobs says which local state it is of."""
     last = run("show", "--list").last
     check(last, 0)
-    assert "has no jobs" in last["hint"]
+    assert "There are no jobs yet in /" in last["hint"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])

@@ -137,7 +137,7 @@ def test_https_for_a_plain_server(
     monkeypatch.setenv("OPENAI_BASE_URL", sandbox.base_url.replace("http:", "https:"))
     result = run(*SUBMIT, "--max-wait-seconds", "5")
     assert (result.code, sandbox.posts) == (7, [])
-    assert "needs http://" in result.last["hint"]
+    assert "must use http://" in result.last["hint"]
 
 
 @pytest.mark.parametrize(

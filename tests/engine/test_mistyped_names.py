@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oaibg.sandbox import Fault
+from runs import FAST, new_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,3 +140,17 @@ def test_gateway_that_knows_the_name(run: Callable[..., Result], sandbox: Sandbo
     sandbox.script(Fault(on="retrieve", kind="status", status=404, body="Not here", times=2))
     result = run("monitor", "reprot-7", "--poll-seconds", "0.05", "--max-wait-seconds", "1")
     assert result.events.count("poll_error") >= 2
+
+
+def test_new_job_whose_id_is_like_an_earlier_one(
+    run: Callable[..., Result], sandbox: Sandbox
+) -> None:
+    """A job that the server doesn't return at once is awaited, even if its ID is like another."""
+    for name, one in zip(("job-12", "job-13"), new_jobs(sandbox, 2, 0.0), strict=True):
+        sandbox.jobs[name] = sandbox.jobs.pop(one)
+        sandbox.jobs[name].id = name
+    assert run("monitor", "job-12", *FAST).code == 0
+    missing = {"error": {"message": "No job-13.", "type": "invalid_request_error", "code": None}}
+    sandbox.script(Fault(on="retrieve", kind="status", status=404, body=missing))
+    result = run("monitor", "job-13", *FAST)
+    assert (result.code, result.events.count("poll_error")) == (0, 1)

@@ -45,7 +45,7 @@ def test_monitor_of_an_unknown_id(many: Callable[..., Result], sandbox: Sandbox)
     """A job that this server does not have may be running elsewhere: nothing says to pay again."""
     result = many("monitor", *new_jobs(sandbox, 1, 0.0), "resp_other", *FAST)
     assert result.code == 5
-    assert "1 job of `not_found` may be running elsewhere" in result.last["hint"]
+    assert "1 job counted as `not_found` may be running elsewhere" in result.last["hint"]
     assert "pay again" not in result.last["hint"]
 
 
@@ -76,3 +76,12 @@ def test_cancel_while_a_job_is_being_submitted(
     assert "Stop it, and cancel the run again." in cancelled.last["hint"]
     process.kill()
     process.wait(20)
+
+
+def test_more_ids_than_a_command_can_have(many: Callable[..., Result], sandbox: Sandbox) -> None:
+    """If `next` would be too long, nothing says to submit the jobs again: they have no key."""
+    ids = [*new_jobs(sandbox, 1, 600.0), *(f"resp_{number:01000}" for number in range(1100))]
+    result = many("monitor", *ids, *FAST, "--max-wait-seconds", "2")
+    assert (result.code, result.last["next"]) == (3, None)
+    assert "To continue, run the same command." in result.last["hint"]
+    assert "repeat the submit command" not in result.last["hint"]

@@ -111,15 +111,16 @@ def test_a_bad_jobs_file(
 
 
 def test_bad_lines_are_reported_together(run: Callable[..., Result], files: Files) -> None:
-    """One error lists up to five bad lines by their numbers."""
+    """One error names each mistake once, with the numbers of up to five lines that have it."""
     bad = [{"custom_id": f"b{one}"} for one in range(9)]
     files.write(line("a"), *bad[:3], line("b"), bad[3])
     message = run(*files.argv()).last["message"]
-    assert [f"line {one}: body is missing" in message for one in (2, 3, 4, 6)] == [True] * 4
-    files.write(*bad)
+    assert message.startswith(f"{files.jobs}: line 2, line 3, line 4, line 6: body is missing")
+    files.write(*bad, {"prompt": 1})
     message = run(*files.argv()).last["message"]
-    assert message.count("body is missing") == 5
-    assert message.endswith("; and 4 more.")
+    assert message.count("body is missing") == 1
+    assert ": line 1, line 2, line 3, line 4, line 5, and 4 more: body is missing" in message
+    assert "; line 10: " in message
 
 
 def test_paths_that_are_not_files(

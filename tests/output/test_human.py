@@ -197,7 +197,7 @@ def test_ctrl_c(terminal: Callable[..., Terminal]) -> None:
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
         assert "next poll" not in screen.text
-        assert "Interrupted by SIGINT; the job keeps running.\n" in screen.text
+        assert "Interrupted; the job keeps running.\n" in screen.text
         # The terminal may fold the line at any space, depending on the path of Python.
         words = "".join(screen.text.split())
         assert re.search(r"Waitforitagain:.*monitorresp_[0-9a-f]{50}--poll-seconds5--human$", words)
@@ -304,7 +304,7 @@ def test_list(terminal: Callable[..., Terminal], run: Callable[..., Result], col
         assert screen.end() == 0
         assert one in screen.text
         assert all(len(row) <= columns for row in screen.lines)
-        assert screen.text.endswith("\n\n2 queued\n")
+        assert "\n\n2 queued\nJobs that had not" in screen.text
         if columns > 40:
             assert screen.lines[0].split() == ["Job", "Status", "Submitted", "Model"]
             assert re.search(

@@ -54,7 +54,7 @@ def test_human_run(run: Callable[..., Result], sandbox: Sandbox, instant_sleep: 
         "Submitted …",
         (
             "…  ….….….…:… replied HTTP five: The server had an error while processing your "
-            "request. Sorry about that!; retrying in …"
+            "request. Sorry about that; retrying in …"
         ),
         "…  completed",
         "The job completed after …",

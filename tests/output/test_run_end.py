@@ -134,7 +134,7 @@ def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
     )
     assert shown(capfd, left)[-3:] == [
         "Results: out.jsonl",
-        "Interrupted by SIGINT; 50 jobs keep running, 1,410 were not submitted.",
+        "Interrupted; 50 jobs keep running, 1,410 were not submitted.",
         """Continue the run: oaibg submit 'it'"'"'s'""",
     ]
     unhelped = {"completed": 1, "needs_action": 1, "outcome_unknown": 1, "not_submitted": 1}
@@ -270,7 +270,7 @@ def test_interrupted_run(sandbox: Sandbox, state: Path, files: Files) -> None:
         screen.wait_for(lambda text: "1 of 4 done" in text and "2 queued · 1 to submit" in text)
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
-        assert "Interrupted by SIGINT; 2 jobs keep running, 1 was not submitted.\n" in screen.text
+        assert "Interrupted; 2 jobs keep running, 1 was not submitted.\n" in screen.text
         assert "1 completed, 2 queued, 1 not submitted after" in screen.text
         assert re.search(rf"\nContinue the run: .* submit .*{files.results}", screen.text)
         assert "1 of 4 done" not in screen.text

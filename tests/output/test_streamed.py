@@ -96,7 +96,7 @@ def test_text_stays_after_ctrl_c(
         assert screen.end() == 130
         whole = screen.text
     assert [whole.count(word) for word in ("Rivers", "alpha7", "bold")] == [1] * 3
-    message = r"\n\nInterrupted by SIGINT; k keeps running\.\nWait for it again: "
+    message = r"\n\nInterrupted; k keeps running\.\nWait for it again: "
     assert re.search(message if dumb else rf"\n\nomega0[\s\w]*{message}", whole)
     assert "--starting-after" not in whole
 

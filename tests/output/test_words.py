@@ -177,6 +177,16 @@ def test_next_of_a_job_that_needs_action(run: Callable[..., Result]) -> None:
     assert "Send the results: oaibg submit --continue k --input-json-file PATH\n" in shown
 
 
+def test_warning_about_the_next_command(run: Callable[..., Result], tmp_path: Path) -> None:
+    """A warning says that the command is below, instead of naming the JSON key `next`."""
+    tools = tmp_path / "tools.json"
+    tools.write_text('[{"type": "code_interpreter", "container": {"type": "auto"}}]')
+    made = ("--tools-json-file", str(tools), "--artifacts-dir", str(tmp_path / "made"))
+    shown = run(*SUBMIT, *LONG_JOB, "--detach", *made).err
+    assert "Run the command below soon" in " ".join(shown.split())
+    assert "`next`" not in shown
+
+
 @pytest.mark.parametrize("key", ["resp_1", "batch_1", "--human", "a\x1bb", None])
 def test_key_that_no_command_would_find(key: str | None) -> None:
     """A key that a command would take for an ID or an option is not used."""
@@ -291,7 +301,7 @@ def test_several_jobs_keep_running(
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
         words = "".join(screen.text.split())
-    assert "InterruptedbySIGINT;2jobskeeprunning.Waitforthemagain:" in words
+    assert "Interrupted;2jobskeeprunning.Waitforthemagain:" in words
     assert re.search(r"monitor(onetwo|twoone)--human$", words)
 
 

@@ -51,6 +51,7 @@ def test_signal_while_importing(command: Command, number: signal.Signals) -> Non
             continue  # the signal came before Python ran our code
         assert (result.code, result.last["event"]) == (CODES[number], "interrupted")
         assert result.last["outcome"] == "not_created"
+        assert list(result.last)[-4:] == ["job_key", "hint", "exit_code", "next"]
         assert result.err == ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +24,8 @@ def test_a_write_does_not_wait_for_what_follows_another(tmp_path: Path) -> None:
     """While the result of one job is being saved, the ID of another is committed."""
     may_end = threading.Event()
 
-    async def commit() -> None:
-        commits = Commits(Store(str(tmp_path)), RealClock())
+    async def commit(store: Store) -> None:
+        commits = Commits(store, RealClock())
         ending = asyncio.create_task(commits.write(lambda: "ended", lambda _: may_end.wait(LONG)))
         await asyncio.wait_for(commits.write(lambda: "at the same time"), LONG / 2)
         await asyncio.wait_for(commits.write(lambda: "later"), LONG / 2)
@@ -33,7 +34,8 @@ def test_a_write_does_not_wait_for_what_follows_another(tmp_path: Path) -> None:
         assert await ending == "ended"
 
     try:
-        asyncio.run(commit())
+        with closing(Store(str(tmp_path))) as store:
+            asyncio.run(commit(store))
     finally:
         may_end.set()
 
@@ -45,11 +47,12 @@ def test_what_follows_a_write_fails(tmp_path: Path, error: Exception) -> None:
     def fail(_: None) -> None:
         raise error
 
-    async def commit() -> None:
-        commits = Commits(Store(str(tmp_path)), RealClock())
+    async def commit(store: Store) -> None:
+        commits = Commits(store, RealClock())
         failing = asyncio.create_task(commits.write(lambda: None, fail))
         assert await commits.write(lambda: 1, str) == 1
         with pytest.raises(type(error), match=r"No\.|a bug"):
             await failing
 
-    asyncio.run(commit())
+    with closing(Store(str(tmp_path))) as store:
+        asyncio.run(commit(store))

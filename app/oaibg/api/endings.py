@@ -39,7 +39,7 @@ async def until_whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class _Body:
-    """A body, and what has arrived of it, kept only if it begins with an object."""
+    """A body that keeps what has arrived, if it begins with a JSON object."""
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces

@@ -1,4 +1,4 @@
-"""Network streams that receive at any time, and notice replies that no request asked for.
+"""Network streams that receive data at any time, and notice replies that belong to no request.
 
 A server may refuse a large request early and close the connection: its reply must not be lost. And
 a reply that an earlier request left over must not be taken for the reply to the next.
@@ -24,11 +24,11 @@ _LARGE = 1 << 16
 """The size in bytes from which a server may reply to a request before it has read all of it."""
 
 _BUFFERED_MAX = 1 << 18
-"""From so many bytes that nobody has read, nothing more is received."""
+"""Receiving pauses once this many bytes are waiting to be read."""
 
 _READ_SECONDS = 0.05
-"""Seconds to receive what has arrived before a large write, which may fail and close the
-connection; with TLS, it need not be data."""
+"""Seconds in which to receive what has arrived, before a large write that may fail and close the
+connection. With TLS, what has arrived need not be data."""
 
 _NEXT_ADDRESS_SECONDS = 0.25
 """Seconds after which the host's next address is tried as well, as RFC 8305 recommends."""
@@ -45,8 +45,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._encrypted = encrypted
         self._received = b""
         self._is_over = self._is_lost = self._is_full = False
-        """Whether nothing more arrives, whether nothing can be sent, and whether nothing should be
-        for now."""
+        """No more data arrives; nothing can be sent any more; the send buffer is full."""
         self._error: Exception | None = None
         self._change: asyncio.Future[None] | None = None
         """Done when data or the end arrives, or when there is room to write."""
@@ -54,7 +53,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self.is_left_over = False
         """Whether the present reply began before its request was sent."""
         self.tap: Callable[[bytes], None] | None = None
-        """Takes all that is read, as it is."""
+        """Receives a copy of all data that is read."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         """Return what has arrived, or wait for more; returns no bytes at the end."""
@@ -163,7 +162,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._note_change()
 
     def eof_received(self) -> bool:
-        """Note the end; return whether it is possible to write on."""
+        """Note that no more data arrives; return whether to keep the connection for writing."""
         self._is_over = True
         self._note_change()
         return not self._encrypted

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from oaibg.base.text import has_surrogates
+from oaibg.cli import environment
 from oaibg.engine.run_options import Output, Wait
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def _command(name: str, options: list[Record], response_ids: Sequence[str]) -> l
     words = [*program(), name]
     for record in options:
         for field, value in record.values().items():
-            if value == getattr(type(record), field):
+            is_default = value == getattr(type(record), field)
+            if is_default or (field == "human" and environment.human()):
                 continue
             flag = f"--{field.replace('_', '-')}"
             for one in value if isinstance(value, tuple) else [value]:

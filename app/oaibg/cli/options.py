@@ -130,6 +130,7 @@ class SubmitOptions(Record):
         "gpt-5.2",
         envvar="OAIBG_MODEL",
         callback=check.not_empty,
+        autocompletion=known.models,
     )
     reasoning_effort: Effort = _request("EFFORT", "Reasoning effort (default: medium).", "medium")
     verbosity: Verbosity = _request(
@@ -305,8 +306,12 @@ def check_name_or_key(names: list[str], job_key: str | None, *, newest: bool = F
 
     There may be neither if the command is then for the `newest` submit.
     """
-    if (names and job_key is not None) or not (names or job_key is not None or newest):
+    if not (names or job_key is not None or newest):
         raise UsageError(
-            "Give exactly one of ID|KEY and --job-key KEY.",
+            "Which job? Give its ID or key: `oaibg cancel ID|KEY`.",
             hint="`oaibg show --list` lists the jobs submitted from this machine.",
+        )
+    if names and job_key is not None:
+        raise UsageError(
+            "Give the ID or key as an argument or with --job-key, not both.",
         )

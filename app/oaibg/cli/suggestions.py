@@ -1,13 +1,15 @@
-"""Words usage errors, and suggests what was probably meant."""
+"""Writes the messages of usage errors, and suggests what was probably meant."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from oaibg.api.payload import is_response_id
+from oaibg.cli.known_names import known
 from oaibg.contract.errors import UsageError
 from oaibg.request.sources import QUOTE_PATTERN
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import typer
 
 _ID = "ID|KEY"
+
+_COMMAND_ALIKE = 0.75
+"""How similar a word must be to a command, from 0 to 1: it may also be a question."""
 
 COMMANDS = {
     "list ls jobs": "show --list",
@@ -117,14 +122,21 @@ def _wrong_use(option: str, command: Any) -> UsageError:
 def _no_such_command(word: str, program: Any) -> UsageError:
     if word.startswith(("resp_", "batch_")) and is_response_id(word):
         kind = "batch" if word.startswith("batch_") else "response"
-        meant = f"Use `oaibg monitor {word}` to follow it, or `oaibg show {word}` to see it now."
-        return _error(f"That is a {kind} ID, not a command.", program, meant)
+        return _error(f"That is a {kind} ID, not a command.", program, _for_job(word))
     meanings = {one: meant for words, meant in COMMANDS.items() for one in words.split()}
     meanings |= {name: name for name in program.commands}
-    meant = meanings.get(_nearest(word, meanings), "")
+    is_word = word.strip("?!. ") == word and len(word.split()) == 1
+    meant = meanings.get(_nearest(word, meanings, _COMMAND_ALIKE), "") if is_word else ""
+    if not meant and is_word and word in known():
+        return _error("That is the key of a job, not a command.", program, _for_job(word))
     if not meant:
         return _error("No such command.", program, 'For a prompt: `oaibg submit "PROMPT"`.')
     return _error(f"No such command: {word}.", program, _did_you_mean(f"`oaibg {meant}`"))
+
+
+def _for_job(name: str) -> str:
+    name = shlex.quote(name)
+    return f"Use `oaibg monitor {name}` to follow it, or `oaibg show {name}` to see it now."
 
 
 def _too_many_arguments(command: Any, argv: list[str], context: Any) -> UsageError:
@@ -184,13 +196,13 @@ def _path(command: Any) -> str:
     return "oaibg" if command.name == "oaibg" else f"oaibg {command.name}"
 
 
-def _nearest(word: str, names: Iterable[str]) -> str:
+def _nearest(word: str, names: Iterable[str], alike: float = 0.6) -> str:
     """Return a name that starts with the word, or that the word starts with, or the closest one."""
     word = word.lower().lstrip("-")
     bare = {name.lstrip("-"): name for name in names}
     begun = sorted((name for name in bare if word and name.startswith(word)), key=len)
     longer = [name for name in bare if word.startswith(name) and word[len(name) :].isalpha()]
-    found = begun or longer or get_close_matches(word, bare, n=1)
+    found = begun or longer or get_close_matches(word, bare, n=1, cutoff=alike)
     return bare[found[0]] if found else ""
 
 
@@ -199,4 +211,5 @@ def _did_you_mean(meant: str) -> str:
 
 
 def _error(message: str, command: Any, meant: str = "") -> UsageError:
-    return UsageError(message, hint=f"{meant} Try `{_path(command)} --help`.".strip())
+    more = f"`{_path(command)} --help`"
+    return UsageError(message, hint=meant if more in meant else f"{meant} Try {more}.".strip())

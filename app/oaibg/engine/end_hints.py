@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import TERMINAL
+from oaibg.contract.advice import ASK_FIRST, FIX_AND_RERUN
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _CLOSING = {ExitCode.AUTH: "Then", ExitCode.UNAVAILABLE: "After a minute,"}
 
 _BY_CODE = {
     ExitCode.ERROR: "Don't repeat the command unchanged: first change what the message names.",
-    ExitCode.USAGE: "Fix what the message names, and run the command again.",
+    ExitCode.USAGE: FIX_AND_RERUN,
 }
 """The hints of errors that have none of their own."""
 
@@ -129,10 +130,7 @@ def submit_again(job_key: str | None, option: str) -> str:
 def _ask(job: Job) -> str:
     """Return what to do about a submit whose outcome is unknown."""
     again = submit_again(job.job_key, "--resubmit-unknown")
-    return (
-        "Ask the person who pays before you submit again: the job may then be billed twice. To "
-        f"submit again, {again}."
-    )
+    return f"{ASK_FIRST} To submit again, {again}."
 
 
 def _place(payload: Payload, job: Job, output: Output) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from oaibg.contract.advice import OTHER_STATE
 from oaibg.contract.errors import ApiRefused, CallFailed, NotFound, OaibgError, Unavailable
-from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.look_verdicts import is_surely_missing, not_retrievable
 from oaibg.engine.near_names import hint_for_unknown
 from oaibg.engine.patience import MIN_RETRIEVE_SECONDS, no_usable_reply, with_retries
@@ -114,7 +114,7 @@ async def not_found(
         known = f"The local state in {store.place} has no such ID or key."
         if not store.is_durable:
             known = "The local state can't be used, so no job key is known."
-        otherwise = f"{_UNKNOWN_HINT} {known} {OTHER_STATE_HINT}"
+        otherwise = f"{_UNKNOWN_HINT} {known} {OTHER_STATE}"
         hint = hint_for_unknown(job.suggestion, otherwise)
         return NotFound.of(failure, message, hint=hint)
     before = job.status or (row and row.status)

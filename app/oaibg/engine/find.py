@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_api_id
 from oaibg.base.record import Record
+from oaibg.contract.advice import FIRST_JOB, OTHER_STATE
 from oaibg.contract.errors import NotFound, OutcomeUnknown
 from oaibg.engine import report
-from oaibg.engine.hints import OTHER_STATE_HINT, is_openai
+from oaibg.engine.hints import is_openai
 from oaibg.engine.near_names import LIST_HINT, hint_for_unknown, suggestion
 from oaibg.engine.persist import state_warnings
 from oaibg.engine.recap import Recap
@@ -101,7 +102,7 @@ def _note_unknown(job: Job, response_id: str, context: Context) -> None:
     if is_openai(base_url):
         raise NotFound(
             f"{doubt} {base_url}, whose IDs begin with resp_ or batch_.",
-            hint=hint_for_unknown(suggest(), f"{LIST_HINT} {OTHER_STATE_HINT}"),
+            hint=hint_for_unknown(suggest(), f"{LIST_HINT} {OTHER_STATE}"),
         )
     job.note_unknown(f"{doubt} {base_url}.", suggest)
 
@@ -151,12 +152,13 @@ def _by_key(job_key: str, base_url: str, store: Store) -> Row | None:
 
 def _id_of(row: Row | None, target: Target, context: Context) -> str:
     if row is None or row.step == "intent":
-        what = "no job" if target.job_key is None else f"no job with the key {target.job_key!r}"
-        store, base_url = context.store, context.base_url
-        meant = suggestion(target.job_key, store, base_url) if target.job_key else ""
+        store, base_url, key = context.store, context.base_url, target.job_key
+        if key is None:
+            message = f"There are no jobs for {base_url} yet in {store.place}."
+            raise NotFound(message, hint=f"{FIRST_JOB} {OTHER_STATE} {LIST_HINT}")
         raise NotFound(
-            f"The local state in {store.place} has {what} for {base_url}.",
-            hint=hint_for_unknown(meant, f"{LIST_HINT} {OTHER_STATE_HINT}"),
+            f"The local state in {store.place} has no job with the key {key!r} for {base_url}.",
+            hint=hint_for_unknown(suggestion(key, store, base_url), f"{LIST_HINT} {OTHER_STATE}"),
         )
     if not row.response_id:
         raise OutcomeUnknown(

@@ -6,14 +6,12 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from oaibg.contract.advice import ASK_FOR_NETWORK
+
 if TYPE_CHECKING:
     from oaibg.contract.errors import CallFailed
 
 RETRY_HINT = "To submit the request again, add --retry-failed; you pay again."
-
-OTHER_STATE_HINT = (
-    "If the submit used another OAIBG_STATE_DIR, set the same one: each directory has its own jobs."
-)
 
 BUSY_HINT = "Wait until the other process has finished."
 
@@ -99,7 +97,7 @@ def _unreachable_hint(failure: CallFailed | None) -> str:
             name = f"The host name {host!r}" if host else "The host name"
             return (
                 f"{name} (or that of a proxy) could not be resolved. Check OPENAI_BASE_URL, the "
-                "proxy variables and DNS. In a restricted environment, request network access."
+                f"proxy variables and DNS. {ASK_FOR_NETWORK}"
             )
         if "WRONG_VERSION_NUMBER" in failure.message:
             return "The server does not use TLS. Check whether OPENAI_BASE_URL must use http://."
@@ -107,7 +105,7 @@ def _unreachable_hint(failure: CallFailed | None) -> str:
             return f"Check that the local server is running, and that its URL is {url}."
     return (
         "Check OPENAI_BASE_URL, the proxy variables, and whether outbound HTTPS to the API's host "
-        "is allowed. In a restricted environment, request network access."
+        f"is allowed. {ASK_FOR_NETWORK}"
     )
 
 

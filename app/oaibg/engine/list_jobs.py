@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
 from oaibg.base.text import timestamp
+from oaibg.contract.advice import FIRST_JOB, OTHER_STATE
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import ListedJob, Run, Summary
 from oaibg.engine import report
 from oaibg.engine.cost import cost_of
-from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.persist import state_error, state_warnings
 from oaibg.engine.recap import REFUSED
 from oaibg.engine.totals import Totals
@@ -85,7 +85,7 @@ def _nothing_found(listing: Listing, context: Context) -> str:
     """Return why a list is empty: nothing in the state matches, or there is nothing in it."""
     place = context.store.place
     if next(chain(_jobs(Listing(), context), _runs(Listing(), context)), None) is None:
-        return f"The local state in {place} has no jobs. {OTHER_STATE_HINT}"
+        return f"There are no jobs yet in {place}. {FIRST_JOB} {OTHER_STATE}"
     named = {"key": listing.job_key, "status": listing.status}
     which = " and ".join(f"the {name} {value!r}" for name, value in named.items() if value)
     message = f"No job in the local state in {place} has {which}."

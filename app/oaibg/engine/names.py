@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import is_api_id, is_response_id
+from oaibg.contract.advice import OTHER_STATE
 from oaibg.contract.errors import UsageError
 from oaibg.engine.find import Target
-from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.near_names import LIST_HINT, hint_for_unknown, suggestion
 from oaibg.engine.persist import state_error
 from oaibg.state.commits import patiently_blocking
@@ -90,7 +90,7 @@ class Names:
                 f"{self._store.place} has for {self._base_url}.",
                 hint=hint_for_unknown(
                     suggestion(name, self._store, self._base_url),
-                    f"{LIST_HINT} {OTHER_STATE_HINT} A response ID has 1 to 1,024 letters, digits "
+                    f"{LIST_HINT} {OTHER_STATE} A response ID has 1 to 1,024 letters, digits "
                     "and _ - = . : + ~.",
                 ),
             )

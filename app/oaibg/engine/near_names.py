@@ -29,6 +29,15 @@ def suggestion(name: str, store: Store, base_url: str) -> str:
     return "" if near is None else f"Did you mean {near}?"
 
 
+def resembles_key(name: str, store: Store, base_url: str) -> bool:
+    """Whether a name is like a key or a label; a server's IDs may all be like each other."""
+    try:
+        keys = store.names(base_url, "none")
+        return store.with_label(base_url, name) is not None or _nearest(name, keys) is not None
+    except StateError:
+        return False
+
+
 def hint_for_unknown(suggestion: str, otherwise: str) -> str:
     """Return the hint for an unknown name: the suggestion, or if it is empty, the other text."""
     return f"{suggestion} {LIST_HINT}" if suggestion else otherwise

@@ -16,6 +16,7 @@ from oaibg.engine.look_verdicts import (
     look_refused,
     not_retrievable,
 )
+from oaibg.engine.near_names import resembles_key
 from oaibg.engine.outage import blocked, may_be_lost, no_answer
 from oaibg.engine.patience import BLOCKED_AFTER, MIN_RETRIEVE_SECONDS, Patience
 from oaibg.engine.persist import may_have_changed, readable_copy, remember_payload
@@ -195,9 +196,11 @@ class _Poller:
         is_lost = is_missing(failure) or patience.is_unretrievable
         if local is not None and (is_lost or not may_have_changed(local)):
             return await self._local_end(local, failure)
-        # A name that is like a known one was hardly returned by a create a moment ago.
-        is_mistyped = self._job.doubt and is_surely_missing(failure) and self._job.suggestion
-        if is_mistyped or patience.is_gone or (patience.is_gone_again and await self._was_gone()):
+        if (
+            self._is_mistyped(failure)
+            or patience.is_gone
+            or (patience.is_gone_again and await self._was_gone())
+        ):
             streamed = await self._streamed_end()
             if streamed is None:
                 certain = is_surely_missing(failure)
@@ -295,6 +298,13 @@ class _Poller:
             self._line_at, self._line_status = now, str(payload.status)
             return True
         return False
+
+    def _is_mistyped(self, failure: CallFailed) -> bool:
+        """Whether the ID is a mistyped key, so that the job will not appear in a moment."""
+        job, context = self._job, self._context
+        if not (job.doubt and is_surely_missing(failure) and job.suggestion):
+            return False
+        return resembles_key(str(job.response_id), context.store, context.base_url)
 
     async def _was_gone(self) -> bool:
         """Whether the 404s only confirm what the local state has recorded."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oaibg.api.answer import call_of, identifier, result_keys
 from oaibg.api.payload import is_batch_id
 from oaibg.base.json_text import objects
+from oaibg.contract.advice import OTHER_STATE
 from oaibg.contract.errors import UsageError
-from oaibg.engine.hints import OTHER_STATE_HINT
 from oaibg.engine.persist import copy_of, state_error
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
@@ -96,7 +96,7 @@ def find_previous(
         raise UsageError(
             f"The local state in {store.place} has no job with the ID or key {name!r} for "
             f"{base_url}.",
-            hint=f"`oaibg show --list` lists its jobs. {OTHER_STATE_HINT} For an ID of another "
+            hint=f"`oaibg show --list` lists its jobs. {OTHER_STATE} For an ID of another "
             "machine, use --previous-response-id.",
         )
     if row.response_id is None:

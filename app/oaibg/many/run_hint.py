@@ -40,7 +40,8 @@ def hint_of(summary: Summary, problem: str, *, left: int) -> str | None:
         return f"{before or keeps} {to_continue(summary.next, 'continue')}".lstrip()
     parts = [_place(summary), *_of_unsuccessful(summary.counts, summary.job_key)]
     if left:
-        parts.append(f"{_jobs(left)} did not end. To continue, repeat the submit command.")
+        again = "run the same command" if summary.job_key is None else "repeat the submit command"
+        parts.append(f"{_jobs(left)} did not end. To continue, {again}.")
     return " ".join(filter(None, parts)) or None
 
 
@@ -92,7 +93,7 @@ def _of_uncertain(counts: Mapping[str, int], job_key: str | None) -> list[str]:
         )
     if job_key is None and (missing := counts.get(NOT_FOUND, 0)):
         parts.append(
-            f"{_jobs(missing)} of `not_found` may be running elsewhere: check the ID and "
+            f"{_jobs(missing)} counted as `not_found` may be running elsewhere: check the ID and "
             "OPENAI_BASE_URL before you submit again."
         )
     return parts

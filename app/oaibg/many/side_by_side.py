@@ -125,7 +125,7 @@ async def side_by_side(
 def _unconfirmed(jobs: int) -> events.Warning:
     those = "1 job" if jobs == 1 else f"{jobs} jobs"
     message = (
-        f"The API has not confirmed the cancel of {those}, which may still be running. The command "
-        "in `next` cancels what still runs."
+        f"The API has not confirmed the cancel of {those}, which may still be running. Run `next` "
+        "to cancel what still runs."
     )
     return report.warning(Job(), "cancel_unconfirmed", message)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 from oaibg.base.json_text import json_line
 from oaibg.base.secrets import masked_bytes
 from oaibg.base.text import has_surrogates, utf8
 from oaibg.contract import events
+from oaibg.contract.advice import for_people
 from oaibg.contract.errors import ExitCode
 from oaibg.output.actions import actions, next_step, no_text
 from oaibg.output.stdout import Stdout, is_one_terminal, prose
@@ -96,7 +98,9 @@ class RawText:
             case events.OutputText():
                 if has_surrogates(event.text):
                     prose("Warning: The text contains lone surrogates, printed as U+FFFD.")
-                self._stdout.write(utf8(event.text))
+                # On a terminal, the prompt would follow the last line.
+                ends = event.text.endswith("\n") or not (event.text and os.isatty(1))
+                self._stdout.write(utf8(event.text if ends else f"{event.text}\n"))
             case events.OutputTextMissing():
                 prose(no_text(event))
             case events.Response() if event.exit_code:
@@ -127,6 +131,7 @@ def _is_shown_once(error: events.Error) -> bool:
 
 
 def _print_error(error: events.Error) -> None:
-    prose(f"Error: {error.message}")
-    if error.hint:
-        prose(error.hint)
+    words = for_people if os.isatty(2) else str
+    prose(f"Error: {words(error.message)}")
+    if hint := words(error.hint or ""):
+        prose(hint)

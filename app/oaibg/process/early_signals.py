@@ -36,8 +36,8 @@ def interrupted(signum: int, _frame: FrameType | None) -> NoReturn:
     name = signal.Signals(signum).name
     line = (
         f'{{"ts":"{ts}","v":1,"event":"interrupted","response_id":null,"signal":"{name}",'
-        f'"status":null,"job_cancelled":false,"outcome":{outcome},"exit_code":{128 + signum},'
-        '"next":null}\n'
+        f'"status":null,"job_cancelled":false,"outcome":{outcome},"job_key":null,'
+        f'"hint":"Run the same command again.","exit_code":{128 + signum},"next":null}}\n'
     )
     try:
         if not {"--human", "--output-text"} & set(sys.argv):

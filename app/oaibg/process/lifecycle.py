@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from oaibg.output.renderers import Renderer
 
 _OPEN_FILES = 65_536, 10_240
-"""The limits to try, the larger first. macOS refuses one above its own limit, which varies, but is
-at least the second; it reports that there is none."""
+"""The limits of open files to try, the larger one first. macOS claims to have no limit, but refuses
+a number above its own limit, which varies and is at least the second one."""
 
 
 class Command(Protocol):

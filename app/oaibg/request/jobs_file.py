@@ -29,8 +29,8 @@ _NOT_TEXT = (
     "A jobs file is JSON Lines or a table in CSV or TSV. Save a spreadsheet as CSV (in Excel, as "
     '"CSV UTF-8").'
 )
-_REPORTED = 5
-"""Maximum number of invalid records that an error names."""
+_NAMED = 5
+"""Maximum number of different mistakes that an error names, and of places of each."""
 
 
 class Line(NamedTuple):
@@ -138,7 +138,8 @@ class JobsFile:
     def _validated(self) -> Iterator[Line]:
         records = self._records
         first: dict[str, int] = {}
-        bad: list[str] = []
+        bad: dict[str, list[str]] = {}
+        """From what is wrong to the places of it."""
         unit = records.unit
         distinct = f"Give each {unit} its own custom_id. The default is the {unit}'s number."
         hint: str | None = None
@@ -152,7 +153,8 @@ class JobsFile:
                         twice = f"{unit} {first[custom_id]} already has the custom_id"
                         raise Mend(f"{twice} {custom_id!r}", distinct)
                 except (UsageError, ValueError) as error:
-                    bad.append(f"{records.place(number, line)}: {str(error).rstrip('.')}")
+                    wrong = str(error).rstrip(".")
+                    bad.setdefault(wrong, []).append(records.place(number, line))
                     hint = hint or getattr(error, "hint", None)
                     continue
                 first[custom_id] = number
@@ -161,15 +163,22 @@ class JobsFile:
                 model, window = request.text_of("model"), request.completion_window
                 yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
-            bad.append(str(error))
+            bad.setdefault(str(error), [])
             hint = hint or getattr(error, "hint", None)
         if bad:
-            more = f"; and {len(bad) - _REPORTED} more" if len(bad) > _REPORTED else ""
-            raise UsageError(
-                f"{self.path}: {'; '.join(bad[:_REPORTED])}{more}.", hint=hint or records.hint
-            )
+            named = [
+                f"{_some(places)}: {wrong}" if places else wrong for wrong, places in bad.items()
+            ]
+            mistakes = _some(named, "; ")
+            raise UsageError(f"{self.path}: {mistakes}.", hint=hint or records.hint)
         if not first:
             raise UsageError(f"{self.path}: the file contains no jobs.", hint=records.example)
+
+
+def _some(parts: list[str], separator: str = ", ") -> str:
+    """Join the first parts; of the others, only their number follows."""
+    more = f"{separator}and {len(parts) - _NAMED} more" if len(parts) > _NAMED else ""
+    return f"{separator.join(parts[:_NAMED])}{more}"
 
 
 def _batch_line(custom_id: str, request: Request) -> bytes:

@@ -76,7 +76,9 @@ class Commits:
         self._waiting: list[_Waiting] = []
         self._last = -math.inf
         self._flushing: asyncio.Task[None] | None = None
-        self._following: set[asyncio.Task[None]] = set()
+        self._committed: list[tuple[_Waiting, Any]] = []
+        """The writes that something follows, and their results."""
+        self._following: asyncio.Task[None] | None = None
 
     async def write(self, write: Callable[[], T], then: Callable[[T], object] | None = None) -> T:
         """Run `write` in a transaction and return its result; raises `StateError`.
@@ -117,28 +119,29 @@ class Commits:
         except Exception as error:  # noqa: BLE001 - every writer must get the error
             results = [error] * len(waiting)
         self._last = clock.monotonic()
-        committed: list[tuple[_Waiting, Any]] = []
         for one, result in zip(waiting, results, strict=True):
             if one.then is None or isinstance(result, Exception):
                 one.end(result)
             else:
-                committed.append((one, result))
-        if committed:
+                self._committed.append((one, result))
+        if self._committed and self._following is None:
             # The next writes, such as IDs of jobs that are paid for, don't wait for it.
-            following = asyncio.create_task(_follow(committed))
-            self._following.add(following)
-            following.add_done_callback(self._following.discard)
+            self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Do what follows the writes, in one thread."""
+        import asyncio
+
+        while self._committed:
+            committed, self._committed = self._committed, []
+            ends = await asyncio.to_thread(_followed, committed)
+            for (one, _), end in zip(committed, ends, strict=True):
+                one.end(end)
+        self._following = None
 
 
-async def _follow(committed: list[tuple[_Waiting, Any]]) -> None:
-    """Do what follows each write; in a thread, because it may take long."""
-    import asyncio
-
-    def follow() -> list[Any]:
-        return [one.followed(result) for one, result in committed]
-
-    for (one, _), result in zip(committed, await asyncio.to_thread(follow), strict=True):
-        one.end(result)
+def _followed(committed: list[tuple[_Waiting, Any]]) -> list[Any]:
+    return [one.followed(result) for one, result in committed]
 
 
 class _Waiting(NamedTuple):

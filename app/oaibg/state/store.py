@@ -24,6 +24,8 @@ from oaibg.state.submits import Submits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oaibg.state.known_names import Ids
+
 __all__ = ["Intent", "Row", "Store", "line_key", "lock_key", "open_store"]
 
 DAY = 86400.0
@@ -183,10 +185,10 @@ class Store(Submits, StoredResults, Runs):
             values.append(before)
         return self._rows(" AND ".join(where), *values, limit=limit)
 
-    def names(self, base_url: str) -> list[str]:
-        """Return the keys and IDs of the newest jobs and runs, newest first."""
+    def names(self, base_url: str, ids: Ids = "all") -> list[str]:
+        """Return the keys, then the IDs, of the newest jobs and runs, newest first."""
         with reading():
-            return names_in(self._db, base_url)
+            return names_in(self._db, base_url, ids)
 
     def with_label(self, base_url: str, label: str) -> str | None:
         """Return the key or ID of the newest job or run with a label."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import time
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from oaibg.base.json_text import value_at
-from oaibg.base.text import inert
+from oaibg.base.text import inert, one_line
 from oaibg.contract.run_status import ALIVE
 from oaibg.output.actions import actions
 from oaibg.output.human.amounts import clock, cost, local_time, number_at, rate, size, time_left
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from oaibg.contract import events
 
 _LABEL = len("Output tokens")
+_LEAST = 20
+"""The least width to which `_wrapped` folds a value."""
 _TEXT_SHOWN = 120
 """Characters of an input that `plan_page` shows."""
 _VALUE_SHOWN = 60
@@ -40,7 +43,7 @@ _DATA_SHOWN = 60
 """Characters of a file's data that `request_page` shows."""
 
 
-def response_page(event: events.Response) -> Text:
+def response_page(event: events.Response, width: int) -> Text:
     """Return the details of a response without its output text, for `show`."""
     data = event.response or {}
     facts = [
@@ -54,11 +57,11 @@ def response_page(event: events.Response) -> Text:
         ("Previous", data.get("previous_response_id")),
         ("Metadata", _pairs(data.get("metadata"))),
         ("Requests", _pairs(data.get("request_counts"))),
-        ("Source", "local copy" if event.source == "local" else None),
+        ("Source", "copy on this machine" if event.source == "local" else None),
         *_usage(event.usage),
         ("Cost", cost(event.cost_usd)),
     ]
-    return Text("\n").join((title(event), _facts(facts)))
+    return Text("\n").join((title(event), _facts(facts, width)))
 
 
 def _status(event: events.Response) -> Text:
@@ -71,7 +74,7 @@ def _status(event: events.Response) -> Text:
     return plain(words, status_style(event.status))
 
 
-def run_page(run: events.Run, summary: events.Summary) -> Text:
+def run_page(run: events.Run, summary: events.Summary, width: int) -> Text:
     """Return the details of a run over a jobs file, for `show`."""
     name = run.known_as or run.job_key
     facts = [
@@ -91,7 +94,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
             for words, option in retries(summary)
         ),
     ]
-    return Text("\n").join((plain(name, STRONG), _facts(facts)))
+    return Text("\n").join((plain(name, STRONG), _facts(facts, width)))
 
 
 def request_page(event: events.DryRun) -> str:
@@ -99,7 +102,7 @@ def request_page(event: events.DryRun) -> str:
     return inert(json.dumps(_shortened(event.body), indent=2, ensure_ascii=False))
 
 
-def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
+def plan_page(requests: list[events.DryRun], summary: events.Summary, width: int) -> Text:
     """Return what a submit of a jobs file would do, with its first requests."""
     jobs, first = summary.counts["valid"], requests[0]
     is_batch = "background" not in first.body
@@ -109,7 +112,7 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
         ("Sent as", "one batch" if is_batch else "jobs in background mode"),
         ("Results file", summary.results_file),
     ]
-    parts = [plain(f"{number} valid. Nothing was sent.", STRONG), _facts(facts)]
+    parts = [plain(f"{number} valid. Nothing was sent.", STRONG), _facts(facts, width)]
     for event in requests:
         body = event.body
         facts = [
@@ -120,23 +123,31 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary) -> Text:
             ("Input", _start_of(body.get("input"))),
             ("Size", size(event.body_bytes)),
         ]
-        parts += [plain(str(job_name(event)), STRONG), _facts(facts)]
+        parts += [plain(str(job_name(event)), STRONG), _facts(facts, width)]
     if jobs > len(requests):
         parts.append(plain(f"… and {jobs - len(requests):,} more."))
     parts.append(plain("To submit them, repeat the command without --dry-run."))
     return Text("\n").join(parts)
 
 
-def _facts(facts: list[tuple[str, object]]) -> Text:
+def _facts(facts: list[tuple[str, object]], width: int) -> Text:
     return Text("\n").join(
         Text.assemble(
             (f"  {label:<{_LABEL}}", "dim"),
             "  ",
-            value if isinstance(value, Text) else plain(str(value)),
+            value if isinstance(value, Text) else _wrapped(str(value), width),
         )
         for label, value in facts
         if value
     )
+
+
+def _wrapped(value: str, width: int) -> Text:
+    """Return a value folded between words, indented like its first line; no word is split."""
+    column = _LABEL + 4
+    room = max(width - column, _LEAST)
+    lines = wrap(one_line(value), room, break_long_words=False, break_on_hyphens=False)
+    return Text(f"\n{' ' * column}").join(map(Text, lines))
 
 
 def _usage(usage: object) -> list[tuple[str, object]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from oaibg.contract.advice import for_people
 from oaibg.contract.codes import COUNTS
 from oaibg.contract.run_status import ALIVE
 from oaibg.output.human.names import status_count
@@ -40,7 +41,7 @@ class Why(NamedTuple):
     def words(self) -> str:
         """The reason, without the status."""
         code = None if self.code == self.status else self.code
-        message = None if self.status == "needs_action" else self.message
+        message = None if self.status == "needs_action" else for_people(self.message or "")
         return ": ".join(filter(None, (code, message)))
 
 

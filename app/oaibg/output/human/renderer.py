@@ -11,21 +11,23 @@ from rich.text import Text
 
 from oaibg.base.text import inert, one_line, utf8
 from oaibg.contract import events
+from oaibg.contract.advice import for_people
 from oaibg.contract.events import Event, exit_code_of
 from oaibg.output.actions import next_step
 from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
 from oaibg.output.human.live import JobStatus
-from oaibg.output.human.names import counted, job_name, plain
+from oaibg.output.human.names import job_name, plain
 from oaibg.output.human.next_line import name_of, next_line
+from oaibg.output.human.notes import Notes, below_list
 from oaibg.output.human.pages import plan_page, request_page, response_page, run_page
 from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.steps import is_news
 from oaibg.output.human.streamed import Streamed
 from oaibg.output.human.tables import list_table
 from oaibg.output.human.terminal import Screen
-from oaibg.output.human.words import Ended, describe, spent
+from oaibg.output.human.words import Ended, describe, in_words, spent
 from oaibg.output.stdout import Stderr, Stdout
 
 if TYPE_CHECKING:
@@ -85,9 +87,11 @@ class Human:
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob | events.Run] = []
+        self._is_empty_list = False
         self._requests: list[events.DryRun] = []
         self._end = RunEnd(rerun)
         self._hint = ""
+        self._notes = Notes(server)
         self._has_progress = False
         self._step: events.Progress | None = None
         """The last step that was shown."""
@@ -119,6 +123,8 @@ class Human:
             self._stop()
             if self._answer is None:
                 self._print_answer(self._streamed.take_rest())
+        if not self._several and (introduction := self._notes.introduction(event)):
+            self._print(introduction)
         match event:
             case events.RunProgress():
                 self._print_progress(event)
@@ -134,6 +140,8 @@ class Human:
                 if is_news(event, self._step):
                     self._step = event
                     self._print_event(event)
+            case events.Warning() if event.code == "state_empty":
+                self._is_empty_list = True  # the hint of the summary says why
             case events.ListedJob() | events.Run():
                 self._listed.append(event)
             case events.Response():
@@ -156,9 +164,9 @@ class Human:
             self._print(describe(event, self._server, several=self._several))
         if isinstance(event, events.Final) and not self._several:
             self._print_used(event)
-        hint = event.hint if isinstance(event, events.Error) else None
+        hint = self._in_words(self._notes.hint(event))
         if hint and hint != self._hint:
-            self._print(plain(self._in_words(hint)))
+            self._print(plain(hint))
             self._hint = hint  # many jobs may have the same hint
         if self._several and isinstance(event, Ended) and exit_code_of(event) is None:
             self._end.note(event)
@@ -184,12 +192,12 @@ class Human:
             self._print(plain(self._in_words(step)), soft_wrap="oaibg " in step)
 
     def _in_words(self, hint: str) -> str:
-        """Return a hint with keys in place of IDs, and without the names of JSON keys."""
+        """Return a hint for people, with keys in place of IDs, and no names of JSON keys."""
         words = [
             shlex.quote(self._names[word]) if word in self._names else word
-            for word in hint.split(" ")
+            for word in for_people(hint).split(" ")
         ]
-        return " ".join(words).replace("`next`", "the command below")
+        return in_words(" ".join(words))
 
     def _is_active(self) -> bool:
         """Whether the page is of a run that another process runs: `next` would be refused."""
@@ -204,16 +212,18 @@ class Human:
     def _print_summary(self, event: events.Summary) -> None:
         """Print the table of a list, the plan of a dry run, or the end of a run."""
         if self._requests:
-            self._write(self._rendered(plan_page(self._requests, event)))
+            self._write(self._rendered(plan_page(self._requests, event, self._page.width)))
             return
         match self._listed:
             case [events.Run() as run] if run.results_file and event.results_file:
-                self._write(self._rendered(run_page(run, event)))
+                self._write(self._rendered(run_page(run, event, self._page.width)))
                 return
         if self._listed:
             self._write(self._rendered(list_table(self._listed, self._page.width)))
             self._is_below_answer = self._progress.is_tty
-            self._print(counted(event.counts.items()))
+        if self._listed or self._is_empty_list:
+            for line in below_list(event):
+                self._print(line)
             return
         if (table := self._end.table(event, self._progress.width)) is not None:
             self._space()
@@ -225,7 +235,7 @@ class Human:
 
     def _print_response(self, event: events.Response) -> None:
         answer, self._answer = self._answer, None
-        page = self._rendered(response_page(event))
+        page = self._rendered(response_page(event, self._page.width))
         self._write(page if answer is None else f"{page}\n{self._answer_text(answer.text)}")
         self._is_below_answer = self._page.is_tty and self._progress.is_tty
 

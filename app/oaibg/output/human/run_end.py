@@ -15,7 +15,7 @@ from oaibg.output.human.amounts import duration
 from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain, status_count
 from oaibg.output.human.reasons import Why, failed, grouped, named, retries
 from oaibg.output.human.tables import end_table
-from oaibg.output.human.words import Ended, spent
+from oaibg.output.human.words import Ended, by_signal, spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,13 +63,18 @@ class RunEnd:
             yield Text()
         reasons = [*self._reasons(event)]
         yield from [*reasons, Text()] if reasons else []
+        left = [*_alive(event)]
         ends = counted(sorted(event.counts.items(), key=_order))
-        yield ends.append(f" after {duration(event.elapsed_seconds)}")
+        if self._ended or left or event.results_file is None:
+            ends.append(f" after {duration(event.elapsed_seconds)}")
+        else:
+            yield plain("All jobs had already ended; nothing was submitted.")
+        yield ends
         if used := spent(event.usage, event.cost_usd):
             yield used
         if event.results_file is not None:
             yield plain(f"Results: {event.results_file}")
-        yield from _alive(event)
+        yield from left
 
     def retries(self, event: events.Summary) -> Iterator[str]:
         """Yield how to submit again what did not succeed, if a repeated command can do so."""
@@ -140,6 +145,6 @@ def _alive(event: events.Summary) -> Iterator[Text]:
     if event.exit_code > _SIGNALS:
         name = signal.Signals(event.exit_code - _SIGNALS).name
         left = ", ".join(parts) or "no job is running"
-        yield plain("Interrupted", CAUTION).append(f" by {name}; {left}.")
+        yield plain("Interrupted", CAUTION).append(f"{by_signal(name)}; {left}.")
     elif parts:
         yield plain(f"{', '.join(parts)}.")

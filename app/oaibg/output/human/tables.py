@@ -31,7 +31,7 @@ _KEY = 20
 """The width that a key may be cut to."""
 
 _KEPT = 2
-"""The number of columns after the name that are not left out."""
+"""The number of columns after the name that are always shown."""
 
 
 class _Name(NamedTuple):
@@ -39,14 +39,14 @@ class _Name(NamedTuple):
     is_id: bool
     """Whether it must not be cut."""
     id_: str = ""
-    """The ID of a job with a label, which no command accepts."""
+    """The ID of a job that has only a label, which no command accepts."""
 
 
 class _Column(NamedTuple):
     head: str
     cells: list[Text]
     is_extra: bool = False
-    """Whether to leave it out rather than cut a key."""
+    """Whether it is left out before a key is cut."""
 
     @property
     def width(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from oaibg.contract import events
+from oaibg.contract.advice import for_people
 from oaibg.contract.events import exit_code_of
 from oaibg.contract.run_status import run_status
 from oaibg.output.actions import actions, no_text
@@ -61,7 +62,7 @@ def describe(event: events.Event, server: str = "", *, several: bool = False) ->
             status = plain(status_words(event.status, "running"), status_style(event.status))
             return start.append(" is still ").append(status).append(".")
         case events.Interrupted():
-            start = plain("Interrupted", CAUTION).append(plain(f" by {event.signal}; "))
+            start = plain("Interrupted", CAUTION).append(plain(f"{by_signal(event.signal)}; "))
             return start.append(_fate(event)).append(".")
         case events.Detached():
             return _subject(event).append(" keeps running.")
@@ -82,7 +83,7 @@ def _message(event: events.Event, server: str) -> Text:
             return Text(f"{elapsed}  ").append(status_text(event.status)).append(more)
         case events.SubmitError() | events.PollError():
             elapsed, retry = duration(event.elapsed_seconds), duration(event.retry_in_seconds)
-            message = event.error.message.removesuffix(".")
+            message = event.error.message.rstrip(".!")
             again = plain(f"; retrying in {retry}", CAUTION)
             return Text(f"{elapsed}  ").append(_reply(message, server)).append(again)
         case events.Progress():
@@ -92,9 +93,9 @@ def _message(event: events.Event, server: str) -> Text:
         case events.OutputTextMissing():
             return plain(no_text(event))
         case events.Warning():
-            return plain("Warning:", CAUTION).append(plain(f" {event.message}"))
+            return plain("Warning:", CAUTION).append(plain(f" {in_words(event.message)}"))
         case events.Error():
-            return plain("Error: ", BAD).append(_reply(event.message, server))
+            return plain("Error: ", BAD).append(_reply(in_words(event.message), server))
         case events.RunProgress():
             return plain(_run_progress(event))
         case events.DryRun():
@@ -118,6 +119,11 @@ def spent(usage: object, usd: float | None, *first: str | None) -> Text:
     return plain(" · ".join([*filter(None, first), *parts]) if parts else "", FAINT)
 
 
+def by_signal(name: str) -> str:
+    """Return ` by SIGTERM`; empty for Ctrl-C, which the person has just pressed."""
+    return "" if name == "SIGINT" else f" by {name}"
+
+
 def reason(*details: Any) -> str:
     """Return the reason in an `error` or `incomplete_details`, or an empty text."""
     found: list[Any] = []
@@ -127,8 +133,14 @@ def reason(*details: Any) -> str:
     return str(next(filter(None, found), ""))
 
 
+def in_words(message: str) -> str:
+    """Return a message or hint without the name of a JSON key."""
+    return message.replace("`next`", "the command below")
+
+
 def _reply(message: str, server: str) -> Text:
     """Return a message that names the server, if it is only a reply's status."""
+    message = for_people(message)
     is_reply = server and message.startswith("HTTP ")
     return plain(f"{server} replied {message}" if is_reply else message)
 
