@@ -235,3 +235,47 @@ def test_fragment_of_the_base_url(
         in (result.last["message"])
     )
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("limit", [(), ("--max-wait-seconds", "1")])
+@pytest.mark.parametrize("command", ["submit", "monitor"])
+def test_a_proxy_that_refuses_the_connection(
+    run: Callable[..., Result],
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    instant_sleep: None,
+    limit: tuple[str, ...],
+    command: str,
+) -> None:
+    """The last line names the proxy and its variable, not the local server behind it."""
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("HTTP_PROXY", "http://me:hush-0123456789@127.0.0.1:9")
+    argv = DETACHED if command == "submit" else ("monitor", "resp_1")
+    result = run(*argv, *limit)
+    assert result.code == (3 if command == "monitor" and limit else 7)
+    hint = result.last["hint"]
+    assert "Requests to 127.0.0.1 go through the proxy 127.0.0.1:9 (HTTP_PROXY)" in hint
+    assert "ask the user for network access first" in hint
+    assert "local server" not in hint
+    assert "After a minute" not in hint
+    assert b"hush" not in result.out
+    assert not sandbox.requests
+    if result.code == 7:
+        assert result.last["code"] == "unavailable"
+        assert "127.0.0.1:9 refused the connection" in result.last["message"]
+
+
+@pytest.mark.parametrize("limit", [(), ("--max-wait-seconds", "1")])
+def test_no_network(
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    instant_sleep: None,
+    limit: tuple[str, ...],
+) -> None:
+    """The last line of a submit that reached no server has one code, and says whom to ask."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://api.invalid/v1")
+    result = run(*DETACHED, *limit)
+    assert (result.code, result.last["code"]) == (7, "unavailable")
+    assert "no connection to api.invalid" in result.last["message"]
+    assert "ask the user for network access first" in result.last["hint"]
+    assert result.last["hint"].endswith(" Then run the same command again.")

@@ -81,3 +81,39 @@ def test_a_text_in_place_of_an_id(run: Callable[..., Result], command: str) -> N
     result = run(command, TEXT)
     assert result.code in (2, 5)
     assert "secret plan" not in result.out.decode() + result.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "response_id", "job_key"),
+    [
+        (("submit", "x", "--job-key", "k", "--bogus"), None, "k"),
+        (("submit", "--bogus", "--job-key", "k", "x"), None, "k"),
+        (("submit", "x", "--max-wait-seconds", "soon", "--job-key=k"), None, "k"),
+        (("submit", "--prompt-file", "gone", "--job-key", "k"), None, "k"),
+        (("submit", "x", "--results-file", "r", "--job-key", "k"), None, "k"),
+        (("show", "--job-key", "k", "--output-text-file", "gone/a.md"), None, "k"),
+        (("show", "resp_1", "--output-text-file", "gone/a.md"), "resp_1", None),
+        (("monitor", "resp_1", "--bogus"), "resp_1", None),
+        (("cancel", "resp_1", "--job-key", "k"), "resp_1", "k"),
+        (("submit", "x", "--bogus", "--job-key", "secret plan"), None, None),
+        (("submit", "x", "--bogus", "--job-key", JSON.replace(" ", "")), None, None),
+        (("submit", "x", "--bogus", "--job-key", ""), None, None),
+        (("submit", "--bogus", "--prompt", "--job-key", "secret"), None, None),
+        (("submit", "--bogus", "--", "--job-key", "secret"), None, None),
+        (("show", "secret", "--bogus"), None, None),
+        (("secret", "--job-key", "k"), None, None),
+        (("monitor", "resp_1", "resp_2", "--bogus"), None, None),
+    ],
+)
+def test_a_usage_error_names_the_job(
+    run: Callable[..., Result],
+    folder: Path,
+    argv: tuple[str, ...],
+    response_id: str | None,
+    job_key: str | None,
+) -> None:
+    """A refused command line keeps its job key and its ID, but nothing that may be a prompt."""
+    del folder
+    result = run(*argv)
+    assert (result.code, result.last["code"]) == (2, "usage")
+    assert (result.last["response_id"], result.last["job_key"]) == (response_id, job_key)

@@ -14,6 +14,7 @@ from oaibg.sandbox import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from harness import Result
     from oaibg.sandbox import Sandbox
@@ -176,3 +177,60 @@ def test_the_usual_patience() -> None:
     error = last_error(events)
     assert (error.exit_code, error.next) == (5, None)
     assert "it was queued before" in error.message
+
+
+MISSING: dict[str, Any] = {"on": "retrieve", "kind": "status", "status": 404, "times": 0}
+SHORT = ("--poll-seconds", "0.05", "--max-wait-seconds", "1.5")
+
+
+@pytest.mark.parametrize("name", ["resp_nonexistent", "nokey"])
+@pytest.mark.parametrize("several", [False, True])
+def test_an_unknown_name_within_a_short_wait_limit(
+    run: Callable[..., Result], sandbox: Sandbox, name: str, several: bool
+) -> None:
+    """If every reply was the API's 404, a name that the state doesn't know ends with exit 5."""
+    names = [name, run(*KEYED, "--detach", *LONG).id] if several else [name]
+    result = run("monitor", *names, *SHORT)
+    error = next(line for line in result.lines if line["event"] == "error")
+    assert (error["code"], error["response_id"]) == ("not_found", name)
+    assert "The local state in" in error["hint"]
+    if not several:
+        assert (result.code, result.last["next"]) == (5, None)
+    assert "no_answer" not in [line.get("code") for line in result.lines]
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_an_unknown_id_and_another_reply(
+    run: Callable[..., Result], sandbox: Sandbox, status: int
+) -> None:
+    """After any other reply, or 404s that a gateway may have sent, the wait limit is exit 3."""
+    body: dict[str, Any] = {} if status == 503 else {"body": "not found"}
+    sandbox.script(Fault(on="retrieve", kind="status", status=status, **body))
+    result = run("monitor", "resp_nonexistent", *SHORT)
+    assert (result.code, result.last["event"]) == (3, "timeout")
+    assert result.last["hint"].startswith("The job was not found so far (HTTP 404: ")
+
+
+def test_a_known_job_within_a_short_wait_limit(
+    run: Callable[..., Result], sandbox: Sandbox
+) -> None:
+    """A job that the state knows keeps exit 3: its create may have been a moment ago."""
+    identifier = run(*KEYED, "--detach", *LONG).id
+    sandbox.script(Fault(**MISSING))
+    for argv in (("monitor", identifier), ("monitor", "--job-key", "k"), KEYED + LONG):
+        result = run(*argv, *SHORT)
+        assert (result.code, result.last["response_id"]) == (3, identifier)
+        hint = result.last["hint"]
+        assert hint.startswith("The job was not found so far (HTTP 404: ")
+        assert hint.endswith("Run `next` to wait for it.")
+        assert "busy or failing" not in hint
+
+
+def test_an_id_and_an_unusable_state(
+    run: Callable[..., Result], sandbox: Sandbox, state: Path
+) -> None:
+    """If the state can't be read, it may have the ID, so the wait limit is exit 3."""
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text("not a directory")
+    result = run("monitor", "resp_nonexistent", *SHORT)
+    assert (result.code, result.last["event"]) == (3, "timeout")

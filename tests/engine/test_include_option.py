@@ -69,7 +69,7 @@ def test_a_job_of_another_machine(
 ) -> None:
     """`monitor` and `show` accept the option for a job that the local state does not know."""
     limit = ("--max-wait-seconds", "0.05") if command == "monitor" else ()
-    identifier = started()
+    identifier = started("--metadata", "sandbox_seconds=600")
     (state / "state.sqlite3").unlink()
     result = run(command, identifier, "--include", SOURCES, *limit)
     assert set(included(sandbox)) == {SOURCES}

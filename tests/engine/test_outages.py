@@ -172,11 +172,11 @@ def test_a_run_whose_server_forgets(
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        (REFUSED, "request network access"),
+        (REFUSED, "ask the user for network access"),
         (CallFailed("timeout", "the request timed out"), "busy or failing"),
         (RESET, "busy or failing"),
         (CallFailed("http_500", "HTTP 500", http_status=500, envelope=True), "busy or failing"),
-        (CallFailed("http_403", "HTTP 403", http_status=403), "request network access"),
+        (CallFailed("http_403", "HTTP 403", http_status=403), "ask the user for network access"),
     ],
 )
 def test_a_network_that_is_dead_or_an_api_that_is_busy(failure: CallFailed, words: str) -> None:

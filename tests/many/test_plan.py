@@ -14,6 +14,7 @@ from runs import (
     ENDLESS,
     FAST,
     SLOW,
+    WINDOW,
     BatchFiles,
     Files,
     age,
@@ -281,3 +282,30 @@ def test_a_newer_state(
     database.close()
     assert run(*files.argv()).code == 2
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("window", [(), WINDOW])
+def test_a_key_names_a_job_or_a_run(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files, window: tuple[str, ...]
+) -> None:
+    """A run can't use the key of a job, nor a job that of a run: nothing is sent or written."""
+    files.write(line("a"), line("b"))
+    job = ("submit", "--prompt", "x", *FAST, "--job-key")
+    assert run(*job, "job").code == run(*files.argv(*window, "--job-key", "run")).code == 0
+    results, listed = files.results.read_bytes(), run("show", "--list").story[:-1]
+    files.results.unlink()
+    sandbox.requests.clear()
+    for key, what, refusals in (
+        ("job", "a single job", [run(*files.argv(*window, "--job-key", "job"))]),
+        ("run", "a run of 2 jobs", [run(*job, "run"), run(*job, "run", "--retry-failed")]),
+    ):
+        for refusal in refusals:
+            refused(refusal, sandbox, f"`oaibg show --job-key {key}` shows it")
+            assert f"{key!r} belongs to {what}" in refusal.last["message"]
+            assert (refusal.last["code"], refusal.last["job_key"]) == ("job_key_reused", key)
+    assert not files.results.exists()
+    files.results.write_bytes(results)
+    assert run("show", "--list").story[:-1] == listed
+    assert run(*job, "job").code == run(*files.argv(*window, "--job-key", "run")).code == 0
+    assert run(*job, "job 2").code == 0
+    assert len(sandbox.posts) == 1, "the key of each still continues its own work"

@@ -25,7 +25,14 @@ from harness import (
 from oaibg.base.files import TEMPORARY
 from oaibg.engine.claim import Submission
 from oaibg.request.body import Request
-from oaibg.state.database import FILE, KeyTakenError, RunCancelledError, StateBusyError, StateError
+from oaibg.state.database import (
+    FILE,
+    KeyReusedError,
+    KeyTakenError,
+    RunCancelledError,
+    StateBusyError,
+    StateError,
+)
 from oaibg.state.runs import RunRow
 from oaibg.state.store import DAY, Intent, Store, line_key, open_store
 
@@ -42,6 +49,12 @@ URL = "http://api.test/v1"
 def intent(**more: Any) -> Intent:
     """Return an intent with a hash."""
     return Intent(base_url=URL, request_sha256="h", **more)
+
+
+def run_row(key: str) -> RunRow:
+    """Return a run of two jobs."""
+    run: dict[str, Any] = dict.fromkeys(RunRow.fields, 0)
+    return RunRow(**run | {"base_url": URL, "run_key": key, "rerun": None, "total": 2})
 
 
 def test_steps_of_a_job(state: Path) -> None:
@@ -73,8 +86,7 @@ def test_job_of_a_cancelled_run(state: Path) -> None:
     store, other = Store(str(state)), Store(str(state))
     numbers = {}
     for key in ("k", "k2"):
-        run: dict[str, Any] = dict.fromkeys(RunRow.fields, 0)
-        store.note_run(RunRow(**run | {"base_url": URL, "run_key": key, "rerun": None}))
+        store.note_run(run_row(key))
         job_key = line_key(key, "a")
         numbers[key] = store.intent(intent(job_key=job_key, custom_id="a"))
     other.cancel_run(URL, "k")
@@ -160,6 +172,25 @@ def test_who_may_send(state: Path) -> None:
     with pytest.raises(KeyTakenError):
         one.intent(intent(job_key="k"))
     assert [(row.id, row.step) for row in one.jobs()] == [(second, "submitted")]
+    one.close()
+    other.close()
+
+
+def test_a_key_names_a_job_or_a_run(state: Path) -> None:
+    """Of two processes that use a key for a job and for a run, only the first one submits."""
+    one, other = Store(str(state)), Store(str(state))
+    number = one.intent(intent(job_key="k"))
+    other.note_run(run_row("k"))  # nothing was sent for the job
+    with pytest.raises(KeyTakenError):
+        one.sending(number)
+    with pytest.raises(KeyReusedError, match="a run of 2 jobs; `oaibg show --job-key k` shows it"):
+        one.intent(intent(job_key="k"))
+    other.note_run(run_row("k"))  # the same run again
+
+    one.sending(one.intent(intent(job_key="a b")))
+    with pytest.raises(KeyReusedError, match="a single job; `oaibg show --job-key 'a b'` shows it"):
+        other.note_run(run_row("a b"))
+    assert other.run(URL, "a b") is None
     one.close()
     other.close()
 

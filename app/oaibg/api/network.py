@@ -11,6 +11,7 @@ import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
@@ -110,6 +111,11 @@ class FoundProxy(NamedTuple):
 
     url: str
     variable: str
+
+    @property
+    def name(self) -> str:
+        """The host and port of the proxy, and the variable, for messages."""
+        return f"{urlsplit(self.url).netloc.rpartition('@')[2]} ({self.variable})"
 
 
 def proxy_for(url: httpx2.URL) -> FoundProxy | None:

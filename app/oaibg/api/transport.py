@@ -16,7 +16,7 @@ from oaibg.api.connections import Body
 from oaibg.api.decompress import decompressed
 from oaibg.api.endings import until_whole
 from oaibg.api.failures import call_failed, plain
-from oaibg.api.network import tls_context, transport_to
+from oaibg.api.network import proxy_for, tls_context, transport_to
 from oaibg.api.redirects import Redirects
 from oaibg.api.secrets import Secrets, mask_credentials
 from oaibg.api.sockets import Stream
@@ -102,6 +102,7 @@ class Transport:
                 begun=exchange.begun,
                 base_url=self._base_url,
             )
+            failure.proxy = self._proxy
             raise failure from error.__cause__
         finally:
             _exchange.reset(token)
@@ -147,6 +148,11 @@ class Transport:
         self._check_headers(sdk.default_headers)
         self._clients[use] = sdk
         return sdk
+
+    @cached_property
+    def _proxy(self) -> str | None:
+        proxy = proxy_for(httpx2.URL(self._base_url))
+        return None if proxy is None else proxy.name
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from typer.main import get_command
@@ -41,11 +41,11 @@ def _run(session: Session) -> int:
     except typer.TyperException as error:
         from oaibg.cli.suggestions import usage_error
 
-        return _fail_without_texts(session, usage_error(error, command, argv))
+        return _refuse(session, usage_error(error, command, argv), command)
     except typer.Abort:
         return ExitCode.SIGINT
     except UsageError as error:
-        return _fail_without_texts(session, error)
+        return _refuse(session, error, command)
     except OaibgError as error:
         return session.fail(error)
     except OSError as error:
@@ -57,10 +57,11 @@ def _run(session: Session) -> int:
     return code if isinstance(code, int) else ExitCode.OK
 
 
-def _fail_without_texts(session: Session, error: UsageError) -> int:
-    """End with a usage error; it does not repeat a prompt on the command line."""
+def _refuse(session: Session, error: UsageError, program: Any) -> int:
+    """End with a usage error; it names the job, and does not repeat a prompt."""
+    from oaibg.cli.named_job import note_named
     from oaibg.cli.texts import without_texts
 
     error.reword(without_texts(error.message, session.argv))
-    session.job.note_key(None)
+    note_named(session.job, program, session.argv)
     return session.fail(error)

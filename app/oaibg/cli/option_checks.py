@@ -230,5 +230,7 @@ def _in_directory(value: str) -> str:
         raise BadParameter(f"the working directory no longer exists ({error.strerror}).") from error
     folder = os.path.dirname(path)  # noqa: PTH120
     if not os.path.isdir(folder):  # noqa: PTH112
-        raise BadParameter(f"the directory {folder} does not exist; create it first.")
+        raise BadParameter(
+            f"the directory {folder} does not exist; create it, and run the command again."
+        )
     return path

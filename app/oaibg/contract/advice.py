@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 ASK_FIRST = "Ask the person who pays before you submit again: the job may then be billed twice."
-ASK_FOR_NETWORK = "In a restricted environment, request network access."
+ASK_FOR_NETWORK = (
+    "In a restricted environment, ask the user for network access first: repeating doesn't help."
+)
 FIX_AND_RERUN = "Fix what the message names, and run the command again."
 FIRST_JOB = 'To submit the first one: `oaibg submit "PROMPT"`.'
 OTHER_STATE = (

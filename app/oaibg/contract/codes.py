@@ -92,7 +92,7 @@ WARNINGS = {
 
 ERRORS = {
     "usage": (ExitCode.USAGE, "An option, its value or an input file is invalid."),
-    "job_key_reused": (ExitCode.USAGE, "The job key belongs to another request."),
+    "job_key_reused": (ExitCode.USAGE, "The job key belongs to another request, job or run."),
     "jobs_file_changed": (ExitCode.ERROR, "The jobs file changed while it was in use."),
     "cost_limit": (
         ExitCode.USAGE,

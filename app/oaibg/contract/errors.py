@@ -71,7 +71,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = (
         7,
         "the network or the API is unavailable, or the job key is in use",
-        "After a minute, run `next`, or the same command if `next` is null. You won't pay twice.",
+        "Do what `hint` says: run `next`, or the same command if it is null. You won't pay twice.",
     )
     AUTH = 8, "the API key is missing or was refused", "Fix `OPENAI_API_KEY`."
     LOCAL_IO = (
@@ -277,6 +277,8 @@ class CallFailed(Exception):
         self.retry_after, self.envelope = retry_after, envelope
         self.kind, self.param, self.is_json = kind, param, is_json
         self.sent, self.begun, self.base_url = sent, begun, base_url
+        self.proxy: str | None = None
+        """The host of the proxy that the call goes through, and the variable that names it."""
 
     def note_unsent(self) -> None:
         """Note that this call can't have created anything."""

@@ -239,7 +239,7 @@ class _Creation:
         last = f" Last attempt: {failure.message.rstrip('.')}." if failure else ""
         return Unavailable(
             f"The wait limit was reached before a job was created.{last}",
-            code="wait_spent",
+            code=None if failure and failure.code.startswith("connect") else "wait_spent",
             hint=passing_hint(failure)
             if failure
             else "If the limit was too short, raise --max-wait-seconds.",

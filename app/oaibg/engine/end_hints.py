@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from oaibg.api.payload import TERMINAL
-from oaibg.contract.advice import ASK_FIRST, FIX_AND_RERUN
+from oaibg.contract.advice import ASK_FIRST, ASK_FOR_NETWORK, FIX_AND_RERUN
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def after_error(
     if job.custom_id is not None:
         return own or None  # the summary says what to do about the run
     if (begin := _CLOSING.get(error.exit_code)) is not None:
+        begin = "Then" if ASK_FOR_NETWORK in own else begin
         what = "run the same command again" if command is None else "run `next`"
         return f"{own} {begin} {what}.".lstrip()
     return own or _BY_CODE.get(error.exit_code)

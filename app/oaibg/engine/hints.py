@@ -93,6 +93,11 @@ def _unreachable_hint(failure: CallFailed | None) -> str:
         host = urlsplit(url or "").hostname or ""
         if failure.code == "certificate_error":
             return _CERTIFICATE_HINT
+        if failure.proxy is not None:
+            return (
+                f"Requests to {host} go through the proxy {failure.proxy}: check that it runs and "
+                f"allows them, or add {host} to NO_PROXY. {ASK_FOR_NETWORK}"
+            )
         if _NO_NAME.search(failure.message):
             name = f"The host name {host!r}" if host else "The host name"
             return (

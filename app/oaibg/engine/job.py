@@ -88,6 +88,11 @@ class Job:
         """The job's completion window, as far as known."""
         return BATCH_WINDOW if self.is_batch else self._window
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the local state was read, and lacks the ID that the user gave."""
+        return self._suggest is not None
+
     @cached_property
     def suggestion(self) -> str:
         """A sentence with the name that was probably meant, if the local state lacks the ID."""

@@ -8,13 +8,18 @@ from oaibg.contract.errors import Unavailable
 from oaibg.engine import report
 from oaibg.engine.hints import passing_hint
 from oaibg.engine.patience import BLOCKED_AFTER
-from oaibg.engine.verdicts import CERTIFICATE
+from oaibg.engine.verdicts import CERTIFICATE, is_missing
 
 if TYPE_CHECKING:
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import CallFailed
     from oaibg.contract.events import Event
     from oaibg.engine.job import Job
+
+
+_MISSING = (
+    "A new job may take a moment to appear. Check OPENAI_BASE_URL and the project of the API key."
+)
 
 
 def may_be_lost(job: Job, payload: Payload, seconds: float) -> Event:
@@ -30,10 +35,11 @@ def may_be_lost(job: Job, payload: Payload, seconds: float) -> Event:
 
 def no_answer(job: Job, failure: CallFailed) -> Event:
     """The warning that no request succeeded before the wait limit."""
-    message = (
-        f"No request succeeded within the wait limit ({failure.message.rstrip('.')}). "
-        f"{passing_hint(failure)}"
-    )
+    reason = failure.message.rstrip(".")
+    if is_missing(failure):
+        message = f"The job was not found so far ({reason}). {_MISSING}"
+    else:
+        message = f"No request succeeded within the wait limit ({reason}). {passing_hint(failure)}"
     return report.problem(job, "no_answer", message)
 
 

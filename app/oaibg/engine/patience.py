@@ -150,6 +150,11 @@ class Patience:
         return bool(self._missing.count or (refused and not self._has_answered))
 
     @property
+    def found_nothing(self) -> bool:
+        """Whether every request so far got the API's own 404."""
+        return 0 < self.failures == self._surely_missing.count and not self._has_answered
+
+    @property
     def is_gone(self) -> bool:
         """Whether enough 404s came over a long enough time to believe them.
 

@@ -204,6 +204,7 @@ async def _to_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 _STATE_ADVICE = {
+    "job_key_reused": "Use a new key: a job key belongs to one job or to one run.",
     "state_busy": "It may lack IDs and results of this command.",
     "state_corrupt": "IDs and results that it stored may be missing.",
     "state_newer": "Upgrade oaibg, or set OAIBG_STATE_DIR to another directory.",

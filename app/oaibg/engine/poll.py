@@ -151,7 +151,7 @@ class _Poller:
                 reply = self._listener.reply
             # Even if the start took until the wait limit, the job is retrieved once.
             if clock.monotonic() >= patience.deadline and (self._attempt or job.answered):
-                await self._warn_unanswered()
+                await self._check_unanswered()
                 return None
             if clock.monotonic() >= patience.give_up:
                 raise blocked(patience.last)
@@ -283,12 +283,14 @@ class _Poller:
         seconds = self._context.clock.monotonic() - since
         await self._context.emit(may_be_lost(self._job, payload, seconds))
 
-    async def _warn_unanswered(self) -> None:
-        """Warn that the wait limit was reached before any request succeeded."""
+    async def _check_unanswered(self) -> None:
+        """Warn if no request succeeded before the wait limit, or raise `NotFound`."""
         failure, shared = self._patience.last, self._context.shared
-        if failure is None or self._job.answered or shared.answered:
+        if failure is None or self._job.answered:
             return
-        if shared.is_first("no_answer"):
+        if self._job.is_unknown and self._patience.found_nothing:
+            raise await not_found(failure, self._job, self._context)
+        if not shared.answered and shared.is_first("no_answer"):
             await self._context.emit(no_answer(self._job, failure))
 
     def _is_due(self, payload: Payload) -> bool:

@@ -53,6 +53,7 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
     Raises:
         UsageError: the run was started in the other mode, or the state can't be used, which a run
             needs to be resumed.
+        StateError: the key belongs to a single job.
         Unavailable: another process is running it.
     """
     problem, store, base_url = context.state_problem, context.store, context.base_url
@@ -67,6 +68,7 @@ async def locked_run(plan: Plan, context: Context, *, batch: bool) -> AsyncItera
             outcome="not_created",
         )
     try:
+        await patiently(lambda: store.check_run_key(base_url, plan.key), context.clock)
         rows = await patiently(lambda: store.of_run(base_url, plan.key), context.clock)
         _check_mode(plan.file, rows, batch=batch)
         yield rows

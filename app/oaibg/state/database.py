@@ -64,6 +64,10 @@ class KeyTakenError(StateError):
     """Another process has begun to submit this job key; nothing was changed."""
 
 
+class KeyReusedError(StateError):
+    """The job key belongs to other work: a job's key to a run, or a run's key to a job."""
+
+
 class RunCancelledError(StateError):
     """The run of a job was cancelled, so that its request must not be sent."""
 

@@ -106,6 +106,11 @@ WHERE own.id = ? AND other.response_id = ? AND other.id <> own.id AND other.step
 """Finds another submitted job of the same base URL that has an ID."""
 
 
+UNSENT = (
+    "DELETE FROM jobs WHERE base_url = ? AND job_key = ? AND step = 'intent' AND NOT superseded"
+)
+"""Deletes the job of a key whose request was never sent."""
+
 CANCELLED = "[]"
 """Stands for the argv of a run that was cancelled: there is nothing to resume."""
 
@@ -195,6 +200,11 @@ class Row(Intent):
 def line_key(run_key: str, custom_id: str) -> str:
     """Return the job key of a line in a jobs file; a user's own key has no line end."""
     return f"{run_key}\n{custom_id}"
+
+
+def keys_of(run_key: str) -> tuple[str, str]:
+    """Return the first and the last job key that a line of a run may have."""
+    return line_key(run_key, ""), line_key(run_key, "\U0010ffff")
 
 
 def user_key(job_key: str) -> str:

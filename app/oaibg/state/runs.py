@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from oaibg.base.record import Record
 from oaibg.state.database import reading, transaction
-from oaibg.state.rows import CANCELLED, line_key, time_of
+from oaibg.state.key_owners import check_run_key
+from oaibg.state.rows import CANCELLED, UNSENT, keys_of, time_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -141,7 +142,11 @@ class Runs:
         return None if found is None else str(found[0])
 
     def note_run(self, run: RunRow) -> None:
-        """Note a run; if it is known, the time and the label of its first start stay."""
+        """Note a run; if it is known, the time and the label of its first start stay.
+
+        A job with this key whose request was never sent loses the key. Raises `KeyReusedError` if
+        a job has the key.
+        """
         values = run.values()
         marks = ", ".join("?" * len(values))
         changes = ", ".join(
@@ -154,7 +159,14 @@ class Runs:
             f" ON CONFLICT (base_url, run_key) DO UPDATE SET {changes}"
         )
         with transaction(self._db):
+            check_run_key(self._db, run.base_url, run.run_key)
+            self._db.execute(UNSENT, (run.base_url, run.run_key))
             self._db.execute(sql, tuple(values.values()))
+
+    def check_run_key(self, base_url: str, run_key: str) -> None:
+        """Raise `KeyReusedError` if a job has this key, and no run."""
+        with reading():
+            check_run_key(self._db, base_url, run_key)
 
     def run(self, base_url: str, run_key: str, *paths: str) -> RunRow | None:
         """Return the run with a key, or else the newest one whose files have one of these paths."""
@@ -209,11 +221,6 @@ class Runs:
         with reading():
             found = self._db.execute(sql, values).fetchall()
         return [_run(dict(zip(RunRow.fields, row, strict=True))) for row in found]
-
-
-def keys_of(run_key: str) -> tuple[str, str]:
-    """Return the first and the last job key that a line of a run may have."""
-    return line_key(run_key, ""), line_key(run_key, "\U0010ffff")
 
 
 def _run(values: dict[str, Any]) -> RunRow:

@@ -17,8 +17,8 @@ from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, reading, transaction, translated
 from oaibg.state.known_names import names_in
 from oaibg.state.results import StoredResults
-from oaibg.state.rows import BY_ID, REPLACED, Intent, Row, line_key, lock_key, time_of
-from oaibg.state.runs import STATUS, Runs, keys_of
+from oaibg.state.rows import BY_ID, REPLACED, Intent, Row, keys_of, line_key, lock_key, time_of
+from oaibg.state.runs import STATUS, Runs
 from oaibg.state.submits import Submits
 
 if TYPE_CHECKING:

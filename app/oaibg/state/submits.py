@@ -20,7 +20,8 @@ from oaibg.state.database import (
     StateError,
     transaction,
 )
-from oaibg.state.rows import ID_TAKEN, OF_CANCELLED_RUN
+from oaibg.state.key_owners import check_job_key
+from oaibg.state.rows import ID_TAKEN, OF_CANCELLED_RUN, UNSENT
 from oaibg.state.senders import this_process
 
 if TYPE_CHECKING:
@@ -41,15 +42,16 @@ class Submits:
         """Insert a job before it is submitted, and return its row's number.
 
         This replaces a row with the same job key that is still at `intent`, because its request was
-        never sent. Raises `KeyTakenError` if the key has a job.
+        never sent.
+
+        Raises:
+            KeyTakenError: the key has a job.
+            KeyReusedError: the key has a run.
         """
         with transaction(self._db):
             if intent.job_key is not None:
-                self._db.execute(
-                    "DELETE FROM jobs WHERE base_url = ? AND job_key = ? AND step = 'intent'"
-                    " AND NOT superseded",
-                    (intent.base_url, intent.job_key),
-                )
+                check_job_key(self._db, intent.base_url, intent.job_key)
+                self._db.execute(UNSENT, (intent.base_url, intent.job_key))
             return self._insert_intent(intent, sender=this_process())
 
     def sending(self, number: int, *, over: Row | None = None) -> None:
