@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,11 @@ def spread(number: int) -> float:
 
 
 async def side_by_side(
-    members: Iterator[Member], progress: Progress, context: Context, *, at_once: int | InFlight
+    members: Iterator[Member] | AsyncIterator[Member],
+    progress: Progress,
+    context: Context,
+    *,
+    at_once: int | InFlight,
 ) -> None:
     """Run as many jobs at the same time as `at_once` admits, and emit their events as they arrive.
 
@@ -82,7 +87,10 @@ async def side_by_side(
             async with asyncio.TaskGroup() as group:
                 while True:
                     await slots.enter(context.clock)
-                    member = next(members, None)
+                    if isinstance(members, AsyncIterator):
+                        member = await anext(members, None)
+                    else:
+                        member = next(members, None)
                     if member is None:
                         return
                     if reporting is None and context.wait.events == "summary":
