@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import pytest
 
 from forkserver import IoFault
 from harness import await_line, wait_until
-from runs import ENDLESS, Files, of
+from oaibg.sandbox import Fault
+from runs import ENDLESS, Files, of, rerun
 from schemas import checked
 
 if TYPE_CHECKING:
@@ -111,3 +113,22 @@ def test_results_that_only_the_state_has(
     check_agreement(result, tabled)
     assert faulty.run(*tabled.argv()).last["counts"] == {"completed": 5}
     assert len(sandbox.posts) == 5
+
+
+@pytest.mark.process
+def test_a_second_signal(command: Command, sandbox: Sandbox, files: Files) -> None:
+    """A second signal ends the run at once; the last line says what is known of its jobs."""
+    files.add(4, **ENDLESS)
+    sandbox.script(Fault(on="create", kind="hang_after"))
+    process = command.start(*files.argv("--max-in-flight", "3", "--poll-seconds", "0.2"))
+    wait_until(lambda: len(sandbox.posts) == 3 and len(sandbox.jobs) == 3)
+    wait_until(lambda: len({one.path for one in sandbox.requests if one.method == "GET"}) == 2)
+    while process.poll() is None:  # a signal that arrives with another one counts as one
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    last = command.end(process).last
+    assert (last["event"], last["exit_code"], last["outcome"]) == ("interrupted", 130, "unknown")
+    assert "2 jobs keep running. 1 request had no reply yet" in last["hint"]
+    again = command.run(*rerun(last["next"]), "--max-wait-seconds", "2")
+    assert again.last["counts"]["outcome_unknown"] == 1
+    assert len(sandbox.posts) == 4

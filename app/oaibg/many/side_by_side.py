@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
+from oaibg.contract.events import Interrupted
 from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.many.pacing.in_flight import InFlight
@@ -54,10 +55,11 @@ async def side_by_side(
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = InFlight(at_once) if isinstance(at_once, int) else at_once
     bugs: list[Exception] = []
-    running_jobs: set[Job] = set()
+    running_jobs = context.shared.jobs
 
     async def run(job: Job, steps: Steps) -> None:
         running_jobs.add(job)
+        last: Event | None = None
 
         async def emit(event: Event) -> None:
             progress.see(job, event)
@@ -72,7 +74,8 @@ async def side_by_side(
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
-            running_jobs.discard(job)
+            if not isinstance(last, Interrupted):
+                running_jobs.discard(job)
             progress.leave(job)
             slots.leave()
 
