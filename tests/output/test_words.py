@@ -301,7 +301,7 @@ def test_several_jobs_keep_running(
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
         words = "".join(screen.text.split())
-    assert "Interrupted;2jobskeeprunning.Waitforthemagain:" in words
+    assert "Interrupted;2jobskeeprunning.Waitforthejobs:" in words
     assert re.search(r"monitor(onetwo|twoone)--human$", words)
 
 

@@ -80,7 +80,8 @@ class Session:
 
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
-        return report_end.interrupted(self.job, self.next_command, signum)
+        jobs = set() if self._shared is None else self._shared.jobs
+        return report_end.cut_short(self.job, self.next_command, signum, list(jobs))
 
     def must_cancel(self) -> bool:
         """Whether a signal must cancel the job, which needs the event loop."""

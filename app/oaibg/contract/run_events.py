@@ -68,8 +68,8 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     base_url: str
 
 
-class RunProgress(Event, name="run_progress", by="runs with `--events summary`"):
-    """Progress of a run over several jobs, emitted at its start and every minute.
+class RunProgress(Event, name="run_progress", by="`--events summary`, `monitor` of a run"):
+    """Progress of a run over several jobs, emitted at its start, and with `summary` every minute.
 
     `done` is the number of jobs that have ended, in this process or before. `in_flight` is the
     number of jobs that are submitted and have not ended; `counts` groups them by last known

@@ -108,6 +108,21 @@ def after_signal(
     return to_wait(job, command)
 
 
+def after_cut_short(running: int, lost: int, command: list[str] | None) -> str:
+    """Return the hint for a run that a second signal ended; `command` is `next`.
+
+    `running` is the number of jobs that keep running, and `lost` the number of requests that were
+    sent and had no reply yet.
+    """
+    parts = []
+    if running:
+        parts.append("1 job keeps running." if running == 1 else f"{running:,} jobs keep running.")
+    if lost:
+        those = "1 request" if lost == 1 else f"{lost:,} requests"
+        parts.append(f"{those} had no reply yet: the API may have created the job, and bill it.")
+    return " ".join([*parts, to_continue(command, "continue")])
+
+
 def after_error(
     error: OaibgError, outcome: Outcome | None, job: Job, command: list[str] | None
 ) -> str | None:

@@ -143,6 +143,19 @@ def interrupted(
     )
 
 
+def cut_short(
+    job: Job, next_command: NextCommand, signum: int, jobs: list[Job]
+) -> events.Interrupted:
+    """A signal ended the process at once; `jobs` are those of a run that had not ended."""
+    event = interrupted(job, next_command, signum)
+    if not jobs:
+        return event
+    lost = sum(one.outcome == "unknown" for one in jobs)
+    running = sum(one.response_id is not None for one in jobs)
+    hint = end_hints.after_cut_short(running, lost, event.next)
+    return event.but(outcome="unknown" if lost else event.outcome, hint=hint)
+
+
 def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Error:
     """An error ended the run."""
     outcome = job.outcome

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Protocol
 
 from oaibg.contract.events import Poll, RunProgress, Submitted
+from oaibg.contract.run_status import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Mapping
@@ -38,7 +39,7 @@ class Progress:
 
     def see(self, job: object, event: Event) -> None:
         """Note the status in an event; `job` is what identifies the event's job."""
-        if isinstance(event, Submitted | Poll):
+        if isinstance(event, Submitted | Poll) and event.status not in ENDED:
             self._running[job] = str(event.status)
 
     def leave(self, job: object) -> None:

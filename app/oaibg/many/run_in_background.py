@@ -14,11 +14,12 @@ from oaibg.contract.errors import (
     Unavailable,
 )
 from oaibg.contract.events import Final
+from oaibg.contract.run_status import without_result
 from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
-from oaibg.engine.persist import in_thread, state_error
+from oaibg.engine.persist import finished, in_thread, state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
 from oaibg.many.finished_artifacts import save_finished_artifacts
@@ -162,7 +163,7 @@ class _FileRun:
         if self._is_new(custom_id):
             return ResultRow(custom_id, "not_submitted")
         row = self._rows[custom_id]
-        return ResultRow(custom_id, row.status or "unknown", response_id=row.response_id)
+        return ResultRow(custom_id, without_result(row.status), response_id=row.response_id)
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -200,7 +201,8 @@ class _FileRun:
             return ("not_submitted", ExitCode.STILL_RUNNING) if interrupted or late else None
         # If the start took until the wait limit, running jobs are still retrieved once.
         if interrupted or (late and number >= self._plan.max_in_flight):
-            return self._rows[line.custom_id].status or "unknown", ExitCode.STILL_RUNNING
+            status = without_result(self._rows[line.custom_id].status)
+            return status, ExitCode.STILL_RUNNING
         return None
 
     def _is_late(self) -> bool:
@@ -310,7 +312,7 @@ class _FileRun:
     async def _add_end(self, adding: Awaitable[None], job: Job, context: Context) -> None:
         """Write the result of a job without a response to the results file."""
         try:
-            await adding
+            await finished(adding)
         except OSError as error:
             warning = report.not_written(job, self._results.path, error)
             self.tally.note_unsaved(warning.message)

@@ -6,6 +6,7 @@ jobs that have no row there, because the API refused them.
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -52,23 +53,21 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     """
     tally = Tally()
     jobs = RunJobs(run, tally, context)
+    jobs.count_rest()
     done, per_minute = tally.counts.total() - tally.left, jobs.per_minute
     for job in jobs.running:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
     warnings = jobs.note_unwritten()
-    next_ = None
-    if jobs.running or jobs.is_unfinished:
-        next_ = run.argv or context.next_command.monitor([run.run_key] if jobs.running else [])
+    next_ = context.next_command.monitor([run.run_key])
+    if not jobs.is_active:
+        again = run.argv or (next_ if jobs.running else None)
+        next_ = again if jobs.running or jobs.is_unfinished else None
+    path, key = existing_results(run), run.run_key
     summary = tally.summary(
-        context,
-        next_=next_,
-        response_id=jobs.batch_id,
-        results_file=run.results_file,
-        job_key=run.run_key,
+        context, next_=next_, response_id=jobs.batch_id, results_file=path, job_key=key
     )
     if jobs.is_active:
-        follow = shlex.join(["oaibg", "monitor", run.run_key])
-        summary = summary.but(hint=f"Another process is running it. `{follow}` waits for its jobs.")
+        summary = summary.but(hint=active_hint(run))
     shown = Run(
         response_id=jobs.batch_id,
         job_key=run.run_key,
@@ -88,6 +87,18 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         base_url=run.base_url,
     )
     return [*warnings, shown, summary]
+
+
+def active_hint(run: RunRow) -> str:
+    """Return the hint for a run that another process is running."""
+    follow = shlex.join(["oaibg", "monitor", run.run_key])
+    return f"Another process is running it. `{follow}` waits for its jobs."
+
+
+def existing_results(run: RunRow) -> str | None:
+    """Return the run's results file; None if there is none yet, as for a table during the run."""
+    path = run.results_file
+    return path if path is not None and os.path.exists(path) else None  # noqa: PTH110
 
 
 def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
@@ -143,6 +154,7 @@ def batch_jobs_of(run: RunRow, context: Context) -> BatchJobs | None:
 class RunJobs:
     """The jobs of a run that are running; the others are counted in a tally.
 
+    `count_rest` counts those that were not submitted, which the process of the run may still do.
     With `to_cancel`, jobs that have ended or were not submitted count as successes: only a job
     whose outcome is unknown may still be running. Raises `OaibgError` if the local state can't be
     read.
@@ -158,20 +170,16 @@ class RunJobs:
         fetched: Mapping[str, ResultLine] | None = None,
     ) -> None:
         self.run, self._tally, self._to_cancel = run, tally, to_cancel
-        self._fetched = fetched or {}
-        store, clock = context.store, context.clock
-        try:
-            self.is_active = _is_active(run, store)
-            """Whether another process runs it now."""
-            rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), clock)
-            replaced = patiently_blocking(
-                lambda: store.replaced_in_run(run.base_url, run.run_key), clock
-            )
-        except StateError as error:
-            raise state_error(error) from error
+        self._context, self._fetched = context, fetched or {}
+        self.is_active = False
+        """Whether another process runs it now."""
         self.running: list[RunningJob] = []
+        self._known: set[str] = set()
+        """The custom_ids of the jobs that are running or counted."""
+        self._sent: list[str] = []
+        """The custom_ids of the jobs whose request was sent, but whose ID is not known."""
         self._paid: set[str | None] = set()
-        """The response IDs of the jobs whose usage is counted by their rows."""
+        """The response IDs of the jobs whose usage is counted, or is counted when they end."""
         self.is_unfinished = False
         """Whether a rerun has something to do, apart from waiting for running jobs."""
         self.batch_id: str | None = None
@@ -179,22 +187,33 @@ class RunJobs:
         """How many jobs ended per minute; None if no process runs the run, or none has ended."""
         self._unwritten = 0
         """The number of jobs that have ended, but have no line in the results file."""
-        self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
+        self.updated_at = run.updated_at
         """The Unix time of the last change."""
-        if run.is_batch:
-            jobs = batch_jobs_of(run, context)
-            self._read_batch(rows.get(""), {} if jobs is None else jobs.replaced)
-        else:
-            self._read_jobs(dict(reversed(rows.items())), replaced)
-            if self.is_active:
-                self.per_minute = _per_minute(run, rows.values(), clock.now())
+        self._look(is_first=True)
 
-    def note_unwritten(self, more: int = 0) -> list[Event]:
-        """Count the results that the results file lacks; return a warning if there are any.
+    def look_again(self) -> list[RunningJob]:
+        """Return the jobs that were submitted since the last look, even if they have ended."""
+        before = len(self.running)
+        self._look(is_first=False)
+        return self.running[before:]
 
-        `more` is the number of jobs that ended since the file was read.
-        """
-        message = self.unwritten(more)
+    def count_rest(self) -> None:
+        """Count the jobs that have no ID, by whether a process still runs the run."""
+        if self.run.is_batch:
+            return
+        for custom_id in self._sent:
+            if self.is_active:  # it is being submitted, and a cancel would not reach it
+                self._tally.count("not_submitted", ExitCode.STILL_RUNNING)
+                self.is_unfinished = not self.run.is_cancelled
+            else:
+                self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN)
+                self._note(custom_id, None, _LOST)
+        if (left := self.run.total - len(self._known) - len(self._sent)) > 0:
+            self._count_not_submitted(left)
+
+    def note_unwritten(self) -> list[Event]:
+        """Count the results that the results file lacks; return a warning if there are any."""
+        message = self.unwritten()
         if not message:
             return []
         self.is_unfinished = True
@@ -202,49 +221,67 @@ class RunJobs:
         self._tally.note_problem(message)
         return [report.warning(Job(), "results_missing", message)]
 
-    def unwritten(self, more: int = 0) -> str:
+    def unwritten(self) -> str:
         """Return what to do about results that the results file lacks; empty if it lacks none."""
-        count = self._unwritten + more
-        if self.is_active or self.run.results_file is None or count == 0:
+        if self.is_active or self.run.results_file is None or not self._unwritten:
             return ""
         return (
-            f"{self.run.results_file} lacks results of jobs that have ended ({count:,}). Repeat "
-            "the submit command to write them."
+            f"{self.run.results_file} lacks results of jobs that have ended "
+            f"({self._unwritten:,}). Repeat the submit command to write them."
         )
 
-    def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:
+    def _look(self, *, is_first: bool) -> None:
+        run, store, clock = self.run, self._context.store, self._context.clock
+        try:
+            self.is_active = _is_active(run, store)
+            rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), clock)
+            replaced = patiently_blocking(
+                lambda: store.replaced_in_run(run.base_url, run.run_key), clock
+            )
+        except StateError as error:
+            raise state_error(error) from error
+        self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
+        if not run.is_batch:
+            self._read_jobs(dict(reversed(rows.items())), replaced, is_first=is_first)
+            if self.is_active:
+                self.per_minute = _per_minute(run, rows.values(), clock.now())
+        elif is_first:
+            jobs = batch_jobs_of(run, self._context)
+            self._read_batch(rows.get(""), {} if jobs is None else jobs.replaced)
+
+    def _read_jobs(self, rows: dict[str, Row], replaced: list[Row], *, is_first: bool) -> None:
         ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
-        for row in (*rows.values(), *replaced):
-            if (recap := Recap.of_row(row)) is not None:
-                self._tally.totals.add(recap.usage, recap.cost_usd(row.completion_window))
-                self._paid.add(row.response_id)
+        new = {custom_id: row for custom_id, row in rows.items() if custom_id not in self._known}
+        if is_first:
+            for row in (*rows.values(), *replaced):
+                if (recap := Recap.of_row(row)) is not None:
+                    self._tally.totals.add(recap.usage, recap.cost_usd(row.completion_window))
+                    self._paid.add(row.response_id)
+        else:
+            self._paid |= {row.response_id for name, row in new.items() if name in ended}
         lines = self._lines(ended, replaced_marks(rows))
-        known = unwritten = 0
-        for custom_id, row in rows.items():
-            if custom_id in ended:
+        self._sent = []
+        for custom_id, row in new.items():
+            if custom_id in ended and is_first:
                 recap = Recap.of_row(row) or Recap(status=str(row.status), code=row.status)
                 status = recap.status if row.status == "completed" else str(row.status)
                 self._count_end(custom_id, row.response_id, recap.but(status=status))
-                unwritten += custom_id not in lines
-            elif custom_id in lines or row.step == "intent":
+            elif custom_id not in ended and (custom_id in lines or row.step == "intent"):
                 continue
             elif row.response_id is not None:
                 self.running.append(
                     RunningJob(response_id=row.response_id, custom_id=custom_id, status=row.status)
                 )
-            elif not self.is_active:
-                self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN)
-                self._note(custom_id, None, _LOST)
-            else:  # it is being submitted, and a cancel would not reach it
-                self._tally.count("not_submitted", ExitCode.STILL_RUNNING)
-                self.is_unfinished = not self.run.is_cancelled
-            known += 1
+                self._paid.add(row.response_id)
+            else:
+                self._sent.append(custom_id)
+                continue
+            self._known.add(custom_id)
         for line in filter(None, lines.values()):
-            self._count_end(line.custom_id, line.response_id, line.recap)
-            known += 1
-        if self.run.total > known:
-            self._count_not_submitted(self.run.total - known)
-        self._unwritten = unwritten
+            if line.custom_id not in self._known:
+                self._count_end(line.custom_id, line.response_id, line.recap)
+                self._known.add(line.custom_id)
+        self._unwritten = len(ended - lines.keys())
 
     def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
         """A batch's jobs have no rows: those without a result have the status of the batch."""
@@ -316,6 +353,7 @@ class RunJobs:
                     continue
                 if line.response_id is None or line.response_id not in self._paid:
                     self._tally.totals.add(line.recap.usage, line.recap.cost_usd(window))
+                    self._paid |= {line.response_id} - {None}
                 if line.status not in SUCCESSFUL and replaced.end_with(line):
                     found.pop(line.custom_id, None)
                 else:

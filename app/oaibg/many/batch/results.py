@@ -237,7 +237,7 @@ class BatchResults:
                 else:
                     self._delivered.add(line.custom_id)
                     lines.append(line)
-            await self._add(lines, job, context)
+            await persist.to_end(self._add(lines, job, context))
         if (unreadable or foreign) and name not in self._warned:
             self._warned.add(name)
             message = (

@@ -26,9 +26,9 @@ def next_line(
     verb = next((word for word in argv if word in ("monitor", "submit", "cancel", "show")), None)
     match verb:
         case "monitor":
-            them = "them" if several else "it"
             is_first = isinstance(event, events.Detached | events.Response)
-            does = f"Wait for {them}" if is_first else f"Wait for {them} again"
+            does = "Wait for it" if is_first else "Wait for it again"
+            does = "Wait for the jobs" if several else does
         case "submit":
             does = "Continue the run"
         case "cancel":

@@ -185,7 +185,7 @@ class Human:
     def _print_next(self, event: Event, *, is_last: bool) -> None:
         """Print what to do next: the event's command, or what a job needs."""
         argv = getattr(event, "next", None)
-        if argv and (is_last or not self._several) and not self._is_active():
+        if argv and (is_last or not self._several):
             line = next_line(event, argv, self._names, several=self._several)
             self._print(plain(line), soft_wrap=True)
         if step := next_step(event):
@@ -198,10 +198,6 @@ class Human:
             for word in for_people(hint).split(" ")
         ]
         return in_words(" ".join(words))
-
-    def _is_active(self) -> bool:
-        """Whether the page is of a run that another process runs: `next` would be refused."""
-        return len(self._listed) == 1 and getattr(self._listed[0], "is_active", None) is True
 
     def _print_progress(self, event: events.RunProgress) -> None:
         """Print how far a run is; on a terminal, only what had ended before it."""
