@@ -78,6 +78,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         total=run.total,
         counts=summary.counts,
         is_active=jobs.is_active,
+        is_cancelled=run.is_cancelled,
         per_minute=per_minute,
         eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,
@@ -111,6 +112,15 @@ def is_submitting(run: RunRow, context: Context) -> bool | None:
     return any(row.step == "sending" for row in rows.values())
 
 
+def run_now(run_key: str, context: Context) -> RunRow | None:
+    """Return a run as the local state has it now; None if it can't be read."""
+    with suppress(StateError):
+        return patiently_blocking(
+            lambda: context.store.run(context.base_url, run_key), context.clock
+        )
+    return None
+
+
 def _is_active(run: RunRow, store: Store) -> bool:
     lock = store.lock(run.base_url, line_key(run.run_key, ""))
     if lock is not None:
@@ -136,6 +146,7 @@ class RunJobs:
         self, run: RunRow, tally: Tally, context: Context, *, to_cancel: bool = False
     ) -> None:
         self.run, self._tally, self._to_cancel = run, tally, to_cancel
+        self._context = context
         store, clock = context.store, context.clock
         try:
             self.is_active = _is_active(run, store)
@@ -159,6 +170,8 @@ class RunJobs:
         """The number of jobs that have ended, but have no line in the results file."""
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
         """The Unix time of the last change."""
+        if run.is_cancelled and not to_cancel:
+            tally.note_cancelled()
         if run.is_batch:
             self._read_batch(rows.get(""), {} if jobs is None else BatchJobs.read(jobs).replaced)
         else:
@@ -175,13 +188,24 @@ class RunJobs:
         if self.is_active or self.run.results_file is None or count == 0:
             return []
         self.is_unfinished = True
-        message = (
-            f"{self.run.results_file} lacks results of jobs that have ended ({count:,}). Repeat "
-            "the submit command to write them."
-        )
+        lacks = f"{self.run.results_file} lacks results of jobs that have ended ({count:,})."
+        message = f"{lacks} {self._to_get_results()}"
         self._tally.note_unwritten()
         self._tally.note_problem(message)
         return [report.warning(Job(), "results_missing", message)]
+
+    def _to_get_results(self) -> str:
+        """Return how to get results that the results file lacks."""
+        if not (self.run.is_cancelled and self._tally.counts["not_submitted"]):
+            return "Repeat the submit command to write them."
+        list_jobs = shlex.join(["oaibg", "show", "--list", "--job-key", self.run.run_key])
+        return f"`oaibg show ID` has each of them; `{list_jobs}` lists the IDs."
+
+    def note_cancel(self) -> None:
+        """Note a cancel of the run that another process made since the state was read."""
+        if (now := run_now(self.run.run_key, self._context)) is not None and now.is_cancelled:
+            self.run, self.is_unfinished = now, False
+            self._tally.note_cancelled()
 
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:
         ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
@@ -189,7 +213,9 @@ class RunJobs:
             if (recap := Recap.of_row(row)) is not None:
                 self._tally.totals.add(recap.usage, recap.cost_usd(row.completion_window))
                 self._paid.add(row.response_id)
-        lines = self._lines(ended, replaced_marks(rows))
+        marks = replaced_marks(rows)
+        self._tally.note_retried(marks)
+        lines = self._lines(ended, marks)
         known = unwritten = 0
         for custom_id, row in rows.items():
             if custom_id in ended:
@@ -219,6 +245,7 @@ class RunJobs:
 
     def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
         """A batch's jobs have no rows: those without a result have the status of the batch."""
+        self._tally.note_retried({name for name, mark in replaced.items() if mark})
         lines = self._lines((), replaced)
         for line in filter(None, lines.values()):
             self._count_end(line.custom_id, line.response_id, line.recap)
@@ -246,12 +273,15 @@ class RunJobs:
         code = ExitCode.UNSUCCESSFUL if self.run.is_cancelled else ExitCode.STILL_RUNNING
         self._count("not_submitted", code, jobs=jobs)
 
-    def _count(self, status: str, code: ExitCode, *, jobs: int = 1) -> None:
+    def _count(
+        self, status: str, code: ExitCode, *, jobs: int = 1, custom_id: str | None = None
+    ) -> None:
         is_success = self._to_cancel and code != ExitCode.OUTCOME_UNKNOWN
-        self._tally.count(status, ExitCode.OK if is_success else code, jobs=jobs)
+        code = ExitCode.OK if is_success else code
+        self._tally.count(status, code, jobs=jobs, custom_id=custom_id)
 
     def _count_end(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
-        self._count(recap.status, code_of(recap.status))
+        self._count(recap.status, code_of(recap.status), custom_id=custom_id)
         self._note(custom_id, response_id, recap)
 
     def _note(self, custom_id: str | None, response_id: str | None, recap: Recap) -> None:

@@ -88,10 +88,11 @@ async def _monitor(several: Several, context: Context) -> Event:
         next_ = context.next_command.monitor(left, folder=folder)
         return tally.summary(context, next_=next_)
     next_ = context.next_command.monitor([run.run_key] if left else [])
+    parts[0].note_cancel()
     for warning in parts[0].note_unwritten(len(parts[0].running) - len(left)):
         await context.emit(warning)
     if parts[0].is_unfinished:
-        next_ = run.argv or next_
+        next_ = parts[0].run.argv or next_
     return tally.summary(context, next_=next_, results_file=run.results_file, job_key=run.run_key)
 
 
