@@ -175,8 +175,23 @@ def test_a_run_that_fails_again(
     for result in (run(*argv, "--retry-failed"), run(*argv), run("show", "k")):
         assert result.code == 4
         assert (
-            "1 job has been submitted more than once. Report this to the user. Only if the user "
-            "asks: To submit again, repeat the submit command with --job-key k, and add "
-            "--retry-failed; you pay again."
+            "1 job has failed more than once: report this to the user. Only if the user asks for "
+            "another attempt, repeat the submit command with --job-key k, and add --retry-failed; "
+            "each attempt is billed."
         ) in result.last["hint"]
     del sandbox
+
+
+def test_jobs_that_were_cancelled(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files
+) -> None:
+    """If jobs of a run were cancelled one by one, another attempt is for the user to decide."""
+    files.write(line("a", **SLOW))
+    argv = files.argv("--job-key", "k", "--max-wait-seconds", "1")
+    assert run(*argv).code == 3
+    assert run("cancel", *sandbox.jobs).code == 0
+    for last in (run(*argv).last, run("show", "k").last):
+        assert (last["exit_code"], last["counts"]) == (4, {"cancelled": 1})
+        assert "Only if the user asks for another attempt, repeat the submit" in last["hint"]
+    shown = run("show", *sandbox.jobs).last["hint"]
+    assert shown.startswith("The job was cancelled. Only if the user asks for another attempt, ")

@@ -50,7 +50,7 @@ def after_end(
     """Return the hint for a job that has completed; `command` is `next`."""
     match code:
         case ExitCode.OK:
-            return _place(payload, job, output)
+            return f"{_place(payload, job, output)}{_unkept(job)}"
         case ExitCode.LOCAL_IO:
             return f"{job.problem} {LOST if command is None else SAVE_AGAIN}"
         case _:
@@ -65,11 +65,12 @@ def after_failure(payload: Payload, job: Job, output: Output, *, attempts: int) 
     elif payload.text:
         partial = f"{_printing(job, 'partial answer')} "
     again = submit_again(job.job_key, "--retry-failed")
+    asked = f"Only if the user asks for another attempt, {again}; each attempt is billed."
+    if payload.status == "cancelled":
+        return f"{partial}The job was cancelled. {asked}"
     if attempts > 1:
-        return (
-            f"{partial}All {attempts} attempts ended without success: report this to the user. "
-            f"Only if the user asks for another attempt, {again}; each attempt is billed."
-        )
+        ended = f"All {attempts} attempts ended without success: report this to the user."
+        return f"{partial}{ended} {asked}"
     overwrites = "; a new answer replaces the file" if partial.startswith("The partial") else ""
     return (
         f"{partial}{_advice(payload)}To submit the request again, {again}; you pay again"
@@ -80,7 +81,12 @@ def after_failure(payload: Payload, job: Job, output: Output, *, attempts: int) 
 def to_wait(job: Job, command: list[str] | None) -> str:
     """Return the hint for a job that keeps running; `command` is `next`."""
     begin = job.problem or "The job keeps running at the API."
-    return f"{begin} {to_continue(command, 'wait for it')}"
+    return f"{begin} {to_continue(command, 'wait for it')}{_unkept(job)}"
+
+
+def _unkept(job: Job) -> str:
+    """Return what to do if the local state does not know the job; empty if it does."""
+    return "" if job.is_kept else " The local state can't be written, so keep the response ID."
 
 
 def to_continue(command: list[str] | None, what: str) -> str:

@@ -113,8 +113,9 @@ def _of_unsuccessful(counts: Mapping[str, int], job_key: str | None, repeated: i
         again = submit_again(job_key, "--retry-failed")
         first = "correct what the API refused, then " if counts.get(REFUSED) else ""
         how = f"To submit again, {first}{again}; you pay again."
-        if repeated:
-            how = f"{_times(repeated)} Report this to the user. Only if the user asks: {how}"
+        if repeated or counts.get("cancelled"):
+            how = f"{_times(repeated)}Only if the user asks for another attempt, {first}{again}; "
+            how += "each attempt is billed."
         parts.append(f"{_jobs(failed)} ended without success: see `unsuccessful`. {how}")
     return parts + _of_calls(counts)
 
@@ -126,8 +127,10 @@ def _failed(counts: Mapping[str, int], job_key: str | None) -> int:
 
 
 def _times(repeated: int) -> str:
+    """Return that jobs failed more than once; empty if none has."""
     have = "has" if repeated == 1 else "have"
-    return f"{_jobs(repeated)} {have} been submitted more than once."
+    times = f"{_jobs(repeated)} {have} failed more than once: report this to the user. "
+    return times if repeated else ""
 
 
 def _of_calls(counts: Mapping[str, int]) -> list[str]:
