@@ -174,7 +174,7 @@ def test_next_of_a_job_that_needs_action(run: Callable[..., Result]) -> None:
     """The command that sends the results of calls names the key."""
     outcome = ("--metadata", "sandbox_outcome=function_call")
     shown = run(*SUBMIT, *outcome, "--job-key", "k").err
-    assert "Send the results: oaibg submit --continue k --input-json-file PATH\n" in shown
+    assert " oaibg submit --continue k --job-key KEY --input-json-file PATH\n" in shown
 
 
 @pytest.mark.parametrize("key", ["resp_1", "batch_1", "--human", "a\x1bb", None])
