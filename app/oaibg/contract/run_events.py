@@ -43,8 +43,9 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     """A run over a jobs file, started in any shell. `counts` has the number of jobs per status.
 
     `show --list` counts only submitted jobs, and the jobs of a batch under the batch's status.
-    `is_active` says whether a process is running the run; it is null in `show --list`. `per_minute`
-    is how many jobs ended per minute, over the last five minutes or since the run was started or
+    `is_active` says whether a process is running the run; it is null in `show --list`.
+    `is_cancelled` is true after a `cancel` of the run, until it is submitted again. `per_minute` is
+    how many jobs ended per minute, over the last five minutes or since the run was started or
     resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no process is
     running the run, and until a job has ended. `usage` and `cost_usd` are sums of the known values.
     `rerun` is the submit command as an argv array; it is null if it would contain instructions, and
@@ -59,6 +60,7 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
     total: int
     counts: dict[str, int]
     is_active: bool | None = None
+    is_cancelled: bool = False
     per_minute: float | None = None
     eta_seconds: float | None = None
     usage: dict[str, Any] | None

@@ -142,6 +142,7 @@ def _listed(run: RunRow, parts: list[RunPart]) -> Run:
         rerun=run.argv,
         total=run.total,
         counts=dict(counts),
+        is_cancelled=run.is_cancelled,
         usage=totals.usage,
         cost_usd=totals.cost_usd,
         created_at=timestamp(run.created_at),

@@ -34,6 +34,7 @@ from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, check_retry, replaced_marks, replaced_rows
+from oaibg.many.run_report import run_now
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import RunCancelledError, StateError
@@ -103,9 +104,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
                 run.tally.note_problem(message)
                 await context.emit(report.warning(own, code, message))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
-        is_over = run.is_unretrievable or run.is_cancelled
-        is_useful = (is_unfinished and not is_over) or run.tally.is_unwritten
-        next_ = context.next_command.rerun() if is_useful else None
+        next_ = run.next(is_unfinished=is_unfinished)
         return run.tally.summary(
             context, next_=next_, results_file=plan.results_path, job_key=plan.key
         )
@@ -143,10 +142,9 @@ class _FileRun:
         context: Context,
     ) -> None:
         self.tally = Tally()
+        self.tally.note_retried(replaced_marks(rows))
         self.is_unretrievable = False
         """Whether the server can't return the jobs, so that a rerun would not help."""
-        self.is_cancelled = False
-        """Whether `oaibg cancel` has cancelled the run."""
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
         self._blocked: int | None = None
@@ -165,6 +163,17 @@ class _FileRun:
         row = self._rows[custom_id]
         return ResultRow(custom_id, without_result(row.status), response_id=row.response_id)
 
+    def next(self, *, is_unfinished: bool) -> list[str] | None:
+        """Return the argv that continues the run; after a cancel, it submits nothing."""
+        command, tally = self._context.next_command, self.tally
+        if (now := run_now(self._plan.key, self._context)) is not None and now.is_cancelled:
+            tally.note_cancelled()
+        if tally.is_cancelled and (tally.left or not tally.is_unwritten):
+            is_running = tally.left > tally.counts["not_submitted"]
+            return command.monitor([self._plan.key]) if is_running else None
+        is_useful = is_unfinished and not self.is_unretrievable
+        return command.rerun() if is_useful or tally.is_unwritten else None
+
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
         lines, done, todo = (
@@ -175,7 +184,8 @@ class _FileRun:
         self.tally.totals.include(self._results.totals)
         streams = self._context.wait.stream
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
-            self.tally.count(done[custom_id], code_of(done[custom_id]))
+            status = done[custom_id]
+            self.tally.count(status, code_of(status), custom_id=custom_id)
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 self.tally.note_unsuccessful(unsuccessful)
         for number, line in enumerate(sorted(todo, key=lambda line: self._is_new(line.custom_id))):
@@ -302,7 +312,8 @@ class _FileRun:
             self._blocked = error.exit_code
             raise
         except RunCancelledError:
-            self.is_cancelled, self._blocked = True, self._blocked or ExitCode.UNSUCCESSFUL
+            self.tally.note_cancelled()
+            self._blocked = self._blocked or ExitCode.UNSUCCESSFUL
             self.tally.count("not_submitted", self._blocked)
             return None
         except StateError as error:

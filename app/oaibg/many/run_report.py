@@ -59,14 +59,14 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
     warnings = jobs.note_unwritten()
     next_ = context.next_command.monitor([run.run_key])
-    if not jobs.is_active:
+    if not jobs.may_submit:
         again = run.argv or (next_ if jobs.running else None)
         next_ = again if jobs.running or jobs.is_unfinished else None
     path, key = existing_results(run), run.run_key
     summary = tally.summary(
         context, next_=next_, response_id=jobs.batch_id, results_file=path, job_key=key
     )
-    if jobs.is_active:
+    if jobs.may_submit:
         summary = summary.but(hint=active_hint(run))
     shown = Run(
         response_id=jobs.batch_id,
@@ -78,6 +78,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
         total=run.total,
         counts=summary.counts,
         is_active=jobs.is_active,
+        is_cancelled=run.is_cancelled,
         per_minute=per_minute,
         eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,
@@ -121,6 +122,15 @@ def is_submitting(run: RunRow, context: Context) -> bool | None:
     except StateError as error:
         raise state_error(error) from error
     return any(row.step == "sending" for row in rows.values())
+
+
+def run_now(run_key: str, context: Context) -> RunRow | None:
+    """Return a run as the local state has it now; None if it can't be read."""
+    with suppress(StateError):
+        return patiently_blocking(
+            lambda: context.store.run(context.base_url, run_key), context.clock
+        )
+    return None
 
 
 def _is_active(run: RunRow, store: Store) -> bool:
@@ -190,12 +200,20 @@ class RunJobs:
         self.updated_at = run.updated_at
         """The Unix time of the last change."""
         self._look(is_first=True)
+        if run.is_cancelled and not to_cancel:
+            tally.note_cancelled()
 
     def look_again(self) -> list[RunningJob]:
         """Return the jobs that were submitted since the last look, even if they have ended."""
         before = len(self.running)
+        self._note_cancel()
         self._look(is_first=False)
         return self.running[before:]
+
+    @property
+    def may_submit(self) -> bool:
+        """Whether another process runs the run, and may submit more of its jobs."""
+        return self.is_active and not self.run.is_cancelled
 
     def count_rest(self) -> None:
         """Count the jobs that have no ID, by whether a process still runs the run."""
@@ -225,10 +243,15 @@ class RunJobs:
         """Return what to do about results that the results file lacks; empty if it lacks none."""
         if self.is_active or self.run.results_file is None or not self._unwritten:
             return ""
-        return (
-            f"{self.run.results_file} lacks results of jobs that have ended "
-            f"({self._unwritten:,}). Repeat the submit command to write them."
-        )
+        lacks = f"{self.run.results_file} lacks results of jobs that have ended"
+        return f"{lacks} ({self._unwritten:,}). {self._to_get_results()}"
+
+    def _to_get_results(self) -> str:
+        """Return how to get results that the results file lacks."""
+        if not (self.run.is_cancelled and self._tally.counts["not_submitted"]):
+            return "Repeat the submit command to write them."
+        list_jobs = shlex.join(["oaibg", "show", "--list", "--job-key", self.run.run_key])
+        return f"`oaibg show ID` has each of them; `{list_jobs}` lists the IDs."
 
     def _look(self, *, is_first: bool) -> None:
         run, store, clock = self.run, self._context.store, self._context.clock
@@ -249,6 +272,12 @@ class RunJobs:
             jobs = batch_jobs_of(run, self._context)
             self._read_batch(rows.get(""), {} if jobs is None else jobs.replaced)
 
+    def _note_cancel(self) -> None:
+        """Note a cancel of the run that another process made since the state was read."""
+        if (now := run_now(self.run.run_key, self._context)) is not None and now.is_cancelled:
+            self.run = now
+            self._tally.note_cancelled()
+
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row], *, is_first: bool) -> None:
         ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
         new = {custom_id: row for custom_id, row in rows.items() if custom_id not in self._known}
@@ -259,7 +288,9 @@ class RunJobs:
                     self._paid.add(row.response_id)
         else:
             self._paid |= {row.response_id for name, row in new.items() if name in ended}
-        lines = self._lines(ended, replaced_marks(rows))
+        marks = replaced_marks(rows)
+        self._tally.note_retried(marks)
+        lines = self._lines(ended, marks)
         self._sent = []
         for custom_id, row in new.items():
             if custom_id in ended and is_first:
@@ -285,6 +316,7 @@ class RunJobs:
 
     def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
         """A batch's jobs have no rows: those without a result have the status of the batch."""
+        self._tally.note_retried({name for name, mark in replaced.items() if mark})
         lines = self._lines((), replaced)
         new = {name: line for name, line in self._fetched.items() if name not in lines}
         for line in new.values():
@@ -317,12 +349,15 @@ class RunJobs:
         code = ExitCode.UNSUCCESSFUL if self.run.is_cancelled else ExitCode.STILL_RUNNING
         self._count("not_submitted", code, jobs=jobs)
 
-    def _count(self, status: str, code: ExitCode, *, jobs: int = 1) -> None:
+    def _count(
+        self, status: str, code: ExitCode, *, jobs: int = 1, custom_id: str | None = None
+    ) -> None:
         is_success = self._to_cancel and code != ExitCode.OUTCOME_UNKNOWN
-        self._tally.count(status, ExitCode.OK if is_success else code, jobs=jobs)
+        code = ExitCode.OK if is_success else code
+        self._tally.count(status, code, jobs=jobs, custom_id=custom_id)
 
     def _count_end(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
-        self._count(recap.status, code_of(recap.status))
+        self._count(recap.status, code_of(recap.status), custom_id=custom_id)
         self._note(custom_id, response_id, recap)
 
     def _note(self, custom_id: str | None, response_id: str | None, recap: Recap) -> None:

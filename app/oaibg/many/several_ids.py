@@ -89,20 +89,21 @@ async def _monitor(several: Several, context: Context) -> Event:
         for job in part.look_again():  # submitted after the wait limit or a signal
             tally.count(without_result(job.status), ExitCode.STILL_RUNNING)
         part.count_rest()
-    left = [*tally.unfinished, *(part.run.run_key for part in parts if part.is_active)]
+    left = [*tally.unfinished, *(part.run.run_key for part in parts if part.may_submit)]
     run = several.run
     if run is None:
         folder = context.folder_of(Job(left[0])) if len(left) == 1 else ""  # as in this run
         next_ = context.next_command.monitor(left, folder=folder)
         return tally.summary(context, next_=next_)
     next_ = context.next_command.monitor([run.run_key] if left else [])
-    for warning in parts[0].note_unwritten():
+    (part,) = parts
+    for warning in part.note_unwritten():
         await context.emit(warning)
-    if parts[0].is_unfinished and not parts[0].is_active:
-        next_ = run.argv or next_
+    if part.is_unfinished and not part.may_submit:
+        next_ = part.run.argv or next_
     path, key = existing_results(run), run.run_key
     summary = tally.summary(context, next_=next_, results_file=path, job_key=key)
-    if not parts[0].is_active:
+    if not part.may_submit:
         return summary
     message = f"Another process is running {run.run_key}, and submits the jobs that are left."
     await context.emit(report.warning(Job(), "run_active", message))
@@ -187,7 +188,7 @@ async def _each(
             yield member(*one)
         numbers = itertools.count(count)
         while is_watching and (left := context.deadline - context.clock.monotonic()) > 0:
-            active = [part for part in parts if part.is_active and not part.run.is_batch]
+            active = [part for part in parts if part.may_submit and not part.run.is_batch]
             if not active:
                 return
             await context.clock.sleep(min(interval, left))

@@ -17,7 +17,17 @@ from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, reading, transaction, translated
 from oaibg.state.known_names import names_in
 from oaibg.state.results import StoredResults
-from oaibg.state.rows import BY_ID, REPLACED, Intent, Row, keys_of, line_key, lock_key, time_of
+from oaibg.state.rows import (
+    BY_ID,
+    REPLACED,
+    UNSUCCESSFUL,
+    Intent,
+    Row,
+    keys_of,
+    line_key,
+    lock_key,
+    time_of,
+)
 from oaibg.state.runs import STATUS, Runs
 from oaibg.state.submits import Submits
 
@@ -150,6 +160,16 @@ class Store(Submits, StoredResults, Runs):
     def by_id(self, base_url: str, response_id: str) -> Row | None:
         """Return the job with a response ID at this base URL."""
         return self._first(BY_ID, base_url, response_id)
+
+    def unsuccessful_before(self, base_url: str, response_id: str) -> int:
+        """Return how many earlier jobs with the job key of this one ended without success."""
+        sql = (
+            "SELECT count(*) FROM jobs AS own JOIN jobs AS old USING (base_url, job_key)"  # noqa: S608
+            " WHERE base_url = ? AND own.response_id = ? AND old.id < own.id"
+            f" AND old.status IN ({', '.join('?' * len(UNSUCCESSFUL))})"
+        )
+        with reading():
+            return int(self._db.execute(sql, (base_url, response_id, *UNSUCCESSFUL)).fetchone()[0])
 
     def at_other_base_url(self, base_url: str, response_id: str) -> Row | None:
         """Return the job with a response ID at a different base URL."""

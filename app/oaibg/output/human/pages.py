@@ -83,6 +83,7 @@ def run_page(run: events.Run, summary: events.Summary, width: int) -> Text:
         ("Results file", run.results_file),
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
+        ("Status", Text("cancelled", status_style("cancelled")) if run.is_cancelled else None),
         ("Jobs", counted(run.counts.items()).append(f" (of {run.total:,})")),
         ("Process", "running" if run.is_active else "none"),
         ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
