@@ -49,7 +49,7 @@ def after_cancel(summary: Summary) -> str:
     code = ExitCode(summary.exit_code)
     match code:
         case ExitCode.OK:
-            return "The jobs are cancelled, unless they had ended."
+            return f"The jobs are cancelled, unless they had ended. {_rest(summary)}".rstrip()
         case ExitCode.UNSUCCESSFUL:
             return f"`counts` says how the jobs ended. {_place(summary) or ''}".rstrip()
         case ExitCode.NOT_FOUND | ExitCode.OUTCOME_UNKNOWN:
@@ -59,6 +59,14 @@ def after_cancel(summary: Summary) -> str:
         case _:
             wait = "" if summary.next is None else ", or `next` to wait for their end"
             return f"Jobs may still be running. Run the same command again{wait}."
+
+
+def _rest(summary: Summary) -> str:
+    """Return how to submit the jobs that a cancelled run has left; empty if there are none."""
+    left = summary.counts.get("not_submitted", 0)
+    were = "was" if left == 1 else "were"
+    again = f"{_jobs(left)} {were} not submitted. To submit the rest, repeat the submit command."
+    return again if left else ""
 
 
 def _may_run(summary: Summary) -> bool:

@@ -10,10 +10,10 @@ import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oaibg.api.payload import TERMINAL
 from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Run
+from oaibg.contract.speed import eta
 from oaibg.engine import report
 from oaibg.engine.claim import LOST_JOB
 from oaibg.engine.find import Target
@@ -21,18 +21,19 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.recap import Recap
 from oaibg.many.batch.jobs import BatchJobs
-from oaibg.many.progress import RECENT, eta
+from oaibg.many.budget import is_within, limit_reached
 from oaibg.many.results.replaced import ReplacedLines
 from oaibg.many.results.result_line import SUCCESSFUL, code_of, custom_id_of, read_line
 from oaibg.many.results.results_table import lines_path
 from oaibg.many.retry import replaced_marks
+from oaibg.many.run_speed import ENDED, run_speed
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
-from oaibg.state.rows import BATCH_WINDOW, NOT_FOUND, line_key
+from oaibg.state.rows import BATCH_WINDOW, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from oaibg.state.runs import RunRow
     from oaibg.state.store import Store
 
-_ENDED = TERMINAL | {NOT_FOUND}
 _LOST = Recap(status="outcome_unknown", code="outcome_unknown", message=LOST_JOB)
 
 
@@ -55,7 +55,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     done, per_minute = tally.counts.total() - tally.left, jobs.per_minute
     for job in jobs.running:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
-    warnings = jobs.note_unwritten()
+    warnings = [*jobs.note_unwritten(), *jobs.note_limit()]
     next_ = None
     if jobs.running or jobs.is_unfinished:
         next_ = run.argv or context.next_command.monitor([run.run_key] if jobs.running else [])
@@ -89,11 +89,11 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     return [*warnings, shown, summary]
 
 
-def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
-    """Return how many jobs ended per minute lately, since the run was started or resumed."""
-    since = max(run.updated_at, now - RECENT)
-    count = sum(row.status in _ENDED and row.updated_at > since for row in rows)
-    return round(count / (now - since) * 60, 1) if count and now > since else None
+def _cost_limit(argv: list[str]) -> float | None:
+    """Return the cost limit in a command; None if it has none."""
+    with suppress(ValueError, IndexError):
+        return float(argv[argv.index("--max-cost-usd") + 1])
+    return None
 
 
 def is_submitting(run: RunRow, context: Context) -> bool | None:
@@ -163,8 +163,8 @@ class RunJobs:
             self._read_batch(rows.get(""), {} if jobs is None else BatchJobs.read(jobs).replaced)
         else:
             self._read_jobs(dict(reversed(rows.items())), replaced)
-            if self.is_active:
-                self.per_minute = _per_minute(run, rows.values(), clock.now())
+            if self.is_active and not run.is_cancelled:
+                self.per_minute = run_speed(run, rows.values(), clock.now())
 
     def note_unwritten(self, more: int = 0) -> list[Event]:
         """Count the results that the results file lacks; return a warning if there are any.
@@ -183,8 +183,20 @@ class RunJobs:
         self._tally.note_problem(message)
         return [report.warning(Job(), "results_missing", message)]
 
+    def note_limit(self) -> list[Event]:
+        """Return a warning if the cost limit keeps the run from submitting the other jobs."""
+        tally, limit = self._tally, _cost_limit(self.run.argv or [])
+        if limit is None or self.is_active or self.running or not tally.counts["not_submitted"]:
+            return []
+        lost = tally.counts["outcome_unknown"]
+        if is_within(limit, tally.totals, lost + 1):
+            return []
+        message = limit_reached(limit, tally.totals, lost)
+        tally.note_problem(message)
+        return [report.warning(Job(), "cost_limit", message)]
+
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:
-        ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
+        ended = {custom_id for custom_id, row in rows.items() if row.status in ENDED}
         for row in (*rows.values(), *replaced):
             if (recap := Recap.of_row(row)) is not None:
                 self._tally.totals.add(recap.usage, recap.cost_usd(row.completion_window))
@@ -235,7 +247,7 @@ class RunJobs:
             self._note(None, None, _LOST)
         elif row.status == "completed":
             self._count("missing", ExitCode.LOCAL_IO, jobs=left)
-        elif row.status in _ENDED:
+        elif row.status in ENDED:
             self._count(str(row.status), code_of(str(row.status)), jobs=left)
         else:
             self._count(row.status or "unknown", ExitCode.STILL_RUNNING, jobs=left)

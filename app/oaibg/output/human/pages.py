@@ -25,7 +25,7 @@ from oaibg.output.human.names import (
     status_words,
     title,
 )
-from oaibg.output.human.reasons import reasons_of, retries
+from oaibg.output.human.reasons import reasons_of, repeated, retries
 from oaibg.output.human.words import reason
 
 if TYPE_CHECKING:
@@ -86,10 +86,7 @@ def run_page(run: events.Run, summary: events.Summary) -> Text:
         *_usage(run.usage),
         ("Cost", cost(run.cost_usd)),
         *(("Unsuccessful", words) for words in reasons_of(summary)),
-        *(
-            ("What to do", f"{words}, repeat the submit command with {option}.")
-            for words, option in retries(summary)
-        ),
+        *(("What to do", repeated(words, option)) for words, option in retries(summary)),
     ]
     return Text("\n").join((plain(name, STRONG), _facts(facts)))
 

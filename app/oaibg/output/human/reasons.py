@@ -83,18 +83,26 @@ def failed(counts: Mapping[str, int]) -> int:
     return sum(count for status, count in counts.items() if status not in _NOT_FAILED)
 
 
-def retries(event: Summary) -> Iterator[tuple[str, str]]:
-    """Yield what a repeated submit can do for jobs that ended, and the option that it needs.
+def retries(event: Summary) -> Iterator[tuple[str, list[str]]]:
+    """Yield what a repeated submit can do for jobs that are left, and the option that it needs.
 
-    There is nothing to yield while other jobs are left, or if there is no jobs file.
+    There is nothing to yield while `next` does something for them, or if there is no jobs file.
     """
     if event.results_file is None or event.next is not None:
         return
+    if count := event.counts.get("not_submitted", 0):
+        yield f"To submit the {'other job' if count == 1 else f'other {count:,} jobs'}", []
     if count := failed(event.counts):
-        yield f"To retry {_these(count)}", "--retry-failed"
+        yield f"To retry {_these(count)}", ["--retry-failed"]
     if count := event.counts.get("outcome_unknown", 0):
         jobs = f"{_these(count)} of unknown outcome"
-        yield f"To submit {jobs} again (you may pay twice)", "--resubmit-unknown"
+        yield f"To submit {jobs} again (you may pay twice)", ["--resubmit-unknown"]
+
+
+def repeated(words: str, option: list[str]) -> str:
+    """Return how to repeat a submit whose command is unknown."""
+    how = "".join(f" with {one}" for one in option)
+    return f"{words}, repeat the submit command{how}."
 
 
 def _these(count: int) -> str:

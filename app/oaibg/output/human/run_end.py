@@ -13,7 +13,7 @@ from oaibg.contract import events
 from oaibg.contract.run_status import ALIVE, run_status
 from oaibg.output.human.amounts import duration
 from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain, status_count
-from oaibg.output.human.reasons import Why, failed, grouped, named, retries
+from oaibg.output.human.reasons import Why, failed, grouped, named, repeated, retries
 from oaibg.output.human.tables import end_table
 from oaibg.output.human.words import Ended, spent
 
@@ -76,9 +76,9 @@ class RunEnd:
         rerun = self._rerun()
         for words, option in retries(event):
             if rerun is None:
-                yield f"{words}, repeat the submit command with {option}."
+                yield repeated(words, option)
             else:
-                yield f"{words}: {shlex.join([*rerun, option])}"
+                yield f"{words}: {shlex.join([*rerun, *option])}"
 
     def _reasons(self, event: events.Summary) -> Iterator[Text]:
         """Yield each reason with its number of jobs, most frequent first, and some of the jobs."""
@@ -98,7 +98,8 @@ class RunEnd:
             yield words.append(plain(f": {why.words}" if why.words else ""))
             if jobs := named(names, count):
                 yield plain(f"  {jobs}", FAINT)
-        rest = failed(event.counts) - failed(shown)
+        cancelled = event.counts.get("cancelled", 0) - shown["cancelled"]
+        rest = failed(event.counts) - failed(shown) - cancelled
         if rest > 0 and event.results_file is not None and job_name(event) not in by_name:
             more = " more" if shown else ""
             words = plain(f"{rest:,}{more} failed", BAD)
