@@ -16,6 +16,7 @@ from oaibg.output.actions import next_step
 from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
+from oaibg.output.human.frame import Frame
 from oaibg.output.human.lines import WAITING, has_line
 from oaibg.output.human.live import JobStatus
 from oaibg.output.human.names import counted, job_name, plain
@@ -74,6 +75,7 @@ class Human:
         self._display = (
             Board(now, total, max_cost_usd) if several else JobStatus(now, self._streamed)
         )
+        self._frame = Frame(self._display)
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob | events.Run] = []
@@ -96,7 +98,7 @@ class Human:
         """Start the live display if the terminal supports it; it is cleared when it stops."""
         if self._live is None and self._progress.can_live:
             self._live = Live(
-                self._display,
+                self._frame,
                 console=self._progress,
                 transient=True,
                 redirect_stdout=False,
@@ -278,6 +280,7 @@ class Human:
         if self._is_below_answer:
             self._space()
             self._is_below_answer = False
+        self._frame.note_line()
         has_long = any(len(word) >= self._progress.width for word in line.plain.split())
         self._progress.print(line, soft_wrap=soft_wrap or has_long)
         self._is_empty = self._is_empty and not self._progress.is_tty
