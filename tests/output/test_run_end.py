@@ -16,7 +16,7 @@ from oaibg.contract.events import Unsuccessful
 from oaibg.output.human import Human
 from oaibg.output.stdout import Stdout
 from oaibg.sandbox import Fault
-from run_events import final, progress, submitted, summary
+from run_events import final, poll, progress, submitted, summary
 from runs import ENDLESS, HOT, line, rerun
 from terminal import Terminal
 
@@ -129,7 +129,10 @@ def test_a_large_run_has_no_table(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
-    """A retry is not offered while jobs are left, nor for jobs that a retry would not help."""
+    """A retry is not offered while jobs are left, nor for jobs that a retry would not help.
+
+    Jobs that were not submitted are submitted by the same command.
+    """
     left = summary(
         {"failed": 1, "in_progress": 2, "queued": 48, "not_submitted": 1410},
         results_file="out.jsonl",
@@ -143,9 +146,10 @@ def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
     ]
     unhelped = {"completed": 1, "needs_action": 1, "outcome_unknown": 1, "not_submitted": 1}
     rows = shown(capfd, summary(unhelped, results_file="out.jsonl"), rerun=["oaibg"])
-    assert rows[-3:] == [
+    assert rows[-4:] == [
         "Results: out.jsonl",
         "1 was not submitted.",
+        "To submit the other job: oaibg",
         (
             "To submit the job of unknown outcome again (you may pay twice): oaibg "
             "--resubmit-unknown"
@@ -236,7 +240,7 @@ def test_reasons_of_a_page(run: Callable[..., Result], files: Files) -> None:
 
 
 def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal, each `run_progress` is a line in words."""
+    """Without a terminal, each `run_progress` is a line in words; jobs that succeed have none."""
     later: dict[str, Any] = {"in_flight": 50, "per_minute": 41.2, "eta_seconds": 2160.0}
     assert shown(
         capfd,
@@ -245,6 +249,8 @@ def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
         progress(565, **later, usage={"total_tokens": 1234567}, cost_usd=1.5),
         progress(1999, in_flight=1, per_minute=0.5, eta_seconds=59.6),
         submitted("a", reattached=True),
+        poll("a", "in_progress"),
+        final("a"),
     ) == [
         "0 of 2,000 done",
         "524 of 2,000 already done, 3 running",
@@ -253,7 +259,6 @@ def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
             "about $1.50"
         ),
         "1,999 of 2,000 done, 1 running, 30 an hour, about 1 minute left",
-        "Reattached to a  resp_a",
     ]
 
 

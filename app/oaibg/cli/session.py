@@ -161,6 +161,8 @@ class Session:
 
         base_url = environment.base_url()
         clock, process = RealClock(), self.process
+        # Human output shows the answer of a single job, and the progress of several.
+        is_human = self.output.human
         self._shared = shared = Shared(several=process.several)
         self._connection = _Connection(base_url, clock, rate, slots)
         store, problem = self.open_store()
@@ -174,8 +176,7 @@ class Session:
             started=process.started,
             signum=lambda: process.signum,
             next_command=self.next_command,
-            wait=self.wait,
-            # Human output shows the answer of a single job, not those of several.
+            wait=self.wait.but(events="summary") if is_human and process.several else self.wait,
             output=self.output.but(human=False) if process.several else self.output,
             shared=shared,
             commits=Commits(store, clock) if rate is not None else None,

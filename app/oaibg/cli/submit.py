@@ -137,6 +137,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     file = JobsFile(path, settings, name=options.jobs_file, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
+    session.process.max_cost_usd = options.max_cost_usd
     if options.max_cost_usd is not None:
         _check_prices(file)
     if options.dry_run:

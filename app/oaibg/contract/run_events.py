@@ -44,12 +44,11 @@ class Run(Event, name="run", by="`show --list`, `show` of a run's key"):
 
     `show --list` counts only submitted jobs, and the jobs of a batch under the batch's status.
     `is_active` says whether a process is running the run; it is null in `show --list`.
-    `is_cancelled` is true after a `cancel` of the run, until it is submitted again. `per_minute` is
-    how many jobs ended per minute, over the last five minutes or since the run was started or
-    resumed. `per_minute` and `eta_seconds` are null in `show --list`, for a batch, if no process is
-    running the run, and until a job has ended. `usage` and `cost_usd` are sums of the known values.
-    `rerun` is the submit command as an argv array; it is null if it would contain instructions, and
-    after a cancel.
+    `is_cancelled` is true after a `cancel` of the run, until it is submitted again. `per_minute`
+    and `eta_seconds` are those of `run_progress`. They are also null in `show --list`, for a batch,
+    if no process is running the run, and if it was cancelled. `usage` and `cost_usd` are sums of
+    the known values. `rerun` is the submit command as an argv array; it is null if it would contain
+    instructions, and after a cancel.
     """
 
     job_key: str
@@ -75,10 +74,10 @@ class RunProgress(Event, name="run_progress", by="`--events summary`, `monitor` 
 
     `done` is the number of jobs that have ended, in this process or before. `in_flight` is the
     number of jobs that are submitted and have not ended; `counts` groups them by last known
-    status. `per_minute` is how many jobs ended per minute, over the last five minutes or since this
-    process started. `per_minute` and `eta_seconds` are null until a job has ended in this process.
-    `usage` and `cost_usd` are sums of the known values. `total` is null until a batch's number of
-    jobs is known.
+    status. `per_minute` is how many jobs ended per minute, over the last five minutes or since the
+    run was started or resumed. `per_minute` and `eta_seconds` are null until as many jobs have
+    ended as are running, and while the number of running jobs grows. `usage` and `cost_usd` are
+    sums of the known values. `total` is null until a batch's number of jobs is known.
     """
 
     total: int | None

@@ -126,8 +126,9 @@ async def _write_and_save(
 def _priced_recap(payload: Payload, job: Job) -> Recap:
     """Return the recap with the job's cost, so that a list of jobs needs no price list."""
     recap = Recap.of(payload, end_code(payload))
-    job.note_cost(recap.cost_usd(job.completion_window))
-    return recap.but(cost=job.cost_usd)
+    recap = recap.but(cost=recap.cost_usd(job.completion_window))
+    job.note_recap(recap)
+    return recap
 
 
 async def warn_of_state(error: StateError, job: Job, context: Context) -> None:

@@ -11,10 +11,10 @@ import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oaibg.api.payload import TERMINAL
 from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Run
+from oaibg.contract.speed import eta
 from oaibg.engine import report
 from oaibg.engine.claim import LOST_JOB
 from oaibg.engine.find import Target
@@ -22,18 +22,19 @@ from oaibg.engine.job import Job
 from oaibg.engine.persist import state_error
 from oaibg.engine.recap import Recap
 from oaibg.many.batch.jobs import BatchJobs
-from oaibg.many.progress import RECENT, eta
+from oaibg.many.budget import is_within, limit_reached
 from oaibg.many.results.replaced import ReplacedLines
 from oaibg.many.results.result_line import SUCCESSFUL, code_of, custom_id_of, read_line
 from oaibg.many.results.results_table import lines_path
 from oaibg.many.retry import replaced_marks
+from oaibg.many.run_speed import ENDED, run_speed
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
-from oaibg.state.rows import BATCH_WINDOW, NOT_FOUND, line_key
+from oaibg.state.rows import BATCH_WINDOW, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from oaibg.state.runs import RunRow
     from oaibg.state.store import Store
 
-_ENDED = TERMINAL | {NOT_FOUND}
 _LOST = Recap(status="outcome_unknown", code="outcome_unknown", message=LOST_JOB)
 
 
@@ -57,7 +57,7 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     done, per_minute = tally.counts.total() - tally.left, jobs.per_minute
     for job in jobs.running:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
-    warnings = jobs.note_unwritten()
+    warnings = [*jobs.note_unwritten(), *jobs.note_limit()]
     next_ = context.next_command.monitor([run.run_key])
     if not jobs.may_submit:
         again = run.argv or (next_ if jobs.running else None)
@@ -102,11 +102,11 @@ def existing_results(run: RunRow) -> str | None:
     return path if path is not None and os.path.exists(path) else None  # noqa: PTH110
 
 
-def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
-    """Return how many jobs ended per minute lately, since the run was started or resumed."""
-    since = max(run.updated_at, now - RECENT)
-    count = sum(row.status in _ENDED and row.updated_at > since for row in rows)
-    return round(count / (now - since) * 60, 1) if count and now > since else None
+def _cost_limit(argv: list[str]) -> float | None:
+    """Return the cost limit in a command; None if it has none."""
+    with suppress(ValueError, IndexError):
+        return float(argv[argv.index("--max-cost-usd") + 1])
+    return None
 
 
 def is_submitting(run: RunRow, context: Context) -> bool | None:
@@ -239,6 +239,18 @@ class RunJobs:
         self._tally.note_problem(message)
         return [report.warning(Job(), "results_missing", message)]
 
+    def note_limit(self) -> list[Event]:
+        """Return a warning if the cost limit keeps the run from submitting the other jobs."""
+        tally, limit = self._tally, _cost_limit(self.run.argv or [])
+        if limit is None or self.is_active or self.running or not tally.counts["not_submitted"]:
+            return []
+        lost = tally.counts["outcome_unknown"]
+        if is_within(limit, tally.totals, lost + 1):
+            return []
+        message = limit_reached(limit, tally.totals, lost)
+        tally.note_problem(message)
+        return [report.warning(Job(), "cost_limit", message)]
+
     def unwritten(self) -> str:
         """Return what to do about results that the results file lacks; empty if it lacks none."""
         if self.is_active or self.run.results_file is None or not self._unwritten:
@@ -266,8 +278,8 @@ class RunJobs:
         self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
         if not run.is_batch:
             self._read_jobs(dict(reversed(rows.items())), replaced, is_first=is_first)
-            if self.is_active:
-                self.per_minute = _per_minute(run, rows.values(), clock.now())
+            if self.may_submit:
+                self.per_minute = run_speed(run, rows.values(), clock.now())
         elif is_first:
             jobs = batch_jobs_of(run, self._context)
             self._read_batch(rows.get(""), {} if jobs is None else jobs.replaced)
@@ -279,7 +291,7 @@ class RunJobs:
             self._tally.note_cancelled()
 
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row], *, is_first: bool) -> None:
-        ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
+        ended = {custom_id for custom_id, row in rows.items() if row.status in ENDED}
         new = {custom_id: row for custom_id, row in rows.items() if custom_id not in self._known}
         if is_first:
             for row in (*rows.values(), *replaced):
@@ -338,7 +350,7 @@ class RunJobs:
             self._note(None, None, _LOST)
         elif row.status == "completed":
             self._count("missing", ExitCode.LOCAL_IO, jobs=left)
-        elif row.status in _ENDED:
+        elif row.status in ENDED:
             self._count(str(row.status), code_of(str(row.status)), jobs=left)
         else:
             self._count(row.status or "unknown", ExitCode.STILL_RUNNING, jobs=left)

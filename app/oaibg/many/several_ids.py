@@ -19,7 +19,13 @@ from oaibg.engine.poll import PollTimes
 from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.progress import Progress
 from oaibg.many.run_hint import after_cancel
-from oaibg.many.run_report import RunJobs, active_hint, existing_results, is_submitting
+from oaibg.many.run_report import (
+    RunJobs,
+    RunningJob,
+    active_hint,
+    existing_results,
+    is_submitting,
+)
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     from oaibg.many.side_by_side import Member
     from oaibg.state.runs import RunRow
 
-    Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event]]
+    Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event | None]]
 
 AT_ONCE = 100_000
 """Maximum number of jobs that are followed at once."""
@@ -97,7 +103,7 @@ async def _monitor(several: Several, context: Context) -> Event:
         return tally.summary(context, next_=next_)
     next_ = context.next_command.monitor([run.run_key] if left else [])
     (part,) = parts
-    for warning in part.note_unwritten():
+    for warning in (*part.note_unwritten(), *([] if left else part.note_limit())):
         await context.emit(warning)
     if part.is_unfinished and not part.may_submit:
         next_ = part.run.argv or next_
@@ -111,11 +117,23 @@ async def _monitor(several: Several, context: Context) -> Event:
 
 
 async def _cancel(several: Several, context: Context) -> Event:
-    def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
-        return commands.cancel(target, job, context)
+    tally = Tally()
+
+    async def command(target: Target, job: Job, context: Context, _: PollTimes) -> Event | None:
+        event, ended = await commands.cancel(target, job, context), job.recap
+        if ended is None:
+            return event
+        tally.totals.add(ended.usage, ended.cost)
+        if ended.status == "cancelled" or not isinstance(target, RunningJob):
+            return event
+        # A job of a run that had ended before is counted, but is not an error.
+        tally.count(ended.status, ExitCode.OK)
+        if (unsuccessful := ended.unsuccessful(job.custom_id, job.response_id)) is not None:
+            tally.note_unsuccessful(unsuccessful)
+        await context.emit(event.but(exit_code=ExitCode.OK))
+        return None
 
     unstopped = [run for run in several.runs if not await _stop(run, context)]
-    tally = Tally()
     parts = [RunJobs(run, tally, context, to_cancel=True) for run in several.runs]
     for part in parts:
         part.count_rest()

@@ -110,25 +110,28 @@ def failed(counts: Mapping[str, int]) -> int:
     return sum(count for status, count in counts.items() if status not in _NOT_FAILED)
 
 
-def retries(event: Summary) -> Iterator[tuple[str, str]]:
-    """Yield what a repeated submit can do for jobs that ended, and the option that it needs.
+def retries(event: Summary) -> Iterator[tuple[str, list[str]]]:
+    """Yield what a repeated submit can do for jobs that are left, and the option that it needs.
 
-    There is nothing to yield while other jobs are left, or if there is no jobs file.
+    There is nothing to yield while `next` does something for them, or if there is no jobs file.
     """
     if event.results_file is None or event.next is not None:
         return
+    if count := event.counts.get("not_submitted", 0):
+        yield f"To submit the {'other job' if count == 1 else f'other {count:,} jobs'}", []
     if count := failed(event.counts):
-        yield f"To retry {_jobs(count)} that ended without success", "--retry-failed"
+        yield f"To retry {_jobs(count)} that ended without success", ["--retry-failed"]
     if count := event.counts.get("outcome_unknown", 0):
         jobs = f"{_jobs(count)} of unknown outcome"
-        yield f"To submit {jobs} again (you may pay twice)", "--resubmit-unknown"
+        yield f"To submit {jobs} again (you may pay twice)", ["--resubmit-unknown"]
 
 
-def retry_words(words: str, option: str, rerun: Sequence[str] | None) -> str:
+def retry_words(words: str, options: list[str], rerun: Sequence[str] | None) -> str:
     """Return how to submit jobs again; `rerun` is the submit command, if it is known."""
     if rerun is None:
-        return f"{words}, repeat the submit command with {option}."
-    return f"{words}: {shlex.join([*rerun, option])}"
+        how = "".join(f" with {option}" for option in options)
+        return f"{words}, repeat the submit command{how}."
+    return f"{words}: {shlex.join([*rerun, *options])}"
 
 
 def _jobs(count: int) -> str:

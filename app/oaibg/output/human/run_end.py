@@ -99,7 +99,8 @@ class RunEnd:
             yield why.counted(count)
             if jobs := named(names, count):
                 yield plain(f"  {jobs}", FAINT)
-        rest = failed(event.counts) - failed(shown)
+        cancelled = event.counts.get("cancelled", 0) - shown["cancelled"]
+        rest = failed(event.counts) - failed(shown) - cancelled
         if rest > 0 and event.results_file is not None and job_name(event) not in by_name:
             more = " more" if shown else ""
             words = plain(f"{rest:,}{more} failed", BAD)
