@@ -34,7 +34,7 @@ from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, check_retry, replaced_marks, replaced_rows
-from oaibg.many.run_report import run_now
+from oaibg.many.run_now import run_now
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import RunCancelledError, StateError

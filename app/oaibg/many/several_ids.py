@@ -19,13 +19,9 @@ from oaibg.engine.poll import PollTimes
 from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.progress import Progress
 from oaibg.many.run_hint import after_cancel
-from oaibg.many.run_report import (
-    RunJobs,
-    RunningJob,
-    active_hint,
-    existing_results,
-    is_submitting,
-)
+from oaibg.many.run_jobs import RunJobs, RunningJob
+from oaibg.many.run_now import is_submitting
+from oaibg.many.run_report import active_hint, existing_results
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently

@@ -14,7 +14,8 @@ from oaibg.engine.written import Written
 from oaibg.many.batch.files import Downloads, files_of, pieces
 from oaibg.many.progress import BatchProgress
 from oaibg.many.results.result_line import read_line
-from oaibg.many.run_report import RunJobs, batch_jobs_of
+from oaibg.many.run_jobs import RunJobs
+from oaibg.many.run_now import batch_jobs_of
 from oaibg.many.tally import Tally
 
 if TYPE_CHECKING:
