@@ -166,7 +166,7 @@ def _end(final: events.Final) -> Text:
     verb = _ENDS.get(final.status, status_words(final.status))
     style = status_style("needs_action" if run_status(final) == "needs_action" else final.status)
     time = ""
-    if final.job_seconds is not None:
+    if final.job_seconds:  # the API counts whole seconds
         time = f" after {clock(final.job_seconds)}"
     elif final.exit_code is not None:
         time = f" after {duration(final.elapsed_seconds)}"
