@@ -30,8 +30,11 @@ LIMIT = f"{SECONDS[:-1]}, or 0 for no limit."
         ("submit --max-output-tokens many", "'many' is not a whole number of 1 or more."),
         ("submit --max-output-tokens 0", "'0' is not a whole number of 1 or more."),
         ("submit --starting-after -1", "'-1' is not a whole number of 0 or more."),
-        ("submit --max-in-flight 100001", "'100001' is not a whole number from 1 to 100000."),
-        ("show --list --limit 1.5", "'1.5' is not a whole number from 1 to 2147483647."),
+        (
+            "submit --max-in-flight 100001",
+            "'100001' is not a whole number from 1 to 100,000, or auto.",
+        ),
+        ("show --list --limit 1.5", "'1.5' is not a whole number from 1 to 2,147,483,647."),
         ("submit --prompt", "--prompt needs a value: --prompt TEXT."),
         ("submit --dry-run=yes", "--dry-run takes no value."),
     ],

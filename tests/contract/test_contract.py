@@ -70,10 +70,10 @@ KEYS = {
     "response": "response status source usage error incomplete_details output_text_bytes "
     "output_types refusal calls job_seconds cost_usd files job_key hint exit_code next",
     "dry_run": "method url body body_bytes attachments request_sha256 job_key hint exit_code next",
-    "job": "custom_id job_key label model status usage cost_usd job_seconds created_at updated_at "
-    "base_url",
-    "run": "job_key label jobs_file results_file total counts is_active per_minute eta_seconds "
-    "usage cost_usd created_at updated_at base_url",
+    "job": "custom_id job_key label model status replaced usage cost_usd job_seconds created_at "
+    "updated_at base_url",
+    "run": "job_key label jobs_file results_file rerun total counts is_active is_cancelled "
+    "per_minute eta_seconds usage cost_usd created_at updated_at base_url",
     "run_progress": "total done counts in_flight per_minute eta_seconds usage cost_usd",
     "summary": "unsuccessful counts elapsed_seconds usage cost_usd results_file job_key hint "
     "exit_code next",

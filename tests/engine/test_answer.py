@@ -177,9 +177,56 @@ def test_a_call_that_waits(
     bring(sandbox, completed(REASONING, *also, item))
     result = run(*SUBMIT)
     assert (result.code, result.last["status"], result.last["ok"]) == (10, "completed", False)
-    assert (result.last["calls"], result.last["next"]) == ([call], None)
+    without = [{key: one[key] for key in one if key != "arguments"} for one in result.last["calls"]]
+    assert (without, result.last["next"]) == ([call], None)
     shown = run("show", result.id)
-    assert (shown.code, shown.last["calls"], shown.last["next"]) == (10, [call], None)
+    assert (shown.code, shown.last["calls"]) == (10, result.last["calls"])
+
+
+@pytest.mark.parametrize(
+    ("item", "arguments"),
+    [
+        (CALL, CALL["arguments"]),
+        ({"type": "custom_tool_call", "call_id": "c", "name": "run", "input": "1 + 1"}, "1 + 1"),
+        ({"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}}, '["ls"]'),
+        (CALL | {"arguments": "x" * 500}, "x" * 500),
+        (CALL | {"arguments": "x" * 501}, "x" * 499 + "…"),
+        ({"type": "computer_call", "call_id": "c"}, None),
+    ],
+)
+def test_the_arguments_of_a_call(
+    run: Callable[..., Result], sandbox: Sandbox, item: Item, arguments: str | None
+) -> None:
+    """`calls` has what a call does, with at most 500 characters."""
+    bring(sandbox, completed(item))
+    assert run(*SUBMIT).last["calls"][0]["arguments"] == arguments
+
+
+def test_the_hint_to_send_results(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """The command of the hint has a job key, so that running it twice pays once."""
+    bring(sandbox, completed(CALL))
+    result = run(*SUBMIT)
+    begin, _, command = result.last["hint"].partition(": ")
+    assert begin == "Send the results under a new key, with the same tools"
+    more = f"--continue {result.id} --job-key KEY --input-json-file PATH"
+    assert command == f"oaibg submit {more}"
+
+
+@pytest.mark.parametrize(
+    ("names", "asked"),
+    [
+        (["delete"], "Ask the user whether `delete` may run. Then send the decision under"),
+        (["a", "b", "a"], "Ask the user whether `a`, `b` may run. Then"),
+        (["a", "b", "c", "d"], "Ask the user whether `a`, `b`, `c` and other tools may run. Then"),
+        ([None], "Ask the user whether the tool may run. Then send the decision under"),
+    ],
+)
+def test_the_hint_of_an_approval(
+    run: Callable[..., Result], sandbox: Sandbox, names: list[str | None], asked: str
+) -> None:
+    """An approval is the user's decision: the hint says to ask, and names the tools."""
+    bring(sandbox, completed(*(APPROVAL | {"id": f"m_{n}", "name": n} for n in names)))
+    assert run(*SUBMIT).last["hint"].startswith(asked)
 
 
 @pytest.mark.parametrize(
@@ -318,13 +365,20 @@ def test_human_mode_says_what_the_job_waits_for(
     assert words in run("show", "--human").out.decode().replace("\n", " ")
 
 
+ASK = "Ask the user whether `delete` may run."
+SENT = (
+    "under a new key, with the same tools: oaibg submit --continue resp_1 --job-key KEY "
+    "--input-json-file PATH"
+)
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ([CALL], "Send the results: oaibg submit --continue resp_1 --input-json-file PATH"),
-        ([CALL, message("Wait.")], "Send the results: oaibg submit --continue resp_1"),
-        ([APPROVAL], "Send your decision: oaibg submit --continue resp_1 --input-json-file PATH"),
-        ([APPROVAL, CALL], "Send the results and your decision: oaibg submit --continue resp_1"),
+        ([CALL], f"Send the results {SENT}"),
+        ([CALL, message("Wait.")], f"Send the results {SENT}"),
+        ([APPROVAL], f"{ASK} Then send the decision {SENT}"),
+        ([APPROVAL, CALL], f"{ASK} Then send the results and the decision {SENT}"),
         ([IMAGE], "To save its images and files: oaibg show resp_1 --artifacts-dir DIR"),
         ([refusal()], None),
         ([REASONING], None),

@@ -153,3 +153,52 @@ def test_several_retries_at_once(command: Command, sandbox: Sandbox) -> None:
     assert {one.code for one in results} == {0}
     assert len({one.id for one in results}) == 1
     assert len(sandbox.posts) == 2
+
+
+def test_the_second_failure_is_reported(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """From the second failed attempt on, every command says to report it, not to try again."""
+    failing = (*KEYED, *outcome("failed"))
+    first = run(*failing)
+    assert "try once more. To submit the request again, repeat" in first.last["hint"]
+    for attempts in (2, 3):
+        again = run(*failing, RETRY)
+        for result in (again, run(*failing), run("show", "k"), run("monitor", "k", *FAST)):
+            assert result.code == 4
+            assert result.last["hint"] == (
+                f"All {attempts} attempts ended without success: report this to the user. Only if "
+                "the user asks for another attempt, repeat the submit command with --job-key k, "
+                "and add --retry-failed; each attempt is billed."
+            )
+    assert "try once more" in run("show", first.id).last["hint"]
+    assert len(sandbox.posts) == 3
+
+
+def test_a_partial_answer_and_a_retry(
+    run: Callable[..., Result], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The hint says that a new answer replaces the partial one, and who set the limit."""
+    path = tmp_path / "answer.md"
+    argv = (*KEYED, *outcome("incomplete"), "--output-text-file", str(path))
+    hint = run(*argv).last["hint"]
+    assert "reached the model's limit: ask for a shorter one." in hint
+    assert hint.endswith("you pay again; a new answer replaces the file.")
+    hint = run(*argv, "--max-output-tokens", "50", "--job-key", "k2").last["hint"]
+    assert "cut off: raise --max-output-tokens." in hint
+    assert len(sandbox.posts) == 2
+
+
+def test_one_direction_for_a_reused_key(run: Callable[..., Result]) -> None:
+    """The message of a reused key says what happened, and only the hint says what to do."""
+    run(*KEYED, *outcome("failed"))
+    last = run(*KEYED).last
+    assert last["message"] == (
+        "The job key 'k' belongs to another request, whose job did not succeed."
+    )
+    assert last["hint"].startswith("Use a new key for other work. To submit this request in place")
+
+
+def test_an_unknown_response_to_continue(run: Callable[..., Result]) -> None:
+    """If the API has no such previous response, the hint says to check the ID."""
+    last = run("submit", "--prompt", "x", "--previous-response-id", "resp_nope", *FAST).last
+    assert (last["exit_code"], last["code"]) == (1, "previous_response_not_found")
+    assert last["hint"].startswith("Check the ID of the response to continue")

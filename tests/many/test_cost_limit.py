@@ -93,6 +93,37 @@ def test_a_rerun_at_the_limit(
     assert (done.code, done.events) == (0, ["summary"])
 
 
+@pytest.mark.parametrize("command", ["submit", "show", "monitor"])
+def test_the_next_step_for_people(
+    run: Callable[..., Result], files: Files, price: float, command: str
+) -> None:
+    """People are not given a command that would fail: they choose the new limit in it."""
+    files.add(8, **BIG)
+    result = run(*limited(files, 6.5 * price, "--job-key", "k", "--human"))
+    if command != "submit":
+        result = run(command, "k", "--human")
+    assert result.code == 3
+    assert result.err.count("Warning: The run has cost ") == 1
+    last = result.err.splitlines()[-1]
+    assert last.startswith("To continue, raise --max-cost-usd: ")
+    assert "--max-cost-usd N" in last
+    assert f"{6.5 * price:.9f}" not in last
+
+
+def test_show_says_why_a_run_stopped(
+    run: Callable[..., Result], many: Callable[..., Result], files: Files, price: float
+) -> None:
+    """`show` of a run that has reached its limit has the warning; with a higher limit, not."""
+    files.add(8, **BIG)
+    first = many(*limited(files, 6.5 * price, "--job-key", "k"))
+    shown = many("show", "k")
+    assert of(shown, "warning")[0]["message"] == of(first, "warning")[0]["message"]
+    for key in ("counts", "hint", "next", "exit_code"):
+        assert shown.last[key] == first.last[key]
+    many(*limited(files, 9 * price, "--job-key", "k"))
+    assert (run("show", "k").code, of(run("show", "k"), "warning")) == (0, [])
+
+
 def test_the_first_jobs(command: Command, sandbox: Sandbox, files: Files, price: float) -> None:
     """Before the cost of any job is known, only a few jobs are submitted."""
     files.add(20, **BIG, **ENDLESS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
 from forkserver import IoFault
+from harness import wait_until
 from oaibg.base.json_text import json_line
 from oaibg.contract.events import RunProgress
 from runs import ENDLESS, HOT, BatchFiles, Files, batch_of, line, new_jobs, of, rerun
@@ -245,16 +247,52 @@ def test_lines_that_were_asked_for(
     assert set(result.events) == kinds
 
 
-def test_human_mode(run: Callable[..., Result], files: Files) -> None:
-    """`--human` shows as much as without `--events summary`."""
-    files.add(2)
-    files.add(1, first=2, sandbox_outcome="failed")
-    argv = [word for word in files.argv("--human") if word not in ("--events", "changes")]
-    result = run(*argv)
+@pytest.mark.parametrize("events", ["all", "changes", "summary"])
+def test_human_mode(run: Callable[..., Result], files: Files, events: str) -> None:
+    """In a pipe, `--human` writes the progress, what did not succeed, and the end of the run."""
+    files.add(30)
+    files.add(1, first=30, sandbox_outcome="failed")
+    result = run(*files.argv("--human", "--events", events))
     assert result.code == 4
-    for number in range(3):
-        assert f"job {number}: Submitting to " in result.err
-        assert f"Submitted job {number}  resp_" in result.err
+    rows = result.err.splitlines()
+    failed = "job 30 failed: The model failed to generate a response."
+    assert rows[:3] == ["0 of 31 done", failed, ""]
+    assert rows[5:7] == ["", rows[6]]
+    assert rows[6].startswith("30 completed, 1 failed after ")
+    assert len(rows) == 10
+
+
+def test_human_mode_of_several_ids(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """`monitor --human` of several IDs writes no line per poll or completed job."""
+    ids = new_jobs(sandbox, 30, 0.3)
+    result = run("monitor", *ids, "--human", "--poll-seconds", "0.1")
+    rows = result.err.splitlines()
+    assert (result.code, rows[0]) == (0, "0 of 30 done")
+    assert rows[2].startswith("30 completed after ")
+    assert len(rows) == 4
+
+
+def polled(sandbox: Sandbox) -> set[str | None]:
+    """Return the IDs of the jobs that have been polled."""
+    return {one.response_id for one in sandbox.requests if one.method == "GET"}
+
+
+@pytest.mark.process
+def test_human_mode_after_a_signal(
+    command: Command, sandbox: Sandbox, files: Files, tmp_path: Path
+) -> None:
+    """Ctrl-C writes one end for all jobs, whose next step is the command again."""
+    files.add(30, **ENDLESS)
+    with (tmp_path / "err").open("wb") as err:
+        process = command.start(*files.argv("--human", "--max-in-flight", "30"), stderr=err)
+        wait_until(lambda: len(sandbox.posts) == 30)
+        wait_until(lambda: len(polled(sandbox)) == 30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    text = (tmp_path / "err").read_text()
+    assert text.count("SIGINT") == 1
+    assert "\nInterrupted by SIGINT; 30 jobs keep running.\nContinue the run: " in text
+    assert len(text.splitlines()) < 10
 
 
 @pytest.mark.process

@@ -87,6 +87,8 @@ def test_no_results_file(run: Callable[..., Result], sandbox: Sandbox, batch: Ba
     bad = list(sandbox.batches)[1]
     result = run("monitor", bad)
     assert (result.code, result.last["status"], result.last["ok"]) == (4, "completed", False)
+    assert f"oaibg monitor {bad} --results-file" in result.last["hint"]
+    assert "no output text" not in run("monitor", bad, "--human").err
 
 
 def test_batches_and_responses_together(

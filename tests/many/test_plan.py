@@ -96,7 +96,7 @@ def test_a_job_key_names_a_batch(
     cancelled = run("cancel", "--job-key", "one")
     assert (cancelled.code, cancelled.id) == (0, first)
     monitored = run("monitor", "--job-key", "one", "--poll-seconds", "0.05")
-    assert (monitored.code, monitored.last["status"]) == (4, "cancelled")
+    assert (monitored.code, monitored.last["counts"]) == (4, {"cancelled": 1})
 
 
 @pytest.mark.process

@@ -219,6 +219,55 @@ def test_cancel_of_a_run(run: Callable[..., Result], sandbox: Sandbox, files: Fi
     assert not sandbox.requests
 
 
+def test_cancel_of_jobs_that_have_ended(
+    run: Callable[..., Result], sandbox: Sandbox, files: Files
+) -> None:
+    """Jobs that ended since the state was written are counted as `show` counts them; exit 0."""
+    slow = SLOW["metadata"]
+    files.write(line("a", metadata=slow), line("b", metadata=slow | {"sandbox_outcome": "failed"}))
+    files.add(1, **slow, sandbox_outcome="function_call")
+    files.add(4, first=1, **slow)
+    run(*files.argv("--job-key", "k", "--max-in-flight", "4", *WAITING))
+    finish(sandbox)
+    cancelled = run("cancel", "k")
+    assert (cancelled.code, cancelled.last["next"]) == (0, None)
+    shown = run("show", "k")
+    for key in ("counts", "usage", "cost_usd", "unsuccessful"):
+        assert cancelled.last[key] == shown.last[key]
+    assert cancelled.last["counts"] == {
+        "completed": 2,
+        "failed": 1,
+        "needs_action": 1,
+        "not_submitted": 3,
+    }
+    assert cancelled.last["hint"] == (
+        "The jobs are cancelled, unless they had ended. 3 jobs were not submitted. To submit the "
+        "rest, repeat the submit command."
+    )
+
+
+def test_words_of_a_cancel(run: Callable[..., Result], sandbox: Sandbox, files: Files) -> None:
+    """For people, a cancel reports no failure, and how to submit the jobs that are left."""
+    files.add(30, **SLOW["metadata"])
+    run(*files.argv("--job-key", "k", "--max-in-flight", "25", *WAITING))
+    for job in list(sandbox.jobs.values())[:3]:
+        job.seconds = 0.01
+    result = run("cancel", "k", "--human")
+    assert result.code == 0
+    rows = result.err.splitlines()
+    assert rows[0] == "0 of 30 done"
+    end = "3 completed, 22 cancelled, 5 not submitted after "
+    assert [row for row in rows if row.startswith(end)]
+    for word in ("failed", "Could not cancel"):
+        assert word not in result.err.replace("--retry-failed", "")
+    retry = "To retry these 22 jobs, repeat the submit command with --retry-failed."
+    submit = "To submit the other 5 jobs, repeat the submit command."
+    assert rows[-2:] == [submit, retry]
+    page = run("show", "k", "--human").out.decode()
+    assert submit in page
+    assert "Pace" not in page
+
+
 def sandbox_status(sandbox: Sandbox) -> Callable[[str], dict[str, str]]:
     """Return a function that returns the status of a job that the sandbox has."""
     import time

@@ -18,9 +18,9 @@ HOSTILE = "\x1b]0;owned\x07[bold red]x[/]\u202e"
 class Screen:
     """A board with a clock that the test sets."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, max_cost_usd: float | None = None) -> None:
         self.now = 0.0
-        self._board = Board(lambda: self.now, lambda: total)
+        self._board = Board(lambda: self.now, lambda: total, lambda: max_cost_usd)
 
     def feed(self, *events: Event) -> None:
         """Update the board."""
@@ -67,6 +67,12 @@ def test_a_batch() -> None:
     """Each `run_progress` counts for a batch, until its jobs end all at once."""
     screen = Screen(None)
     screen.feed(progress(0, total=3, counts={}))
+    screen.feed(poll("batch", "in_progress").of_many(None))
+    screen.feed(
+        progress(0, total=400, counts={"in_progress": 400}, response_id="resp_batch"),
+        poll("batch", "validating").of_many(None),
+    )
+    assert screen.rows()[1] == "400 validating"
     screen.feed(poll("batch", "in_progress").of_many(None))
     screen.feed(
         progress(2, total=3, counts={"completed": 2, "in_progress": 1}, response_id="resp_batch")
@@ -149,11 +155,61 @@ def test_pace() -> None:
         screen.feed(submitted(f"s{number}", reattached=True), final(f"s{number}", usage=None))
     assert screen.rows()[1] == "20 refused · 20 completed"
     assert "minute" not in "".join(screen.rows()[2:])
-    for moment, name in ((60.0, "a"), (360.0, "b")):
-        screen.now = moment
-        for number in range(200):
-            screen.feed(submitted(f"{name}{number}"), final(f"{name}{number}", usage=None))
-    assert "40 a minute · about 39 minutes left" in screen.rows()
+    for minute in range(1, 8):
+        screen.now = 60.0 * minute
+        for number in range(100 if minute == 1 else 50):
+            name = f"{minute}.{number}"
+            screen.feed(submitted(name), final(name, usage=None))
+    assert "60 a minute · about 26 minutes left" in screen.rows()
+
+
+def ends(screen: Screen, count: int, seconds: float, *, running: int, name: str) -> None:
+    """Let so many jobs end evenly in so many seconds, while others run."""
+    began = screen.now
+    names = [f"{name}{number}" for number in range(count + running)]
+    screen.feed(*(submitted(one) for one in names[:running]))
+    for number in range(count):
+        screen.now = began + seconds * (number + 1) / count
+        screen.feed(final(names[number], usage=None), submitted(names[number + running]))
+
+
+def test_no_pace_before_it_is_known() -> None:
+    """Until as many jobs have ended as are running, the first ones say too little."""
+    screen = Screen(2000)
+    ends(screen, 49, 60, running=50, name="a")
+    assert "a minute" not in "".join(screen.rows(height=8))
+    screen.feed(final("a49", usage=None))
+    assert "50 a minute · about 39 minutes left" in screen.rows()
+
+
+def test_no_pace_while_more_jobs_run() -> None:
+    """The pace of a few jobs says nothing of the pace with many, as after a cost limit's start."""
+    screen = Screen(2000)
+    ends(screen, 100, 60, running=5, name="few")
+    assert "100 a minute · about 19 minutes left" in screen.rows()
+    screen.now = 60.0
+    ends(screen, 45, 6, running=45, name="many")
+    assert "a minute" not in "".join(screen.rows(height=8))
+    ends(screen, 60, 6, running=0, name="more")
+    assert "a minute" not in "".join(screen.rows(height=8))
+
+
+def test_cost_limit() -> None:
+    """The cost is shown with its limit."""
+    screen = Screen(10, max_cost_usd=0.1)
+    screen.feed(final("a", cost_usd=0.05))
+    assert screen.rows()[-1] == "1,500 tokens · about $0.050 of $0.10"
+
+
+@pytest.mark.parametrize(("height", "jobs", "more"), [(24, 18, 33), (60, 51, 0), (10, 4, 47)])
+def test_as_many_rows_as_fit(height: int, jobs: int, more: int) -> None:
+    """The board has a row per job if they fit; otherwise it says how many have none."""
+    screen = Screen(100)
+    screen.feed(*(submitted(f"job-{number:02}") for number in range(51)))
+    rows = screen.rows(height=height)
+    assert len([row for row in rows if row.startswith("job-")]) == jobs
+    assert len(rows) <= height - 3
+    assert [row for row in rows if row.startswith("…")] == [f"… and {more} more"] * (more > 0)
 
 
 def test_unknown_total() -> None:
@@ -205,7 +261,7 @@ def test_sizes(width: int, height: int) -> None:
     assert len(rows) < height
     assert rows[0].startswith("1,036 of 1,234,567")
     assert ("━" in rows[0]) == (width > 20)
-    assert (rows[-1].endswith("1 h 06 min")) == (height > 8)
+    assert (rows[-2].endswith("1 h 06 min") and rows[-1].endswith(" more")) == (height > 8)
 
 
 def test_hostile_names() -> None:

@@ -57,14 +57,11 @@ def test_no_newest_job(run: Callable[..., Result], command: str) -> None:
 
 
 def test_list_of_jobs_that_had_not_ended(run: Callable[..., Result]) -> None:
-    """Below a list with running jobs is how to update them; a list of ended jobs has no such line.
-
-    `show` of the job then updates the list.
-    """
+    """Below a list with running jobs is how to update them, which updates the list."""
     one = run("submit", "x", "--detach", "--job-key", "k", "--metadata", "sandbox_seconds=0").id
-    note = "Jobs that had not ended are listed as last seen; oaibg show KEY asks the API.\n"
+    note = "Queued and running jobs are as last seen; oaibg monitor KEY updates them.\n"
     assert run("show", "--list", "--human").err == f"1 queued\n{note}"
-    assert run("show", "k").id == one
+    assert run("monitor", "k", *FAST).id == one
     assert run("show", "--list", "--human").err == "1 completed\n"
 
 
@@ -173,3 +170,11 @@ def test_words_of_an_interrupt(terminal: Callable[..., Terminal], sandbox: Sandb
         screen.process.send_signal(2)
         assert screen.end() == 130
         assert "Interrupted; the job keeps running.\n" in screen.text
+
+
+def test_listed_job_without_an_id(run: Callable[..., Result], sandbox: Sandbox) -> None:
+    """In a list, a job of unknown outcome without a key has words in place of its ID."""
+    sandbox.script(Fault(on="create", kind="reset_after"))
+    assert run("submit", "x").code == 6
+    listed = run("show", "--list", "--human").out.decode()
+    assert re.search(r"\n\(no ID\) +outcome unknown +", listed)

@@ -34,12 +34,12 @@ def test_name_of_a_job_given_by_its_id(
 
 
 def test_names_of_several_jobs(run: Callable[..., Result]) -> None:
-    """In a run over several IDs, each job's lines have its own name."""
+    """In a run over several IDs, each job has its own name."""
     names = [("--job-key", "a-key"), ("--label", "a label"), ()]
     ids = [run("submit", "x", "--detach", *name).id for name in names]
     text = run("monitor", *ids, *FAST).err
     for name in ("a-key", "a label", ids[2]):
-        assert f"{name}: " in text
+        assert f"\n{name} " in text
 
 
 @pytest.mark.parametrize("key", [(), ("--job-key", "k")])

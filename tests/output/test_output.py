@@ -132,7 +132,7 @@ def test_dry_run_of_a_jobs_file(run: Callable[..., Result], tmp_path: Path, kind
     result = run("submit", "--human", *files, "--dry-run", *window)
     page = result.out.decode()
     assert (result.code, result.err) == (0, "")
-    assert page.startswith("9 jobs are valid. Nothing was sent.\n")
+    assert page.startswith("9 jobs are valid.\n")
     assert {"batch": "one batch", "background": "jobs in background mode"}[kind] in page
     assert str(tmp_path / "r.csv") in page
     assert "Question 0? xxx" in page
@@ -140,7 +140,10 @@ def test_dry_run_of_a_jobs_file(run: Callable[..., Result], tmp_path: Path, kind
     assert "… and 6 more.\n" in page
     assert "{" not in page
     assert max(map(len, page.splitlines())) < 200
-    assert "without --dry-run" in page
+    hint = "Nothing was sent. To submit them, run the same command without --dry-run"
+    assert page.endswith(f"{hint}.\n")
+    alone = run("submit", "--human", *files[:2], "--dry-run", *window).out.decode()
+    assert alone.endswith(f"{hint}, and with --results-file PATH.\n")
 
 
 def test_dry_run(run: Callable[..., Result], tmp_path: Path) -> None:

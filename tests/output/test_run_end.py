@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,8 @@ from oaibg.contract.events import Unsuccessful
 from oaibg.output.human import Human
 from oaibg.output.stdout import Stdout
 from oaibg.sandbox import Fault
-from run_events import final, progress, submitted, summary
-from runs import ENDLESS, HOT, line
+from run_events import final, poll, progress, submitted, summary
+from runs import ENDLESS, HOT, line, rerun
 from terminal import Terminal
 
 if TYPE_CHECKING:
@@ -64,23 +65,23 @@ def test_end_of_a_run(run: Callable[..., Result], files: Files) -> None:
     assert re.search(r"\nc +needs action +[01] s +\d+\n", table)
     assert re.search(r"\nb0 +failed( +\d+)?\n", table)
     retry = " ".join(argv[1:])
-    assert [re.sub(r"after \S+ s", "after TIME", row) for row in end.splitlines()] == [
+    assert [re.sub(r"took \S+ s", "took TIME", row) for row in end.splitlines()] == [
         "5 failed: server_error: The model failed to generate a response.",
         "  b0, b1, b2 and 2 more",
         (
-            "2 refused: decimal_out_of_range: HTTP 400: Invalid 'temperature': expected a value "
-            "from 0 to 2."
+            "2 refused by the API: decimal_out_of_range: HTTP 400: Invalid 'temperature': expected "
+            "a value from 0 to 2."
         ),
         "  x, y",
-        "1 needs action: refusal",
+        "1 needs action: the model refused to answer; another attempt needs another prompt",
         "  c",
         "1 incomplete: max_output_tokens",
         "  d",
         "",
-        "1 completed, 5 failed, 2 refused, 1 needs action, 1 incomplete after TIME",
+        "1 completed, 5 failed, 2 refused, 1 needs action, 1 incomplete. This command took TIME.",
         "TOKENS · COST",
         f"Results: {files.results}",
-        f"To retry these 8 jobs: oaibg submit {retry} --retry-failed",
+        f"To retry the 8 jobs that ended without success: oaibg submit {retry} --retry-failed",
     ]
 
 
@@ -105,15 +106,18 @@ def test_failures_of_earlier_runs(capfd: pytest.CaptureFixture[str]) -> None:
     )
     assert rows[rows.index("") + 1 :] == [
         "3 failed: server_error: Please include the request ID req_1.",
-        "  a, z, b",
+        "  a, b, z",
         "1 failed: rate_limit_exceeded",
         "  y",
         "480 more failed; their reasons are in the results file.",
         "",
-        "1,500 completed, 484 failed after 1 min 30 s",
+        "1,500 completed, 484 failed. This command took 1 min 30 s.",
         "1,200 input tokens · 300 output tokens · about $0.033",
         "Results: out.jsonl",
-        "To retry these 484 jobs, repeat the submit command with --retry-failed.",
+        (
+            "To retry the 484 jobs that ended without success, repeat the submit command with "
+            "--retry-failed."
+        ),
     ]
 
 
@@ -125,7 +129,10 @@ def test_a_large_run_has_no_table(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
-    """A retry is not offered while jobs are left, nor for jobs that a retry would not help."""
+    """A retry is not offered while jobs are left, nor for jobs that a retry would not help.
+
+    Jobs that were not submitted are submitted by the same command.
+    """
     left = summary(
         {"failed": 1, "in_progress": 2, "queued": 48, "not_submitted": 1410},
         results_file="out.jsonl",
@@ -139,11 +146,12 @@ def test_nothing_to_retry(capfd: pytest.CaptureFixture[str]) -> None:
     ]
     unhelped = {"completed": 1, "needs_action": 1, "outcome_unknown": 1, "not_submitted": 1}
     rows = shown(capfd, summary(unhelped, results_file="out.jsonl"), rerun=["oaibg"])
-    assert rows[-3:] == [
+    assert rows[-4:] == [
         "Results: out.jsonl",
         "1 was not submitted.",
+        "To submit the other job: oaibg",
         (
-            "To submit this job of unknown outcome again (you may pay twice): oaibg "
+            "To submit the job of unknown outcome again (you may pay twice): oaibg "
             "--resubmit-unknown"
         ),
     ]
@@ -169,7 +177,7 @@ def test_jobs_of_unknown_outcome(
     sandbox.script(Fault(on="create", kind="reset_after", times=4))
     chosen.write(*(line(str(number)) for number in range(4)))
     argv = chosen.argv("--job-key", "k", "--human")
-    again = "To submit these 4 jobs of unknown outcome again (you may pay twice)"
+    again = "To submit the 4 jobs of unknown outcome again (you may pay twice)"
     for _ in range(2):
         ended = run(*argv)
         assert ended.code == 6
@@ -188,7 +196,8 @@ def test_jobs_of_unknown_outcome(
         assert followed.endswith(f"{again}, repeat the submit command with --resubmit-unknown.\n")
     message = "was submitted before, but the reply was lost. The job may be running and may be"
     assert f"4 outcome unknown: The job {message} billed." in page
-    assert f"{again}, repeat the submit command with --resubmit-unknown.\n" in page
+    assert f"{again}: oaibg submit" in page
+    assert page.rstrip().endswith("--resubmit-unknown")
     assert "--retry-failed" not in page
 
 
@@ -197,7 +206,7 @@ def test_a_page_with_needs_action_only(run: Callable[..., Result], files: Files)
     files.write(line("a", metadata={"sandbox_outcome": "refusal"}))
     run(*files.argv("--job-key", "k"))
     page = run("show", "k", "--human").out.decode()
-    assert "1 needs action: refusal (a)" in page
+    assert "1 needs action: the model refused to answer;" in page
     assert "repeat the submit" not in page
 
 
@@ -221,14 +230,17 @@ def test_reasons_of_a_page(run: Callable[..., Result], files: Files) -> None:
     assert sorted(reason.split(":")[0] for reason in reasons) == [
         "12 failed",
         "12 incomplete",
-        "12 refused",
+        "12 refused by the API",
     ]
     assert all(re.search(r" \(.* and \d+ more\)$", reason) for reason in reasons)
-    assert "To retry these 36 jobs, repeat the submit command with --retry-failed." in rows[-1]
+    retry = [*run("show", "k").lines[0]["rerun"], "--retry-failed"]
+    words = "To retry the 36 jobs that ended without success"
+    assert rows[-1].endswith(f"{words}: {shlex.join(retry)}")
+    assert run(*rerun(retry)).last["job_key"] == "k"
 
 
 def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal, each `run_progress` is a line in words."""
+    """Without a terminal, each `run_progress` is a line in words; jobs that succeed have none."""
     later: dict[str, Any] = {"in_flight": 50, "per_minute": 41.2, "eta_seconds": 2160.0}
     assert shown(
         capfd,
@@ -237,6 +249,8 @@ def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
         progress(565, **later, usage={"total_tokens": 1234567}, cost_usd=1.5),
         progress(1999, in_flight=1, per_minute=0.5, eta_seconds=59.6),
         submitted("a", reattached=True),
+        poll("a", "in_progress"),
+        final("a"),
     ) == [
         "0 of 2,000 done",
         "524 of 2,000 already done, 3 running",
@@ -245,7 +259,6 @@ def test_progress_in_words(capfd: pytest.CaptureFixture[str]) -> None:
             "about $1.50"
         ),
         "1,999 of 2,000 done, 1 running, 30 an hour, about 1 minute left",
-        "Reattached to a  resp_a",
     ]
 
 
@@ -271,7 +284,7 @@ def test_interrupted_run(sandbox: Sandbox, state: Path, files: Files) -> None:
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
         assert "Interrupted; 2 jobs keep running, 1 was not submitted.\n" in screen.text
-        assert "1 completed, 2 queued, 1 not submitted after" in screen.text
+        assert "1 completed, 2 queued, 1 not submitted. This command took" in screen.text
         assert re.search(rf"\nContinue the run: .* submit .*{files.results}", screen.text)
         assert "1 of 4 done" not in screen.text
     with Terminal(*argv, environment=settings, columns=200) as screen:

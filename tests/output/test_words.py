@@ -174,7 +174,7 @@ def test_next_of_a_job_that_needs_action(run: Callable[..., Result]) -> None:
     """The command that sends the results of calls names the key."""
     outcome = ("--metadata", "sandbox_outcome=function_call")
     shown = run(*SUBMIT, *outcome, "--job-key", "k").err
-    assert "Send the results: oaibg submit --continue k --input-json-file PATH\n" in shown
+    assert " oaibg submit --continue k --job-key KEY --input-json-file PATH\n" in shown
 
 
 def test_warning_about_the_next_command(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_several_jobs_keep_running(
         os.killpg(screen.process.pid, signal.SIGINT)
         assert screen.end() == 130
         words = "".join(screen.text.split())
-    assert "Interrupted;2jobskeeprunning.Waitforthemagain:" in words
+    assert "Interrupted;2jobskeeprunning.Waitforthejobs:" in words
     assert re.search(r"monitor(onetwo|twoone)--human$", words)
 
 

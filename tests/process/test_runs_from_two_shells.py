@@ -98,6 +98,56 @@ def test_the_pace_of_a_run_in_another_shell(
     assert command.run("show", "--list").lines[0]["is_active"] is None
 
 
+def test_monitor_from_another_shell(
+    command: Command,
+    start: Callable[..., Callable[..., Result]],
+    sandbox: Sandbox,
+    files: Files,
+) -> None:
+    """`monitor` also follows the jobs that the other process submits later, to the end of all."""
+    files.add(8, sandbox_seconds="0.5")
+    end = start(*files.argv("--job-key", "k", "--max-in-flight", "1"))
+    wait_until(lambda: len(sandbox.jobs) == 2)
+    followed = command.run("monitor", "k", *FAST)
+    assert (followed.code, followed.last["counts"]) == (0, {"completed": 8})
+    assert (followed.last["next"], len(sandbox.posts)) == (None, 8)
+    (began,) = of(followed, "run_progress")
+    assert (began["total"], began["counts"].get("not_submitted")) == (8, None)
+    assert len(of(followed, "final")) == 8 - began["done"]
+    used = command.run("show", "k").last["usage"]
+    assert (end().code, followed.last["usage"]) == (0, used)
+
+
+def test_monitor_ends_before_the_run(
+    command: Command,
+    start: Callable[..., Callable[..., Result]],
+    sandbox: Sandbox,
+    files: Files,
+) -> None:
+    """At the wait limit, `monitor` says what `show` does, and `next` of both is to monitor."""
+    files.results = files.folder / "results.csv"
+    files.add(1, sandbox_seconds="0.1")
+    files.add(3, first=1, **ENDLESS)
+    end = start(*files.argv("--job-key", "k", "--max-in-flight", "2"))
+    wait_until(lambda: len(sandbox.jobs) == 3)
+    wait_until(lambda: submitted(command) == 2)
+    followed = command.run("monitor", "k", *FAST, "--max-wait-seconds", "1.5")
+    shown = command.run("show", "k")
+    people = command.run("monitor", "k", *FAST, "--max-wait-seconds", "1.5", "--human")
+    for result in (followed, shown):
+        counts = result.last["counts"]
+        assert (result.code, counts["completed"], counts["not_submitted"]) == (3, 1, 1)
+        assert sum(counts.values()) == 4
+        assert rerun(result.last["next"])[0] == "monitor"
+        assert "Another process is running it." in result.last["hint"]
+        assert result.last["results_file"] is None
+    assert "1 of 4 already done" in people.err
+    assert "Another process is running k, and submits the jobs that are left." in people.err
+    assert "Results: " not in people.err, people.err
+    assert end(signal.SIGTERM).last["results_file"] == str(files.results)
+    assert command.run("show", "k").last["results_file"] == str(files.results)
+
+
 def test_a_run_that_was_killed(
     command: Command,
     start: Callable[..., Callable[..., Result]],

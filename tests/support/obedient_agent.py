@@ -44,7 +44,7 @@ class ObedientAgent:
         may_pay_twice: bool = False,
     ) -> None:
         self._run, self._folder, self._mend = run, folder, mend
-        self._may_pay_twice, self._mended, self._retried = may_pay_twice, False, False
+        self._may_pay_twice, self._mended, self._keys = may_pay_twice, False, 0
         self.codes: list[int] = []
         self.lines: list[dict[str, Any]] = []
         self.answer: str | None = None
@@ -77,7 +77,8 @@ class ObedientAgent:
         if code == ExitCode.OUTCOME_UNKNOWN:
             assert "Ask the person who pays" in hint or "ask the person who pays" in hint
             return self._again(argv, hint) if self._may_pay_twice else None
-        may_help = "may be temporary" in hint or line["event"] == "summary"
+        is_asked = "Only if the user asks" in hint or "only if the user asks" in hint
+        may_help = not is_asked and ("may be temporary" in hint or line["event"] == "summary")
         if code == ExitCode.UNSUCCESSFUL and may_help:
             return self._again(argv, hint)
         if place := _PLACE.search(hint):
@@ -88,10 +89,10 @@ class ObedientAgent:
         return None
 
     def _again(self, argv: list[str], hint: str) -> list[str] | None:
-        """Return the command with the option that the hint names, but only once."""
-        if self._retried or (found := _OPTION.search(hint)) is None:
+        """Return the command with the option that the hint names; None if it names none."""
+        if (found := _OPTION.search(hint)) is None:
             return None
-        self._retried = True
+        argv = [word for word in argv if word != found[2]]
         assert argv[argv.index("--job-key") + 1] == found[1]
         return [*argv, found[2]]
 
@@ -102,7 +103,9 @@ class ObedientAgent:
         ]
         results = self._folder / "results.json"
         results.write_text(json.dumps(outputs))
-        places = {"PATH": str(results), "DIR": str(self._folder / "made")}
+        self._keys += 1
+        key = f"answer-{self._keys}"
+        places = {"PATH": str(results), "DIR": str(self._folder / "made"), "KEY": key}
         more = ["--poll-seconds", "0.05"] if argv[0] == "submit" else []
         return [places.get(word, word) for word in argv] + more
 

@@ -12,11 +12,12 @@ from oaibg.api.error_body import is_error
 from oaibg.base.json_text import is_altered, objects, read_json, value_at
 from oaibg.base.secrets import masked
 from oaibg.base.text import utf8
+from oaibg.contract.run_status import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
+TERMINAL = ENDED
 """The statuses that never change. Only batches, and other servers, use `expired`."""
 
 RUNNING = frozenset({"queued", "in_progress", "validating", "finalizing", "cancelling"})

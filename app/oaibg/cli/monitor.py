@@ -8,7 +8,7 @@ from oaibg.cli.next_command import NextCommand, rerun_of
 from oaibg.cli.option_checks import read_names
 from oaibg.cli.options import MonitorOptions, check_name_or_key, output_of, wait_of
 from oaibg.cli.path_options import check_paths
-from oaibg.cli.which import several_of, single, which
+from oaibg.cli.which import batch_run_of, several_of, single, which
 from oaibg.contract.errors import UsageError
 from oaibg.engine.job import Job
 
@@ -36,8 +36,12 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
     check_paths(options)
     found = which(names, key, session)
     target = None if several else single(found)
+    batch_run = None if for_batch or wait.stream or output.writes_files else batch_run_of(found)
     session.process.render(
-        human=options.human, several=target is None or for_batch, brief=brief, waiting=True
+        human=options.human,
+        several=target is None or for_batch or batch_run is not None,
+        brief=brief,
+        waiting=True,
     )
     job = Job(
         None if target is None else target.response_id,
@@ -66,6 +70,12 @@ def run(context: typer.Context, options: MonitorOptions) -> int:
         session.process.total = None if jobs.runs else jobs.total
         rate = jobs.total / options.poll_seconds
         return session.run(lambda context: several_ids.monitor(job, jobs, context), rate=rate)
+
+    if batch_run is not None:
+        from oaibg.many.batch.monitor_run import monitor_run
+
+        session.process.total = None  # as above
+        return session.run(lambda context: monitor_run(batch_run, job, context))
 
     from oaibg.engine import commands
 

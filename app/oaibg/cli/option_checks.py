@@ -48,21 +48,21 @@ def seconds_or_auto(value: str | float) -> float | str:
     return AUTO if value == AUTO else seconds(value)
 
 
-def whole_number(value: str, least: int = 1, most: float = math.inf) -> int:
+def whole_number(value: str, least: int = 1, most: float = math.inf, or_else: str = "") -> int:
     """Return a whole number in a range."""
     try:
         number = int(value)
     except ValueError:
         number = least - 1
     if not least <= number <= most:
-        wanted = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
-        raise BadParameter(f"{value!r} is not a whole number {wanted}.")
+        wanted = f"of {least} or more" if most == math.inf else f"from {least} to {most:,}"
+        raise BadParameter(f"{value!r} is not a whole number {wanted}{or_else}.")
     return number
 
 
 def jobs_at_once(value: str) -> int | str:
     """Return the number of jobs to run at once, or `AUTO`."""
-    return AUTO if value == AUTO else whole_number(value, most=100_000)
+    return AUTO if value == AUTO else whole_number(value, most=100_000, or_else=f", or {AUTO}")
 
 
 def not_empty(value: str | None) -> str | None:

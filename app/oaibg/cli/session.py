@@ -80,7 +80,8 @@ class Session:
 
     def interrupted(self, signum: int) -> Event:
         """Return the event that ends the run after a signal."""
-        return report_end.interrupted(self.job, self.next_command, signum)
+        jobs = set() if self._shared is None else self._shared.jobs
+        return report_end.cut_short(self.job, self.next_command, signum, list(jobs))
 
     def must_cancel(self) -> bool:
         """Whether a signal must cancel the job, which needs the event loop."""
@@ -160,6 +161,8 @@ class Session:
 
         base_url = environment.base_url()
         clock, process = RealClock(), self.process
+        # Human output shows the answer of a single job, and the progress of several.
+        is_human = self.output.human
         self._shared = shared = Shared(several=process.several)
         self._connection = _Connection(base_url, clock, rate, slots)
         store, problem = self.open_store()
@@ -173,8 +176,7 @@ class Session:
             started=process.started,
             signum=lambda: process.signum,
             next_command=self.next_command,
-            wait=self.wait,
-            # Human output shows the answer of a single job, not those of several.
+            wait=self.wait.but(events="summary") if is_human and process.several else self.wait,
             output=self.output.but(human=False) if process.several else self.output,
             shared=shared,
             commits=Commits(store, clock) if rate is not None else None,

@@ -14,7 +14,7 @@ from oaibg.cli.path_options import check_paths
 from oaibg.cli.prompt import check_prompt
 from oaibg.contract.errors import UsageError
 from oaibg.engine import report
-from oaibg.engine.end_hints import AFTER_DRY_RUN
+from oaibg.engine.end_hints import after_dry_run
 from oaibg.engine.job import Job
 from oaibg.request import fields
 from oaibg.request.body import Request, Settings, build_request
@@ -137,6 +137,7 @@ def _jobs_file(options: SubmitOptions, settings: Settings, context: typer.Contex
     file = JobsFile(path, settings, name=options.jobs_file, background=not batch)
     context.call_on_close(file.close)
     session.process.total = len(file.lines)
+    session.process.max_cost_usd = options.max_cost_usd
     if options.max_cost_usd is not None:
         _check_prices(file)
     if options.dry_run:
@@ -273,7 +274,7 @@ def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = (
         ],
         request_sha256=request.sha256,
         job_key=session.job.job_key,
-        hint=AFTER_DRY_RUN,
+        hint=after_dry_run(),
         exit_code=0,
         next=None,
     )
@@ -282,6 +283,7 @@ def _dry_run(request: Request, session: Session, files: Iterable[Attachment] = (
 def _dry_run_file(file: JobsFile, results_file: str | None, session: Session) -> Iterator[Event]:
     from oaibg.contract.events import Summary
 
+    missing = None if results_file else "--results-file PATH"
     for line in file.lines[:_SHOWN]:
         yield _dry_run(file.request(line), session).of_many(line.custom_id)
     yield Summary(
@@ -290,7 +292,7 @@ def _dry_run_file(file: JobsFile, results_file: str | None, session: Session) ->
         elapsed_seconds=round(time.monotonic() - session.process.started, 3),
         results_file=results_file,
         job_key=session.job.job_key,
-        hint=AFTER_DRY_RUN,
+        hint=after_dry_run(len(file.lines), missing),
         exit_code=0,
         next=None,
     )

@@ -71,7 +71,8 @@ WARNINGS = {
     "results_missing": "The results file lacks results; the message says how to get them.",
     "results_changed": "The results file was removed, replaced or changed during the run. Lost "
     "results were written again, as far as they were available.",
-    "run_active": "Another process is still submitting a job of the run; cancel the run again.",
+    "several_runs": "The path is that of several runs' file; the newest run was chosen.",
+    "run_active": "Another process is running the run, and may submit more of its jobs.",
     "strange_results": "Some lines of a batch's file can't be read, or don't belong to the run. A "
     "file with unreadable lines is saved beside the results file.",
     "file_unavailable": "A file of the batch could not be downloaded; its results are missing.",

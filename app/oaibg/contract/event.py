@@ -80,14 +80,16 @@ class CallError(Record):
 class Call(Record):
     """An output item that waits for the user: a tool call, or an MCP approval request.
 
-    Its ID is null if the server sent none.
+    Its ID is null if the server sent none. `arguments` has at most 500 characters of what the call
+    does; if there are more, it ends in `…`, and `show` has them all.
     """
 
     details: ClassVar[str] = ""
-    """What the call does, for people. It is not in the line."""
+    """All that the call does, for people. It is not in the line."""
     type: str
     id: str | None
     name: str | None
+    arguments: str | None = None
 
     def with_details(self, details: str) -> Self:
         """Return the call with what it does."""

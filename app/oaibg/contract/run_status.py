@@ -8,6 +8,9 @@ from oaibg.contract.events import Error, Event, Interrupted, exit_code_of
 ALIVE = ("queued", "in_progress", "validating", "finalizing", "cancelling")
 """The statuses of jobs and batches that have not ended."""
 
+ENDED = frozenset({"completed", "failed", "cancelled", "incomplete", "expired"})
+"""The statuses of jobs and batches that have ended."""
+
 
 def run_status(event: Event) -> str:
     """Return the status of a job from the event that ended it; see `codes.COUNTS`."""
@@ -25,4 +28,14 @@ def run_status(event: Event) -> str:
     if code == ExitCode.NEEDS_ACTION:
         return "needs_action"
     status: str | None = getattr(event, "status", None)
+    if isinstance(event, Interrupted) and not event.job_cancelled:
+        return without_result(status)
     return status or "unknown"
+
+
+def without_result(status: str | None) -> str:
+    """Return the status under which a run counts a job whose result is not written.
+
+    If the job has ended, the run still has to write its result.
+    """
+    return "in_progress" if status in ENDED else status or "unknown"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from oaibg.base.record import Record
 from oaibg.contract.errors import OutcomeUnknown, Unavailable, UsageError
 from oaibg.engine import report
-from oaibg.engine.hints import RETRY_HINT
 from oaibg.engine.recap import had_completed
 from oaibg.state.commits import patiently
 from oaibg.state.rows import BATCH_WINDOW, UNSUCCESSFUL, user_key
@@ -36,6 +35,11 @@ _MAY_RUN = "The job may be running and may be billed."
 
 LOST_JOB = f"The job {_REPLY_LOST} {_MAY_RUN}"
 """What is known of a job of a run whose outcome is unknown."""
+
+_REPLACE_HINT = (
+    "Use a new key for other work. To submit this request in place of the one that did not "
+    "succeed, add --retry-failed. You pay for either."
+)
 
 _WARN_SECONDS = 5.0
 _LOCK_INTERVAL = 0.03
@@ -152,14 +156,13 @@ def job_of_key(row: Row | None, submission: Submission, store: Store) -> Row | N
             )
         return None
     if row.request_sha256 != submission.request.sha256 and not must_replace(row, submission):
-        raise UsageError(
-            f"The job key {row.job_key!r} belongs to another request. Use a new key for a new "
-            "request.",
-            code="job_key_reused",
-            hint=RETRY_HINT
-            if is_unsuccessful(row)
-            else f"To see the key's job, run `oaibg show --job-key {quote(str(row.job_key))}`.",
-        )
+        reused, key = f"The job key {row.job_key!r} belongs to another request", row.job_key
+        if is_unsuccessful(row):
+            message, hint = f"{reused}, whose job did not succeed.", _REPLACE_HINT
+        else:
+            message = f"{reused}. Use a new key for a new request."
+            hint = f"To see the key's job, run `oaibg show --job-key {quote(str(key))}`."
+        raise UsageError(message, code="job_key_reused", hint=hint)
     if row.is_unknown and not submission.resubmit_unknown:
         raise _unknown(submission, _REPLY_LOST)
     return row

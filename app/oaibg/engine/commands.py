@@ -21,7 +21,7 @@ from oaibg.engine.deliver import deliver
 from oaibg.engine.fetch import fetch, fetch_ended
 from oaibg.engine.find import Target, find
 from oaibg.engine.hints import RETRY_HINT
-from oaibg.engine.persist import remember_payload, state_error, warn_of_state
+from oaibg.engine.persist import finished, remember_payload, state_error, warn_of_state
 from oaibg.engine.poll import End, PollTimes, follow
 from oaibg.state.database import StateError
 
@@ -109,7 +109,15 @@ async def await_end(
 
 
 async def finish(end: End, job: Job, context: Context) -> Event:
-    """Store the result, deliver it as requested, and return the `final` event."""
+    """Store the result, deliver it as requested, and return the `final` event.
+
+    In a run, a signal interrupts only what takes long, so that few jobs end without a result.
+    """
+    finishing = _finish(end, job, context)
+    return await (finishing if context.commits is None else finished(finishing))
+
+
+async def _finish(end: End, job: Job, context: Context) -> Event:
     payload = end.payload
     if not end.is_local:
         payload = await remember_payload(payload, job, context)

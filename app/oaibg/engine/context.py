@@ -67,6 +67,8 @@ class Shared:
         """The response IDs that the local state could not store, with the jobs' names in a run."""
         self.running = 1
         """The number of jobs that a signal interrupted together."""
+        self.jobs: set[Job] = set()
+        """The jobs of a run that have begun and have not ended, also if a signal ended the wait."""
         self.retrieved = False
         """Whether any job was retrieved."""
         self._warned: set[str] = set()

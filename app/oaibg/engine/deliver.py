@@ -51,8 +51,9 @@ async def deliver(payload: Payload, job: Job, context: Context) -> Written:
         except OSError as error:
             written = Written.RETRY
             await context.emit(report.not_written(job, results.path, error))
-    for event in text_events(payload, job, context):
-        await context.emit(event)
+    if not job.is_batch or output.writes_files:  # only the jobs of a batch have texts
+        for event in text_events(payload, job, context):
+            await context.emit(event)
     return written
 
 

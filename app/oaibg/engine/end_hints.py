@@ -10,6 +10,7 @@ from oaibg.contract.advice import ASK_FIRST, ASK_FOR_NETWORK, FIX_AND_RERUN
 from oaibg.contract.errors import ExitCode
 
 if TYPE_CHECKING:
+    from oaibg.api.answer import Call
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import OaibgError, Outcome
     from oaibg.engine.job import Job
@@ -22,10 +23,13 @@ _APPROVAL = "mcp_approval_request"
 
 _SEND = {
     frozenset({False}): "Send the results",
-    frozenset({True}): "Send your decision",
-    frozenset({False, True}): "Send the results and your decision",
+    frozenset({True}): "Then send the decision",
+    frozenset({False, True}): "Then send the results and the decision",
 }
 """What to do, by which of the calls are approval requests."""
+
+_NAMED = 3
+"""Maximum number of tools that the request for a decision names."""
 
 _CLOSING = {ExitCode.AUTH: "Then", ExitCode.UNAVAILABLE: "After a minute,"}
 
@@ -38,28 +42,59 @@ _BY_CODE = {
 SAVE_AGAIN = "Fix the cause, and run `next`: it submits no job twice."
 LOST = "A new job is billed again."
 
-AFTER_DRY_RUN = "Nothing was sent. To submit it, run the same command without --dry-run."
-
 
 def after_end(
     code: ExitCode, payload: Payload, job: Job, output: Output, command: list[str] | None
 ) -> str:
-    """Return the hint for a job that has ended; `command` is `next`."""
+    """Return the hint for a job that has completed; `command` is `next`."""
     match code:
         case ExitCode.OK:
-            return _place(payload, job, output)
+            return f"{_place(payload, job, output)}{_unkept(job)}"
         case ExitCode.LOCAL_IO:
             return f"{job.problem} {LOST if command is None else SAVE_AGAIN}"
-        case ExitCode.UNSUCCESSFUL:
-            return _after_failure(payload, job, output)
         case _:
             return _action(payload, job)
+
+
+def after_dry_run(jobs: int = 1, missing: str | None = None) -> str:
+    """Return the hint for a dry run; `missing` is an option that the submit needs as well."""
+    them = "it" if jobs == 1 else "them"
+    more = "" if missing is None else f", and with {missing}"
+    return f"Nothing was sent. To submit {them}, run the same command without --dry-run{more}."
+
+
+def after_failure(payload: Payload, job: Job, output: Output, *, attempts: int) -> str:
+    """Return the hint for a job that ended without success, as the last of so many attempts."""
+    if job.is_batch:
+        return f"Not all of its jobs succeeded. {_fetching(job)}"
+    partial = ""
+    if payload.text and output.output_text_file in job.files:
+        partial = f"The partial answer is in {output.output_text_file}. "
+    elif payload.text:
+        partial = f"{_printing(job, 'partial answer')} "
+    again = submit_again(job.job_key, "--retry-failed")
+    asked = f"Only if the user asks for another attempt, {again}; each attempt is billed."
+    if payload.status == "cancelled":
+        return f"{partial}The job was cancelled. {asked}"
+    if attempts > 1:
+        ended = f"All {attempts} attempts ended without success: report this to the user."
+        return f"{partial}{ended} {asked}"
+    overwrites = "; a new answer replaces the file" if partial.startswith("The partial") else ""
+    return (
+        f"{partial}{_advice(payload)}To submit the request again, {again}; you pay again"
+        f"{overwrites}."
+    )
 
 
 def to_wait(job: Job, command: list[str] | None) -> str:
     """Return the hint for a job that keeps running; `command` is `next`."""
     begin = job.problem or "The job keeps running at the API."
-    return f"{begin} {to_continue(command, 'wait for it')}"
+    return f"{begin} {to_continue(command, 'wait for it')}{_unkept(job)}"
+
+
+def _unkept(job: Job) -> str:
+    """Return what to do if the local state does not know the job; empty if it does."""
+    return "" if job.is_kept else " The local state can't be written, so keep the response ID."
 
 
 def to_continue(command: list[str] | None, what: str) -> str:
@@ -101,6 +136,21 @@ def after_signal(
     if job.status in TERMINAL:
         return f"The job has ended ({job.status}). {to_continue(command, 'get its result')}"
     return to_wait(job, command)
+
+
+def after_cut_short(running: int, lost: int, command: list[str] | None) -> str:
+    """Return the hint for a run that a second signal ended; `command` is `next`.
+
+    `running` is the number of jobs that keep running, and `lost` the number of requests that were
+    sent and had no reply yet.
+    """
+    parts = []
+    if running:
+        parts.append("1 job keeps running." if running == 1 else f"{running:,} jobs keep running.")
+    if lost:
+        those = "1 request" if lost == 1 else f"{lost:,} requests"
+        parts.append(f"{those} had no reply yet: the API may have created the job, and bill it.")
+    return " ".join([*parts, to_continue(command, "continue")])
 
 
 def after_error(
@@ -145,17 +195,6 @@ def _place(payload: Payload, job: Job, output: Output) -> str:
     return _saving(payload, job) or _showing(job)
 
 
-def _after_failure(payload: Payload, job: Job, output: Output) -> str:
-    """Return what to do about a job that ended without success."""
-    partial = ""
-    if payload.text and output.output_text_file in job.files:
-        partial = f"The partial answer is in {output.output_text_file}. "
-    elif payload.text:
-        partial = f"{_printing(job, 'partial answer')} "
-    again = submit_again(job.job_key, "--retry-failed")
-    return f"{partial}{_advice(payload)}To submit the request again, {again}; you pay again."
-
-
 def _advice(payload: Payload) -> str:
     code = (payload.object("error") or {}).get("code")
     reason = (payload.object("incomplete_details") or {}).get("reason")
@@ -165,6 +204,8 @@ def _advice(payload: Payload) -> str:
         case "failed":
             return "The same request may fail again: report the error. "
         case "incomplete" if reason == "max_output_tokens":
+            if payload.data.get("max_output_tokens") is None:
+                return "The answer reached the model's limit: ask for a shorter one. "
             return "The answer was cut off: raise --max-output-tokens. "
         case "incomplete":
             return "Report why the answer is incomplete. "
@@ -176,11 +217,25 @@ def _action(payload: Payload, job: Job) -> str:
     """Return what to do about a completed job without the requested answer."""
     if calls := payload.answer.calls:
         what = _SEND[frozenset(call.type == _APPROVAL for call in calls)]
-        argv = ["oaibg", "submit", "--continue", str(job.response_id), "--input-json-file", "PATH"]
-        return f"{what}: {shlex.join(argv)}"
+        argv = ["oaibg", "submit", "--continue", str(job.response_id)]
+        argv += ["--job-key", "KEY", "--input-json-file", "PATH"]
+        how = f"{what} under a new key, with the same tools: {shlex.join(argv)}"
+        return f"{_asking(calls)}{how}"
     if payload.answer.refusal is not None:
-        return f"The same request would probably be refused again. {_change(job)}"
-    return _saving(payload, job) or f"There is no text. {_change(job)}"
+        begin = "Report the refusal: the same request would probably be refused again."
+        return f"{begin} {_change(job)}"
+    return _saving(payload, job) or f"There is no text: report that. {_change(job)}"
+
+
+def _asking(calls: list[Call]) -> str:
+    """Return the question that the user has to answer about approval requests; empty without."""
+    requests = [call for call in calls if call.type == _APPROVAL]
+    names = [f"`{call.name}`" if call.name else "the tool" for call in requests]
+    if not names:
+        return ""
+    tools = ", ".join(dict.fromkeys(names[:_NAMED]))
+    more = " and other tools" if len(names) > _NAMED else ""
+    return f"Ask the user whether {tools}{more} may run. "
 
 
 def _saving(payload: Payload, job: Job) -> str | None:
@@ -188,7 +243,7 @@ def _saving(payload: Payload, job: Job) -> str | None:
     if "image_generation_call" not in payload.answer.types:
         return None
     if any(path.endswith(_IMAGES) for path in job.files):
-        return "Its images and files were saved."
+        return "Its images and files were saved. There is no text, so nothing is left to do."
     argv = ["oaibg", "show", str(job.response_id), "--artifacts-dir", "DIR"]
     return f"To save its images and files: {shlex.join(argv)}"
 
@@ -201,13 +256,13 @@ def _showing(job: Job) -> str:
 
 
 def _change(job: Job) -> str:
-    key = "" if job.job_key is None else " and a new --job-key"
-    return f"Another attempt needs a changed request{key}."
+    key = "" if job.job_key is None else " under a new --job-key"
+    return f"Only if the user asks, submit a changed request{key}."
 
 
 def _fetching(batch: Job) -> str:
     command = f"oaibg monitor {batch.response_id} --results-file PATH"
-    return f"To save its results, run `{command}`."
+    return f"To save its results and the reasons of failures, run `{command}`."
 
 
 def _printing(job: Job, what: str = "answer") -> str:

@@ -36,10 +36,16 @@ _CERTIFICATE_HINT = (
     "If your company's proxy intercepts TLS connections, set SSL_CERT_FILE to the path of its CA "
     "certificate. Otherwise check the host name in OPENAI_BASE_URL."
 )
-_QUOTA_HINT = "Waiting does not help. Add credit, or raise the limit in the billing settings."
+_QUOTA_HINT = (
+    "Waiting does not help. The owner of the account must add credit, or raise the limit in the "
+    "billing settings."
+)
 _TOO_LARGE_HINT = (
     "Waiting does not help: the request alone exceeds the rate limit. Send less, raise the limit, "
     "or use another --model."
+)
+_PREVIOUS_HINT = (
+    "Check the ID of the response to continue, and OPENAI_BASE_URL. Old responses expire."
 )
 _MODEL_HINT = "Use --model (or OAIBG_MODEL) to choose a model that this key can access."
 
@@ -138,6 +144,8 @@ def refusal_hint(
         return REGION_HINT
     if address:
         return _address_hint(failure.base_url)
+    if failure.code == "previous_response_not_found" or failure.param == "previous_response_id":
+        return _PREVIOUS_HINT
     if failure.code == "model_not_found" or (status == 404 and "model" in failure.message.lower()):
         return _MODEL_HINT
     if 300 <= status < 400:

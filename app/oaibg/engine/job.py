@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from oaibg.contract.errors import Outcome
+    from oaibg.engine.recap import Recap
 
 _ENOUGH = 300
 """Number of characters of warnings after which no further ones are repeated at the end."""
@@ -73,6 +74,8 @@ class Job:
         self._window: str | None = None
         self.cost_usd: float | None = None
         """The cost in US dollars, if it was estimated before."""
+        self.recap: Recap | None = None
+        """The end of the job, with its cost, once this run has seen it."""
         self.unstored_row: int | None = None
         """The row in the local state that still lacks the ID."""
         self.is_kept = not submitting
@@ -142,6 +145,10 @@ class Job:
     def note_cost(self, cost_usd: float | None) -> None:
         """Note the estimated cost of the ended job."""
         self.cost_usd = cost_usd
+
+    def note_recap(self, recap: Recap) -> None:
+        """Note the end of the job, with its estimated cost."""
+        self.recap, self.cost_usd = recap, recap.cost
 
     def note_status(self, status: str | None) -> None:
         """Note the status from the API or from a local copy."""

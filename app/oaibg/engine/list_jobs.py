@@ -59,7 +59,7 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
     )
     try:
         for line in islice(lines, listing.limit):
-            counts.update(line.counts if isinstance(line, Run) else {str(line.status): 1})
+            counts.update(_counts(line))
             totals.add(line.usage, line.cost_usd)
             is_empty = False
             yield line
@@ -79,6 +79,12 @@ def list_jobs(listing: Listing, job: Job, context: Context) -> Iterator[Event]:
         exit_code=ExitCode.OK,
         next=None,
     )
+
+
+def _counts(line: Run | ListedJob) -> dict[str, int]:
+    if isinstance(line, Run):
+        return line.counts
+    return {} if line.replaced else {str(line.status): 1}
 
 
 def _nothing_found(listing: Listing, context: Context) -> str:
@@ -133,8 +139,10 @@ def _listed(run: RunRow, parts: list[RunPart]) -> Run:
         label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
+        rerun=run.argv,
         total=run.total,
         counts=dict(counts),
+        is_cancelled=run.is_cancelled,
         usage=totals.usage,
         cost_usd=totals.cost_usd,
         created_at=timestamp(run.created_at),

@@ -14,6 +14,7 @@ from oaibg.engine.near_names import LIST_HINT, hint_for_unknown, suggestion
 from oaibg.engine.persist import state_error
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
+from oaibg.state.rows import line_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,7 +46,8 @@ class Names:
         """Return what IDs and keys stand for.
 
         The IDs of the API are never looked up. Of other names, an ID in the state comes first, then
-        a key, then the path of a run's file; a name that is unknown may still be an ID.
+        a key, then the path of a run's file, then `RUN/CUSTOM_ID`; a name that is unknown may
+        still be an ID.
 
         Raises `UsageError` for an unknown name that can't be an ID, also if the state can't be
         used.
@@ -65,6 +67,25 @@ class Names:
         with suppress(StateError):  # as above
             found = self._read(self._newest)
         return found or Target()
+
+    def others(self, name: str, run: RunRow) -> list[str]:
+        """Return the keys of the other runs over a file, newest first, if the name is its path.
+
+        They are left out if the state can't be read.
+        """
+        if name == run.run_key:
+            return []
+        paths = _paths(name)
+        runs: list[RunRow] = []
+        with suppress(StateError):
+            runs = patiently_blocking(self._store.runs, self._clock)
+        return [
+            one.run_key
+            for one in runs
+            if one.base_url == self._base_url
+            and one.run_key != run.run_key
+            and (one.jobs_file in paths or one.results_file in paths)
+        ]
 
     def _newest(self) -> Named | None:
         row = self._store.newest(self._base_url)
@@ -108,7 +129,15 @@ class Names:
             # Without an ID, the job may be being submitted.
             id_ = row.response_id
             return Target(job_key=key) if id_ is None else Target(response_id=id_)
-        return store.run(base_url, key, *_paths(key))
+        return store.run(base_url, key, *_paths(key)) or self._job_of_run(key)
+
+    def _job_of_run(self, name: str) -> Target | None:
+        """Return the job that `RUN/CUSTOM_ID` names; both parts may contain slashes."""
+        for at in (at for at, character in enumerate(name) if character == "/"):
+            row = self._store.by_key(self._base_url, line_key(name[:at], name[at + 1 :]))
+            if row is not None and row.response_id is not None:
+                return Target(response_id=row.response_id)
+        return None
 
     def _read(self, look_up: Callable[[], Named | None]) -> Named | None:
         return patiently_blocking(look_up, self._clock)

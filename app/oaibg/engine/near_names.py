@@ -10,7 +10,7 @@ from oaibg.state.database import StateError
 if TYPE_CHECKING:
     from oaibg.state.store import Store
 
-LIST_HINT = "`oaibg show --list` lists the jobs and runs of the local state, for all base URLs."
+LIST_HINT = "`oaibg show --list` lists the jobs and runs of the local state."
 
 _ALIKE = 0.75
 """How similar a name must be, from 0 to 1, as `difflib` measures it."""

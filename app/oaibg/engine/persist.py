@@ -14,7 +14,7 @@ from oaibg.state.commits import patiently
 from oaibg.state.database import IdTakenError, KeyTakenError, StateBusyError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
     from oaibg.contract.events import Event
@@ -113,7 +113,7 @@ async def _write_and_save(
 ) -> T:
     """Write to the state in a thread, because a signal must not wait for a slow disk, and save."""
     if context.commits is not None:
-        return await _to_end(context.commits.write(write, save))
+        return await to_end(context.commits.write(write, save))
 
     def both() -> T:
         result = write()
@@ -126,8 +126,9 @@ async def _write_and_save(
 def _priced_recap(payload: Payload, job: Job) -> Recap:
     """Return the recap with the job's cost, so that a list of jobs needs no price list."""
     recap = Recap.of(payload, end_code(payload))
-    job.note_cost(recap.cost_usd(job.completion_window))
-    return recap.but(cost=job.cost_usd)
+    recap = recap.but(cost=recap.cost_usd(job.completion_window))
+    job.note_recap(recap)
+    return recap
 
 
 async def warn_of_state(error: StateError, job: Job, context: Context) -> None:
@@ -185,10 +186,28 @@ async def in_thread(work: Callable[..., T], *args: Any) -> T:
     """Run slow work in a thread; if a signal cancels the task, wait briefly for the work to end."""
     import asyncio
 
-    return await _to_end(asyncio.to_thread(work, *args))
+    return await to_end(asyncio.to_thread(work, *args))
 
 
-async def _to_end(work: Coroutine[Any, Any, T]) -> T:
+async def finished(work: Awaitable[T]) -> T:
+    """Await work; a signal that cancels the task has no effect if the work soon ends.
+
+    It is for what a job still has to do once its end is known.
+    """
+    import asyncio
+
+    working = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working}, timeout=_WORK_GRACE)
+        if working.done():
+            return working.result()
+        working.cancel()
+        raise
+
+
+async def to_end(work: Coroutine[Any, Any, T]) -> T:
     """Await work; if a signal cancels the task, wait briefly for the work to end.
 
     Ending in the middle of a write would leave an incomplete file.

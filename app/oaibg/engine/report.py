@@ -169,6 +169,7 @@ def listed(row: Row) -> events.ListedJob:
         label=row.label,
         model=row.model,
         status=status if row.response_id is not None else "outcome_unknown",
+        replaced=row.is_replaced,
         usage=recap.usage,
         cost_usd=recap.cost_usd(row.completion_window),
         job_seconds=recap.job_seconds,

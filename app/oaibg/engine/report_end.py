@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.base.text import utf8
@@ -11,10 +12,12 @@ from oaibg.contract.errors import ExitCode
 from oaibg.engine import end_hints
 from oaibg.engine.recap import Recap
 from oaibg.engine.written import Written
+from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
+    from oaibg.api.answer import Call
     from oaibg.api.payload import Payload
     from oaibg.contract.errors import OaibgError, Outcome
     from oaibg.engine.context import Context, NextCommand
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 
 FILES_MAX = 20
 """Maximum number of paths in `files`."""
+
+
+ARGUMENTS_MAX = 500
+"""Maximum number of characters in the `arguments` of a call."""
 
 
 def final(job: Job, payload: Payload, context: Context, written: Written) -> events.Final:
@@ -38,7 +45,7 @@ def final(job: Job, payload: Payload, context: Context, written: Written) -> eve
         service_tier=payload.service_tier,
         exit_code=code,
         next=next_,
-        hint=end_hints.after_end(code, payload, job, context.output, next_),
+        hint=_hint(code, payload, job, context, next_),
         cost_usd=_cost(payload, job),
         **_result(payload, job),
     )
@@ -65,7 +72,7 @@ def response(
     code = end_code(payload, output, written) if ended else ExitCode.STILL_RUNNING
     if ended:
         next_ = _save_again(code, written, job, context)
-        hint = end_hints.after_end(code, payload, job, output, next_)
+        hint = _hint(code, payload, job, context, next_)
     else:
         next_ = _resume(job, context.next_command)
         hint = end_hints.to_wait(job, next_)
@@ -143,6 +150,19 @@ def interrupted(
     )
 
 
+def cut_short(
+    job: Job, next_command: NextCommand, signum: int, jobs: list[Job]
+) -> events.Interrupted:
+    """A signal ended the process at once; `jobs` are those of a run that had not ended."""
+    event = interrupted(job, next_command, signum)
+    if not jobs:
+        return event
+    lost = sum(one.outcome == "unknown" for one in jobs)
+    running = sum(one.response_id is not None for one in jobs)
+    hint = end_hints.after_cut_short(running, lost, event.next)
+    return event.but(outcome="unknown" if lost else event.outcome, hint=hint)
+
+
 def error(job: Job, failed: OaibgError, next_command: NextCommand) -> events.Error:
     """An error ended the run."""
     outcome = job.outcome
@@ -187,20 +207,38 @@ def _result(payload: Payload, job: Job) -> dict[str, Any]:
         "output_text_bytes": len(utf8(answer.text)),
         "output_types": answer.types,
         "refusal": answer.refusal,
-        "calls": [
-            events.Call(type=one.type, id=one.id, name=one.name).with_details(one.details)
-            for one in calls
-        ],
+        "calls": [_call(one) for one in calls],
         "job_seconds": payload.seconds,
         "files": job.files[:FILES_MAX],
         "job_key": job.job_key,
     }
 
 
+def _call(call: Call) -> events.Call:
+    arguments = call.details
+    if len(arguments) > ARGUMENTS_MAX:
+        arguments = f"{arguments[: ARGUMENTS_MAX - 1]}…"
+    return events.Call(
+        type=call.type, id=call.id, name=call.name, arguments=arguments or None
+    ).with_details(call.details)
+
+
 def _cost(payload: Payload, job: Job) -> float | None:
     if job.cost_usd is not None:
         return job.cost_usd
     return Recap.of(payload, ExitCode.OK).cost_usd(job.completion_window)
+
+
+def _hint(
+    code: ExitCode, payload: Payload, job: Job, context: Context, next_: list[str] | None
+) -> str:
+    """The hint for a job that has ended."""
+    if code == ExitCode.UNSUCCESSFUL:
+        before = 0
+        with suppress(StateError):
+            before = context.store.unsuccessful_before(context.base_url, str(job.response_id))
+        return end_hints.after_failure(payload, job, context.output, attempts=before + 1)
+    return end_hints.after_end(code, payload, job, context.output, next_)
 
 
 def _save_again(code: ExitCode, written: Written, job: Job, context: Context) -> list[str] | None:

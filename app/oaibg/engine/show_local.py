@@ -41,4 +41,5 @@ def show_local(target: Target, job: Job, context: Context) -> tuple[list[Event],
         return warnings, False
     job.note_status(payload.status)
     shown = report_end.response(job, payload, "local", context, Written.ALL)
-    return [*warnings, *text_events(payload, job, context), shown], True
+    texts = [] if job.is_batch else text_events(payload, job, context)
+    return [*warnings, *texts, shown], True

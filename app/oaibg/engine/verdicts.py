@@ -305,7 +305,12 @@ def is_transient(failure: CallFailed) -> bool:
         return failure.code != CERTIFICATE
     if status < 300:
         return not is_missing(failure)
-    return status in (408, 429) or is_locked(failure) or (status >= 500 and status != 501)
+    return is_locked(failure) or may_pass(status)
+
+
+def may_pass(status: int) -> bool:
+    """Whether an HTTP status of 300 or more doesn't blame the request, which may succeed later."""
+    return status in (408, 429) or (status >= 500 and status != 501)
 
 
 def is_error_in_200(failure: CallFailed) -> bool:

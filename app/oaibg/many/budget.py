@@ -61,17 +61,7 @@ class Budget:
                 "`usage`, or its model has no known price. The run stopped submitting jobs; to "
                 "submit the others without a limit, omit --max-cost-usd."
             )
-        spent, limit = dollars(self._ended.cost_usd or 0.0), dollars(self._limit or 0.0)
-        unsure = f", and {self._lost:,} more may be running" if self._lost else ""
-        return "cost_limit", (
-            f"The run has cost {spent} for {self._ended.priced:,} jobs{unsure}. One more job, at "
-            f"the average of {dollars(self._average)}, could exceed the limit of {limit}. The run "
-            "stopped submitting jobs; to submit the others, raise --max-cost-usd in the command."
-        )
-
-    @property
-    def _average(self) -> float:
-        return (self._ended.cost_usd or 0.0) / (self._ended.priced or 1)
+        return "cost_limit", limit_reached(self._limit or 0.0, self._ended, self._lost)
 
     @property
     def _has_room(self) -> bool:
@@ -80,9 +70,7 @@ class Budget:
             return True
         if self._unpriced is not None or len(self._running) >= FIRST + self._ended.priced:
             return False
-        jobs = len(self._running) + self._lost + 1
-        expected = (self._ended.cost_usd or 0.0) + self._average * jobs
-        return round(expected, 9) <= self._limit
+        return is_within(self._limit, self._ended, len(self._running) + self._lost + 1)
 
     async def admit(self, custom_id: str) -> bool:
         """Wait until a job may be submitted; False if no job may be submitted any more.
@@ -122,6 +110,26 @@ class Budget:
                 self._running.add(custom_id)
             self.is_spent = self.is_spent or not admitted
             place.set_result(admitted)
+
+
+def is_within(limit: float, ended: Totals, jobs: int) -> bool:
+    """Return whether so many more jobs, at the average cost of those that ended, fit the limit."""
+    return round((ended.cost_usd or 0.0) + _average(ended) * jobs, 9) <= limit
+
+
+def limit_reached(limit: float, ended: Totals, lost: int) -> str:
+    """Return why no job is submitted any more; `lost` is how many of unknown outcome there are."""
+    spent = dollars(ended.cost_usd or 0.0)
+    unsure = f", and {lost:,} more may be running" if lost else ""
+    return (
+        f"The run has cost {spent} for {ended.priced:,} jobs{unsure}. One more job, at the average "
+        f"of {dollars(_average(ended))}, could exceed the limit of {dollars(limit)}. The run "
+        "stopped submitting jobs; to submit the others, raise --max-cost-usd in the command."
+    )
+
+
+def _average(ended: Totals) -> float:
+    return (ended.cost_usd or 0.0) / (ended.priced or 1)
 
 
 def _was_not_paid(event: Event) -> bool:

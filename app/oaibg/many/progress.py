@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
 
 from oaibg.contract.events import Poll, RunProgress, Submitted
+from oaibg.contract.run_status import ENDED
+from oaibg.contract.speed import Speed, eta
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Collection, Container, Mapping
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
     from oaibg.engine.job import Job
-    from oaibg.many.results.results_file import ResultsFile
     from oaibg.many.tally import Tally
 
 INTERVAL = 60.0
 """Seconds between two `run_progress` events."""
-
-RECENT = 300.0
-"""The number of most recent seconds that `per_minute` covers."""
-
-_MARKS = int(RECENT / INTERVAL) + 1
 
 
 class Progress:
@@ -33,24 +29,24 @@ class Progress:
         self._clock = context.clock
         self._running: dict[object, str] = {}
         """The last status of each job that is submitted and has not ended."""
-        self._marks: deque[tuple[float, int]] = deque(maxlen=_MARKS)
-        """The times of the last events, and the number of jobs that had ended then."""
-        self._done_before = 0
+        self._speed = Speed()
 
     def see(self, job: object, event: Event) -> None:
         """Note the status in an event; `job` is what identifies the event's job."""
-        if isinstance(event, Submitted | Poll):
+        if isinstance(event, Submitted | Poll) and event.status not in ENDED:
             self._running[job] = str(event.status)
+        self._speed.see(job, event, self._clock.monotonic())
 
     def leave(self, job: object) -> None:
         """Note that a job is no longer followed."""
         self._running.pop(job, None)
+        self._speed.leave(job, self._clock.monotonic(), ended=False)
 
     def event(self) -> RunProgress:
         """Return the event that says how far the run is now."""
         ended, running = self._counts()
         done = ended.total() - self.tally.left
-        per_minute = self._per_minute(done)
+        per_minute = self._per_minute(done, running.total())
         left = None if self.total is None else max(self.total - ended.total(), 0)
         return RunProgress(
             response_id=self._response_id(),
@@ -71,21 +67,20 @@ class Progress:
         """Return the number of jobs per status: those in the tally, and those that are running."""
         return self.tally.counts.copy(), Counter(self._running.values())
 
-    def _per_minute(self, done: int) -> float | None:
-        """Return how many jobs ended per minute; None until a job has ended in this process."""
-        now = self._clock.monotonic()
-        if not self._marks:
-            self._done_before = done
-        self._marks.append((now, done))
-        then, done_then = self._marks[0]
-        if done == self._done_before or now == then:
-            return None
-        return round((done - done_then) / (now - then) * 60, 1)
+    def _per_minute(self, _done: int, _running: int) -> float | None:
+        return self._speed.per_minute(self._clock.monotonic())
 
 
-def eta(left: int | None, per_minute: float | None) -> float | None:
-    """Return the estimated seconds until the last job ends; None if that is unknown."""
-    return round(left / per_minute * 60) if per_minute and left is not None else None
+class Results(Protocol):
+    """The results that are known: those of a results file, or none."""
+
+    @property
+    def statuses(self) -> Mapping[str, str]:
+        """The status of each job that has a result, by custom_id."""
+
+    @property
+    def missing(self) -> Collection[str] | None:
+        """The jobs without a result; None if they are not known."""
 
 
 class BatchProgress(Progress):
@@ -98,7 +93,7 @@ class BatchProgress(Progress):
         self,
         tally: Tally,
         context: Context,
-        results: ResultsFile,
+        results: Results,
         batch: Job,
         custom_ids: Container[str] | None,
     ) -> None:
@@ -124,3 +119,11 @@ class BatchProgress(Progress):
         ended += self._before
         left = 0 if self.total is None or batch.response_id is None else self.total - ended.total()
         return ended, +Counter({str(batch.status): left})
+
+    def see(self, job: object, event: Event) -> None:
+        """Do nothing: the events are those of the batch, not of its jobs."""
+
+    def _per_minute(self, done: int, running: int) -> float | None:
+        now = self._clock.monotonic()
+        self._speed.count(now, ended=done, running=running)
+        return self._speed.per_minute(now)

@@ -14,11 +14,12 @@ from oaibg.contract.errors import (
     Unavailable,
 )
 from oaibg.contract.events import Final
+from oaibg.contract.run_status import without_result
 from oaibg.engine import commands, report
 from oaibg.engine.claim import Submission
 from oaibg.engine.create import create_locked
 from oaibg.engine.job import Job
-from oaibg.engine.persist import in_thread, state_error
+from oaibg.engine.persist import finished, in_thread, state_error
 from oaibg.engine.poll import PollTimes
 from oaibg.many.budget import Budget
 from oaibg.many.finished_artifacts import save_finished_artifacts
@@ -33,6 +34,7 @@ from oaibg.many.results.result_row import ResultRow
 from oaibg.many.results.results_file import ResultsFile
 from oaibg.many.results.results_table import ResultsTable
 from oaibg.many.retry import begin_retry, check_retry, replaced_marks, replaced_rows
+from oaibg.many.run_now import run_now
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.database import RunCancelledError, StateError
@@ -102,9 +104,7 @@ async def _submit_file(plan: Plan, own: Job, context: Context) -> Event:
                 run.tally.note_problem(message)
                 await context.emit(report.warning(own, code, message))
         is_unfinished = len(results.missing or ()) > run.tally.counts["outcome_unknown"]
-        is_over = run.is_unretrievable or run.is_cancelled
-        is_useful = (is_unfinished and not is_over) or run.tally.is_unwritten
-        next_ = context.next_command.rerun() if is_useful else None
+        next_ = run.next(is_unfinished=is_unfinished)
         return run.tally.summary(
             context, next_=next_, results_file=plan.results_path, job_key=plan.key
         )
@@ -142,10 +142,9 @@ class _FileRun:
         context: Context,
     ) -> None:
         self.tally = Tally()
+        self.tally.note_retried(replaced_marks(rows))
         self.is_unretrievable = False
         """Whether the server can't return the jobs, so that a rerun would not help."""
-        self.is_cancelled = False
-        """Whether `oaibg cancel` has cancelled the run."""
         self._plan, self._context = plan, context
         self._rows, self._results = rows, results
         self._blocked: int | None = None
@@ -162,7 +161,18 @@ class _FileRun:
         if self._is_new(custom_id):
             return ResultRow(custom_id, "not_submitted")
         row = self._rows[custom_id]
-        return ResultRow(custom_id, row.status or "unknown", response_id=row.response_id)
+        return ResultRow(custom_id, without_result(row.status), response_id=row.response_id)
+
+    def next(self, *, is_unfinished: bool) -> list[str] | None:
+        """Return the argv that continues the run; after a cancel, it submits nothing."""
+        command, tally = self._context.next_command, self.tally
+        if (now := run_now(self._plan.key, self._context)) is not None and now.is_cancelled:
+            tally.note_cancelled()
+        if tally.is_cancelled and (tally.left or not tally.is_unwritten):
+            is_running = tally.left > tally.counts["not_submitted"]
+            return command.monitor([self._plan.key]) if is_running else None
+        is_useful = is_unfinished and not self.is_unretrievable
+        return command.rerun() if is_useful or tally.is_unwritten else None
 
     def members(self) -> Iterator[Member]:
         """Yield the jobs without a result, submitted ones first; count the other jobs."""
@@ -174,7 +184,8 @@ class _FileRun:
         self.tally.totals.include(self._results.totals)
         streams = self._context.wait.stream
         for custom_id in [line.custom_id for line in lines if line.custom_id in done]:
-            self.tally.count(done[custom_id], code_of(done[custom_id]))
+            status = done[custom_id]
+            self.tally.count(status, code_of(status), custom_id=custom_id)
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 self.tally.note_unsuccessful(unsuccessful)
         for number, line in enumerate(sorted(todo, key=lambda line: self._is_new(line.custom_id))):
@@ -200,7 +211,8 @@ class _FileRun:
             return ("not_submitted", ExitCode.STILL_RUNNING) if interrupted or late else None
         # If the start took until the wait limit, running jobs are still retrieved once.
         if interrupted or (late and number >= self._plan.max_in_flight):
-            return self._rows[line.custom_id].status or "unknown", ExitCode.STILL_RUNNING
+            status = without_result(self._rows[line.custom_id].status)
+            return status, ExitCode.STILL_RUNNING
         return None
 
     def _is_late(self) -> bool:
@@ -300,7 +312,8 @@ class _FileRun:
             self._blocked = error.exit_code
             raise
         except RunCancelledError:
-            self.is_cancelled, self._blocked = True, self._blocked or ExitCode.UNSUCCESSFUL
+            self.tally.note_cancelled()
+            self._blocked = self._blocked or ExitCode.UNSUCCESSFUL
             self.tally.count("not_submitted", self._blocked)
             return None
         except StateError as error:
@@ -310,7 +323,7 @@ class _FileRun:
     async def _add_end(self, adding: Awaitable[None], job: Job, context: Context) -> None:
         """Write the result of a job without a response to the results file."""
         try:
-            await adding
+            await finished(adding)
         except OSError as error:
             warning = report.not_written(job, self._results.path, error)
             self.tally.note_unsaved(warning.message)

@@ -1,48 +1,22 @@
-"""What is known of a run over a jobs file, from any process: by the local state and its results.
-
-While another process runs it, the state is current; lines of the results file are added to it for
-jobs that have no row there, because the API refused them.
-"""
+"""Shows a run over a jobs file from any process: its line, and the summary of its jobs."""
 
 from __future__ import annotations
 
+import os
 import shlex
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oaibg.api.payload import TERMINAL
 from oaibg.base.text import timestamp
 from oaibg.contract.errors import ExitCode
 from oaibg.contract.events import Run
-from oaibg.engine import report
-from oaibg.engine.claim import LOST_JOB
-from oaibg.engine.find import Target
-from oaibg.engine.job import Job
-from oaibg.engine.persist import state_error
-from oaibg.engine.recap import Recap
-from oaibg.many.batch.jobs import BatchJobs
-from oaibg.many.progress import RECENT, eta
-from oaibg.many.results.replaced import ReplacedLines
-from oaibg.many.results.result_line import SUCCESSFUL, code_of, custom_id_of, read_line
-from oaibg.many.results.results_table import lines_path
-from oaibg.many.retry import replaced_marks
+from oaibg.contract.speed import eta
+from oaibg.many.run_jobs import RunJobs
 from oaibg.many.tally import Tally
-from oaibg.state.commits import patiently_blocking
-from oaibg.state.database import StateError
-from oaibg.state.rows import BATCH_WINDOW, NOT_FOUND, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
-
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
-    from oaibg.many.results.result_line import ResultLine
-    from oaibg.state.rows import Row
     from oaibg.state.runs import RunRow
-    from oaibg.state.store import Store
-
-_ENDED = TERMINAL | {NOT_FOUND}
-_LOST = Recap(status="outcome_unknown", code="outcome_unknown", message=LOST_JOB)
 
 
 def show_run(run: RunRow, context: Context) -> list[Event]:
@@ -52,32 +26,32 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     """
     tally = Tally()
     jobs = RunJobs(run, tally, context)
+    jobs.count_rest()
     done, per_minute = tally.counts.total() - tally.left, jobs.per_minute
     for job in jobs.running:
         tally.count(job.status or "unknown", ExitCode.STILL_RUNNING)
-    warnings = jobs.note_unwritten()
-    next_ = None
-    if jobs.running or jobs.is_unfinished:
-        next_ = run.argv or context.next_command.monitor([run.run_key] if jobs.running else [])
+    warnings = [*jobs.note_unwritten(), *jobs.note_limit()]
+    next_ = context.next_command.monitor([run.run_key])
+    if not jobs.may_submit:
+        again = run.argv or (next_ if jobs.running else None)
+        next_ = again if jobs.running or jobs.is_unfinished else None
+    path, key = existing_results(run), run.run_key
     summary = tally.summary(
-        context,
-        next_=next_,
-        response_id=jobs.batch_id,
-        results_file=run.results_file,
-        job_key=run.run_key,
+        context, next_=next_, response_id=jobs.batch_id, results_file=path, job_key=key
     )
-    if jobs.is_active:
-        follow = shlex.join(["oaibg", "monitor", run.run_key])
-        summary = summary.but(hint=f"Another process is running it. `{follow}` waits for its jobs.")
+    if jobs.may_submit:
+        summary = summary.but(hint=active_hint(run))
     shown = Run(
         response_id=jobs.batch_id,
         job_key=run.run_key,
         label=run.label,
         jobs_file=run.jobs_file,
         results_file=run.results_file,
+        rerun=run.argv,
         total=run.total,
         counts=summary.counts,
         is_active=jobs.is_active,
+        is_cancelled=run.is_cancelled,
         per_minute=per_minute,
         eta_seconds=eta(run.total - done, per_minute),
         usage=summary.usage,
@@ -89,201 +63,13 @@ def show_run(run: RunRow, context: Context) -> list[Event]:
     return [*warnings, shown, summary]
 
 
-def _per_minute(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
-    """Return how many jobs ended per minute lately, since the run was started or resumed."""
-    since = max(run.updated_at, now - RECENT)
-    count = sum(row.status in _ENDED and row.updated_at > since for row in rows)
-    return round(count / (now - since) * 60, 1) if count and now > since else None
+def active_hint(run: RunRow) -> str:
+    """Return the hint for a run that another process is running."""
+    follow = shlex.join(["oaibg", "monitor", run.run_key])
+    return f"Another process is running it. `{follow}` waits for its jobs."
 
 
-def is_submitting(run: RunRow, context: Context) -> bool | None:
-    """Return whether another process is sending the request of a job; None if none runs the run.
-
-    Raises `OaibgError` if the local state can't be read.
-    """
-    store = context.store
-    try:
-        if not _is_active(run, store):
-            return None
-        rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), context.clock)
-    except StateError as error:
-        raise state_error(error) from error
-    return any(row.step == "sending" for row in rows.values())
-
-
-def _is_active(run: RunRow, store: Store) -> bool:
-    lock = store.lock(run.base_url, line_key(run.run_key, ""))
-    if lock is not None:
-        store.unlock(lock)
-    return lock is None
-
-
-class RunningJob(Target):
-    """A job of a run that was submitted, and has not ended by the local state."""
-
-    status: str | None
-
-
-class RunJobs:
-    """The jobs of a run that are running; the others are counted in a tally.
-
-    With `to_cancel`, jobs that have ended or were not submitted count as successes: only a job
-    whose outcome is unknown may still be running. Raises `OaibgError` if the local state can't be
-    read.
-    """
-
-    def __init__(
-        self, run: RunRow, tally: Tally, context: Context, *, to_cancel: bool = False
-    ) -> None:
-        self.run, self._tally, self._to_cancel = run, tally, to_cancel
-        store, clock = context.store, context.clock
-        try:
-            self.is_active = _is_active(run, store)
-            """Whether another process runs it now."""
-            rows = patiently_blocking(lambda: store.of_run(run.base_url, run.run_key), clock)
-            replaced = patiently_blocking(
-                lambda: store.replaced_in_run(run.base_url, run.run_key), clock
-            )
-            jobs = patiently_blocking(lambda: store.batch_jobs(run.base_url, run.run_key), clock)
-        except StateError as error:
-            raise state_error(error) from error
-        self.running: list[RunningJob] = []
-        self._paid: set[str | None] = set()
-        """The response IDs of the jobs whose usage is counted by their rows."""
-        self.is_unfinished = False
-        """Whether a rerun has something to do, apart from waiting for running jobs."""
-        self.batch_id: str | None = None
-        self.per_minute: float | None = None
-        """How many jobs ended per minute; None if no process runs the run, or none has ended."""
-        self._unwritten = 0
-        """The number of jobs that have ended, but have no line in the results file."""
-        self.updated_at = max([run.updated_at, *(row.updated_at for row in rows.values())])
-        """The Unix time of the last change."""
-        if run.is_batch:
-            self._read_batch(rows.get(""), {} if jobs is None else BatchJobs.read(jobs).replaced)
-        else:
-            self._read_jobs(dict(reversed(rows.items())), replaced)
-            if self.is_active:
-                self.per_minute = _per_minute(run, rows.values(), clock.now())
-
-    def note_unwritten(self, more: int = 0) -> list[Event]:
-        """Count the results that the results file lacks; return a warning if there are any.
-
-        `more` is the number of jobs that ended since the file was read.
-        """
-        count = self._unwritten + more
-        if self.is_active or self.run.results_file is None or count == 0:
-            return []
-        self.is_unfinished = True
-        message = (
-            f"{self.run.results_file} lacks results of jobs that have ended ({count:,}). Repeat "
-            "the submit command to write them."
-        )
-        self._tally.note_unwritten()
-        self._tally.note_problem(message)
-        return [report.warning(Job(), "results_missing", message)]
-
-    def _read_jobs(self, rows: dict[str, Row], replaced: list[Row]) -> None:
-        ended = {custom_id for custom_id, row in rows.items() if row.status in _ENDED}
-        for row in (*rows.values(), *replaced):
-            if (recap := Recap.of_row(row)) is not None:
-                self._tally.totals.add(recap.usage, recap.cost_usd(row.completion_window))
-                self._paid.add(row.response_id)
-        lines = self._lines(ended, replaced_marks(rows))
-        known = unwritten = 0
-        for custom_id, row in rows.items():
-            if custom_id in ended:
-                recap = Recap.of_row(row) or Recap(status=str(row.status), code=row.status)
-                status = recap.status if row.status == "completed" else str(row.status)
-                self._count_end(custom_id, row.response_id, recap.but(status=status))
-                unwritten += custom_id not in lines
-            elif custom_id in lines or row.step == "intent":
-                continue
-            elif row.response_id is not None:
-                self.running.append(
-                    RunningJob(response_id=row.response_id, custom_id=custom_id, status=row.status)
-                )
-            elif not self.is_active:
-                self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN)
-                self._note(custom_id, None, _LOST)
-            else:  # it is being submitted, and a cancel would not reach it
-                self._tally.count("not_submitted", ExitCode.STILL_RUNNING)
-                self.is_unfinished = not self.run.is_cancelled
-            known += 1
-        for line in filter(None, lines.values()):
-            self._count_end(line.custom_id, line.response_id, line.recap)
-            known += 1
-        if self.run.total > known:
-            self._count_not_submitted(self.run.total - known)
-        self._unwritten = unwritten
-
-    def _read_batch(self, row: Row | None, replaced: dict[str, str]) -> None:
-        """A batch's jobs have no rows: those without a result have the status of the batch."""
-        lines = self._lines((), replaced)
-        for line in filter(None, lines.values()):
-            self._count_end(line.custom_id, line.response_id, line.recap)
-        left = self.run.total - len(lines)
-        self.batch_id = None if row is None else row.response_id
-        if left <= 0:
-            return
-        if row is None or row.step == "intent" or (self.batch_id is None and self.is_active):
-            self._count_not_submitted(left)
-            return
-        self.is_unfinished = self.batch_id is not None
-        if self.batch_id is None:
-            self._count("outcome_unknown", ExitCode.OUTCOME_UNKNOWN, jobs=left)
-            self._note(None, None, _LOST)
-        elif row.status == "completed":
-            self._count("missing", ExitCode.LOCAL_IO, jobs=left)
-        elif row.status in _ENDED:
-            self._count(str(row.status), code_of(str(row.status)), jobs=left)
-        else:
-            self._count(row.status or "unknown", ExitCode.STILL_RUNNING, jobs=left)
-
-    def _count_not_submitted(self, jobs: int) -> None:
-        """Count jobs that a rerun would submit, unless the run was cancelled."""
-        self.is_unfinished = not self.run.is_cancelled
-        code = ExitCode.UNSUCCESSFUL if self.run.is_cancelled else ExitCode.STILL_RUNNING
-        self._count("not_submitted", code, jobs=jobs)
-
-    def _count(self, status: str, code: ExitCode, *, jobs: int = 1) -> None:
-        is_success = self._to_cancel and code != ExitCode.OUTCOME_UNKNOWN
-        self._tally.count(status, ExitCode.OK if is_success else code, jobs=jobs)
-
-    def _count_end(self, custom_id: str, response_id: str | None, recap: Recap) -> None:
-        self._count(recap.status, code_of(recap.status))
-        self._note(custom_id, response_id, recap)
-
-    def _note(self, custom_id: str | None, response_id: str | None, recap: Recap) -> None:
-        if (unsuccessful := recap.unsuccessful(custom_id, response_id)) is not None:
-            self._tally.note_unsuccessful(unsuccessful)
-
-    def _lines(
-        self, ended: Container[str], marks: Mapping[str, str]
-    ) -> dict[str, ResultLine | None]:
-        """Return the line of each job in the results file, by custom_id.
-
-        It is None for a job in `ended`, whose row is enough. Leaves out what is not a result, such
-        as a last line that is being written, and the lines that a retry replaces, by their `marks`.
-        Counts the usage of all lines whose jobs have no rows.
-        """
-        found: dict[str, ResultLine | None] = {}
-        if self.run.results_file is None:
-            return found
-        replaced, window = ReplacedLines(marks), BATCH_WINDOW if self.run.is_batch else None
-        with suppress(OSError), open(lines_path(self.run.results_file), "rb") as file:  # noqa: PTH123
-            for raw in file:
-                name = custom_id_of(raw) if raw.endswith(b"\n") else None
-                if name is not None and name in ended and name not in marks:
-                    found[name] = None  # without parsing the line
-                    continue
-                line = read_line(raw)
-                if line is None:
-                    continue
-                if line.response_id is None or line.response_id not in self._paid:
-                    self._tally.totals.add(line.recap.usage, line.recap.cost_usd(window))
-                if line.status not in SUCCESSFUL and replaced.end_with(line):
-                    found.pop(line.custom_id, None)
-                else:
-                    found[line.custom_id] = None if line.custom_id in ended else line
-        return found
+def existing_results(run: RunRow) -> str | None:
+    """Return the run's results file; None if there is none yet, as for a table during the run."""
+    path = run.results_file
+    return path if path is not None and os.path.exists(path) else None  # noqa: PTH110

@@ -5,9 +5,12 @@ A run over a jobs file stands for those of its jobs that are running.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from oaibg.base.record import Record
+from oaibg.contract.errors import ExitCode
+from oaibg.contract.run_status import without_result
 from oaibg.engine import commands, report
 from oaibg.engine.artifacts import check_artifacts
 from oaibg.engine.job import Job
@@ -16,14 +19,16 @@ from oaibg.engine.poll import PollTimes
 from oaibg.many.pacing.pace import CONNECTIONS
 from oaibg.many.progress import Progress
 from oaibg.many.run_hint import after_cancel
-from oaibg.many.run_report import RunJobs, is_submitting
+from oaibg.many.run_jobs import RunJobs, RunningJob
+from oaibg.many.run_now import is_submitting
+from oaibg.many.run_report import active_hint, existing_results
 from oaibg.many.side_by_side import side_by_side, spread
 from oaibg.many.tally import Tally
 from oaibg.state.commits import patiently
 from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from oaibg.many.side_by_side import Member
     from oaibg.state.runs import RunRow
 
-    Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event]]
+    Command = Callable[[Target, Job, Context, PollTimes], Awaitable[Event | None]]
 
 AT_ONCE = 100_000
 """Maximum number of jobs that are followed at once."""
@@ -81,27 +86,53 @@ async def _monitor(several: Several, context: Context) -> Event:
             check_artifacts(Job(target.response_id), context.output)
     tally = Tally()
     parts = [RunJobs(run, tally, context) for run in several.runs]
-    await _each(several, parts, commands.monitor, tally, context, AT_ONCE)
-    run, left = several.run, tally.unfinished
+    await _each(several, parts, commands.monitor, tally, context, AT_ONCE, is_watching=True)
+    for part in parts:
+        for job in part.look_again():  # submitted after the wait limit or a signal
+            tally.count(without_result(job.status), ExitCode.STILL_RUNNING)
+        part.count_rest()
+    left = [*tally.unfinished, *(part.run.run_key for part in parts if part.may_submit)]
+    run = several.run
     if run is None:
         folder = context.folder_of(Job(left[0])) if len(left) == 1 else ""  # as in this run
         next_ = context.next_command.monitor(left, folder=folder)
         return tally.summary(context, next_=next_)
     next_ = context.next_command.monitor([run.run_key] if left else [])
-    for warning in parts[0].note_unwritten(len(parts[0].running) - len(left)):
+    (part,) = parts
+    for warning in (*part.note_unwritten(), *([] if left else part.note_limit())):
         await context.emit(warning)
-    if parts[0].is_unfinished:
-        next_ = run.argv or next_
-    return tally.summary(context, next_=next_, results_file=run.results_file, job_key=run.run_key)
+    if part.is_unfinished and not part.may_submit:
+        next_ = part.run.argv or next_
+    path, key = existing_results(run), run.run_key
+    summary = tally.summary(context, next_=next_, results_file=path, job_key=key)
+    if not part.may_submit:
+        return summary
+    message = f"Another process is running {run.run_key}, and submits the jobs that are left."
+    await context.emit(report.warning(Job(), "run_active", message))
+    return summary.but(hint=active_hint(run))
 
 
 async def _cancel(several: Several, context: Context) -> Event:
-    def command(target: Target, job: Job, context: Context, _: PollTimes) -> Awaitable[Event]:
-        return commands.cancel(target, job, context)
+    tally = Tally()
+
+    async def command(target: Target, job: Job, context: Context, _: PollTimes) -> Event | None:
+        event, ended = await commands.cancel(target, job, context), job.recap
+        if ended is None:
+            return event
+        tally.totals.add(ended.usage, ended.cost)
+        if ended.status == "cancelled" or not isinstance(target, RunningJob):
+            return event
+        # A job of a run that had ended before is counted, but is not an error.
+        tally.count(ended.status, ExitCode.OK)
+        if (unsuccessful := ended.unsuccessful(job.custom_id, job.response_id)) is not None:
+            tally.note_unsuccessful(unsuccessful)
+        await context.emit(event.but(exit_code=ExitCode.OK))
+        return None
 
     unstopped = [run for run in several.runs if not await _stop(run, context)]
-    tally = Tally()
     parts = [RunJobs(run, tally, context, to_cancel=True) for run in several.runs]
+    for part in parts:
+        part.count_rest()
     # No more than the pace admits: a job that waits too long reports the API as unavailable.
     await _each(several, parts, command, tally, context, CONNECTIONS[1])
     for run in unstopped:
@@ -115,7 +146,7 @@ async def _cancel(several: Several, context: Context) -> Event:
     if unstopped:
         next_ = context.next_command.cancel([run.run_key for run in unstopped])
     only = several.run
-    path, key = (None, None) if only is None else (only.results_file, only.run_key)
+    path, key = (None, None) if only is None else (existing_results(only), only.run_key)
     summary = tally.summary(context, next_=next_, results_file=path, job_key=key)
     return summary if unstopped else summary.but(hint=after_cancel(summary))
 
@@ -147,7 +178,10 @@ async def _each(
     tally: Tally,
     context: Context,
     at_once: int,
+    *,
+    is_watching: bool = False,
 ) -> None:
+    """Run a command for each job; `is_watching` includes jobs that are submitted meanwhile."""
     wait = context.wait
     running = {job.response_id: job for part in parts for job in part.running}
     named = [target for target in several.targets if target.response_id not in running]
@@ -158,10 +192,26 @@ async def _each(
 
     def member(number: int, target: Target) -> Member:
         part = spread(number) if first < interval else 1.0
-        times = PollTimes(interval, first=first * number / count, spread=part)
+        early = first * number / count if number < count else 0.0
+        times = PollTimes(interval, first=early, spread=part)
         job = Job(target.response_id, custom_id=target.custom_id, streams=wait.stream)
         return job, lambda context: command(target, job, context, times)
 
-    members = (member(*one) for one in enumerate(targets))
-    progress = Progress(tally, context, count + tally.counts.total())
-    await side_by_side(members, progress, context, at_once=at_once)
+    async def members() -> AsyncIterator[Member]:
+        for one in enumerate(targets):
+            yield member(*one)
+        numbers = itertools.count(count)
+        while is_watching and (left := context.deadline - context.clock.monotonic()) > 0:
+            active = [part for part in parts if part.may_submit and not part.run.is_batch]
+            if not active:
+                return
+            await context.clock.sleep(min(interval, left))
+            for part in active:
+                for job in part.look_again():
+                    yield member(next(numbers), job)
+
+    total = len(named) + sum(run.total for run in several.runs)
+    progress = Progress(tally, context, total)
+    if is_watching and parts and wait.events != "summary":
+        await context.emit(progress.event())
+    await side_by_side(members(), progress, context, at_once=at_once)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.contract.errors import StdoutGone
+from oaibg.contract.events import Interrupted
 from oaibg.engine import report
 from oaibg.engine.job import Job
 from oaibg.many.pacing.in_flight import InFlight
@@ -36,7 +38,11 @@ def spread(number: int) -> float:
 
 
 async def side_by_side(
-    members: Iterator[Member], progress: Progress, context: Context, *, at_once: int | InFlight
+    members: Iterator[Member] | AsyncIterator[Member],
+    progress: Progress,
+    context: Context,
+    *,
+    at_once: int | InFlight,
 ) -> None:
     """Run as many jobs at the same time as `at_once` admits, and emit their events as they arrive.
 
@@ -49,10 +55,11 @@ async def side_by_side(
     outbox: asyncio.Queue[Event | None] = asyncio.Queue()
     slots = InFlight(at_once) if isinstance(at_once, int) else at_once
     bugs: list[Exception] = []
-    running_jobs: set[Job] = set()
+    running_jobs = context.shared.jobs
 
     async def run(job: Job, steps: Steps) -> None:
         running_jobs.add(job)
+        last: Event | None = None
 
         async def emit(event: Event) -> None:
             progress.see(job, event)
@@ -67,7 +74,8 @@ async def side_by_side(
         except Exception as bug:  # noqa: BLE001 - raised once the other jobs have ended
             bugs.append(bug)
         finally:
-            running_jobs.discard(job)
+            if not isinstance(last, Interrupted):
+                running_jobs.discard(job)
             progress.leave(job)
             slots.leave()
 
@@ -82,7 +90,10 @@ async def side_by_side(
             async with asyncio.TaskGroup() as group:
                 while True:
                     await slots.enter(context.clock)
-                    member = next(members, None)
+                    if isinstance(members, AsyncIterator):
+                        member = await anext(members, None)
+                    else:
+                        member = next(members, None)
                     if member is None:
                         return
                     if reporting is None and context.wait.events == "summary":

@@ -22,8 +22,11 @@ from oaibg.engine.end_hints import SAVE_AGAIN
 from oaibg.engine.recap import reason_of
 from oaibg.engine.totals import Totals
 from oaibg.many.run_hint import hint_of
+from oaibg.state.rows import UNSUCCESSFUL
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
 
@@ -54,13 +57,20 @@ class Tally:
         self._unsuccessful: list[Unsuccessful] = []
         self.is_unwritten = False
         """Whether a file of the whole run could not be written; a rerun may write it."""
+        self.is_cancelled = False
+        """Whether the run was cancelled, so that its other jobs are not to be submitted."""
+        self._retried: Container[str | None] = ()
+        self._repeated = 0
+        """The number of unsuccessful jobs that were submitted more than once."""
         self._codes: set[int] = set()
         self._problem = ""
         """The last warning that says what to do, in words."""
 
-    def count(self, status: str, code: int, *, jobs: int = 1) -> None:
-        """Count jobs that ended with a status and an exit code."""
+    def count(self, status: str, code: int, *, jobs: int = 1, custom_id: str | None = None) -> None:
+        """Count jobs that ended with a status and an exit code; `custom_id` names a single one."""
         self.counts[status] += jobs
+        if status in UNSUCCESSFUL and custom_id in self._retried:
+            self._repeated += 1
         if code == ExitCode.STILL_RUNNING or status == "not_submitted":
             self.left += jobs
         self._codes.add(code)
@@ -69,7 +79,7 @@ class Tally:
         """Count a job by the event that ended it; the event of a batch counts for `jobs` jobs."""
         code = exit_code_of(event)
         assert code is not None  # noqa: S101 - a job's last event has one
-        self.count(run_status(event), code, jobs=jobs)
+        self.count(run_status(event), code, jobs=jobs, custom_id=custom_id)
         self._note_end(event, custom_id)
         if code == ExitCode.LOCAL_IO:
             self.note_problem(str(getattr(event, "hint", "")))
@@ -89,6 +99,10 @@ class Tally:
             noted.remove(spare[-1])
         noted.append(job)
 
+    def note_why(self, final: Final, custom_id: str | None = None) -> None:
+        """Note why a job, or a batch without results, did not succeed."""
+        self._note_unsuccessful(final, custom_id, *reason_of(final))
+
     def note_problem(self, message: str) -> None:
         """Note a warning that the summary's hint repeats."""
         self._problem = message
@@ -96,6 +110,14 @@ class Tally:
     def note_unsaved(self, message: str) -> None:
         """Note a warning that a file of the run could not be written, for the summary's hint."""
         self.note_problem(f"{message} {SAVE_AGAIN}")
+
+    def note_cancelled(self) -> None:
+        """Note that the run was cancelled."""
+        self.is_cancelled = True
+
+    def note_retried(self, custom_ids: Container[str | None]) -> None:
+        """Note which jobs were submitted again after they had ended without success."""
+        self._retried = custom_ids
 
     def note_interrupt(self) -> None:
         """Note that a signal ended the run."""
@@ -120,7 +142,11 @@ class Tally:
         if self.interrupted:
             code = 128 + context.signum()
         else:
-            code = next((code for code in WORST if code in self._codes), ExitCode.OK)
+            codes = self._codes
+            if self.is_cancelled and self.left == self.counts["not_submitted"]:
+                unsuccessful = {ExitCode.STILL_RUNNING: ExitCode.UNSUCCESSFUL}
+                codes = {unsuccessful.get(ExitCode(code), code) for code in codes}
+            code = next((code for code in WORST if code in codes), ExitCode.OK)
             if code == ExitCode.OK and self.is_unwritten:
                 code = ExitCode.LOCAL_IO
         summary = Summary(
@@ -135,14 +161,21 @@ class Tally:
             exit_code=code,
             next=next_,
         )
-        return summary.but(hint=hint_of(summary, self._problem, left=self.left))
+        hint = hint_of(
+            summary,
+            self._problem,
+            left=self.left,
+            repeated=self._repeated,
+            is_cancelled=self.is_cancelled,
+        )
+        return summary.but(hint=hint)
 
     def _note_end(self, event: Event, custom_id: str | None) -> None:
         """Add the usage of a job, and why it did not succeed."""
         if isinstance(event, Final):
             self.totals.add(event.usage, event.cost_usd)
             if not event.ok:
-                self._note_unsuccessful(event, custom_id, *reason_of(event))
+                self.note_why(event, custom_id)
         elif isinstance(event, Error) and not self._knows_why_not_submitted(event):
             self._note_unsuccessful(event, custom_id, event.code, event.message)
 

@@ -72,6 +72,8 @@ class Process:
         """Whether the command has chosen its renderer, and whether it runs several jobs."""
         self.total: int | None = None
         """The number of jobs in the run; None until the command knows it."""
+        self.max_cost_usd: float | None = None
+        """The cost limit of the run."""
         self._command = command
         self._renderer: Renderer = JsonLines(self.stdout, _now)
         self._wake: Callable[[], None] | None = None
@@ -104,6 +106,7 @@ class Process:
                 self.stdout,
                 several=several,
                 total=lambda: self.total,
+                max_cost_usd=lambda: self.max_cost_usd,
                 rerun=self._command.rerun,
                 server=self._command.server,
             )

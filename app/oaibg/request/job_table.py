@@ -94,9 +94,12 @@ class JobTable:
         except csv.Error as error:  # only if the file has changed
             raise ValueError(str(error)) from error
         if len(cells) != self._width:
+            many = _DELIMITERS[self._delimiter]
+            cure = f"put a cell that contains {many} in double quotes"
+            if len(cells) < self._width:
+                cure = f"write the {many} of empty cells, too"
             raise ValueError(
-                f"expected {self._width} cells, as in the header, found {len(cells)}; put a cell "
-                f"that contains {_DELIMITERS[self._delimiter]} in double quotes"
+                f"expected {self._width} cells, as in the header, found {len(cells)}; {cure}"
             )
         return cells
 

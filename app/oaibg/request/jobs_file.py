@@ -142,8 +142,14 @@ class JobsFile:
         """From what is wrong to the places of it."""
         unit = records.unit
         distinct = f"Give each {unit} its own custom_id. The default is the {unit}'s number."
-        hint: str | None = None
-        """That of the first line which is wrong in a known way."""
+        hints: dict[str, None] = {}
+        """Those of the reported mistakes."""
+
+        def note(error: Exception, *places: str) -> None:
+            bad.setdefault(str(error).rstrip("."), []).extend(places)
+            if len(bad) <= _NAMED and (hint := getattr(error, "hint", None)):
+                hints[hint] = None
+
         try:
             for number, line, offset, raw in records:
                 try:
@@ -153,9 +159,7 @@ class JobsFile:
                         twice = f"{unit} {first[custom_id]} already has the custom_id"
                         raise Mend(f"{twice} {custom_id!r}", distinct)
                 except (UsageError, ValueError) as error:
-                    wrong = str(error).rstrip(".")
-                    bad.setdefault(wrong, []).append(records.place(number, line))
-                    hint = hint or getattr(error, "hint", None)
+                    note(error, records.place(number, line))
                     continue
                 first[custom_id] = number
                 if not self._background:
@@ -163,14 +167,14 @@ class JobsFile:
                 model, window = request.text_of("model"), request.completion_window
                 yield Line(number, custom_id, request.sha256, model, window, offset, len(raw))
         except ValueError as error:  # the rest of the file can't be read
-            bad.setdefault(str(error), [])
-            hint = hint or getattr(error, "hint", None)
+            note(error)
         if bad:
             named = [
                 f"{_some(places)}: {wrong}" if places else wrong for wrong, places in bad.items()
             ]
             mistakes = _some(named, "; ")
-            raise UsageError(f"{self.path}: {mistakes}.", hint=hint or records.hint)
+            hint = " ".join(hints) or records.hint
+            raise UsageError(f"{self.path}: {mistakes}.", hint=hint)
         if not first:
             raise UsageError(f"{self.path}: the file contains no jobs.", hint=records.example)
 

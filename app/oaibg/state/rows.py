@@ -16,6 +16,9 @@ UNSUCCESSFUL = frozenset({"failed", "incomplete", "cancelled", "expired", NOT_FO
 BY_ID = "base_url = ? AND response_id = ?"
 """Selects the row of a job."""
 
+REPLACED = "(superseded AND coalesce(substr(job_key, -1), '') <> char(10))"
+"""Selects what `Row.is_replaced` describes."""
+
 SCHEMA = """
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -164,6 +167,11 @@ class Row(Intent):
         if self.step == "followed":
             return True if self.completion_window == BATCH_WINDOW else None
         return self.job_key is not None and self.job_key.endswith("\n")
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether a later attempt counts in its place; an earlier batch still has answers."""
+        return bool(self.superseded) and not self.is_batch
 
     @property
     def known_as(self) -> str | None:

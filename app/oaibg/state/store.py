@@ -17,7 +17,17 @@ from oaibg.state import database
 from oaibg.state.database import StateBusyError, StateError, reading, transaction, translated
 from oaibg.state.known_names import names_in
 from oaibg.state.results import StoredResults
-from oaibg.state.rows import BY_ID, Intent, Row, keys_of, line_key, lock_key, time_of
+from oaibg.state.rows import (
+    BY_ID,
+    REPLACED,
+    UNSUCCESSFUL,
+    Intent,
+    Row,
+    keys_of,
+    line_key,
+    lock_key,
+    time_of,
+)
 from oaibg.state.runs import STATUS, Runs
 from oaibg.state.submits import Submits
 
@@ -151,6 +161,16 @@ class Store(Submits, StoredResults, Runs):
         """Return the job with a response ID at this base URL."""
         return self._first(BY_ID, base_url, response_id)
 
+    def unsuccessful_before(self, base_url: str, response_id: str) -> int:
+        """Return how many earlier jobs with the job key of this one ended without success."""
+        sql = (
+            "SELECT count(*) FROM jobs AS own JOIN jobs AS old USING (base_url, job_key)"  # noqa: S608
+            " WHERE base_url = ? AND own.response_id = ? AND old.id < own.id"
+            f" AND old.status IN ({', '.join('?' * len(UNSUCCESSFUL))})"
+        )
+        with reading():
+            return int(self._db.execute(sql, (base_url, response_id, *UNSUCCESSFUL)).fetchone()[0])
+
     def at_other_base_url(self, base_url: str, response_id: str) -> Row | None:
         """Return the job with a response ID at a different base URL."""
         return self._first("base_url <> ? AND response_id = ?", base_url, response_id)
@@ -169,7 +189,8 @@ class Store(Submits, StoredResults, Runs):
     ) -> list[Row]:
         """Return jobs that were sent, newest first: those of a key or run, or those of no run.
 
-        `before` is the `id` of a row: only older rows are returned.
+        A job that a later attempt replaced is not returned for its `status`. `before` is the `id`
+        of a row: only older rows are returned.
         """
         where, values = ["step <> 'intent'"], list[object]()
         if job_key is None:
@@ -178,7 +199,7 @@ class Store(Submits, StoredResults, Runs):
             where.append("(job_key = ? OR job_key BETWEEN ? AND ?)")
             values += [job_key, *keys_of(job_key)]
         if status is not None:
-            where.append(f"{STATUS} = ?")
+            where.append(f"{STATUS} = ? AND NOT {REPLACED}")
             values.append(status)
         if before is not None:
             where.append("id < ?")

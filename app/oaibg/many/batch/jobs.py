@@ -21,7 +21,7 @@ from oaibg.state.rows import NOT_FOUND
 from oaibg.state.store import Intent, line_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from oaibg.contract.events import Event
     from oaibg.engine.context import Context
@@ -68,7 +68,8 @@ class Attempt(NamedTuple):
     row: Row | None
     sha256: str
     """Stands for the requests of the batch in the state, and in the mark that finds it."""
-    custom_ids: Collection[str]
+    custom_ids: Mapping[str, str]
+    """The custom_ids of its jobs, and the marks of the result lines that they replace."""
 
 
 async def read_jobs(plan: Plan, row: Row | None, context: Context) -> BatchJobs:

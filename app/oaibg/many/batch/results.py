@@ -38,7 +38,7 @@ from oaibg.many.side_by_side import side_by_side
 from oaibg.many.tally import UNSUCCESSFUL_MAX, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from oaibg.api.payload import Payload
     from oaibg.contract.events import Event
@@ -60,8 +60,8 @@ _READ_AGAIN_SECONDS = 1.0
 class BatchResults:
     """Writes a batch's results to the results file, and counts its jobs.
 
-    `own` has the custom_ids of the batch's jobs, if they are known. The run's other jobs were in
-    the batches `earlier`, which a retry has replaced.
+    `own` has the custom_ids of the batch's jobs, if they are known, and the marks of the lines that
+    it replaces. The run's other jobs were in the batches `earlier`, which a retry has replaced.
     """
 
     def __init__(
@@ -69,11 +69,12 @@ class BatchResults:
         results: ResultsFile,
         table: ResultsTable,
         owner: Owner,
-        own: Collection[str] = (),
+        own: Mapping[str, str] | None = None,
         earlier: Sequence[str] = (),
     ) -> None:
         self._results, self._table, self._owner, self._tally = results, table, owner, Tally()
-        self._own, self._earlier = frozenset(own), earlier
+        self._own, self._earlier = frozenset(own or ()), earlier
+        self._tally.note_retried({name for name, mark in (own or {}).items() if mark})
         self._tally.totals.include(results.totals)
         self._delivered: set[str] = set()
         """The custom_ids of the results in the batch's files."""
@@ -125,7 +126,7 @@ class BatchResults:
         if not is_refused and await restore_lost_lines(self._results, None, job, tally, context):
             await self._table.write(self._results, self._unended, job, tally, context)
         for custom_id, status in () if is_refused else self._results.statuses.items():
-            tally.count(status, code_of(status))
+            tally.count(status, code_of(status), custom_id=custom_id)
             if (unsuccessful := self._results.unsuccessful.get(custom_id)) is not None:
                 tally.note_unsuccessful(unsuccessful)
         for status in self._waiting.values():
@@ -237,7 +238,7 @@ class BatchResults:
                 else:
                     self._delivered.add(line.custom_id)
                     lines.append(line)
-            await self._add(lines, job, context)
+            await persist.to_end(self._add(lines, job, context))
         if (unreadable or foreign) and name not in self._warned:
             self._warned.add(name)
             message = (

@@ -17,6 +17,7 @@ from oaibg.base.json_text import is_altered, json_line, read_json, string
 from oaibg.contract.errors import ApiRefused, ExitCode
 from oaibg.engine import report_end
 from oaibg.engine.recap import NEEDS_ACTION, REFUSED, Recap
+from oaibg.engine.verdicts import may_pass
 from oaibg.state.rows import NOT_FOUND
 
 if TYPE_CHECKING:
@@ -121,7 +122,11 @@ def ending_of(line: dict[str, Any]) -> Ending | None:
     error = _error(line.get("error")) or _error_beside(response)
     http_status = _whole(response.get("status_code"))
     if http_status is not None and http_status >= 300:
-        return Ending(None, _refusal(_error(body) or error, response))
+        refusal = _refusal(_error(body) or error, response)
+        if not may_pass(http_status):
+            return Ending(None, refusal)
+        why = {"code": refusal.code, "message": refusal.message}
+        return Ending(Payload.of({"status": "failed", "error": why}))
     if isinstance(body, dict) and body:
         payload = Payload.of(body)
         if payload.status is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from oaibg.api.payload import WITH_OUTPUT
 from oaibg.base.json_text import json_line
 from oaibg.contract.errors import UsageError
-from oaibg.engine.persist import in_thread
+from oaibg.engine.persist import in_thread, to_end
 from oaibg.engine.recap import NEEDS_ACTION, Recap
 from oaibg.engine.totals import Totals
 from oaibg.many.results.cut_off import is_cut_off
@@ -160,11 +160,14 @@ class ResultsFile(LockedFile):
                 self._gathering = {}
             new = [line for line in gathered.values() if line.custom_id not in self.statuses]
             if new:
-                await in_thread(self._append, b"".join(line.raw for line in new))
-                self.statuses |= {line.custom_id: line.status for line in new}
-                self._without_response |= {
-                    line.custom_id: line.raw for line in new if line.response_id is None
-                }
+                await to_end(self._append_new(new))
+
+    async def _append_new(self, new: list[ResultLine]) -> None:
+        await asyncio.to_thread(self._append, b"".join(line.raw for line in new))
+        self.statuses |= {line.custom_id: line.status for line in new}
+        self._without_response |= {
+            line.custom_id: line.raw for line in new if line.response_id is None
+        }
 
     async def add_payload(self, custom_id: str, payload: Payload) -> None:
         """Append the response of a job that ended; raises like `add`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -11,7 +11,8 @@ from rich.text import Text
 from oaibg.base.text import one_line
 from oaibg.contract import events
 from oaibg.contract.run_status import ALIVE, run_status
-from oaibg.output.human.amounts import clock, cost, number_at, rate, time_left
+from oaibg.contract.speed import Speed, eta
+from oaibg.output.human.amounts import clock, cost, dollars, number_at, rate, time_left
 from oaibg.output.human.names import (
     CAUTION,
     STRONG,
@@ -27,14 +28,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-_ROWS = 8
-"""Maximum number of jobs with a row."""
+_SPARE = 3
+"""The rows of the terminal that the board leaves to the lines above it."""
 
 _BAR = 40
 """Maximum width of the bar."""
-
-_RECENT = 200
-"""The number of ended jobs by which the pace is measured."""
 
 _STATUS_WIDTH, _TIME_WIDTH = 11, 12
 
@@ -45,8 +43,6 @@ class _Row(NamedTuple):
     status: str | None
     created: float | None = None
     """The time of its create; None if an earlier command submitted it."""
-    is_followed: bool = False
-    """Whether this command saw that it was running."""
 
 
 class Board:
@@ -56,8 +52,13 @@ class Board:
     job's time runs from its create, so a job that an earlier command submitted has none.
     """
 
-    def __init__(self, now: Callable[[], float], total: Callable[[], int | None]) -> None:
-        self._now, self._total = now, total
+    def __init__(
+        self,
+        now: Callable[[], float],
+        total: Callable[[], int | None],
+        max_cost_usd: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._now, self._total, self._max_cost_usd = now, total, max_cost_usd
         self._began = now()
         self._first: events.RunProgress | None = None
         self._before: events.RunProgress | None = None
@@ -66,8 +67,7 @@ class Board:
         self._running: dict[str, _Row] = {}
         """By job name."""
         self._ended: Counter[str] = Counter()
-        self._recent: deque[float] = deque([self._began], maxlen=_RECENT + 1)
-        """When the last jobs ended. Those that had ended earlier would say nothing of the pace."""
+        self._speed = Speed()
         self._left = 0
         """The number of jobs that keep running, but are not followed any more."""
         self._tokens: int | None = None
@@ -84,29 +84,29 @@ class Board:
         name = job_name(event)
         if name is None:
             return
+        self._speed.see(name, event, self._now())
         match event:
             case events.Final() | events.CancelResult() | events.Error():
-                row = self._running.pop(name, None)
+                self._running.pop(name, None)
                 if name == self._batch:
                     return
                 self._before = self._first
                 self._ended[run_status(event)] += 1
-                if row is not None and row.is_followed:
-                    self._recent.append(self._now())
                 if isinstance(event, events.Final):
                     self._add(event.usage, event.cost_usd)
             case events.Timeout() | events.Interrupted() | events.Detached():
                 self._left += self._running.pop(name, None) is not None
+                self._speed.leave(name, self._now(), ended=False)
             case events.SubmitStart():
                 self._submits = self._submits or event.of is not None  # a batch has no name
                 self._running[name] = _Row("submitting")
             case events.Submitted() if event.reattached:
                 self._running[name] = _Row(event.status)
             case events.Submitted():
-                self._running[name] = _Row(event.status, self._now(), is_followed=True)
+                self._running[name] = _Row(event.status, self._now())
             case events.Poll() if event.next_poll_seconds is not None:
                 created = self._running.get(name, _Row(None)).created
-                self._running[name] = _Row(event.status, created, is_followed=True)
+                self._running[name] = _Row(event.status, created)
             case events.Poll():
                 pass  # the job has ended; the event of its end follows
             case events.SubmitError() | events.PollError():
@@ -130,8 +130,13 @@ class Board:
         ]
         if self._trouble:
             rows.append(plain(f"Retries: {self._retries:,}; latest: {self._trouble}", CAUTION))
-        rows += self._jobs(running[:_ROWS], width)
-        yield CLIPPED.join(rows[: max(options.size.height - 1, 1)])
+        room = max(options.size.height - _SPARE, 1)
+        free = max(room - len(rows), 0)
+        first = running if len(running) <= free else running[: max(free - 1, 0)]
+        rows += self._jobs(first, width)
+        if len(first) < len(running):
+            rows.append(Text(f"… and {len(running) - len(first):,} more"))
+        yield CLIPPED.join(rows[:room])
 
     def _note(self, event: events.RunProgress) -> None:
         if self._first is None:
@@ -164,6 +169,8 @@ class Board:
     def _alive(self, running: list[tuple[str, _Row]], done: int) -> list[Text]:
         """Return how many jobs are running, and how many wait to be submitted."""
         counts = Counter(row.status for _, row in running)
+        if self._batch and (total := self._count()):
+            counts = Counter(dict.fromkeys(counts, total - done))  # the batch stands for its jobs
         parts = [status_count(*one) for one in counts.most_common()]
         waiting = (self._count() or 0) - done - len(running) - self._left
         if self._submits and waiting > 0:
@@ -172,16 +179,20 @@ class Board:
 
     def _pace(self, done: int) -> tuple[str, ...]:
         """Return the rate, the time left, and what the jobs used."""
-        recent, elapsed = len(self._recent) - 1, self._now() - self._recent[0]
-        pace = recent / elapsed * 60 if recent and elapsed > 0 else None
+        pace = self._speed.per_minute(self._now())
         left = (self._count() or 0) - done
         used = "" if self._tokens is None else f"{self._tokens:,} tokens"
         return (
             rate(pace),
-            time_left(left / pace * 60 if pace and left > 0 else None),
+            time_left(eta(left, pace) if left > 0 else None),
             used,
-            cost(self._cost),
+            self._costs(),
         )
+
+    def _costs(self) -> str:
+        """Return what the jobs cost, of the limit if there is one."""
+        used, limit = cost(self._cost), self._max_cost_usd()
+        return f"{used} of {dollars(limit)}" if used and limit is not None else used
 
     def _jobs(self, running: list[tuple[str, _Row]], width: int) -> list[Text]:
         """Return a row per job: its name, its status, and its time."""
@@ -191,7 +202,7 @@ class Board:
         times = _TIME_WIDTH if has_times else 0
         room = min(longest, max(width - _STATUS_WIDTH - times - 3, 4))
         rows = []
-        for name, (_, (status, created, _)) in zip(names, running, strict=True):
+        for name, (_, (status, created)) in zip(names, running, strict=True):
             shown = status_text(status)
             shown.truncate(max(_STATUS_WIDTH, shown.cell_len), pad=True)
             time = "" if created is None else clock(self._now() - created)

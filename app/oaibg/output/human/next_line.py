@@ -13,22 +13,33 @@ if TYPE_CHECKING:
 _SKIPPED = "--starting-after"
 """An option with a value that people don't need: without it, they see the whole answer."""
 
+_COST_LIMIT = "--max-cost-usd"
+
+LIMITS = ("cost_limit", "price_unknown")
+"""The codes of warnings that a run can't continue with its cost limit."""
+
 _API_IDS = ("resp_", "batch_")
 
 
 def next_line(
-    event: events.Event, argv: Sequence[str], names: Mapping[str, str], *, several: bool
+    event: events.Event,
+    argv: Sequence[str],
+    names: Mapping[str, str],
+    *,
+    several: bool,
+    limit: str | None = None,
 ) -> str:
     """Return what the command does, and the command with `names` in place of IDs.
 
-    The names come before the options, as people write them.
+    The names come before the options, as people write them. `limit` is which of `LIMITS` makes the
+    command fail unless its cost limit is changed.
     """
     verb = next((word for word in argv if word in ("monitor", "submit", "cancel", "show")), None)
     match verb:
         case "monitor":
-            them = "them" if several else "it"
             is_first = isinstance(event, events.Detached | events.Response)
-            does = f"Wait for {them}" if is_first else f"Wait for {them} again"
+            does = "Wait for it" if is_first else "Wait for it again"
+            does = "Wait for the jobs" if several else does
         case "submit":
             does = "Continue the run"
         case "cancel":
@@ -38,6 +49,13 @@ def next_line(
         case _:
             return f"Next: {shlex.join(argv)}"
     words = list(argv)
+    if limit is not None and _COST_LIMIT in words:
+        at = words.index(_COST_LIMIT)
+        if limit == "cost_limit":
+            does, words[at + 1] = f"To continue, raise {_COST_LIMIT}", "N"
+        else:
+            does = "To continue without a cost limit"
+            del words[at : at + 2]
     if _SKIPPED in words:
         at = words.index(_SKIPPED)
         del words[at : at + 2]

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.text import Text
 
 from oaibg.contract import events
-from oaibg.contract.advice import for_people
 from oaibg.contract.run_status import ALIVE
-from oaibg.output.human.names import counted, plain, title
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from oaibg.output.human.names import title
 
 _TRIES = 2
 """The number of failures after which to ask whether the address is right."""
@@ -50,11 +44,8 @@ class Notes:
         return ""
 
 
-def below_list(event: events.Summary) -> Iterator[Text]:
-    """Yield the lines below a list: the counts, and how to update them, or why it is empty."""
-    if not event.counts:
-        yield plain(for_people(event.hint or "No jobs"))
-        return
-    yield counted(event.counts.items())
-    if any(event.counts.get(status) for status in ALIVE):
-        yield plain("Jobs that had not ended are listed as last seen; oaibg show KEY asks the API.")
+def note_on_list(event: events.Summary) -> str:
+    """Return how to update a list with running jobs; empty without such jobs."""
+    if not any(event.counts.get(status) for status in ALIVE):
+        return ""
+    return "Queued and running jobs are as last seen; oaibg monitor KEY updates them."

@@ -26,7 +26,7 @@ from oaibg.output.human.names import (
     status_words,
     title,
 )
-from oaibg.output.human.reasons import reasons_of, retries
+from oaibg.output.human.reasons import reasons_of, retries, retry_words
 from oaibg.output.human.words import reason
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def run_page(run: events.Run, summary: events.Summary, width: int) -> Text:
         ("Results file", run.results_file),
         ("Started", local_time(run.created_at)),
         ("Last change", local_time(run.updated_at)),
+        ("Status", Text("cancelled", status_style("cancelled")) if run.is_cancelled else None),
         ("Jobs", counted(run.counts.items()).append(f" (of {run.total:,})")),
         ("Process", "running" if run.is_active else "none"),
         ("Pace", ", ".join(filter(None, (rate(run.per_minute), time_left(run.eta_seconds))))),
@@ -90,7 +91,7 @@ def run_page(run: events.Run, summary: events.Summary, width: int) -> Text:
         ("Cost", cost(run.cost_usd)),
         *(("Unsuccessful", words) for words in reasons_of(summary)),
         *(
-            ("What to do", f"{words}, repeat the submit command with {option}.")
+            ("What to do", retry_words(words, option, run.rerun))
             for words, option in retries(summary)
         ),
     ]
@@ -112,7 +113,7 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary, width: int
         ("Sent as", "one batch" if is_batch else "jobs in background mode"),
         ("Results file", summary.results_file),
     ]
-    parts = [plain(f"{number} valid. Nothing was sent.", STRONG), _facts(facts, width)]
+    parts = [plain(f"{number} valid.", STRONG), _facts(facts, width)]
     for event in requests:
         body = event.body
         facts = [
@@ -126,7 +127,7 @@ def plan_page(requests: list[events.DryRun], summary: events.Summary, width: int
         parts += [plain(str(job_name(event)), STRONG), _facts(facts, width)]
     if jobs > len(requests):
         parts.append(plain(f"… and {jobs - len(requests):,} more."))
-    parts.append(plain("To submit them, repeat the command without --dry-run."))
+    parts.append(plain(summary.hint or ""))
     return Text("\n").join(parts)
 
 

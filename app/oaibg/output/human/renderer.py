@@ -17,15 +17,17 @@ from oaibg.output.actions import next_step
 from oaibg.output.human.amounts import size
 from oaibg.output.human.answer import Answer, is_markdown
 from oaibg.output.human.board import Board
+from oaibg.output.human.frame import Frame
+from oaibg.output.human.lines import WAITING, has_line
 from oaibg.output.human.live import JobStatus
 from oaibg.output.human.names import job_name, plain
-from oaibg.output.human.next_line import name_of, next_line
-from oaibg.output.human.notes import Notes, below_list
+from oaibg.output.human.next_line import LIMITS, name_of, next_line
+from oaibg.output.human.notes import Notes, note_on_list
 from oaibg.output.human.pages import plan_page, request_page, response_page, run_page
 from oaibg.output.human.run_end import RunEnd
 from oaibg.output.human.steps import is_news
 from oaibg.output.human.streamed import Streamed
-from oaibg.output.human.tables import list_table
+from oaibg.output.human.tables import list_counts, list_table
 from oaibg.output.human.terminal import Screen
 from oaibg.output.human.words import Ended, describe, in_words, spent
 from oaibg.output.stdout import Stderr, Stdout
@@ -36,30 +38,18 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-_TRANSIENT = (events.SubmitStart, events.Poll, events.Progress, events.OutputTextDelta)
-"""Events of one job that only the live display shows, without printing a line."""
-
-_WAITING = (
-    *_TRANSIENT,
-    events.Submitted,
-    events.SubmitError,
-    events.PollError,
-    events.RunProgress,
-)
-"""Events after which oaibg waits for jobs."""
-
-_TRANSIENT_OF_SEVERAL = (*_WAITING, events.Detached, events.Timeout, events.Interrupted)
-
-
 class Human:
     """Shows events to a person. Untrusted text is never read as markup or control.
 
-    On a terminal, a live display shows the status. A pipe or dumb terminal gets a line per event.
+    On a terminal, a live display shows the status. A pipe or dumb terminal gets a line per event of
+    a single job; of several jobs, it gets a line of progress now and then. Each job of several that
+    ends without success has a line in either case.
 
     Args:
         stdout: takes the answer.
         several: whether the run has several jobs.
         total: returns the number of jobs in the run; None while that is unknown.
+        max_cost_usd: returns the cost limit of the run; None if there is none.
         rerun: returns the argv that repeats a submit; None if it can't be repeated.
         server: the host of the API.
         now: returns the monotonic time in seconds.
@@ -71,6 +61,7 @@ class Human:
         *,
         several: bool = False,
         total: Callable[[], int | None] = lambda: None,
+        max_cost_usd: Callable[[], float | None] = lambda: None,
         rerun: Callable[[], list[str] | None] = lambda: None,
         server: str = "",
         now: Callable[[], float] = time.monotonic,
@@ -83,7 +74,10 @@ class Human:
         self._progress = Screen(2, self._stderr)
         self._page = Screen(1)
         self._streamed = Streamed()
-        self._display = Board(now, total) if several else JobStatus(now, self._streamed)
+        self._display = (
+            Board(now, total, max_cost_usd) if several else JobStatus(now, self._streamed)
+        )
+        self._frame = Frame(self._display)
         self._live: Live | None = None
         self._answer: events.OutputText | None = None
         self._listed: list[events.ListedJob | events.Run] = []
@@ -92,6 +86,10 @@ class Human:
         self._end = RunEnd(rerun)
         self._hint = ""
         self._notes = Notes(server)
+        self._limit: str | None = None
+        """The code of the warning that the run can't continue with its cost limit."""
+        self._shows_ids = False
+        """Whether the local state may lack IDs, so that they must be printed."""
         self._has_progress = False
         self._step: events.Progress | None = None
         """The last step that was shown."""
@@ -104,7 +102,7 @@ class Human:
         """Start the live display if the terminal supports it; it is cleared when it stops."""
         if self._live is None and self._progress.can_live:
             self._live = Live(
-                self._display,
+                self._frame,
                 console=self._progress,
                 transient=True,
                 redirect_stdout=False,
@@ -115,6 +113,9 @@ class Human:
     def write(self, event: Event) -> None:
         """Show one event."""
         self._display.update(event)
+        if isinstance(event, events.Warning):
+            self._shows_ids = self._shows_ids or event.code.startswith("state_")
+            self._limit = event.code if event.code in LIMITS else self._limit
         if event.response_id is not None:
             self._names[event.response_id] = name_of(event.response_id, event.alias)
         is_last = exit_code_of(event) is not None
@@ -155,12 +156,14 @@ class Human:
             case _:
                 self._print_event(event)
         self._print_next(event, is_last=is_last)
-        if isinstance(event, _WAITING):
+        if isinstance(event, WAITING):
             self.wait()
 
     def _print_event(self, event: Event) -> None:
         self._print_whole_answer()
-        if not (self._progress.can_live and self._is_transient(event)):
+        if has_line(event, several=self._several, live=self._progress.can_live) or (
+            self._shows_ids and isinstance(event, events.Submitted)
+        ):
             self._print(describe(event, self._server, several=self._several))
         if isinstance(event, events.Final) and not self._several:
             self._print_used(event)
@@ -175,18 +178,11 @@ class Human:
         if used := spent(event.usage, event.cost_usd, event.model):
             self._print(used)
 
-    def _is_transient(self, event: Event) -> bool:
-        """Whether only the live display shows the event, so that no line is printed."""
-        if not self._several:
-            return isinstance(event, _TRANSIENT)
-        is_shown = isinstance(event, _TRANSIENT_OF_SEVERAL) and exit_code_of(event) is None
-        return is_shown or _has_succeeded(event)
-
     def _print_next(self, event: Event, *, is_last: bool) -> None:
         """Print what to do next: the event's command, or what a job needs."""
         argv = getattr(event, "next", None)
-        if argv and (is_last or not self._several) and not self._is_active():
-            line = next_line(event, argv, self._names, several=self._several)
+        if argv and (is_last or not self._several):
+            line = next_line(event, argv, self._names, several=self._several, limit=self._limit)
             self._print(plain(line), soft_wrap=True)
         if step := next_step(event):
             self._print(plain(self._in_words(step)), soft_wrap="oaibg " in step)
@@ -198,10 +194,6 @@ class Human:
             for word in for_people(hint).split(" ")
         ]
         return in_words(" ".join(words))
-
-    def _is_active(self) -> bool:
-        """Whether the page is of a run that another process runs: `next` would be refused."""
-        return len(self._listed) == 1 and getattr(self._listed[0], "is_active", None) is True
 
     def _print_progress(self, event: events.RunProgress) -> None:
         """Print how far a run is; on a terminal, only what had ended before it."""
@@ -221,9 +213,12 @@ class Human:
         if self._listed:
             self._write(self._rendered(list_table(self._listed, self._page.width)))
             self._is_below_answer = self._progress.is_tty
-        if self._listed or self._is_empty_list:
-            for line in below_list(event):
-                self._print(line)
+            self._print(list_counts(self._listed, event))
+            if note := note_on_list(event):
+                self._print(plain(note))
+            return
+        if self._is_empty_list:
+            self._print(plain(self._in_words(event.hint or "")))
             return
         if (table := self._end.table(event, self._progress.width)) is not None:
             self._space()
@@ -294,6 +289,7 @@ class Human:
         if self._is_below_answer:
             self._space()
             self._is_below_answer = False
+        self._frame.note_line()
         has_long = any(len(word) >= self._progress.width for word in line.plain.split())
         self._progress.print(line, soft_wrap=soft_wrap or has_long)
         self._is_empty = self._is_empty and not self._progress.is_tty
@@ -312,7 +308,3 @@ class Human:
 def _is_told(event: events.OutputTextMissing) -> bool:
     """Whether the status, or what the job needs, says why there is no text."""
     return event.status != "completed" or event.reason in ("tool_calls", "refusal")
-
-
-def _has_succeeded(event: Event) -> bool:
-    return bool(getattr(event, "ok", False) or getattr(event, "cancelled", False))

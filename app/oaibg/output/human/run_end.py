@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,8 +11,8 @@ from rich.text import Text
 from oaibg.contract import events
 from oaibg.contract.run_status import ALIVE, run_status
 from oaibg.output.human.amounts import duration
-from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain, status_count
-from oaibg.output.human.reasons import Why, failed, grouped, named, retries
+from oaibg.output.human.names import BAD, CAUTION, FAINT, counted, job_name, plain
+from oaibg.output.human.reasons import Why, failed, grouped, named, retries, retry_words
 from oaibg.output.human.tables import end_table
 from oaibg.output.human.words import Ended, by_signal, spent
 
@@ -66,7 +65,8 @@ class RunEnd:
         left = [*_alive(event)]
         ends = counted(sorted(event.counts.items(), key=_order))
         if self._ended or left or event.results_file is None:
-            ends.append(f" after {duration(event.elapsed_seconds)}")
+            # The counts include the jobs of earlier commands.
+            ends.append(f". This command took {duration(event.elapsed_seconds)}.")
         else:
             yield plain("All jobs had already ended; nothing was submitted.")
         yield ends
@@ -80,10 +80,7 @@ class RunEnd:
         """Yield how to submit again what did not succeed, if a repeated command can do so."""
         rerun = self._rerun()
         for words, option in retries(event):
-            if rerun is None:
-                yield f"{words}, repeat the submit command with {option}."
-            else:
-                yield f"{words}: {shlex.join([*rerun, option])}"
+            yield retry_words(words, option, rerun)
 
     def _reasons(self, event: events.Summary) -> Iterator[Text]:
         """Yield each reason with its number of jobs, most frequent first, and some of the jobs."""
@@ -99,11 +96,11 @@ class RunEnd:
             # A batch that was not created has no name, and stands for all its jobs.
             count = event.counts.get(why.status, 1) if names == [None] else len(names)
             shown[why.status] += count
-            words = status_count(why.status, count)
-            yield words.append(plain(f": {why.words}" if why.words else ""))
+            yield why.counted(count)
             if jobs := named(names, count):
                 yield plain(f"  {jobs}", FAINT)
-        rest = failed(event.counts) - failed(shown)
+        cancelled = event.counts.get("cancelled", 0) - shown["cancelled"]
+        rest = failed(event.counts) - failed(shown) - cancelled
         if rest > 0 and event.results_file is not None and job_name(event) not in by_name:
             more = " more" if shown else ""
             words = plain(f"{rest:,}{more} failed", BAD)

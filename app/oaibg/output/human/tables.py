@@ -1,8 +1,8 @@
 """Tables of several jobs, in the width of the terminal.
 
-In a narrow terminal, columns at the right are left out, and long keys are cut in the middle. IDs
-are never cut, so that they can be copied: one that is too long has its own line. In a very narrow
-terminal, each job has its name on a line, and the rest below it.
+In a narrow terminal, columns at the right are left out, and long keys are cut in the middle, with
+the ID below. IDs are never cut, so that they can be copied: one that is too long has its own line.
+In a very narrow terminal, each job has its name on a line, and the rest below it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from oaibg.base.text import one_line
 from oaibg.contract import events
 from oaibg.contract.run_status import run_status
 from oaibg.output.human.amounts import ago, clock, dollars, number_at
-from oaibg.output.human.names import FAINT, STRONG, job_name, plain, status_text
+from oaibg.output.human.names import FAINT, STRONG, counted, job_name, plain, status_text
 from oaibg.output.human.rows import folded, shortened
 
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ class _Name(NamedTuple):
     text: str
     is_id: bool
     """Whether it must not be cut."""
-    id_: str = ""
-    """The ID of a job that has only a label, which no command accepts."""
+    address: str = ""
+    """What commands accept for it: an ID, or the key of a run."""
+    is_label: bool = False
+    """Whether no command accepts the text."""
 
 
 class _Column(NamedTuple):
@@ -78,6 +80,14 @@ def list_table(listed: Sequence[events.ListedJob | events.Run], width: int) -> T
     return _table(names, columns, width)
 
 
+def list_counts(listed: Sequence[events.ListedJob | events.Run], summary: events.Summary) -> Text:
+    """Return the counts of a list, and how many of its lines are attempts that don't count."""
+    replaced = sum(isinstance(one, events.ListedJob) and one.replaced for one in listed)
+    attempts = "attempt" if replaced == 1 else "attempts"
+    more = f"; {replaced:,} earlier {attempts} not counted" if replaced else ""
+    return counted(summary.counts.items()).append(more)
+
+
 def end_table(ends: Sequence[Ended], width: int) -> Text:
     """Return a table of ended jobs. The reasons were already printed when each job ended."""
     seconds = [getattr(end, "job_seconds", None) for end in ends]
@@ -94,20 +104,23 @@ def _name(one: events.Event) -> _Name:
     if isinstance(one, events.Run):
         has_own_key = one.job_key != one.jobs_file
         label = None if has_own_key else one.label
-        return _Name(label or one.job_key.rpartition("/")[2], is_id=False)
+        text = label or one.job_key.rpartition("/")[2]
+        return _Name(text, is_id=False, address=one.job_key, is_label=label is not None)
     if not isinstance(one, events.ListedJob):
         return _Name(job_name(one) or "-", is_id=not (one.of or one.known_as))
-    if key := " / ".join(filter(None, (one.job_key, one.custom_id))):
-        return _Name(key, is_id=False)
+    address = one.response_id or one.job_key or ""
+    if key := "/".join(filter(None, (one.job_key, one.custom_id))):
+        return _Name(key, is_id=False, address=address)
     if one.label is not None:
-        return _Name(one.label, is_id=False, id_=one.response_id or "")
-    return _Name(one.response_id or "-", is_id=True)
+        return _Name(one.label, is_id=False, address=address, is_label=True)
+    return _Name(one.response_id or "(no ID)", is_id=True)
 
 
 def _status(one: events.ListedJob | events.Run) -> Text:
     if isinstance(one, events.Run):
         return plain(f"{one.counts.get('completed', 0):,} of {one.total:,} completed")
-    return status_text(one.status, "-")
+    status = status_text(one.status, "-")
+    return status.append(" (replaced)") if one.replaced else status
 
 
 def _model(one: events.ListedJob | events.Run) -> str:
@@ -157,8 +170,9 @@ def _table(names: list[_Name], columns: list[_Column], width: int) -> Text:
         if cell is None:
             lines.append(Text(texts[number]))
         lines.append(_row([first, *shown], number))
-        if names[number].id_ and not shown[-1].is_extra:
-            lines.append(plain(f"  {names[number].id_}", FAINT))
+        is_cut = cell is not None and cell.plain != texts[number]
+        if names[number].address and (names[number].is_label or is_cut) and not shown[-1].is_extra:
+            lines.append(plain(f"  {names[number].address}", FAINT))
     return Text("\n").join(lines)
 
 
@@ -185,6 +199,6 @@ def _blocks(names: list[_Name], columns: list[_Column], width: int) -> Text:
                 is_count = cell.plain.replace(",", "").isdecimal()
                 parts.append(Text.assemble(cell, f" {column.head.lower()}" if is_count else ""))
         lines += [plain(name.text, STRONG), *(Text("  ") + row for row in folded(parts, width - 2))]
-        if name.id_:
-            lines.append(plain(f"  {name.id_}", FAINT))
+        if name.is_label and name.address:
+            lines.append(plain(f"  {name.address}", FAINT))
     return Text("\n").join(lines)
