@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness import environment
-from oaibg.contract.advice import for_people
+from oaibg.contract.advice import ASK_FOR_NETWORK, for_people
 from oaibg.sandbox import Fault
 from runs import FAST, line
 from terminal import Terminal
@@ -113,8 +113,8 @@ def test_server_that_does_not_answer(
 
 def test_words_for_agents() -> None:
     """People don't read what only helps agents, nor the codes of Python and the system."""
-    lost = "[Errno 104] Connection reset by peer (ReadError). In a restricted environment, request "
-    assert for_people(f"{lost}network access.") == "Connection reset by peer."
+    lost = f"[Errno 104] Connection reset by peer (ReadError). {ASK_FOR_NETWORK}"
+    assert for_people(lost) == "Connection reset by peer."
     assert for_people("Ask the person who pays (or me).") == "Ask the person who pays (or me)."
 
 
