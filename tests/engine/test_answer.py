@@ -458,4 +458,4 @@ def test_human_mode_counts_the_jobs_that_need_action(
     bring(sandbox, completed(CALL))
     files = ("--jobs-file", str(path), "--results-file", str(tmp_path / "results.jsonl"))
     result = run("submit", *files, *FAST, "--human")
-    assert (result.code, f"{words} after " in result.err) == (10, True)
+    assert (result.code, f"{words}. This command took " in result.err) == (10, True)

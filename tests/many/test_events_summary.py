@@ -258,7 +258,7 @@ def test_human_mode(run: Callable[..., Result], files: Files, events: str) -> No
     failed = "job 30 failed: The model failed to generate a response."
     assert rows[:3] == ["0 of 31 done", failed, ""]
     assert rows[5:7] == ["", rows[6]]
-    assert rows[6].startswith("30 completed, 1 failed after ")
+    assert rows[6].startswith("30 completed, 1 failed. This command took ")
     assert len(rows) == 10
 
 
@@ -268,7 +268,7 @@ def test_human_mode_of_several_ids(run: Callable[..., Result], sandbox: Sandbox)
     result = run("monitor", *ids, "--human", "--poll-seconds", "0.1")
     rows = result.err.splitlines()
     assert (result.code, rows[0]) == (0, "0 of 30 done")
-    assert rows[2].startswith("30 completed after ")
+    assert rows[2].startswith("30 completed. This command took ")
     assert len(rows) == 4
 
 
@@ -290,8 +290,8 @@ def test_human_mode_after_a_signal(
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     text = (tmp_path / "err").read_text()
-    assert text.count("SIGINT") == 1
-    assert "\nInterrupted by SIGINT; 30 jobs keep running.\nContinue the run: " in text
+    assert text.count("Interrupted") == 1
+    assert "\nInterrupted; 30 jobs keep running.\nContinue the run: " in text
     assert len(text.splitlines()) < 10
 
 

@@ -81,6 +81,7 @@ def test_cancel_while_a_job_is_being_submitted(
 def test_more_ids_than_a_command_can_have(many: Callable[..., Result], sandbox: Sandbox) -> None:
     """If `next` would be too long, nothing says to submit the jobs again: they have no key."""
     ids = [*new_jobs(sandbox, 1, 600.0), *(f"resp_{number:01000}" for number in range(1100))]
+    sandbox.script(Fault(on="retrieve", kind="status", status=500, times=0))
     result = many("monitor", *ids, *FAST, "--max-wait-seconds", "2")
     assert (result.code, result.last["next"]) == (3, None)
     assert "To continue, run the same command." in result.last["hint"]

@@ -105,7 +105,7 @@ def test_batches_and_responses_together(
     both = run("cancel", batch_id, response_id)
     assert (both.code, both.last["counts"]) == (4, {"completed": 2})
     unknown = run("monitor", "batch_none", batch_id, "--max-wait-seconds", "0.3")
-    assert unknown.code == 3
+    assert unknown.code == 5
 
 
 def test_cancel(run: Callable[..., Result], sandbox: Sandbox, batch: BatchFiles) -> None:

@@ -241,8 +241,8 @@ def test_cancel_of_jobs_that_have_ended(
         "not_submitted": 3,
     }
     assert cancelled.last["hint"] == (
-        "The jobs are cancelled, unless they had ended. 3 jobs were not submitted. To submit the "
-        "rest, repeat the submit command."
+        "The jobs are cancelled, unless they had ended. 3 jobs were not submitted. The submit "
+        "command would submit and bill them: repeat it only if the user asks."
     )
 
 
@@ -256,7 +256,7 @@ def test_words_of_a_cancel(run: Callable[..., Result], sandbox: Sandbox, files: 
     assert result.code == 0
     rows = result.err.splitlines()
     assert rows[0] == "0 of 30 done"
-    end = "3 completed, 22 cancelled, 5 not submitted after "
+    end = "3 completed, 22 cancelled, 5 not submitted. This command took "
     assert [row for row in rows if row.startswith(end)]
     for word in ("failed", "Could not cancel"):
         assert word not in result.err.replace("--retry-failed", "")

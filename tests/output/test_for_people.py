@@ -69,7 +69,7 @@ def test_rerun_of_a_run_that_has_ended(run: Callable[..., Result], files: Files)
     """A rerun of a run whose jobs have all ended says that nothing was submitted."""
     files.write(line("a"), line("b"))
     first = run(*files.argv("--human"))
-    assert re.search(r"\n2 completed after [\d.]+ s\n", first.err)
+    assert re.search(r"\n2 completed\. This command took [\d.]+ s\.\n", first.err)
     again = run(*files.argv("--human"))
     begin = "All jobs had already ended; nothing was submitted.\n2 completed\n"
     assert begin in again.err

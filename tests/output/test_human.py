@@ -240,7 +240,7 @@ def test_many_jobs(terminal: Callable[..., Terminal], sandbox: Sandbox, tmp_path
         assert "of 3 done" not in screen.text
         assert re.search(r"^Job +Status +Time +Output tokens$", screen.text, re.MULTILINE)
         assert re.search(r"^quick +completed +[\d.]+ s +\d+$", screen.text, re.MULTILINE)
-        assert "3 completed after" in screen.text
+        assert "3 completed. This command took" in screen.text
 
 
 def test_many_jobs_narrow(
@@ -258,7 +258,7 @@ def test_many_jobs_narrow(
         assert max(map(len, board)) <= 40
         elapse(sandbox, 0.5)
         assert screen.end() == 0
-        assert "2 completed after" in screen.text
+        assert "2 completed. This command took" in screen.text
 
 
 def test_answers_of_many_jobs(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_a_batch(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
         shown = screen.wait_for(lambda text: "0 of 2 done" in text and "batch_" in text)
         assert re.search(r"0 of 2 done .*\n1 [a-z ]+\nbatch_\w+ +\w+", shown)
         assert screen.end() == 0
-        assert re.search(r"\n2 completed after \d", screen.text)
+        assert re.search(r"\n2 completed\. This command took \d", screen.text)
 
 
 @pytest.mark.parametrize("columns", [120, 80, 30])

@@ -74,9 +74,10 @@ def test_the_pace_of_a_run_in_another_shell(
     """
     files.add(4, sandbox_seconds="0.01")
     files.add(8, first=4, **ENDLESS)
-    end = start(*files.argv("--job-key", "k", "--max-in-flight", "5"))
-    wait_until(lambda: len(sandbox.jobs) == 9)
-    wait_until(lambda: submitted(command) == 5)
+    end = start(*files.argv("--job-key", "k", "--max-in-flight", "2"))
+    wait_until(lambda: len(sandbox.jobs) == 6)
+    wait_until(lambda: submitted(command) == 2)
+    wait_until(lambda: command.run("show", "k").lines[0]["per_minute"] is not None)  # after 5 s
     found = command.run("show", "k").lines[0]
     assert found["counts"]["completed"] == 4
     assert found["per_minute"] > 0

@@ -43,7 +43,7 @@ def unread() -> Iterator[int]:
         (("submit", "--prompt", "x", "--poll-seconds", "abc"), 2),
         (("submit", "--no-such-option"), 2),
         (("monitor", "bad id\n"), 2),
-        (("monitor", "resp_1", "--max-wait-seconds", "1"), 3),
+        (("monitor", "resp_1", "--max-wait-seconds", "1"), 5),
         (("show", "resp_1"), 5),
         (("submit", "--prompt", "x", "--metadata", "sandbox_outcome=nonsense"), 1),
         (("submit", "--prompt", "x", "--poll-seconds", "0.05"), 0),

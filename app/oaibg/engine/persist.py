@@ -14,6 +14,7 @@ from oaibg.state.commits import patiently
 from oaibg.state.database import IdTakenError, KeyTakenError, StateBusyError, StateError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
     from typing import Any
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _WORK_GRACE = 0.8
+_CLEANUP_GRACE = 0.2
+"""Seconds that cancelled work has to remove incomplete files."""
 
 
 async def commit(write: Callable[[], T], context: Context) -> T:
@@ -200,10 +203,9 @@ async def finished(work: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait({working}, timeout=_WORK_GRACE)
-        if working.done():
+        await _end_soon(working)
+        if working.done() and not working.cancelled():
             return working.result()
-        working.cancel()
         raise
 
 
@@ -218,8 +220,18 @@ async def to_end(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait({working}, timeout=_WORK_GRACE)
+        await _end_soon(working)
         raise
+
+
+async def _end_soon(working: asyncio.Future[Any]) -> None:
+    """Wait briefly for a task to end; else cancel it, so that it removes incomplete files."""
+    import asyncio
+
+    await asyncio.wait({working}, timeout=_WORK_GRACE)
+    if not working.done():
+        working.cancel()
+        await asyncio.wait({working}, timeout=_CLEANUP_GRACE)
 
 
 _STATE_ADVICE = {

@@ -12,7 +12,6 @@ from oaibg.contract.errors import ExitCode
 from oaibg.engine import end_hints
 from oaibg.engine.recap import Recap
 from oaibg.engine.written import Written
-from oaibg.state.database import StateError
 
 if TYPE_CHECKING:
     from typing import Any, Literal
@@ -234,6 +233,8 @@ def _hint(
 ) -> str:
     """The hint for a job that has ended."""
     if code == ExitCode.UNSUCCESSFUL:
+        from oaibg.state.database import StateError
+
         before = 0
         with suppress(StateError):
             before = context.store.unsuccessful_before(context.base_url, str(job.response_id))
