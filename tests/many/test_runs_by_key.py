@@ -260,7 +260,10 @@ def test_words_of_a_cancel(run: Callable[..., Result], sandbox: Sandbox, files: 
     assert [row for row in rows if row.startswith(end)]
     for word in ("failed", "Could not cancel"):
         assert word not in result.err.replace("--retry-failed", "")
-    retry = "To retry these 22 jobs, repeat the submit command with --retry-failed."
+    retry = (
+        "To retry the 22 jobs that ended without success, repeat the submit command with "
+        "--retry-failed."
+    )
     submit = "To submit the other 5 jobs, repeat the submit command."
     assert rows[-2:] == [submit, retry]
     page = run("show", "k", "--human").out.decode()
