@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-@slow(max_examples=200, derandomize=True)
+@slow(max_examples=200)
 @given(scenario=scenarios())
 def test_any_script_of_faults(tmp_path_factory: pytest.TempPathFactory, scenario: Scenario) -> None:
     """Submits, monitors, cancels and shows keep every promise, whatever the server does."""
