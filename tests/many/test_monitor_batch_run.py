@@ -85,3 +85,13 @@ def test_batch_for_people(run: Callable[..., Result], batch: BatchFiles) -> None
     assert "temperature" in followed.err
     assert "oaibg submit --jobs-file" in followed.err
     assert "no output text" not in followed.err
+
+
+def test_a_results_file_that_was_removed(run: Callable[..., Result], batch: BatchFiles) -> None:
+    """`results_file` is null while the file does not exist, as in `show`."""
+    batch.write(line("a"))
+    detached(run, batch)
+    batch.results.unlink()
+    followed = run(*MONITOR)
+    assert (followed.code, followed.last["results_file"]) == (0, None)
+    assert run("show", "k").last["results_file"] is None

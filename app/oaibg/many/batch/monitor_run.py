@@ -16,6 +16,7 @@ from oaibg.many.progress import BatchProgress
 from oaibg.many.results.result_line import read_line
 from oaibg.many.run_jobs import RunJobs
 from oaibg.many.run_now import batch_jobs_of
+from oaibg.many.run_report import existing_results
 from oaibg.many.tally import Tally
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def _monitor_run(run: RunRow, job: Job, context: Context) -> Event:
         context,
         next_=run.argv if unwritten else None,
         response_id=job.response_id,
-        results_file=run.results_file,
+        results_file=existing_results(run),
         job_key=run.run_key,
     )
     if not unwritten:
