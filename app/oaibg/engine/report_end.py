@@ -233,13 +233,19 @@ def _hint(
 ) -> str:
     """The hint for a job that has ended."""
     if code == ExitCode.UNSUCCESSFUL:
-        from oaibg.state.database import StateError
-
-        before = 0
-        with suppress(StateError):
-            before = context.store.unsuccessful_before(context.base_url, str(job.response_id))
+        before = _unsuccessful_before(job, context)
         return end_hints.after_failure(payload, job, context.output, attempts=before + 1)
     return end_hints.after_end(code, payload, job, context.output, next_)
+
+
+def _unsuccessful_before(job: Job, context: Context) -> int:
+    """The number of a job's earlier attempts; 0 for a job of a run, whose line has no hint."""
+    from oaibg.state.database import StateError
+
+    if job.custom_id is None:
+        with suppress(StateError):
+            return context.store.unsuccessful_before(context.base_url, str(job.response_id))
+    return 0
 
 
 def _save_again(code: ExitCode, written: Written, job: Job, context: Context) -> list[str] | None:
