@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -11,6 +10,7 @@ import openai
 from oaibg.api.error_body import MESSAGES, is_error, read_error
 from oaibg.api.stream import begins_events, events_of
 from oaibg.base.json_text import read_json, value_at
+from oaibg.base.text import host_of
 from oaibg.contract.errors import CallFailed
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def call_failed(
     and a create that was sent and got no reply has an unknown outcome. `sent`, `begun` and
     `base_url` are those of `CallFailed`.
     """
-    failure = _failure(error, _host(base_url), sent=sent, begun=begun)
+    failure = _failure(error, host_of(base_url) or "the server", sent=sent, begun=begun)
     for name in ("code", "message", "request_id", "kind", "param"):
         text = getattr(failure, name)
         setattr(failure, name, text and secrets.masked(text))
@@ -150,11 +150,6 @@ def _failure(error: Exception, host: str, *, sent: bool, begun: bool) -> CallFai
     code = "connect_error" if unconnected else "connection_error"
     is_worded = isinstance(cause, httpx2.ConnectError)  # by `sockets`
     return CallFailed(code, plain(cause) if is_worded else _with_type(cause), sent=sent)
-
-
-def _host(base_url: str | None) -> str:
-    """Return the host of a base URL, with its port if it has one."""
-    return urlsplit(base_url or "").netloc.rpartition("@")[2] or "the server"
 
 
 def _status_failure(reply: httpx2.Response) -> CallFailed:

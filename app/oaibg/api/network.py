@@ -11,7 +11,6 @@ import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
@@ -21,6 +20,7 @@ from oaibg.api.connections import Connections, core_url
 from oaibg.api.failures import plain
 from oaibg.api.secrets import mask_credentials
 from oaibg.api.sockets import Backend
+from oaibg.base.text import host_of
 from oaibg.contract.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class FoundProxy(NamedTuple):
     @property
     def name(self) -> str:
         """The host and port of the proxy, and the variable, for messages."""
-        return f"{urlsplit(self.url).netloc.rpartition('@')[2]} ({self.variable})"
+        return f"{host_of(self.url)} ({self.variable})"
 
 
 def proxy_for(url: httpx2.URL) -> FoundProxy | None:

@@ -45,6 +45,13 @@ def timestamp(seconds: float) -> str:
     return f"{whole}.{int(seconds % 1 * 1000):03}Z"
 
 
+def host_of(url: str | None) -> str:
+    """Return the host of a URL, with its port if it has one, without credentials; or empty."""
+    from urllib.parse import urlsplit
+
+    return urlsplit(url or "").netloc.rpartition("@")[2]
+
+
 def dollars(amount: float) -> str:
     """Format US dollars with cents; small amounts with the digits that they need, at most 6."""
     return f"${amount:,.2f}" if amount >= 1 else "$" + f"{amount:.6f}".rstrip("0").rstrip(".")

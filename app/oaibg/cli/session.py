@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oaibg.base.descriptors import NEEDED, free_descriptors
-from oaibg.base.text import one_line
+from oaibg.base.text import host_of, one_line
 from oaibg.cli import environment
 from oaibg.cli.next_command import NextCommand
 from oaibg.contract.errors import OaibgError, StdoutGone, UsageError
@@ -70,7 +70,7 @@ class Session:
     def server(self) -> str:
         """The host of the API with its port if it has one; empty if the base URL is invalid."""
         with suppress(OaibgError):
-            return environment.without_credentials(environment.base_url()).split("/")[2]
+            return host_of(environment.base_url())
         return ""
 
     @property

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from oaibg.base.text import host_of
 from oaibg.contract.advice import ASK_FOR_NETWORK
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def is_openai(base_url: str | None) -> bool:
 def server_of(failure: CallFailed) -> str:
     """Return what to call the server that was asked: the API, or else its host and port."""
     base_url = failure.base_url
-    host = urlsplit(base_url or "").netloc.rpartition("@")[2]
+    host = host_of(base_url)
     return "The API" if not host or is_openai(base_url) else host
 
 
