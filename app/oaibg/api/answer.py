@@ -18,7 +18,8 @@ Reason = Literal["tool_calls", "refusal", "not_text", "empty"]
 COMMENTARY = "commentary"
 """The phase of a message that the model writes before its answer."""
 
-_APPROVAL = "mcp_approval_request"
+APPROVAL = "mcp_approval_request"
+"""The type of an output item that waits for an approval."""
 TEXT_ITEMS = frozenset({"message", "reasoning"})
 """The types of output items that may hold a text, or nothing to show."""
 _OUTPUT_TEXT = frozenset({"output_text", "text"})
@@ -122,8 +123,8 @@ class Answer:
 def call_of(item: dict[str, Any]) -> Call | None:
     """Return the item as a call if the user can answer it; hosted tools have no `call_id`."""
     kind = str(item.get("type"))
-    number = None if kind == _APPROVAL else identifier(item.get("call_id"))
-    if kind in _CALLS or kind == _APPROVAL:
+    number = None if kind == APPROVAL else identifier(item.get("call_id"))
+    if kind in _CALLS or kind == APPROVAL:
         number = number or identifier(item.get("id"))
     elif number is None or not kind.endswith("_call"):
         return None

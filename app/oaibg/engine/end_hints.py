@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from oaibg.api.answer import APPROVAL
 from oaibg.api.payload import TERMINAL
 from oaibg.contract.advice import ASK_FIRST, ASK_FOR_NETWORK, FIX_AND_RERUN
 from oaibg.contract.errors import ExitCode
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 _MAY_PASS = frozenset({"server_error", "rate_limit_exceeded", "vector_store_timeout"})
 """Codes of failed jobs for which the same request may succeed later."""
 
-_APPROVAL = "mcp_approval_request"
+_IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
+"""How the names of saved images end."""
 
 _SEND = {
     frozenset({False}): "Send the results",
@@ -216,7 +218,7 @@ def _advice(payload: Payload) -> str:
 def _action(payload: Payload, job: Job) -> str:
     """Return what to do about a completed job without the requested answer."""
     if calls := payload.answer.calls:
-        what = _SEND[frozenset(call.type == _APPROVAL for call in calls)]
+        what = _SEND[frozenset(call.type == APPROVAL for call in calls)]
         argv = ["oaibg", "submit", "--continue", str(job.response_id)]
         argv += ["--job-key", "KEY", "--input-json-file", "PATH"]
         how = f"{what} under a new key, with the same tools: {shlex.join(argv)}"
@@ -229,7 +231,7 @@ def _action(payload: Payload, job: Job) -> str:
 
 def _asking(calls: list[Call]) -> str:
     """Return the question that the user has to answer about approval requests; empty without."""
-    requests = [call for call in calls if call.type == _APPROVAL]
+    requests = [call for call in calls if call.type == APPROVAL]
     names = [f"`{call.name}`" if call.name else "the tool" for call in requests]
     if not names:
         return ""
@@ -246,9 +248,6 @@ def _saving(payload: Payload, job: Job) -> str | None:
         return "Its images and files were saved. There is no text, so nothing is left to do."
     argv = ["oaibg", "show", str(job.response_id), "--artifacts-dir", "DIR"]
     return f"To save its images and files: {shlex.join(argv)}"
-
-
-_IMAGES = (".png", ".jpg", ".webp", ".gif", ".bin")
 
 
 def _showing(job: Job) -> str:

@@ -23,7 +23,7 @@ from oaibg.many.results.result_line import SUCCESSFUL, code_of, custom_id_of, re
 from oaibg.many.results.results_table import lines_path
 from oaibg.many.retry import replaced_marks
 from oaibg.many.run_now import batch_jobs_of, is_active, run_now
-from oaibg.many.run_speed import ENDED, run_speed
+from oaibg.many.run_speed import ENDED_ROW, run_speed
 from oaibg.state.commits import patiently_blocking
 from oaibg.state.database import StateError
 from oaibg.state.rows import BATCH_WINDOW
@@ -177,7 +177,7 @@ class RunJobs:
             self._tally.note_cancelled()
 
     def _read_jobs(self, rows: dict[str, Row], replaced: list[Row], *, is_first: bool) -> None:
-        ended = {custom_id for custom_id, row in rows.items() if row.status in ENDED}
+        ended = {custom_id for custom_id, row in rows.items() if row.status in ENDED_ROW}
         new = {custom_id: row for custom_id, row in rows.items() if custom_id not in self._known}
         if is_first:
             for row in (*rows.values(), *replaced):
@@ -236,7 +236,7 @@ class RunJobs:
             self._note(None, None, _LOST)
         elif row.status == "completed":
             self._count("missing", ExitCode.LOCAL_IO, jobs=left)
-        elif row.status in ENDED:
+        elif row.status in ENDED_ROW:
             self._count(str(row.status), code_of(str(row.status)), jobs=left)
         else:
             self._count(row.status or "unknown", ExitCode.STILL_RUNNING, jobs=left)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oaibg.state.rows import Row
     from oaibg.state.runs import RunRow
 
-ENDED = TERMINAL | {NOT_FOUND}
+ENDED_ROW = TERMINAL | {NOT_FOUND}
 """The statuses in rows of jobs that have ended."""
 
 
@@ -23,7 +23,7 @@ def run_speed(run: RunRow, rows: Iterable[Row], now: float) -> float | None:
     """Return how many jobs end per minute, since the run was started or resumed."""
     steps: list[tuple[float, bool, int]] = []
     for row in rows:
-        has_ended = row.status in ENDED
+        has_ended = row.status in ENDED_ROW
         if row.response_id is None or (has_ended and _ended_at(row) < run.updated_at):
             continue
         steps.append((max(row.created_at, run.updated_at), False, row.id))

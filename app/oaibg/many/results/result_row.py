@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from oaibg.api.answer import APPROVAL
 from oaibg.base.json_text import value_at
 from oaibg.base.text import utf8
 from oaibg.contract.events import Error
@@ -85,7 +86,7 @@ def _awaited(answer: Answer) -> str:
 
 
 def _call(call: Call) -> str:
-    what = "approval" if call.type == "mcp_approval_request" else "the result"
+    what = "approval" if call.type == APPROVAL else "the result"
     number = "" if call.id is None else f" ({call.id})"
     return f"waiting for {what} of {call.name or call.type}{number}"
 
