@@ -92,7 +92,10 @@ ROWS: dict[str, str] = {
     "Poll: `Retry-After` in seconds, as a date, missing, malformed or huge": (
         "Waits for that time, but at most ten minutes and not past the wait limit."
     ),
-    "Poll: 404": ("Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s."),
+    "Poll: 404": (
+        "Keeps polling. Exit 5 after at least three 404s in a row over at least 15 s, or at the "
+        "wait limit if that is earlier and the local state doesn't know the ID."
+    ),
     "Poll: a gateway's 404 or 410 pages, for a job that the API had before": (
         "Keeps polling. Exit 5 after at least ten in a row over at least five minutes; if no poll "
         "of the command succeeded, exit 7 after a minute."
