@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
@@ -37,6 +37,17 @@ URLS = [
     *("http://127.0.0.1/v1", "http://127.0.0.1:8080/v1", "http://[::1]/v1", "http://localhost/v1"),
     *("http://xapi.test/v1", "https://deep.api.test/v1", "http://10.1.2.3/v1"),
 ]
+
+
+def in_turn(*bodies: dict[str, Any]) -> Callable[[bytes], Answer]:
+    """Answer each request with the next body."""
+    replies = iter(bodies)
+    return lambda _: Answer(reply(json.dumps(next(replies))))
+
+
+def targets(raw: RawServer) -> list[str]:
+    """Return the paths and queries that were requested."""
+    return [request.split(b" ")[1].decode() for request in raw.requests]
 
 
 @pytest.mark.parametrize("url", URLS)
@@ -170,13 +181,11 @@ def test_query_of_the_base_url(
 ) -> None:
     """The base URL's query is sent with every request, and is neither stored nor shown."""
     monkeypatch.setenv("OPENAI_BASE_URL", f"{raw.base_url}{suffix}")
-    bodies = iter([response("queued"), response("in_progress"), with_text("ok")])
-    raw.answer = lambda _: Answer(reply(json.dumps(next(bodies))))
+    raw.answer = in_turn(response("queued"), response("in_progress"), with_text("ok"))
     result = run("submit", "--prompt", "x", *FAST)
     assert result.code == 0
-    targets = [request.split(b" ")[1].decode() for request in raw.requests]
     query = suffix.removeprefix("/")
-    assert targets == [f"/v1/responses{query}", *[f"/v1/responses/resp_1{query}"] * 2]
+    assert targets(raw) == [f"/v1/responses{query}", *[f"/v1/responses/resp_1{query}"] * 2]
     shown = run("show", "--list")
     for text in (result.out, shown.out, run(*DETACHED[:3], "--dry-run").out):
         assert b"hush" not in text
@@ -191,13 +200,11 @@ def test_path_of_the_base_url(
 ) -> None:
     """All requests about a job go to the path of the base URL, also if that is the root."""
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://{raw.address}{path}")
-    bodies = iter([response("queued"), with_text("ok"), response("cancelled")])
-    raw.answer = lambda _: Answer(reply(json.dumps(next(bodies))))
+    raw.answer = in_turn(response("queued"), with_text("ok"), response("cancelled"))
     assert run("submit", "--prompt", "x", *FAST).code == 0
     run("cancel", "resp_1")
-    targets = [request.split(b" ")[1].decode() for request in raw.requests]
     places = ["responses", "responses/resp_1", "responses/resp_1/cancel"]
-    assert targets == [f"{path.rstrip('/')}/{place}" for place in places]
+    assert targets(raw) == [f"{path.rstrip('/')}/{place}" for place in places]
 
 
 def test_query_of_a_stream(
@@ -205,8 +212,7 @@ def test_query_of_a_stream(
 ) -> None:
     """The query is combined with the parameters of a stream."""
     monkeypatch.setenv("OPENAI_BASE_URL", f"{raw.base_url}?api-version=preview")
-    bodies = iter([response("queued"), with_text("ok")])
-    raw.answer = lambda _: Answer(reply(json.dumps(next(bodies))))
+    raw.answer = in_turn(response("queued"), with_text("ok"))
     assert run("monitor", "resp_1", "--stream", *FAST).code == 0
     assert b"?api-version=preview&stream=true " in raw.requests[-1]
 
